@@ -1,0 +1,1 @@
+"""Accept once, deliver at least once, in order per session."""

@@ -69,6 +69,7 @@ class Store:
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             max_connections=connections,
+            protocol=2,
         )
 
     async def run(self, script: Script, keys: Sequence[Arg], args: Sequence[Arg]) -> Any:

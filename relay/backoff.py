@@ -1,0 +1,21 @@
+"""How long to wait before the next attempt."""
+
+from __future__ import annotations
+
+from random import random
+
+LONGEST_RETRY_AFTER = 3600.0
+
+
+def delay(
+    attempt: int, base: float, cap: float, retry_after: float | None = None, chance: float | None = None
+) -> float:
+    """Seconds to wait after failed attempt number `attempt` (1 is the first).
+
+    Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): evenly between 0 and the doubled base, so
+    that what failed together does not come back together. `Retry-After` is a floor, believed up to an hour. `chance`
+    in [0, 1) takes the place of the dice.
+    """
+    ceiling = min(cap, base * 2.0 ** min(attempt - 1, 62))
+    dice = random() if chance is None else chance
+    return max(ceiling * dice, min(retry_after or 0.0, LONGEST_RETRY_AFTER))

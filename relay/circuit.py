@@ -1,0 +1,101 @@
+"""The circuit of an endpoint, shared by all processes, and its pace: how many deliveries may be claimed now.
+
+The rules and their picture are in `relay/lua/circuit.lua` and `admit.lua`. This file owns the key
+`sl:{<endpoint>}:circuit`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from runtime.policies.model import CircuitPolicy, Rate
+from runtime.store import Store, load_script
+
+_ADMIT = load_script("relay", "circuit", "admit")
+
+State = Literal["closed", "open", "half-open"]
+_STATES: dict[bytes, State] = {b"C": "closed", b"O": "open", b"H": "half-open"}
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    state: State
+    generation: int
+    permits: int
+    wait: float
+    """Seconds until asking again makes sense; infinite: when something else has happened."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of the permits of one generation."""
+
+    well: int = 0
+    wrong: int = 0
+    unused: int = 0
+    not_now: bool = False
+    at_least: float = 0.0
+    """Seconds the endpoint asked to be left alone."""
+    why: str = ""
+
+    def add(self, other: Report) -> None:
+        self.well += other.well
+        self.wrong += other.wrong
+        self.unused += other.unused
+        self.not_now |= other.not_now
+        self.at_least = max(self.at_least, other.at_least)
+        self.why = other.why or self.why
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitView:
+    state: State
+    for_: float
+    """Seconds until an open circuit lets probes through."""
+    why: str
+
+
+class Circuit:
+    """`probe_lease` in seconds: probes whose results do not come within are given up, and others go."""
+
+    def __init__(
+        self, store: Store, endpoint: str, policy: CircuitPolicy, rate: Rate | None, *, probe_lease: float
+    ) -> None:
+        self._store = store
+        self._key = f"sl:{{{endpoint}}}:circuit"
+        self._settings = (
+            *(_ms(policy.window), policy.minimum, policy.ratio, _ms(policy.open), _ms(policy.cap)),
+            *(policy.probes, _ms(probe_lease), round(rate.interval * 1e6, 3) if rate else 0, pace_burst(rate)),
+        )
+
+    async def admit(self, want: int, reports: Sequence[tuple[int, Report]] = ()) -> Admission:
+        """Takes in `(generation, report)`s and asks for up to `want` permits, in one round trip.
+
+        Raises StoreAway or StoreRefused; the same reports may then be given again.
+        """
+        args: list[str | int | float] = [*self._settings, want]
+        for generation, r in reports:
+            args += (generation, r.well, r.wrong, int(r.not_now), _ms(r.at_least), r.unused, r.why)
+        state, generation, permits, wait = await self._store.run(_ADMIT, [self._key], args)
+        return Admission(_STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf)
+
+    async def view(self) -> CircuitView:
+        """For people."""
+        (fields, (seconds, micros)) = await self._store.commands(
+            ("HMGET", self._key, "state", "until", "why"), ("TIME",)
+        )
+        state, until, why = fields
+        left = int(until or 0) / 1000 - (int(seconds) + int(micros) / 1e6)
+        return CircuitView(_STATES[state or b"C"], max(0.0, left), (why or b"").decode("utf-8", "replace"))
+
+
+def pace_burst(rate: Rate | None) -> int:
+    """What a pace lets through at once: what it lets through in a second, one at least."""
+    return max(1, math.ceil(1 / rate.interval)) if rate else 1
+
+
+def _ms(seconds: float) -> int:
+    return math.ceil(seconds * 1000)

@@ -1,0 +1,360 @@
+"""The durable queue of one endpoint: events go in once, deliveries come out in order per session until settled.
+
+An event is always in exactly one place:
+
+    accept --> waiting --turn(want)--> leased --turn(settled)--> delivered (gone)
+                 ^                       |
+                 |<-- failed, put back --|
+                 |<-- lease over --------|
+                 |                       +--> dead --replay--> waiting
+                 +--> expired, replaced (gone, and counted)      +--drop--> gone
+
+All rules are in `relay/lua/`; this file speaks to it. It owns the keys `sl:{<endpoint>:<partition>}:*` and the channel
+`sl:wake:<endpoint>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+from relay.event import DeadLetter, Delivery, Event, pack, unpack
+from relay.lanes import quotas
+from runtime.shared_calls import Full, SharedCalls
+from runtime.store import Call, Script, Store, StoreAway, load_script
+
+PARTITIONS = 4
+"""Part of the layout in the store: another number would look for waiting events in other places."""
+
+_ACCEPT = load_script("relay", "partition", "accept")
+_TURN = load_script("relay", "partition", "turn")
+_REPLAY = load_script("relay", "partition", "replay")
+_DROP = load_script("relay", "partition", "drop")
+_KEYS = (
+    *("events", "queue", "urgent", "normal", "bulk", "owners", "attempts"),
+    *("ids", "latest", "dead", "reasons", "counts"),
+)
+_SHARED, _WAITING = 64, 4096
+_PATIENCE = 3.0  # seconds a producer is held while the store is away: a restart takes less, and producers may not retry
+_POISON = 3
+_PAGE = 200
+
+
+class BacklogFull(Exception):
+    """The endpoint's backlog is at its cap; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    id: str
+    repeat: bool
+    """True: this id was accepted before, and was not stored again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a delivery ended: `o` delivered, `r` failed, `p` put back, `d` dead; `argument` is ms to wait or a reason."""
+
+    delivery: Delivery
+    how: Literal["o", "r", "p", "d"]
+    argument: int | str = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    leased: list[Delivery]
+    refused: list[Delivery]
+    """Settled too late: somebody else holds the lease by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    waiting: int
+    leased: int
+    dead: int
+    bytes: int
+    oldest_due: float
+    """Seconds the event that has been claimable for longest has been so; 0 when none is."""
+    accepted: int
+    delivered: int
+    retried: int
+    replaced: int
+    expired: int
+    repeats: int
+    refused: int
+    buried: int
+
+
+class Queue:
+    """`lease` in seconds, longer than the whole attempt."""
+
+    def __init__(self, store: Store, endpoint: str, *, lease: float, most_bytes: int, most_events: int) -> None:
+        self.endpoint = endpoint
+        self.lease = lease
+        self._store = store
+        self._most = (-(-most_events // PARTITIONS), -(-most_bytes // PARTITIONS))
+        self._accepts: SharedCalls[Event, int] = SharedCalls(self._accept_all, size=_SHARED, waiting=_WAITING)
+        self._patient = True
+        self._turns = 0
+        self._due = [0.0] * PARTITIONS  # monotonic time at which each partition is worth asking
+
+    # --- in
+
+    async def accept(self, event: Event) -> Accepted:
+        """Stores an event. When this returns, it is stored as the store's promise says.
+
+        While the store is away, callers are held for up to three seconds in the order they came. Raises StoreAway
+        (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or BacklogFull.
+        """
+        try:
+            answer = await self._accepts.ask(event)
+        except Full:
+            raise BacklogFull from None
+        if answer < 0:
+            raise BacklogFull
+        return Accepted(event.id, repeat=answer == 0)
+
+    async def _accept_all(self, events: Sequence[Event]) -> list[int]:
+        by_partition: dict[int, list[int]] = {}
+        for i, event in enumerate(events):
+            by_partition.setdefault(_partition(event.stream), []).append(i)
+        calls = [self._accept_call(p, [events[i] for i in chosen]) for p, chosen in by_partition.items()]
+        wake = [("PUBLISH", self.channel, ",".join(map(str, by_partition)))]
+        results = await self._held_while_away(calls, wake)
+        answers = [0] * len(events)
+        for chosen, part in zip(by_partition.values(), results, strict=False):
+            for i, answer in zip(chosen, part, strict=True):
+                answers[i] = answer
+        return answers
+
+    async def _held_while_away(self, calls: list[Call], wake: list[tuple[str, str, str]]) -> list[list[int]]:
+        """Tried again here and not by each caller, so that what came later is not stored earlier."""
+        deadline = time.monotonic() + (_PATIENCE if self._patient else 0.0)
+        while True:
+            try:
+                results: list[list[int]] = await self._store.run_all(calls, wake)
+            except StoreAway:
+                if time.monotonic() >= deadline:
+                    self._patient = False  # others wait behind this call: they must not add up their waits
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                self._patient = True
+                return results
+
+    def _accept_call(self, partition: int, events: list[Event]) -> Call:
+        args: list[bytes | str | int] = [*self._most]
+        for event in events:
+            args += (
+                *(event.stream, event.id, int(event.remember * 1000)),
+                *(int(event.delay * 1000), int(event.ttl * 1000), event.keep, pack(event)),
+            )
+        return Call(_ACCEPT, self._keys(partition), args)
+
+    # --- out
+
+    @property
+    def channel(self) -> str:
+        """Where accepting says which partitions have something new. Only a hint."""
+        return f"sl:wake:{self.endpoint}"
+
+    def wake(self, partitions: bytes) -> None:
+        """Takes in a message of the channel."""
+        for number in partitions.split(b","):
+            if number.isdigit() and int(number) < PARTITIONS:
+                self._due[int(number)] = 0.0
+
+    def look_everywhere(self) -> None:
+        """Forget what is known about when something is due: a message of the channel may have been lost."""
+        self._due = [0.0] * PARTITIONS
+
+    def next_due(self) -> float:
+        """Seconds until asking makes sense; may be 0, or infinity when nothing waits."""
+        return max(0.0, min(self._due) - time.monotonic())
+
+    async def turn(self, settled: Sequence[Settled], want: int) -> Turn:
+        """Settles what ended and leases up to `want` deliveries that are due, in one round trip.
+
+        Raises StoreAway or StoreRefused; then nothing is known, and the same results may be given again.
+        """
+        self._turns += 1
+        by_partition: dict[int, list[Settled]] = {}
+        for result in settled:
+            by_partition.setdefault(result.delivery.partition, []).append(result)
+        shares = self._shares(want, by_partition)
+        asked = sorted(by_partition.keys() | shares.keys())
+        if not asked:
+            return Turn([], [])
+        calls = [self._turn_call(p, by_partition.get(p, []), shares.get(p, 0)) for p in asked]
+        leased: list[Delivery] = []
+        refused: list[Delivery] = []
+        for partition, (ends, due, heads) in zip(asked, await self._store.run_all(calls), strict=True):
+            results = by_partition.get(partition, [])
+            refused += [result.delivery for result, end in zip(results, ends, strict=True) if not end]
+            leased += [_delivery(partition, head) for head in heads]
+            self._due[partition] = time.monotonic() + due / 1000 if due >= 0 else float("inf")
+        return Turn(leased, refused)
+
+    def _shares(self, want: int, settling: dict[int, list[Settled]]) -> dict[int, int]:
+        """How many to ask of each partition: evenly over those that are worth asking; settling makes one worth it."""
+        now = time.monotonic()
+        worth = [p for p in range(PARTITIONS) if self._due[p] <= now or p in settling]
+        if not worth or want <= 0:
+            return {}
+        first = self._turns % len(worth)
+        worth = worth[first:] + worth[:first]
+        share, more = divmod(want, len(worth))
+        return {p: share + (i < more) for i, p in enumerate(worth) if share + (i < more)}
+
+    def _turn_call(self, partition: int, settled: list[Settled], want: int) -> Call:
+        args: list[bytes | str | int] = [
+            int(self.lease * 1000),
+            *quotas(want, self._turns // PARTITIONS),
+            want,
+            _POISON,
+        ]
+        for result in settled:
+            delivery = result.delivery
+            args += (delivery.stream, delivery.token, delivery.eid, result.how, result.argument)
+        return Call(_TURN, self._keys(partition), args)
+
+    # --- dead letters
+
+    async def dead_letters(self) -> AsyncIterator[DeadLetter]:
+        """All of them, oldest first within each partition, a page at a time. What dies meanwhile may be left out."""
+        for partition in range(PARTITIONS):
+            keys = dict(zip(_KEYS, self._keys(partition), strict=True))
+            for first in count(0, _PAGE):
+                (page,) = await self._store.commands(("ZRANGE", keys["dead"], first, first + _PAGE - 1, "WITHSCORES"))
+                if not page:
+                    break
+                eids = page[::2]
+                records, reasons = await self._store.commands(
+                    ("HMGET", keys["events"], *eids), ("HMGET", keys["reasons"], *eids)
+                )
+                for eid, died_at, record, reason in zip(eids, page[1::2], records, reasons, strict=True):
+                    if record is not None:
+                        yield _dead_letter(partition, eid, float(died_at), record, reason)
+
+    async def replay(self, letters: Sequence[DeadLetter]) -> int:
+        """Puts dead letters back, in front of younger events of their session. How many were still dead."""
+        replayed = await self._on_dead(_REPLAY, letters)
+        await self._store.commands(("PUBLISH", self.channel, ",".join(map(str, range(PARTITIONS)))))
+        return replayed
+
+    async def drop(self, letters: Sequence[DeadLetter]) -> int:
+        """Erases dead letters for good. How many were."""
+        return await self._on_dead(_DROP, letters)
+
+    async def drop_older(self, seconds: float) -> int:
+        """Drops dead letters that died longer ago than this."""
+        (clock,) = await self._store.commands(("TIME",))
+        before = int(clock[0]) * 1000 - int(seconds * 1000)
+        dropped = 0
+        for partition in range(PARTITIONS):
+            keys = self._keys(partition)
+            while True:
+                (eids,) = await self._store.commands(
+                    ("ZRANGE", keys[_KEYS.index("dead")], "-inf", f"({before}", "BYSCORE", "LIMIT", 0, _PAGE)
+                )
+                if not eids:
+                    break
+                dropped += await self._store.run(_DROP, keys, eids)
+        return dropped
+
+    async def _on_dead(self, script: Script, letters: Sequence[DeadLetter]) -> int:
+        by_partition: dict[int, list[bytes]] = {}
+        for letter in letters:
+            by_partition.setdefault(letter.partition, []).append(letter.eid)
+        results = await self._store.run_all(
+            [Call(script, self._keys(partition), eids) for partition, eids in by_partition.items()]
+        )
+        return sum(results)
+
+    # --- looking
+
+    async def counts(self) -> Counts:
+        """What is in the queue now, and what happened so far."""
+        commands: list[tuple[str | int, ...]] = [("TIME",)]
+        for partition in range(PARTITIONS):
+            keys = dict(zip(_KEYS, self._keys(partition), strict=True))
+            commands += [
+                ("ZCARD", keys["queue"]),
+                ("HLEN", keys["owners"]),
+                ("ZCARD", keys["dead"]),
+                ("HGETALL", keys["counts"]),
+                *(("ZRANGE", keys[lane], 0, 0, "WITHSCORES") for lane in ("urgent", "normal", "bulk")),
+            ]
+        (seconds, micros), *rest = await self._store.commands(*commands)
+        now = int(seconds) * 1000 + int(micros) // 1000
+        rows = [rest[i : i + 7] for i in range(0, len(rest), 7)]
+        told: dict[str, int] = {}
+        for row in rows:
+            for name, value in row[3].items():
+                told[name.decode()] = told.get(name.decode(), 0) + int(value)
+        dues = [float(lane[1]) for row in rows for lane in row[4:] if lane]
+        return Counts(
+            waiting=sum(row[0] for row in rows),
+            leased=sum(row[1] for row in rows),
+            dead=sum(row[2] for row in rows),
+            bytes=told.get("bytes", 0),
+            oldest_due=max(0.0, now - min(dues, default=now)) / 1000,
+            accepted=told.get("accepted", 0),
+            delivered=told.get("delivered", 0),
+            retried=told.get("retried", 0),
+            replaced=told.get("replaced", 0),
+            expired=told.get("expired", 0),
+            repeats=told.get("repeats", 0),
+            refused=told.get("refused", 0),
+            buried=told.get("dead", 0),
+        )
+
+    def _keys(self, partition: int) -> list[str]:
+        return [f"sl:{{{self.endpoint}:{partition:02d}}}:{name}" for name in _KEYS]
+
+
+def _partition(stream: str) -> int:
+    """By the session alone: its lanes lie together."""
+    return binascii.crc_hqx(stream[1:].encode(), 0) % PARTITIONS
+
+
+def _delivery(partition: int, head: tuple[bytes, int, bytes, bytes, bytes]) -> Delivery:
+    stream, token, eid, content, attempts = head
+    event = unpack(content)
+    return Delivery(
+        id=event.id,
+        type=event.type,
+        session=event.session,
+        target=event.target,
+        headers=event.headers,
+        body=event.body,
+        accepted_at=event.accepted_at,
+        attempt=int(attempts) + 1,
+        partition=partition,
+        stream=stream,
+        token=b"%d" % token,
+        eid=eid,
+    )
+
+
+def _dead_letter(partition: int, eid: bytes, died_at: float, record: bytes, reason: bytes | None) -> DeadLetter:
+    header, _, rest = record.partition(b"\n")
+    event = unpack(rest[int(header.split(b" ")[2]) :])
+    return DeadLetter(
+        id=event.id,
+        type=event.type,
+        session=event.session,
+        died_at=died_at / 1000,
+        reason=(reason or b"").decode("utf-8", "replace"),
+        target=event.target,
+        headers=event.headers,
+        body=event.body,
+        accepted_at=event.accepted_at,
+        partition=partition,
+        eid=eid,
+    )
