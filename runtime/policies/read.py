@@ -1,0 +1,92 @@
+"""policies.yaml to `Policies`, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.policies import document, edge, units
+from runtime.policies.fields import Fields, Reading, Value
+from runtime.policies.limits import limit_list
+from runtime.policies.model import ConsolePolicy, Listen, Policies
+from runtime.policies.parsers import each, named, of
+from runtime.policies.problems import Malformed, PolicyError, Problem, quoted
+from runtime.policies.references import references
+from runtime.policies.relay import RELAY, relay
+from runtime.policies.remarks import remarks
+from runtime.policies.routes import route
+from runtime.policies.sessions import SESSIONS, sessions
+
+VERSION = "1"
+LISTEN = Listen("127.0.0.1", 8080)
+
+
+def load(path: Path, *, environment: Mapping[str, str] = os.environ, need_secrets: bool = True) -> Policies:
+    """Raises PolicyError with all problems. Without `need_secrets` a secret that is not there is an empty one."""
+    content = _content(path)
+    tree = document.parse(content, str(path))
+    if tree.root is None:
+        raise PolicyError(tree.problems)
+    reading = Reading(path, environment, need_secrets, list(tree.problems))
+    policies = _policies(Value("", tree.root, reading), hashlib.sha256(content).hexdigest()[:12])
+    if reading.problems:
+        raise PolicyError(reading.problems)
+    return replace(policies, warnings=tuple(remarks(policies)))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        cure = "copy the default one or name yours with --policies FILE"
+        raise PolicyError([Problem(0, 0, "", "no such file", cure, str(path))]) from None
+    except OSError as error:
+        message = f"cannot be read ({(error.strerror or str(error)).lower()})"
+        cure = "make it a readable file or name another with --policies FILE"
+        raise PolicyError([Problem(0, 0, "", message, cure, str(path))]) from None
+
+
+def _policies(root: Value, revision: str) -> Policies:
+    known = references(root.node)
+    with root.fields() as fields:
+        _version(fields)
+        fields.later("alerts")
+        return Policies(
+            source=root.reading.source,
+            revision=revision,
+            listen=fields.take("listen", of(units.listen), LISTEN),
+            data=_folder(root, fields.take("data", of(_not_empty), ".sluice")),
+            store=fields.take("store", edge.store, edge.STORE),
+            trust=fields.take("trust", lambda value: edge.trust(value, known), edge.TRUST),
+            upstreams=fields.take("upstreams", named(edge.upstream), {}),
+            signatures=fields.take("signatures", named(edge.signature), {}),
+            routes=fields.take("routes", each(lambda value: route(value, known)), ()),
+            limits=fields.take("limits", lambda value: limit_list(value, known), ()),
+            relay=fields.take("relay", lambda value: relay(value, known), RELAY),
+            sessions=fields.take("sessions", lambda value: sessions(value, known), SESSIONS),
+            console=fields.take("console", edge.console, ConsolePolicy(None)),
+        )
+
+
+def _version(fields: Fields) -> None:
+    fields.need("version", _known_version, VERSION, "version: 1 at the top")
+
+
+def _known_version(value: Value) -> str:
+    text = value.text()
+    if value.tag != "int" or text != VERSION:
+        raise Malformed(f"{quoted(text)} is not a version that is known here", "write version: 1")
+    return text
+
+
+def _folder(root: Value, text: str) -> Path:
+    return (root.reading.source.parent / text).resolve()
+
+
+def _not_empty(text: str) -> str:
+    if not text or "\0" in text:
+        raise Malformed(f"{quoted(text)} is not a folder", "write .sluice")
+    return text
