@@ -1,0 +1,1 @@
+"""The edge: every request comes in here."""

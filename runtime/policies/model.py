@@ -224,7 +224,7 @@ class Lanes:
 
 @dataclass(frozen=True, slots=True)
 class EventPolicy:
-    """What goes stale. `ttl`: not sent once older than this; `keep_latest`: a newer one replaces a waiting older one."""
+    """What goes stale. `ttl`: not sent once older; `keep_latest`: a newer one replaces a waiting older one."""
 
     ttl: float | None
     keep_latest: bool

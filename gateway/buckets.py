@@ -1,0 +1,84 @@
+"""Which buckets a request takes from, and a bucket itself in plain Python. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from gateway.address import Client
+from runtime.policies import Limit, Network
+
+How = Literal["e", "q", "o"]
+_TOLERANCE = 1e-9  # as in take.lua
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a request is about."""
+
+    client: Client
+    event: str | None
+    session: str | None
+    relayed: bool
+    """It can wait: a limit with `over: queue` delays it. Anything else is rejected instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One limit for one subject. Its key never holds a number: an edited limit finds its level again."""
+
+    limit: Limit
+    key: str
+    how: How
+
+
+def buckets_for(limits: Sequence[Limit], subject: Subject, lists: dict[str, tuple[Network, ...]]) -> list[Bucket]:
+    """The buckets of all limits that apply. A limit whose subject is missing does not: nobody shares an "unknown"."""
+    found = []
+    for limit in limits:
+        if not _speaks_of(limit, subject) or any(subject.client.is_in(lists[name]) for name in limit.exempt):
+            continue
+        parts = [_part(by, subject) for by in limit.per]
+        if None not in parts:
+            key = "|".join(["sl:{limits}:" + limit.id, *(part for part in parts if part is not None)])
+            found.append(Bucket(limit, key, _how(limit, subject)))
+    return found
+
+
+def _speaks_of(limit: Limit, subject: Subject) -> bool:
+    if not limit.events:
+        return True
+    event = subject.event
+    return event is not None and any(fnmatchcase(event, pattern) for pattern in limit.events)
+
+
+def _part(by: str, subject: Subject) -> str | None:
+    if by == "ip":
+        return subject.client.subject
+    return subject.session if by == "session" else subject.event
+
+
+def _how(limit: Limit, subject: Subject) -> How:
+    if limit.observe:
+        return "o"
+    return "q" if limit.over == "queue" and subject.relayed else "e"
+
+
+@dataclass(slots=True)
+class LocalBucket:
+    """A token bucket of this process: what take.lua does to one bucket, for when the store is away."""
+
+    level: float
+    at: float
+    """Seconds of whatever clock `now` is of."""
+
+    def wait(self, now: float, interval: float, burst: float) -> float:
+        """Seconds until there is a token; 0: there is one now."""
+        self.level = min(burst, self.level + max(0.0, now - self.at) / interval)
+        self.at = now
+        return 0.0 if self.level >= 1 - _TOLERANCE else (1 - self.level) * interval
+
+    def take(self) -> None:
+        self.level -= 1

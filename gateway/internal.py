@@ -1,0 +1,75 @@
+"""The reserved paths under `/_sluice/`: health, metrics, the workers' API, and what the console adds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from gateway import worker_api
+from relay import presence
+from relay.queue import Queue
+from runtime import metrics
+from runtime.policies import Policies
+from runtime.store import Store, StoreAway, StoreRefused
+from sessions.registry import Registry
+
+PREFIX = "/_sluice"
+
+
+def build(
+    policies: Policies, store: Store, registry: Registry, queues: dict[str, Queue], more: Sequence[BaseRoute]
+) -> Starlette:
+    """`more`: the console's routes, handed in from above."""
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        problems = await _not_ready(store, has_endpoints=bool(queues))
+        return JSONResponse(
+            {"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200
+        )
+
+    async def metrics_page(_: Request) -> Response:
+        await _look(registry, queues)
+        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    verify = policies.signatures[policies.sessions.verify] if policies.sessions.verify else None
+    return Starlette(
+        routes=[
+            Route(f"{PREFIX}/healthz", healthz),
+            Route(f"{PREFIX}/readyz", readyz),
+            Route(f"{PREFIX}/metrics", metrics_page),
+            *worker_api.routes(registry, lambda: verify),
+            *more,
+        ]
+    )
+
+
+async def _not_ready(store: Store, *, has_endpoints: bool) -> list[str]:
+    """Why this deployment does not do its work, in words."""
+    try:
+        relays = await presence.alive(store)
+    except (StoreAway, StoreRefused) as error:
+        return [f"the store does not answer: {error}"]
+    return ["no relay is running: events are accepted and wait"] if has_endpoints and not relays else []
+
+
+async def _look(registry: Registry, queues: dict[str, Queue]) -> None:
+    """Brings the gauges up to date; what cannot be read right now keeps its last value."""
+    try:
+        for name, queue in queues.items():
+            counts = await queue.counts()
+            for place, events in (("waiting", counts.waiting), ("leased", counts.leased), ("dead", counts.dead)):
+                metrics.queue_holds(name, place, events)
+        states: dict[str, int] = {}
+        for row in await registry.sessions():
+            states[row.state] = states.get(row.state, 0) + 1
+        for state, sessions in states.items():
+            metrics.sessions_are(state, sessions)
+    except (StoreAway, StoreRefused):
+        return

@@ -1,0 +1,150 @@
+"""The limiter: one decision over all buckets of a request, exact across processes.
+
+Concurrent requests of a process share a call of `take.lua`. When the store does not answer in time, each limit's
+`when_store_away` decides, and for a moment nobody waits for the store again. Owns the keys `sl:{limits}:*`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.buckets import Bucket, LocalBucket
+from runtime import metrics
+from runtime.logs import Log
+from runtime.shared_calls import Full, SharedCalls
+from runtime.store import Store, StoreAway, StoreRefused, load_script
+
+LOG = Log("gateway")
+_TAKE = load_script("gateway", "take")
+_SHARED, _WAITING = 64, 10_000
+_AWAY_FOR = 0.25  # seconds between two tries while the store is away
+_MOST_LOCAL = 100_000
+
+Verdict = Literal["pass", "drop", "reject", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`unavailable`: the store is away and a limit says `deny` then."""
+
+    verdict: Verdict
+    limit: str | None = None
+    """The limit that refuses."""
+    retry_after: float = 0.0
+    """Seconds until it would pass, when refused."""
+    delay: float = 0.0
+    """Seconds before a relayed event may be delivered, when it passes."""
+
+
+PASS = Decision("pass")
+_Row = tuple[int, int, int, list[int]]
+
+
+class Limiter:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._calls: SharedCalls[Sequence[Bucket], _Row] = SharedCalls(self._take_all, size=_SHARED, waiting=_WAITING)
+        self._local: OrderedDict[str, LocalBucket] = OrderedDict()
+        self._away_until = 0.0
+        self._away = False
+
+    async def take(self, buckets: Sequence[Bucket]) -> Decision:
+        """A token from every bucket, or from none. Never raises for an absent store."""
+        if not buckets:
+            return PASS
+        now = time.monotonic()
+        if now < self._away_until:
+            return self._without_store(buckets, now)
+        try:
+            row = await self._calls.ask(buckets)
+        except (StoreAway, StoreRefused, Full) as error:
+            self._went_away(error)
+            return self._without_store(buckets, time.monotonic())
+        self._came_back()
+        return _decision(buckets, row)
+
+    async def _take_all(self, requests: Sequence[Sequence[Bucket]]) -> list[_Row]:
+        keys: dict[str, int] = {}
+        args: list[int | float | str] = []
+        for buckets in requests:
+            args.append(len(buckets))
+            for bucket in buckets:
+                index = keys.setdefault(bucket.key, len(keys) + 1)
+                rate = bucket.limit.rate
+                args += (index, rate.interval * 1e6, bucket.limit.burst, bucket.how)
+        rows: list[_Row] = await self._store.run(_TAKE, list(keys), args)
+        return rows
+
+    def _went_away(self, error: Exception) -> None:
+        self._away_until = time.monotonic() + _AWAY_FOR
+        if not self._away:
+            self._away = True
+            LOG.error("limiter.store_away", reason=str(error) or type(error).__name__)
+
+    def _came_back(self) -> None:
+        if self._away:
+            self._away = False
+            self._local.clear()
+            LOG.info("limiter.store_back")
+
+    def _without_store(self, buckets: Sequence[Bucket], now: float) -> Decision:
+        """What the limits say while the store is away; `local` ones are counted in this process, all or nothing too."""
+        local: list[tuple[Bucket, LocalBucket]] = []
+        waits: list[float] = []
+        for bucket in buckets:
+            limit = bucket.limit
+            metrics.decided_without_store(limit.id)
+            if limit.observe or limit.when_store_away == "allow":
+                continue
+            if limit.when_store_away == "deny":
+                return Decision("unavailable", limit.id, retry_after=1.0)
+            found = self._local_bucket(bucket, now)
+            wait = found.wait(now, limit.rate.interval, limit.burst)
+            if wait and bucket.how == "e":
+                return Decision(_refusal(bucket), limit.id, retry_after=wait)
+            local.append((bucket, found))
+            waits.append(wait)
+        for _, found in local:
+            found.take()
+        return Decision("pass", delay=max(waits, default=0.0))
+
+    def _local_bucket(self, bucket: Bucket, now: float) -> LocalBucket:
+        found = self._local.get(bucket.key)
+        if found is None:
+            found = self._local[bucket.key] = LocalBucket(float(bucket.limit.burst), now)
+            if len(self._local) > _MOST_LOCAL:
+                self._local.popitem(last=False)
+        return found
+
+
+def _decision(buckets: Sequence[Bucket], row: _Row) -> Decision:
+    refusing, refused_for, delay, had = row
+    _count(buckets, refusing, had)
+    if refusing:
+        bucket = buckets[refusing - 1]
+        return Decision(_refusal(bucket), bucket.limit.id, retry_after=refused_for / 1e6)
+    return Decision("pass", delay=delay / 1e6) if delay else PASS
+
+
+def _refusal(bucket: Bucket) -> Literal["drop", "reject"]:
+    return "drop" if bucket.limit.over == "drop" else "reject"
+
+
+def _count(buckets: Sequence[Bucket], refusing: int, had: Sequence[int]) -> None:
+    for i, bucket in enumerate(buckets, 1):
+        if bucket.how == "o":
+            metrics.decided(bucket.limit.id, "allowed" if had[i - 1] else "would_reject")
+        elif not refusing:
+            metrics.decided(bucket.limit.id, "allowed" if had[i - 1] else "delayed")
+        elif i == refusing:
+            metrics.decided(bucket.limit.id, "dropped" if bucket.limit.over == "drop" else "rejected")
+
+
+def retry_after_header(seconds: float) -> bytes:
+    """Whole seconds, one at least (RFC 9110 section 10.2.3)."""
+    return b"%d" % max(1, math.ceil(seconds))

@@ -1,0 +1,158 @@
+"""Requests for sessions: to the worker that owns the session, wherever it is now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gateway.problems import Receive, Refusal, Send
+from gateway.proxy import Outgoing, UpstreamPools, give, refusal_for
+from runtime import http1
+from runtime.logs import Log
+from runtime.policies import Upstream
+from runtime.store import StoreAway, StoreRefused
+from sessions.registry import NoRoom, Owner, Registry, Unknown, Unowned
+
+LOG = Log("gateway")
+FENCE = b"X-Sluice-Fence"
+_HELD_FOR = 5.0
+_HELD_AT_MOST = 1000
+_LOOK_AGAIN = 0.1
+_MOST_REMEMBERED = 100_000
+_MOST_WORKERS = 256
+_MISDIRECTED = 421
+
+Find = Callable[[], Awaitable["Owner | Unowned"]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    owner: Owner
+    until: float
+
+
+class Owners:
+    """Who owns a session, remembered up to the end of its lease."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+
+    async def find(self, session: str) -> Owner | Unowned | Unknown:
+        """Raises StoreAway or StoreRefused when it has to ask and cannot."""
+        known = self._remembered.get(session)
+        if known is not None and time.monotonic() < known.until:
+            return known.owner
+        found = await self._registry.owner_of(session)
+        if isinstance(found, Owner):
+            self.remember(session, found)
+        else:
+            self.forget(session)
+        return found
+
+    def remember(self, session: str, owner: Owner) -> None:
+        self._remembered[session] = _Remembered(owner, time.monotonic() + owner.lease_left)
+        self._remembered.move_to_end(session)
+        if len(self._remembered) > _MOST_REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    def forget(self, session: str) -> None:
+        self._remembered.pop(session, None)
+
+
+class WorkerProxy:
+    """Sends a session's requests to its owner; holds them for a bounded time while there is none."""
+
+    def __init__(self, registry: Registry, timeouts: Upstream) -> None:
+        self._registry = registry
+        self._owners = Owners(registry)
+        self._timeouts = timeouts
+        self._workers: OrderedDict[str, UpstreamPools] = OrderedDict()
+        self._held = 0
+
+    async def to_owner(self, session: str, outgoing: Outgoing, receive: Receive, send: Send) -> int:
+        """The answer's status. Raises Refusal: 404 no such session, 503 nobody runs it now; and ClientGone."""
+
+        async def find() -> Owner | Unowned:
+            found = await self._owners.find(session)
+            if isinstance(found, Unknown):
+                raise Refusal(404, f"there is no session {session}")
+            return found
+
+        return await self._to_whom(find, session, outgoing, receive, send)
+
+    async def to_placed(
+        self, session: str, about: dict[str, object], outgoing: Outgoing, receive: Receive, send: Send
+    ) -> int:
+        """The same for a session that may be new: placed on the least loaded worker first. 503 when none has room."""
+
+        async def find() -> Owner | Unowned:
+            placed = await self._registry.place(session, about)
+            if isinstance(placed, NoRoom):
+                if placed.workers:
+                    raise Refusal(503, f"all {placed.workers} workers are full (sessions.per_worker)", retry_after=b"5")
+                raise Refusal(503, "no worker is registered", retry_after=b"5")
+            self._owners.remember(session, placed)
+            return placed
+
+        return await self._to_whom(find, session, outgoing, receive, send)
+
+    async def _to_whom(self, find: Find, session: str, outgoing: Outgoing, receive: Receive, send: Send) -> int:
+        deadline = time.monotonic() + _HELD_FOR
+        while True:
+            try:
+                owner = await find()
+            except (StoreAway, StoreRefused):
+                raise Refusal(503, "who owns the session is not known right now", retry_after=b"1") from None
+            if isinstance(owner, Owner):
+                status = await self._ask(owner, session, outgoing, receive, send)
+                if status is not None:
+                    return status
+                self._owners.forget(session)
+            await self._hold(session, deadline)
+
+    async def _hold(self, session: str, deadline: float) -> None:
+        if time.monotonic() >= deadline or self._held >= _HELD_AT_MOST:
+            raise Refusal(503, f"no worker runs session {session} right now", retry_after=b"2")
+        self._held += 1
+        try:
+            await asyncio.sleep(_LOOK_AGAIN)
+        finally:
+            self._held -= 1
+
+    async def _ask(self, owner: Owner, session: str, outgoing: Outgoing, receive: Receive, send: Send) -> int | None:
+        """The status given to the client; None when this worker turned out not to be the one."""
+        pools = self._pools(owner.url)
+        fenced = Outgoing(outgoing.head, [*outgoing.headers, (FENCE, b"%d" % owner.fence)], outgoing.body)
+        try:
+            async with pools.ask(fenced, receive) as response:
+                if response.status == _MISDIRECTED:
+                    LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
+                    return None
+                await give(response, self._timeouts.idle, send)
+                return response.status
+        except http1.ConnectFailed:
+            return None
+        except http1.UpstreamError as error:
+            raise refusal_for(error, f"worker {owner.worker}") from None
+
+    def _pools(self, url: str) -> UpstreamPools:
+        found = self._workers.get(url)
+        if found is None:
+            t = self._timeouts
+            found = self._workers[url] = UpstreamPools(Upstream("workers", url, t.connect, t.headers, t.idle))
+        self._workers.move_to_end(url)
+        return found
+
+    async def tidy(self) -> None:
+        """Closes the connections to workers that have not been asked for longest, when there are many."""
+        while len(self._workers) > _MOST_WORKERS:
+            _, oldest = self._workers.popitem(last=False)
+            await oldest.close()
+
+    async def close(self) -> None:
+        for pools in self._workers.values():
+            await pools.close()

@@ -1,0 +1,10 @@
+-- present.lua: notes that a relay process is alive, and counts those that are.
+-- Guarantee: a process that has not reported for its time is not counted. Running it twice changes nothing more.
+-- KEYS: [1] ZSET name -> when it is given up (ms)
+-- ARGV: [1] name ('': only count)  [2] given up after (ms)
+-- Return: how many are alive
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if ARGV[1] ~= '' then redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1]) end
+return redis.call('ZCARD', KEYS[1])
