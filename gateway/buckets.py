@@ -27,7 +27,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One limit for one subject. Its key never holds a number: an edited limit finds its level again."""
+    """One limit for one subject. Its key never holds a number: an edited limit finds its level again.
+
+    NUL parts the subjects: a name cannot hold one (`request.name_from`), so two of them never read as one key.
+    """
 
     limit: Limit
     key: str
@@ -42,7 +45,7 @@ def buckets_for(limits: Sequence[Limit], subject: Subject, lists: dict[str, tupl
             continue
         parts = [_part(by, subject) for by in limit.per]
         if None not in parts:
-            key = "|".join(["sl:{limits}:" + limit.id, *(part for part in parts if part is not None)])
+            key = "\0".join(["sl:{limits}:" + limit.id, *(part for part in parts if part is not None)])
             found.append(Bucket(limit, key, _how(limit, subject)))
     return found
 

@@ -52,23 +52,31 @@ class Limiter:
         self._local: OrderedDict[str, LocalBucket] = OrderedDict()
         self._away_until = 0.0
         self._away = False
+        self._probing = False
 
     async def take(self, buckets: Sequence[Bucket]) -> Decision:
         """A token from every bucket, or from none. Never raises for an absent store."""
         if not buckets:
             return PASS
         now = time.monotonic()
-        if now < self._away_until:
+        if now < self._away_until or self._probing:
             return self._without_store(buckets, now)
+        self._probing = self._away  # one finds out whether the store is back; nobody waits with it
         try:
             row = await self._calls.ask(buckets)
-        except (StoreAway, StoreRefused, Full) as error:
+        except (StoreAway, StoreRefused):
+            return self._without_store(buckets, time.monotonic())
+        except Full as error:
             self._went_away(error)
             return self._without_store(buckets, time.monotonic())
+        finally:
+            self._probing = False
         self._came_back()
         return _decision(buckets, row)
 
     async def _take_all(self, requests: Sequence[Sequence[Bucket]]) -> list[_Row]:
+        if time.monotonic() < self._away_until:
+            raise StoreAway("the call before this one failed")  # waits must not add up
         keys: dict[str, int] = {}
         args: list[int | float | str] = []
         for buckets in requests:
@@ -77,7 +85,11 @@ class Limiter:
                 index = keys.setdefault(bucket.key, len(keys) + 1)
                 rate = bucket.limit.rate
                 args += (index, rate.interval * 1e6, bucket.limit.burst, bucket.how)
-        rows: list[_Row] = await self._store.run(_TAKE, list(keys), args)
+        try:
+            rows: list[_Row] = await self._store.run(_TAKE, list(keys), args)
+        except (StoreAway, StoreRefused) as error:
+            self._went_away(error)
+            raise
         return rows
 
     def _went_away(self, error: Exception) -> None:
@@ -94,8 +106,8 @@ class Limiter:
 
     def _without_store(self, buckets: Sequence[Bucket], now: float) -> Decision:
         """What the limits say while the store is away; `local` ones are counted in this process, all or nothing too."""
-        local: list[tuple[Bucket, LocalBucket]] = []
-        waits: list[float] = []
+        local: list[LocalBucket] = []
+        refused, delay = PASS, 0.0
         for bucket in buckets:
             limit = bucket.limit
             metrics.decided_without_store(limit.id)
@@ -105,13 +117,16 @@ class Limiter:
                 return Decision("unavailable", limit.id, retry_after=1.0)
             found = self._local_bucket(bucket, now)
             wait = found.wait(now, limit.rate.interval, limit.burst)
-            if wait and bucket.how == "e":
-                return Decision(_refusal(bucket), limit.id, retry_after=wait)
-            local.append((bucket, found))
-            waits.append(wait)
-        for _, found in local:
+            local.append(found)
+            if bucket.how == "q":
+                delay = max(delay, wait)
+            elif wait > refused.retry_after:
+                refused = Decision(_refusal(bucket), limit.id, retry_after=wait)
+        if refused is not PASS:
+            return refused
+        for found in local:
             found.take()
-        return Decision("pass", delay=max(waits, default=0.0))
+        return Decision("pass", delay=delay)
 
     def _local_bucket(self, bucket: Bucket, now: float) -> LocalBucket:
         found = self._local.get(bucket.key)

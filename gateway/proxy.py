@@ -14,7 +14,10 @@ from runtime import http1
 from runtime.policies import Upstream
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding"))
+_HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+_BODILESS = frozenset((204, 304))
 _NOT_FORWARDED = frozenset((b"content-length",))
 
 
@@ -43,11 +46,11 @@ class UpstreamPools:
         """
         try:
             connection = await self._send(outgoing, fresh=False)
-            async with _client_heard(connection, outgoing, receive):
+            async with _client_heard(connection, outgoing, receive) as client:
                 try:
                     response = await connection.response(self.upstream.headers)
                 except http1.UpstreamReset as reset:
-                    if not _may_repeat(outgoing, connection, reset):
+                    if client.gone or not _may_repeat(outgoing, connection, reset):
                         raise
                     response = None
                 if response is not None:
@@ -95,19 +98,23 @@ def _may_repeat(outgoing: Outgoing, connection: http1.Connection, reset: http1.U
     return connection.reused and not reset.response_started and whole and outgoing.head.method in _REPEATABLE
 
 
+@dataclass(slots=True)
+class _Client:
+    gone: bool = False
+
+
 @asynccontextmanager
-async def _client_heard(connection: http1.Connection, outgoing: Outgoing, receive: Receive) -> AsyncIterator[None]:
+async def _client_heard(connection: http1.Connection, outgoing: Outgoing, receive: Receive) -> AsyncIterator[_Client]:
     """While the block runs, the client's body goes out as it comes, and the client's leaving cuts the connection."""
-    gone = False
+    client = _Client()
 
     async def hear() -> None:
-        nonlocal gone
         sending = outgoing.body is None
         try:
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    gone = True
+                    client.gone = True
                     connection.abort()
                     return
                 if sending:
@@ -120,9 +127,9 @@ async def _client_heard(connection: http1.Connection, outgoing: Outgoing, receiv
 
     listener = asyncio.create_task(hear())
     try:
-        yield
+        yield client
     except http1.UpstreamError:
-        if gone:
+        if client.gone:
             raise ClientGone from None
         raise
     finally:
@@ -134,9 +141,12 @@ async def _client_heard(connection: http1.Connection, outgoing: Outgoing, receiv
 async def give(response: http1.Response, idle: float, send: Send) -> bool:
     """Streams the answer to the client. False when the upstream broke it off: then the client's connection is cut too.
 
-    `idle`: the longest silence in seconds within the body.
+    `idle`: the longest silence in seconds within the body. Raises BadResponse for a status that HTTP does not have.
     """
-    await send({"type": "http.response.start", "status": response.status, "headers": _end_to_end(response.headers)})
+    if response.status > 599:
+        raise http1.BadResponse("a status over 599", response_started=True)
+    headers = _end_to_end(response.headers, response.status)
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
     while True:
         try:
             chunk = await response.chunk(idle)
@@ -147,10 +157,12 @@ async def give(response: http1.Response, idle: float, send: Send) -> bool:
             return True
 
 
-def _end_to_end(headers: Pairs) -> Pairs:
+def _end_to_end(headers: Pairs, status: int) -> Pairs:
     dropped = _HOP_BY_HOP | {
         token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
     }
+    if status in _BODILESS:
+        dropped.add(b"content-length")  # a 304 may tell that of the body it leaves out; uvicorn would wait for it
     return [pair for pair in headers if pair[0].lower() not in dropped]
 
 

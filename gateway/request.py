@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,10 @@ _HOP_BY_HOP = frozenset(
         *(b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"),
     )
 )
+_NEVER_DROPPED = frozenset((b"host", b"content-length"))  # whatever a client lists in Connection
 _LONGEST_NAME = 200
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]*)?")  # RFC 9110 section 7.2
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,13 @@ class Head:
 
     def forwarded(self) -> Pairs:
         """The headers for the next one: end to end, and what it may believe about the client (ours, put last)."""
-        dropped = _HOP_BY_HOP | {
+        listed = {
             token.strip().lower()
             for name, value in self.headers
             if name == b"connection"
             for token in value.split(b",")
         }
+        dropped = _HOP_BY_HOP | listed - _NEVER_DROPPED
         kept = [pair for pair in self.headers if pair[0] not in dropped and not speaks_of_forwarding(pair[0])]
         return kept + forwarding(self.client, self.headers, self.scheme, self.port)
 
@@ -87,7 +92,10 @@ def _refuse_ambiguous(headers: Pairs, trust: Trust) -> None:
     hosts = [value for name, value in headers if name == b"host"]
     if len(hosts) != 1 or not hosts[0]:
         raise Refusal(400, "a request has exactly one Host header")
-    if trust.hosts and hosts[0].partition(b":")[0].decode("latin-1").lower() not in trust.hosts:
+    host = _HOST.fullmatch(hosts[0])
+    if host is None:
+        raise Refusal(400, "the Host header is not a host")
+    if trust.hosts and host[1].decode().lower() not in trust.hosts:
         raise Refusal(400, "this host is not served here; trust.hosts in policies.yaml lists those that are")
     lengths = [value for name, value in headers if name == b"content-length"]
     codings = [value for name, value in headers if name == b"transfer-encoding"]
@@ -134,7 +142,7 @@ class Json:
             token = token.replace("~1", "/").replace("~0", "~")
             if isinstance(value, Mapping):
                 value = value.get(token)
-            elif isinstance(value, list) and token.isdigit() and int(token) < len(value):
+            elif isinstance(value, list) and _INDEX.fullmatch(token) and int(token) < len(value):
                 value = value[int(token)]
             else:
                 return None

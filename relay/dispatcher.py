@@ -26,6 +26,7 @@ from runtime.store import StoreAway, StoreRefused
 LOG = Log("relay")
 _LONGEST_SLEEP = 0.5
 _STORE_AWAY_SLEEP = 0.2
+_LAST_PATIENCE = 5.0  # seconds a stopping dispatcher waits for an absent store; what it cannot settle is sent again
 
 
 class Sends(Protocol):
@@ -58,8 +59,11 @@ class Dispatcher:
         """Until stopped; then no more is leased, attempts under way are finished and settled."""
         stopping = asyncio.create_task(self._wake_on(stop))
         try:
-            while not stop.requested or self._attempts or self._ended:
-                await self._sleep(await self._turn_or_wait(stop))
+            while True:
+                wait = await self._turn_or_wait(stop)
+                if stop.requested and not self._attempts and (not self._ended or self._away_for() > _LAST_PATIENCE):
+                    break
+                await self._sleep(wait)
         finally:
             stopping.cancel()
             for attempt in self._attempts:
@@ -135,9 +139,12 @@ class Dispatcher:
                 LOG.error("store.away", endpoint=self._queue.endpoint, reason=str(error))
             return _STORE_AWAY_SLEEP
         if self._away_since is not None:
-            LOG.info("store.back", endpoint=self._queue.endpoint, after=round(time.monotonic() - self._away_since, 2))
+            LOG.info("store.back", endpoint=self._queue.endpoint, after=round(self._away_for(), 2))
             self._away_since = None
         return wait
+
+    def _away_for(self) -> float:
+        return time.monotonic() - self._away_since if self._away_since is not None else 0.0
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
@@ -159,7 +166,6 @@ class Dispatcher:
     def _start(self, delivery: Delivery, generation: int) -> None:
         attempt = asyncio.create_task(self._attempt(delivery, generation))
         self._attempts.add(attempt)
-        attempt.add_done_callback(self._attempts.discard)
 
     async def _attempt(self, delivery: Delivery, generation: int) -> None:
         started = time.monotonic()
@@ -171,6 +177,9 @@ class Dispatcher:
         self._count(generation, outcome)
         settled = settle(delivery, outcome, self._retry)
         self._ended.append(settled)
+        task = asyncio.current_task()
+        if task is not None:
+            self._attempts.discard(task)  # already here, so that the turn this wakes finds the room
         self._woken.set()
         self._log(delivery, outcome, settled, time.monotonic() - started)
 

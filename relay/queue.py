@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ class Queue:
         self._patient = True
         self._turns = 0
         self._due = [0.0] * PARTITIONS  # monotonic time at which each partition is worth asking
+        self._woken: set[int] = set()  # while a turn was under way: its answer knows nothing of it
 
     # --- in
 
@@ -168,6 +170,7 @@ class Queue:
         for number in partitions.split(b","):
             if number.isdigit() and int(number) < PARTITIONS:
                 self._due[int(number)] = 0.0
+                self._woken.add(int(number))
 
     def look_everywhere(self) -> None:
         """Forget what is known about when something is due: a message of the channel may have been lost."""
@@ -191,13 +194,15 @@ class Queue:
         if not asked:
             return Turn([], [])
         calls = [self._turn_call(p, by_partition.get(p, []), shares.get(p, 0)) for p in asked]
+        self._woken.clear()
         leased: list[Delivery] = []
         refused: list[Delivery] = []
         for partition, (ends, due, heads) in zip(asked, await self._store.run_all(calls), strict=True):
             results = by_partition.get(partition, [])
             refused += [result.delivery for result, end in zip(results, ends, strict=True) if not end]
             leased += [_delivery(partition, head) for head in heads]
-            self._due[partition] = time.monotonic() + due / 1000 if due >= 0 else float("inf")
+            if partition not in self._woken:
+                self._due[partition] = time.monotonic() + due / 1000 if due >= 0 else math.inf
         return Turn(leased, refused)
 
     def _shares(self, want: int, settling: dict[int, list[Settled]]) -> dict[int, int]:
@@ -299,7 +304,7 @@ class Queue:
                 told[name.decode()] = told.get(name.decode(), 0) + int(value)
         dues = [float(lane[1]) for row in rows for lane in row[4:] if lane]
         return Counts(
-            waiting=sum(row[0] for row in rows),
+            waiting=sum(row[0] - row[1] for row in rows),
             leased=sum(row[1] for row in rows),
             dead=sum(row[2] for row in rows),
             bytes=told.get("bytes", 0),

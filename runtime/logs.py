@@ -1,4 +1,4 @@
-"""JSON logs: one line per unit of work, on standard error.
+"""JSON logs: one line per unit of work, on standard error; under `sluice up` in a file each, with only warnings shown.
 
 `log.info("delivery.attempted", id=…, status=…, ms=…)`: the message is the event's name, the rest are fields. A field
 whose name speaks of a secret is masked here, so that no caller can forget to.
@@ -7,9 +7,12 @@ whose name speaks of a secret is masked here, so that no caller can forget to.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -59,10 +62,25 @@ class Log:
 
 
 def start(process: str) -> None:
-    """Sends every log of this process to standard error as JSON lines; `process` names it (`gateway`, `relay`, …)."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines(process))
+    """Sends every log of this process out as JSON lines; `process` names it (`gateway`, `relay`, …).
+
+    With `SLUICE_LOGS` set, all of them go to `<process>.jsonl` in that folder, two files of 16 MiB at most, and only
+    warnings and errors to standard error, where a supervisor shows them.
+    """
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = _handlers(process)
+    for handler in root.handlers:
+        handler.setFormatter(_JsonLines(process))
     root.setLevel(logging.WARNING)
     logging.getLogger("sluice").setLevel(logging.INFO)
+
+
+def _handlers(process: str) -> list[logging.Handler]:
+    shown: logging.Handler = logging.StreamHandler(sys.stderr)
+    folder = os.environ.get("SLUICE_LOGS")
+    if not folder:
+        return [shown]
+    shown.setLevel(logging.WARNING)
+    Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept = RotatingFileHandler(Path(folder) / f"{process}.jsonl", maxBytes=16 * 1024 * 1024, backupCount=1)
+    return [shown, kept]

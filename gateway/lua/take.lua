@@ -1,12 +1,14 @@
--- take.lua: decides requests against all their token buckets, each request all or nothing.
--- Guarantee: a refused request takes nothing from any bucket that enforces; never is more let through than rate and
--- burst allow, whatever the number of gateways. Running it twice takes twice: it errs on the strict side, and a bucket
--- refills by itself. An edited limit keeps its level: a smaller burst clamps it, a larger one does not refill it.
--- KEYS: the buckets, each once: STRING "<level> <at us>", gone when full
--- ARGV: for each request: number of its buckets, then for each of them: index in KEYS, us for one token, burst,
---       and how it enforces: 'e' refuse | 'q' let pass, to be delayed until there is a token | 'o' only observe
--- Return: for each request { index of the bucket that refuses for longest (0: none), us until it would pass,
---         us to delay, { for each of its buckets 1 there was a token | 0 there was none } }
+-- Purpose    Decides requests against all their token buckets, each request all or nothing.
+-- Guarantee  A refused request takes nothing from any bucket that enforces; never is more let through than rate and
+--            burst allow, whatever the number of gateways. An edited limit keeps its level: a smaller burst clamps it, a
+--            larger one does not refill it.
+-- KEYS       the buckets, each once: STRING "<level> <at us>", gone when full
+-- ARGV       for each request: number of its buckets, then for each of them: index in KEYS, us for one token, burst,
+--            and how it enforces: 'e' refuse | 'q' let pass, to be delayed until there is a token | 'o' only observe
+-- Return     for each request { index of the bucket that refuses for longest (0: none), us until it would pass,
+--            us to delay, { for each of its buckets 1 there was a token | 0 there was none } }
+-- Twice      takes twice: it errs on the strict side, and a bucket refills by itself.
+
 local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]

@@ -1,10 +1,13 @@
--- accept.lua: stores events, each at the end of its stream.
--- Guarantee: when it has answered 1 or 2 for an event, the event is stored and will be claimed; an event id that was
--- accepted before is answered 0 and not stored again. Running it twice is therefore the same as running it once.
--- ARGV: [1] most events of this partition  [2] most bytes, both with the dead letters
---       then for each event: stream, event id, recognise repeats for (ms), not before (ms from now),
---       time to live (ms, 0: for ever), keep ('' or what a newer event of the same stream and keep replaces), content
--- Return: for each event 1 stored | 2 stored in the place of an older one | 0 a repeat | -1 refused: full
+-- Purpose    Stores events, each at the end of its stream.
+-- Guarantee  When it has answered 1 or 2 for an event, the event is stored and will be claimed; an event id that was
+--            accepted before is answered 0 and not stored again.
+-- KEYS       see partition.lua
+-- ARGV       1 most events of this partition  2 most bytes, both with the dead letters
+--            then for each event: stream, event id, recognise repeats for (ms), not before (ms from now), time to live
+--            (ms, 0: for ever), keep ('' or what a newer event of the same stream and keep replaces), content
+-- Return     for each event 1 stored | 2 stored in the place of an older one | 0 a repeat | -1 refused: full
+-- Twice      is the same as once: the second time all are repeats.
+
 local most_events, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
 local given = (#ARGV - 2) / 7
 

@@ -1,10 +1,12 @@
--- admit.lua: takes in what came of earlier deliveries, then says how many may be claimed now.
--- Guarantee: across all processes, nothing while the circuit is open, at most `probes` at a time while it is half-open,
--- and never more than the pace allows. Results of an older generation are ignored. Running it twice counts results
--- twice and spends permits that nobody uses: both err on the side of sending less, and pass with the window.
--- ARGV: as in circuit.lua, then [10] how many are wanted, and for each report: generation, went well, went wrong,
---       the endpoint said "not now" (0|1), for at least (ms), permits not used, why (for people)
--- Return: { state, generation, permits, ms to wait when there are none (-1: no need to come back on its own) }
+-- Purpose    Takes in what came of earlier deliveries, then says how many may be claimed now.
+-- Guarantee  Across all processes: nothing while the circuit is open, at most `probes` at a time while it is half-open,
+--            and never more than the pace allows. Results of an older generation are ignored.
+-- KEYS       see circuit.lua
+-- ARGV       as in circuit.lua, then 10 how many are wanted, and for each report: generation, went well, went wrong,
+--            the endpoint said "not now" (0|1), for at least (ms), permits not used, why (for people)
+-- Return     { state, generation, permits, ms to wait when there are none (-1: no need to come back on its own) }
+-- Twice      counts results twice and spends permits that nobody uses: both err on the side of sending less, and pass
+--            with the window.
 
 local function count_results(well, wrong)
   local slot_length = math.max(1, WINDOW / 10)

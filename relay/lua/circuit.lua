@@ -1,4 +1,4 @@
--- circuit.lua: the state of one endpoint. Put before admit.lua when that is loaded.
+-- The state of one endpoint. Put before admit.lua when that is loaded.
 --
 -- KEYS[1] HASH of one endpoint:
 --   state C closed | O open | H half-open;  gen grows at each change of state;  until (ms) an open circuit stays open;

@@ -1,7 +1,10 @@
--- drop.lua: erases dead letters for good.
--- Guarantee: nothing that is not dead is touched. Running it twice: what is gone is left alone.
--- ARGV: eids
--- Return: how many were erased
+-- Purpose    Erases dead letters for good.
+-- Guarantee  Nothing that is not dead is touched.
+-- KEYS       see partition.lua
+-- ARGV       eids
+-- Return     how many were erased
+-- Twice      what is gone is left alone.
+
 local dropped = 0
 for _, eid in ipairs(ARGV) do
   if call('ZREM', DEAD, eid) == 1 then

@@ -1,4 +1,4 @@
--- partition.lua: what the scripts of one partition share. Put before each of them when it is loaded.
+-- What the scripts of one partition share. Put before each of them when it is loaded.
 --
 -- One partition of an endpoint's queue is twelve keys in one slot, declared in this order by every script:
 --   KEYS[1]  events    HASH  eid -> record

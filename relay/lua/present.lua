@@ -1,8 +1,10 @@
--- present.lua: notes that a relay process is alive, and counts those that are.
--- Guarantee: a process that has not reported for its time is not counted. Running it twice changes nothing more.
--- KEYS: [1] ZSET name -> when it is given up (ms)
--- ARGV: [1] name ('': only count)  [2] given up after (ms)
--- Return: how many are alive
+-- Purpose    Notes that a relay process is alive, and counts those that are.
+-- Guarantee  A process that has not reported for its time is not counted.
+-- KEYS       1 ZSET name -> when it is given up (ms)
+-- ARGV       1 name ('': only count)  2 given up after (ms)
+-- Return     how many are alive
+-- Twice      changes nothing more.
+
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)

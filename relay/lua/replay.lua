@@ -1,8 +1,11 @@
--- replay.lua: puts dead letters back into their streams.
--- Guarantee: they keep their sequence numbers, so they go before younger events of their stream; they start with no
--- attempt behind them and no longer expire. Running it twice: what is no longer dead is left alone.
--- ARGV: eids
--- Return: how many were put back
+-- Purpose    Puts dead letters back into their streams.
+-- Guarantee  They keep their sequence numbers, so they go before younger events of their stream; they start with no
+--            attempt behind them and no longer expire.
+-- KEYS       see partition.lua
+-- ARGV       eids
+-- Return     how many were put back
+-- Twice      what is no longer dead is left alone.
+
 local replayed = 0
 for _, eid in ipairs(ARGV) do
   if call('ZREM', DEAD, eid) == 1 then

@@ -1,14 +1,17 @@
--- turn.lua: settles deliveries that ended and leases the next ones, in one call.
--- Guarantee: only the holder of a stream's current token settles its head, so a late holder changes nothing; a leased
--- stream is leased to nobody else until its lease ends. Running it twice: the second time the results are refused
--- (their tokens are gone), and further deliveries are leased; those of a lost answer come back when their leases end.
--- ARGV: [1] lease (ms)  [2..4] at least so many of urgent, normal, bulk  [5] at most in all (0: only settle)
---       [6] holders that may die on one event before it is buried
---       then for each result: stream, token, eid, outcome, argument
---         'o' delivered | 'r' failed, again after argument ms | 'p' put back for argument ms, not counted
---         | 'd' dead, argument is the reason
--- Return: { for each result 1 settled | 0 refused, ms until something is due (-1: nothing waits), deliveries }
---         delivery = { stream, token, eid, content, attempts that failed }
+-- Purpose    Settles deliveries that ended and leases the next ones, in one call.
+-- Guarantee  Only the holder of a stream's current token settles its head, so a late holder changes nothing; a leased
+--            stream is leased to nobody else until its lease ends.
+-- KEYS       see partition.lua
+-- ARGV       1 lease (ms)  2..4 at least so many of urgent, normal, bulk  5 at most in all (0: only settle)
+--            6 holders that may die on one event before it is buried
+--            then for each result: stream, token, eid, outcome, argument
+--              'o' delivered | 'r' failed, again after argument ms | 'p' put back for argument ms, not counted
+--              | 'd' dead, argument is the reason
+-- Return     { for each result 1 settled | 0 refused, ms until something is due (-1: nothing waits), deliveries }
+--            delivery = { stream, token, eid, content, attempts that failed }
+-- Twice      the second time the results are refused, for their tokens are gone, and further deliveries are leased;
+--            those of a lost answer come back when their leases end.
+
 local lease, most, poison = tonumber(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local function settle(stream, token, eid, outcome, argument)

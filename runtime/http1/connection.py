@@ -31,7 +31,18 @@ class Home(Protocol):
 class Wire(asyncio.Protocol):
     """A socket. It belongs to at most one exchange at a time; without one, whatever happens on it closes it."""
 
-    __slots__ = ("_drained", "_home", "blocked", "closed", "exchange", "idle", "opened", "since", "transport")
+    __slots__ = (
+        "_drained",
+        "_home",
+        "blocked",
+        "closed",
+        "exchange",
+        "holds_permit",
+        "idle",
+        "made",
+        "since",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -41,14 +52,16 @@ class Wire(asyncio.Protocol):
         self.exchange: Connection | None = None
         self.blocked = False
         self.closed = False
-        self.opened = False
+        self.made = False
+        self.holds_permit = True
         self.idle = False
         self.since = 0.0
 
     def abort(self, why: str = "connection cut") -> None:
         if not self.closed:
             self._end(why, clean=False)
-            self.transport.abort()
+            if self.made:
+                self.transport.abort()
 
     def free(self) -> None:
         self._home.freed(self)
@@ -66,7 +79,7 @@ class Wire(asyncio.Protocol):
         if self.closed:
             self.transport.abort()  # whoever wanted it has given up meanwhile
             return
-        self.opened = True
+        self.made = True
         self._home.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -82,8 +95,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end("upstream closed" if exc is None else "connection reset", clean=exc is None)
-        if self.opened:
-            self._home.lost(self)
+        self._home.lost(self)
 
     def pause_writing(self) -> None:
         self.blocked = True

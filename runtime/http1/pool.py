@@ -139,7 +139,7 @@ class Pool:
             self.freed(wire)
 
     async def _connect(self, end: float) -> Wire:
-        """Opens a connection with the permit that the caller took. From `opened` on, the wire holds that permit."""
+        """Opens a connection with the permit that the caller took; from here on the wire holds it."""
         loop = asyncio.get_running_loop()
         wire = Wire(self)
         ready = False
@@ -154,17 +154,11 @@ class Pool:
             raise ConnectFailed(f"no connection to {self.origin}: {_cause(error)}") from error
         finally:
             if not ready:
-                self._abandon(wire)
+                wire.abort()
+                self.lost(wire)  # uvloop never tells of one that was made in the moment it was given up
         if not ready:
             raise PoolExhausted("the pool is closed")
         return wire
-
-    def _abandon(self, wire: Wire) -> None:
-        if wire.opened:
-            wire.abort()
-        else:
-            wire.closed = True
-            self._give_back()
 
     def _give_back(self) -> None:
         self._open -= 1
@@ -206,7 +200,10 @@ class Pool:
             self._idle.remove(wire)
 
     def lost(self, wire: Wire) -> None:
-        """It is gone: its permit is free."""
+        """It is gone: its permit is free, once."""
+        if not wire.holds_permit:
+            return
+        wire.holds_permit = False
         self._wires.discard(wire)
         self._give_back()
         if not self._wires and self._emptied is not None and not self._emptied.done():

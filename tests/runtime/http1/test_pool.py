@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import shutil
 import socket
+import ssl
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -17,11 +22,13 @@ from runtime.http1 import (
     Origin,
     Pool,
     PoolExhausted,
+    Response,
     UpstreamReset,
     base_path,
     exchange,
 )
-from tests.runtime.http1.upstream import OK, Call, pool_to, saying, until, upstream
+from tests.runtime.http1.upstream import OK, Call, Play, pool_to, saying, upstream
+from tests.waiting import until
 
 
 async def use(connection: Connection) -> bytes:
@@ -57,18 +64,21 @@ def test_what_is_no_origin_is_refused(url: str) -> None:
 
 @pytest.mark.anyio
 async def test_a_connection_is_reused_last_in_first_out() -> None:
-    async with upstream(saying(OK)) as up, pool_to(up.origin) as pool:
+    async def play(call: Call) -> None:
+        while True:
+            await call.head()
+            call.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % call.number)
+
+    async with upstream(play) as up, pool_to(up.origin) as pool:
         one, two = await pool.acquire(), await pool.acquire()
         assert not one.reused
-        await use(one)
-        await use(two)
-        three = await pool.acquire()
-        assert three.reused
-        three.send_head(b"GET", b"/last", [])
-        await three.response(2)
-        assert pool.idle == 2
-        assert pool.open == 2
-        assert len(up.calls) == 2
+        used = [await use(one), await use(two)]
+        assert sorted(used) == [b"1", b"2"]
+        for _ in range(3):
+            three = await pool.acquire()
+            assert three.reused
+            assert await use(three) == used[-1]
+        assert (pool.open, pool.idle, len(up.calls)) == (2, 2, 2)
 
 
 @pytest.mark.anyio
@@ -200,8 +210,10 @@ async def test_a_cancelled_wait_leaks_no_permit_even_when_it_was_just_served() -
                 assert response.complete
             elif served == "permit":
                 held.abort()
-                while pool.waiting:
-                    await asyncio.sleep(0)
+                for _ in range(100):  # step by step, to cancel between the handing over and the taking
+                    if pool.waiting:
+                        await asyncio.sleep(0)
+                assert pool.waiting == 0
             waiting.cancel()
             results = await asyncio.gather(waiting, return_exceptions=True)
             if isinstance(results[0], Connection):
@@ -272,6 +284,51 @@ async def test_a_server_that_speaks_no_tls_is_connect_failed() -> None:
             await pool.acquire()
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Key and certificate of 127.0.0.1 in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=upstream"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", *options.split(), *names, "-keyout", str(path), "-out", str(path) + ".crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + Path(str(path) + ".crt").read_bytes())
+    return path
+
+
+@pytest.mark.anyio
+async def test_https_is_spoken_and_reused_and_the_certificate_is_checked(certificate: Path) -> None:
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate)
+    async with upstream(echo_length, tls=server) as up:
+        async with pool_to(up.origin) as pool:
+            with pytest.raises(ConnectFailed, match="certificate"):
+                await pool.acquire()
+        trusting = ssl.create_default_context(cafile=str(certificate) + ".crt")
+        pool = Pool(up.origin, connect=2, tls=trusting)
+        for _ in range(3):
+            assert (await post(pool))[2] == b"ok"
+        assert pool.idle == 1
+        await pool.close()
+        assert pool.open == 0
+
+
+@pytest.mark.anyio
+async def test_an_exchange_leaves_nothing_for_the_garbage_collector() -> None:
+    async with upstream(saying(OK)) as up, pool_to(up.origin) as pool:
+        await use(await pool.acquire())
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await use(await pool.acquire())
+            assert not [found for found in gc.get_objects() if isinstance(found, (Response, Connection))]
+        finally:
+            gc.enable()
+
+
 @pytest.mark.anyio
 async def test_an_ipv6_host_is_reached() -> None:
     try:
@@ -318,7 +375,7 @@ async def echo_length(call: Call) -> None:
         call.say(OK)
 
 
-def stale(*, answer: bytes = b"", reset: bool = False, always: bool = False) -> object:
+def stale(*, answer: bytes = b"", reset: bool = False, always: bool = False) -> Play:
     """Answers once on each connection; the next request on it is met with `answer` and a close."""
 
     async def play(call: Call) -> None:
@@ -337,15 +394,16 @@ def stale(*, answer: bytes = b"", reset: bool = False, always: bool = False) -> 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.anyio
 async def test_a_stale_connection_is_retried_once_on_a_fresh_one(reset: bool) -> None:
-    async with upstream(stale(reset=reset)) as up, pool_to(up.origin) as pool:  # type: ignore[arg-type]
-        await post(pool)
+    async with upstream(stale(reset=reset)) as up, pool_to(up.origin) as pool:
+        await asyncio.gather(post(pool), post(pool))
+        assert pool.idle == 2, "both are stale: only a fresh one will do"
         assert (await post(pool))[0] == 200
-        assert len(up.calls) == 2
+        assert len(up.calls) == 3
 
 
 @pytest.mark.anyio
 async def test_a_retry_is_not_retried() -> None:
-    async with upstream(stale(always=True)) as up, pool_to(up.origin) as pool:  # type: ignore[arg-type]
+    async with upstream(stale(always=True)) as up, pool_to(up.origin) as pool:
         await post(pool)
         with pytest.raises(UpstreamReset):
             await post(pool)
@@ -354,7 +412,7 @@ async def test_a_retry_is_not_retried() -> None:
 
 @pytest.mark.anyio
 async def test_nothing_is_retried_once_a_byte_of_a_response_came() -> None:
-    async with upstream(stale(answer=b"H")) as up, pool_to(up.origin) as pool:  # type: ignore[arg-type]
+    async with upstream(stale(answer=b"H")) as up, pool_to(up.origin) as pool:
         await post(pool)
         with pytest.raises(UpstreamReset) as caught:
             await post(pool)

@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.http1 import CHUNKED, NO_BODY, BadBody, BadHead, Framing, IdleTimeout, UpstreamReset, sized, stated
+from runtime.http1 import (
+    CHUNKED,
+    NO_BODY,
+    BadBody,
+    BadHead,
+    Connection,
+    Framing,
+    IdleTimeout,
+    UpstreamReset,
+    sized,
+    stated,
+)
 from runtime.http1.framing import TOKEN, request_head
 from tests.runtime.http1.upstream import OK, Call, pool_to, upstream
+from tests.waiting import until
 
 HEADERS = [
     (b"Host", b"shop.example"),
@@ -146,6 +158,12 @@ def test_any_valid_headers_make_exactly_their_lines(headers: list[tuple[bytes, b
     assert lines == [b"GET / HTTP/1.1", *(name + b": " + value for name, value in headers), b"", b""]
 
 
+async def endlessly(connection: Connection, timeout: float = 5.0) -> None:
+    while True:
+        await connection.send_body(b"x" * 65536, timeout)
+        await asyncio.sleep(0)
+
+
 async def silent(call: Call) -> None:
     await call.head()
     await call.gone()
@@ -170,7 +188,7 @@ async def test_more_or_less_body_than_announced_cuts_the_connection() -> None:
         connection.end_body()
         with pytest.raises(BadBody):
             await connection.send_body(b"late")
-        await until_open(pool, 0)
+        await until(lambda: pool.open == 0)
 
 
 @pytest.mark.anyio
@@ -233,10 +251,9 @@ async def test_an_upstream_that_takes_no_more_of_the_body_is_given_up() -> None:
         connection = await pool.acquire()
         connection.send_head(b"POST", b"/", [], CHUNKED)
         with pytest.raises(IdleTimeout) as caught:
-            for _ in range(1000):
-                await connection.send_body(b"x" * 65536, timeout=0.05)
+            await endlessly(connection, timeout=0.05)
         assert not caught.value.response_started
-        await until_open(pool, 0)
+        await until(lambda: pool.open == 0)
 
 
 @pytest.mark.anyio
@@ -249,9 +266,7 @@ async def test_sending_on_a_lost_connection_raises_upstream_reset() -> None:
         connection = await pool.acquire()
         connection.send_head(b"POST", b"/", [], CHUNKED)
         with pytest.raises(UpstreamReset) as caught:
-            while True:
-                await connection.send_body(b"x" * 65536)
-                await asyncio.sleep(0)
+            await endlessly(connection)
         assert not caught.value.response_started
         connection.end_body()
 
@@ -270,21 +285,30 @@ async def test_an_early_answer_is_read_while_the_body_is_still_being_sent() -> N
         with await pool.acquire() as connection:
             connection.send_head(b"POST", b"/", [], CHUNKED)
 
-            async def send() -> None:
-                while True:
-                    await connection.send_body(b"x" * 65536)
-
-            sending = asyncio.create_task(send())
+            sending = asyncio.create_task(endlessly(connection))
             response = await connection.response(2)
             assert response.status == 413
             assert await response.read(100, 2) == b"big"
             with pytest.raises(UpstreamReset) as caught:
                 await sending
             assert caught.value.response_started
-        await until_open(pool, 0)
+        await until(lambda: pool.open == 0)
 
 
-async def until_open(pool: object, count: int) -> None:
-    from tests.runtime.http1.upstream import until
+@pytest.mark.anyio
+async def test_a_connection_is_not_reused_while_part_of_the_request_is_still_on_its_way() -> None:
+    never = asyncio.Event()
 
-    await until(lambda: pool.open == count)  # type: ignore[attr-defined]
+    async def play(call: Call) -> None:
+        await call.head()
+        call.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        call.say(OK)
+        await never.wait()
+
+    async with upstream(play) as up, pool_to(up.origin) as pool:
+        connection = await pool.acquire()
+        connection.send_head(b"POST", b"/", [], sized(32 * 1024 * 1024), b"x" * 32 * 1024 * 1024)
+        connection.end_body()
+        assert await (await connection.response(2)).read(10, 2) == b"ok"
+        assert pool.idle == 0
+        await until(lambda: pool.open == 0)

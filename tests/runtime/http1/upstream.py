@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from runtime.http1 import Origin, Pool
@@ -39,6 +42,8 @@ class Call:
         self.writer.close()
 
     def reset(self) -> None:
+        linger_for_nothing = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_for_nothing)
         self.writer.transport.abort()
 
 
@@ -66,17 +71,17 @@ class Upstream:
                 await writer.wait_closed()
 
     async def stop(self) -> None:
-        for task in tuple(self._tasks):
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        while self._tasks:
-            await asyncio.sleep(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
-async def upstream(play: Play, host: str = "127.0.0.1") -> AsyncIterator[Upstream]:
+async def upstream(play: Play, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
     up = Upstream(play)
-    server = await asyncio.start_server(up.accept, host, 0)
-    up.origin = Origin("http", host, server.sockets[0].getsockname()[1])
+    server = await asyncio.start_server(up.accept, host, 0, ssl=tls)
+    up.origin = Origin("https" if tls else "http", host, server.sockets[0].getsockname()[1])
     try:
         yield up
     finally:
@@ -108,9 +113,3 @@ def saying(*pieces: bytes, close: bool = False) -> Play:
                 return
 
     return play
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.001)

@@ -1,0 +1,272 @@
+"""The command line: what can be asked for, and how a refusal is said."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.embedded import EmbeddedStoreError
+from runtime.policies import PolicyError, load
+from runtime.policies.problems import Malformed
+from runtime.policies.units import duration, listen
+from runtime.serving import CannotListen
+from runtime.store import StoreRefused
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_DEFAULT = Path("policies.yaml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 well, 1 the answer is no, 2 it could not be done, and standard error says why."""
+    wishes = _parser().parse_args(arguments)
+    from cli.processes import CannotStart
+    from cli.status import StatusUnavailable
+
+    try:
+        code: int | None = wishes.run(wishes)
+        return code or 0
+    except (PolicyError, CannotStart, CannotListen, EmbeddedStoreError, StatusUnavailable) as error:
+        sys.stderr.write(f"sluice: {error}\n")
+    except StoreRefused as error:
+        sys.stderr.write(f"sluice: the store refused: {error}\n")
+    except ExceptionGroup as group:
+        for inner in group.exceptions:
+            sys.stderr.write(f"sluice: {inner}\n")
+        raise
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sluice", description="The gate between a Laravel application and its WhatsApp-Web session workers."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_processes(commands)
+    _add_looking(commands)
+    _add_dead(commands)
+    _add_sessions(commands)
+    return parser
+
+
+def _command(commands: Commands, name: str, help_: str, run: object) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help_, description=help_)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _policies_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policies", type=Path, default=_DEFAULT, metavar="FILE", help="default: policies.yaml")
+
+
+# --- processes
+
+
+def _add_processes(commands: Commands) -> None:
+    up = _command(commands, "up", "everything on one machine, on the embedded store", _up)
+    up.add_argument("--policies", type=Path, metavar="FILE", help="default: policies.yaml, or the demo's own")
+    up.add_argument("--workers", type=int, metavar="N", help="demo workers to run (default: 0, with --demo 2)")
+    up.add_argument("--demo", action="store_true", help="with a Laravel that plays its limiter, workers and traffic")
+    up.add_argument("--minute", type=_seconds, default=60.0, metavar="60s", help="the demo's minute; shorter is faster")
+    up.add_argument("--sessions", type=int, default=50, metavar="N", help="the demo's sessions (default: 50)")
+    for name, help_, run in (("gateway", "the edge alone", _gateway), ("relay", "the relay alone", _relay)):
+        _policies_option(_command(commands, name, help_, run))
+    worker = _command(commands, "worker", "a session worker", _worker)
+    _policies_option(worker)
+    worker.add_argument("--driver", choices=["demo"], required=True, help="demo: plays an existing worker")
+    worker.add_argument("--name", required=True, help="its id in the registry; the same after a restart")
+    worker.add_argument("--listen", type=_address, default=("127.0.0.1", 0), metavar="HOST:PORT")
+    worker.add_argument("--traffic", action="store_true", help="emit the demo's events")
+    worker.add_argument("--minute", type=_seconds, default=60.0, metavar="60s", help="length of a minute of traffic")
+    laravel = _command(commands, "demo-laravel", "the Laravel of the demo, with its limiter", _demo_laravel)
+    _policies_option(laravel)
+    laravel.add_argument("--listen", type=_address, default=("127.0.0.1", 8000), metavar="HOST:PORT")
+    laravel.add_argument("--limit", type=int, default=100, metavar="N")
+    laravel.add_argument("--minute", type=_seconds, default=60.0, metavar="60s")
+
+
+def _up(wishes: argparse.Namespace) -> None:
+    from cli import demo, up
+
+    path = wishes.policies or (demo.make_policies() if wishes.demo else _DEFAULT)
+    workers = wishes.workers if wishes.workers is not None else (2 if wishes.demo else 0)
+    up.run(load(path), up.Wishes(workers, wishes.demo, wishes.minute, wishes.sessions))
+
+
+def _gateway(wishes: argparse.Namespace) -> None:
+    from cli import processes
+
+    processes.gateway(load(wishes.policies))
+
+
+def _relay(wishes: argparse.Namespace) -> None:
+    from cli import processes
+
+    processes.relay(load(wishes.policies))
+
+
+def _worker(wishes: argparse.Namespace) -> None:
+    from cli import processes
+
+    host, port = wishes.listen
+    policies = load(wishes.policies)
+    processes.demo_worker(policies, wishes.name, host, port, traffic=wishes.traffic, minute=wishes.minute)
+
+
+def _demo_laravel(wishes: argparse.Namespace) -> None:
+    from cli import processes
+
+    host, port = wishes.listen
+    processes.demo_laravel(load(wishes.policies), host, port, limit=wishes.limit, minute=wishes.minute)
+
+
+# --- looking
+
+
+def _add_looking(commands: Commands) -> None:
+    check = _command(commands, "check", "is a policies file valid", _check)
+    check.add_argument("file", type=Path, nargs="?", default=_DEFAULT, metavar="FILE", help="default: policies.yaml")
+    check.add_argument("--json", action="store_true")
+    status = _command(commands, "status", "one screen: traffic, circuits, queues, sessions", _status)
+    _policies_option(status)
+    status.add_argument("--json", action="store_true")
+
+
+def _check(wishes: argparse.Namespace) -> int:
+    from cli import check
+
+    return check.run(wishes.file, as_json=wishes.json)
+
+
+def _status(wishes: argparse.Namespace) -> None:
+    import orjson
+    from rich.console import Console
+
+    from cli import status
+
+    snapshot = asyncio.run(status.fetch(load(wishes.policies)))
+    if wishes.json:
+        sys.stdout.write(orjson.dumps(snapshot, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        Console().print(status.render(snapshot))
+
+
+# --- dead letters and sessions
+
+
+def _add_dead(commands: Commands) -> None:
+    dead = commands.add_parser("dead", help="dead letters", description="Deliveries that wait for a person.")
+    inner = dead.add_subparsers(required=True, metavar="COMMAND")
+    listing = _command(inner, "list", "list them", _dead_list)
+    _filter_options(listing)
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    show = _command(inner, "show", "everything about one, with its body", _dead_show)
+    show.add_argument("id")
+    _policies_option(show)
+    for name, help_, run in (
+        ("replay", "send them again, in order", _dead_replay),
+        ("drop", "erase them for good", _dead_drop),
+    ):
+        parser = _command(inner, name, help_, run)
+        parser.add_argument("ids", nargs="*", metavar="ID")
+        parser.add_argument("--all", action="store_true", help="all that the filters leave")
+        parser.add_argument("--dry-run", action="store_true", help="only say how many")
+        _filter_options(parser)
+        if name == "drop":
+            parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _filter_options(parser: argparse.ArgumentParser) -> None:
+    _policies_option(parser)
+    parser.add_argument("--endpoint", metavar="NAME")
+    parser.add_argument("--session", metavar="ID")
+    parser.add_argument("--event", metavar="TYPE", help="an event type or a glob")
+
+
+def _dead_list(wishes: argparse.Namespace) -> int:
+    from cli import dead
+
+    wanted = dead.Filter((), wishes.endpoint, wishes.session, wishes.event)
+    return dead.list_letters(wishes.policies, wanted, as_json=wishes.json)
+
+
+def _dead_show(wishes: argparse.Namespace) -> int:
+    from cli import dead
+
+    return dead.show(wishes.policies, wishes.id)
+
+
+def _dead_replay(wishes: argparse.Namespace) -> int:
+    from cli import dead
+
+    return dead.replay(wishes.policies, dead.Filter(*_which(wishes)), dry_run=wishes.dry_run)
+
+
+def _dead_drop(wishes: argparse.Namespace) -> int:
+    from cli import dead
+
+    wanted = dead.Filter(*_which(wishes))
+    if not wishes.dry_run and not wishes.yes:
+        dead.drop(wishes.policies, wanted, dry_run=True)
+        if not sys.stdin.isatty() or input("erase them for good? [y/N] ").strip().lower() not in ("y", "yes"):
+            sys.stderr.write("sluice: nothing was dropped; say yes, or give --yes\n")
+            return 1
+    return dead.drop(wishes.policies, wanted, dry_run=wishes.dry_run)
+
+
+def _which(wishes: argparse.Namespace) -> tuple[tuple[str, ...], str | None, str | None, str | None]:
+    from cli.processes import CannotStart
+
+    if bool(wishes.ids) == wishes.all:
+        raise CannotStart("say which dead letters: their ids, or --all (with --endpoint, --session, --event)")
+    return tuple(wishes.ids), wishes.endpoint, wishes.session, wishes.event
+
+
+def _add_sessions(commands: Commands) -> None:
+    sessions = commands.add_parser("sessions", help="who runs which login", description="Who runs which login.")
+    inner = sessions.add_subparsers(required=True, metavar="COMMAND")
+    listing = _command(inner, "list", "list them", _sessions_list)
+    _policies_option(listing)
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    show = _command(inner, "show", "everything about one", _sessions_show)
+    show.add_argument("session")
+    _policies_option(show)
+
+
+def _sessions_list(wishes: argparse.Namespace) -> int:
+    from cli import sessions
+
+    return sessions.list_sessions(wishes.policies, as_json=wishes.json)
+
+
+def _sessions_show(wishes: argparse.Namespace) -> int:
+    from cli import sessions
+
+    return sessions.show(wishes.policies, wishes.session)
+
+
+# --- values
+
+
+def _seconds(text: str) -> float:
+    try:
+        return duration(text)
+    except Malformed as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        found = listen(text)
+    except Malformed as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return found.host, found.port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

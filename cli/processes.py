@@ -1,0 +1,135 @@
+"""One kind of process each: `sluice gateway`, `sluice relay`, `sluice worker`, and the demo's Laravel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from cli.addresses import EMBEDDED, base_url, store_url
+from console import api
+from gateway import process as gateway_process
+from relay import process as relay_process
+from runtime import embedded, logs, serving
+from runtime.loops import Stop
+from runtime.policies import Policies, Signature
+from runtime.store import StoreAway
+from sessions.demo import laravel
+from sessions.demo.worker import DemoWorker
+from sessions.membership import Membership
+
+_STORE_PATIENCE = 30.0
+
+
+class CannotStart(Exception):
+    """The message says why and what to do."""
+
+
+def gateway(policies: Policies) -> None:
+    """Until SIGTERM or SIGINT."""
+
+    async def run(stop: Stop) -> None:
+        bound = serving.listening(policies.listen.host, policies.listen.port)
+        await _store_answers(policies)
+        await gateway_process.run(policies, store_url(policies), bound, stop, api.routes)
+
+    _until_stopped("gateway", run)
+
+
+def relay(policies: Policies) -> None:
+    """Until SIGTERM or SIGINT."""
+
+    async def run(stop: Stop) -> None:
+        await _store_answers(policies)
+        await relay_process.run(policies, store_url(policies), stop)
+
+    _until_stopped("relay", run)
+
+
+def demo_worker(policies: Policies, name: str, host: str, port: int, *, traffic: bool, minute: float) -> None:
+    """Plays an existing worker until SIGTERM or SIGINT. `minute` in seconds: shorter makes its traffic faster."""
+    signature = _worker_signature(policies)
+
+    async def run(stop: Stop) -> None:
+        bound = serving.listening(host, port)
+        url = f"http://{host}:{bound.getsockname()[1]}"
+        gateway_url = base_url(policies.listen)
+        worker = DemoWorker(name, gateway_url, signature, url, minute=minute, traffic=traffic)
+        membership = Membership(
+            gateway_url,
+            signature,
+            worker=name,
+            url=url,
+            room=policies.sessions.per_worker,
+            start=worker.start,
+            stop=worker.stop,
+            state=worker.state,
+        )
+        worker.fence_of, worker.on_gone = membership.fence_of, membership.end
+        left = Stop()
+
+        async def belong() -> None:
+            try:
+                await membership.run(stop)
+            finally:
+                left.request()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serving.serve(worker.app(), bound, left))
+            group.create_task(belong())
+        await worker.close()
+
+    _until_stopped(name, run)
+
+
+def demo_laravel(policies: Policies, host: str, port: int, *, limit: int, minute: float) -> None:
+    """Plays Laravel with its limiter until SIGTERM or SIGINT."""
+    endpoint = next(iter(policies.relay.endpoints.values()), None)
+    if endpoint is None or endpoint.sign is None:
+        raise CannotStart("relay.endpoints: the demo's Laravel checks signatures; give the first endpoint a `sign:`")
+    signature = policies.signatures[endpoint.sign]
+
+    async def run(stop: Stop) -> None:
+        bound = serving.listening(host, port)
+        await serving.serve(laravel.app(signature, limit=limit, minute=minute), bound, stop)
+
+    _until_stopped("laravel", run)
+
+
+def _worker_signature(policies: Policies) -> Signature:
+    if policies.sessions.verify is None:
+        raise CannotStart("sessions.verify names no signature, so no worker can register; set it in policies.yaml")
+    return policies.signatures[policies.sessions.verify]
+
+
+async def _store_answers(policies: Policies) -> None:
+    """Waits a while, for a store that starts at the same time."""
+    patience = _STORE_PATIENCE if os.environ.get("SLUICE_SUPERVISED") else 3.0
+    try:
+        await embedded.answering(store_url(policies), patience)
+    except StoreAway as error:
+        cure = "start it with: sluice up" if policies.store.url == EMBEDDED else "check store.url in policies.yaml"
+        raise CannotStart(f"{error}; {cure}") from None
+
+
+def _until_stopped(name: str, run: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:
+    logs.start(name)
+
+    async def main() -> None:
+        stop = Stop()
+        stop.on_signals()
+        stop.on_parent_gone()
+        await run(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def is_free(host: str, port: int) -> None:
+    """Raises serving.CannotListen when somebody listens there already."""
+    probe: socket.socket = serving.listening(host, port)
+    probe.close()

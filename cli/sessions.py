@@ -1,0 +1,56 @@
+"""`sluice sessions`: who runs which login."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from cli.opening import with_store
+from cli.processes import CannotStart
+from runtime.policies import Policies
+from runtime.store import Store
+from sessions.registry import Registry, SessionRow
+
+
+async def _rows(policies: Policies, store: Store) -> list[SessionRow]:
+    return await Registry(store, policies.sessions.lease).sessions()
+
+
+def list_sessions(path: Path, *, as_json: bool) -> int:
+    """Prints all of them, by name."""
+    rows = with_store(path, _rows)
+    if as_json:
+        for row in rows:
+            sys.stdout.write(orjson.dumps(_plain(row)).decode() + "\n")
+        return 0
+    if not rows:
+        sys.stdout.write("no sessions\n")
+        return 0
+    table = Table("session", "state", "phone", "worker", "lease", box=None, header_style="bold")
+    for row in rows:
+        lease = f"{row.lease_left:.0f}s" if row.lease_left is not None else "-"
+        table.add_row(row.session, row.state, row.phone or "-", row.worker or "nobody", lease)
+    console = Console()
+    console.print(table, markup=False)
+    unowned = sum(row.worker is None for row in rows)
+    console.print(f"{len(rows)} sessions" + (f", {unowned} without a worker" if unowned else ""), markup=False)
+    return 0
+
+
+def show(path: Path, session: str) -> int:
+    """Prints everything about one."""
+    for row in with_store(path, _rows):
+        if row.session == session:
+            sys.stdout.write(orjson.dumps(_plain(row), option=orjson.OPT_INDENT_2).decode() + "\n")
+            return 0
+    raise CannotStart(f"there is no session {session}; `sluice sessions list` shows them")
+
+
+def _plain(row: SessionRow) -> dict[str, Any]:
+    return {**asdict(row), "about": dict(row.about)}

@@ -1,0 +1,183 @@
+"""`sluice up`: everything on one machine, on the embedded store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from cli import demo, status
+from cli.addresses import EMBEDDED, base_url, store_url
+from cli.processes import CannotStart, is_free
+from cli.supervisor import Program, Supervisor
+from runtime import embedded, metrics
+from runtime.loops import Stop
+from runtime.policies import Policies
+
+_STORE_PATIENCE = 120.0  # an append-only file of some GiB takes its time to load
+_GATEWAY_PATIENCE = 30.0
+_SUMMARY_EVERY = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What was asked for on the command line. `minute` in seconds."""
+
+    workers: int
+    demo: bool
+    minute: float
+    sessions: int
+
+
+def run(policies: Policies, wishes: Wishes) -> None:
+    """Until SIGINT or SIGTERM. Raises EmbeddedStoreError, CannotListen or CannotStart before anything was started."""
+    folder = embedded.locked(policies.data) if policies.store.url == EMBEDDED else contextlib.nullcontext()
+    with folder:
+        asyncio.run(_run(policies, wishes))
+
+
+async def _run(policies: Policies, wishes: Wishes) -> None:
+    stop = Stop()
+    stop.on_signals()
+    is_free(policies.listen.host, policies.listen.port)
+    if policies.store.url == EMBEDDED and await asyncio.to_thread(embedded.stop_orphan, policies.data):
+        say("an earlier run was killed and left its store behind; it was stopped, its data is kept")
+    supervisor = Supervisor(_programs(policies, wishes), say)
+    try:
+        await _unless_stopped(stop, supervisor.start())
+        if wishes.demo and not stop.requested:
+            await demo.want_sessions(store_url(policies), policies.sessions.lease, wishes.sessions, wishes.workers)
+        if not stop.requested:
+            _tell_where(policies, wishes)
+        while await stop.sleep(_SUMMARY_EVERY):
+            if wishes.demo:
+                await _summary(policies)
+    finally:
+        say("stopping: workers, gateway, relay, store; what is under way is finished")
+        await supervisor.stop()
+        say("stopped")
+
+
+def _programs(policies: Policies, wishes: Wishes) -> list[Program]:
+    """In the order they are started."""
+    counters = policies.data / "metrics"
+    shared = {**metrics.prepare(counters), "SLUICE_LOGS": str(policies.data / "logs"), "PYTHONUNBUFFERED": "1"}
+
+    def ended(pid: int) -> None:
+        metrics.process_ended(pid, counters)
+
+    def ours(name: str, *command: str, ready: Callable[[], Awaitable[None]] | None = None) -> Program:
+        argv = [sys.executable, "-m", "cli.main", *command, "--policies", str(policies.source)]
+        return Program(name, argv, shared, ready or _soon, ended)
+
+    programs = []
+    if policies.store.url == EMBEDDED:
+        programs.append(
+            Program(
+                "store",
+                embedded.command(policies.data, policies.store.promise),
+                ready=lambda: embedded.answering(store_url(policies), _STORE_PATIENCE),
+            )
+        )
+    pace = ("--minute", f"{wishes.minute * 1000:.0f}ms")
+    if wishes.demo:
+        programs.append(ours("laravel", "demo-laravel", "--listen", _laravel_address(policies), *pace))
+    programs.append(ours("relay", "relay"))
+    programs.append(ours("gateway", "gateway", ready=lambda: _gateway_answers(policies)))
+    for number in range(1, wishes.workers + 1):
+        traffic = ("--traffic", *pace) if wishes.demo else ()
+        name = f"demo-{number}"
+        programs.append(ours(name, "worker", "--driver", "demo", "--name", name, *traffic))
+    return programs
+
+
+async def _soon() -> None:
+    return
+
+
+def _laravel_address(policies: Policies) -> str:
+    endpoint = next(iter(policies.relay.endpoints.values()), None)
+    url = urlsplit(endpoint.url if endpoint else "")
+    if url.hostname not in ("127.0.0.1", "localhost", "::1") or not url.port:
+        raise CannotStart("relay.endpoints: the demo plays the first endpoint itself; its url must be on 127.0.0.1")
+    is_free(url.hostname, url.port)
+    return f"{url.hostname}:{url.port}"
+
+
+async def _gateway_answers(policies: Policies) -> None:
+    deadline = time.monotonic() + _GATEWAY_PATIENCE
+    async with httpx2.AsyncClient(trust_env=False, timeout=1.0) as client:
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx2.HTTPError):
+                if (await client.get(base_url(policies.listen) + "/_sluice/healthz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
+    say(f"the gateway does not answer yet; its log is {policies.data / 'logs' / 'gateway.jsonl'}")
+
+
+async def _unless_stopped(stop: Stop, work: Awaitable[None]) -> None:
+    """Ctrl-C during the start ends the start."""
+    starting = asyncio.ensure_future(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await starting
+    else:
+        starting.result()
+
+
+def _tell_where(policies: Policies, wishes: Wishes) -> None:
+    url = base_url(policies.listen)
+    named = "" if policies.source == Path("policies.yaml") else f" --policies {policies.source}"
+    token = policies.console.token
+    say(f"gateway   {url}   (point Laravel's worker URL and the workers' LARAVEL_URL here)")
+    if wishes.demo and token is not None:
+        say(f"console   {url}/_sluice/#token={token.reveal().decode()}")
+    else:
+        say(f"console   {url}/_sluice/   (token: console.token of {policies.source})")
+    say(f"status    sluice status{named}")
+    say(f"logs      {policies.data / 'logs'}")
+    if wishes.demo:
+        per_minute = wishes.sessions * 5
+        say(f"demo      {wishes.sessions} sessions send {per_minute} events a minute; Laravel takes 100 and then wants")
+        say("          a minute of quiet: watch them queue up and arrive")
+    say("stop with Ctrl-C")
+
+
+async def _summary(policies: Policies) -> None:
+    with contextlib.suppress(status.StatusUnavailable):
+        say(summary(await status.fetch(policies)))
+
+
+def summary(snapshot: Mapping[str, Any]) -> str:
+    """One line for the terminal."""
+    parts = []
+    for name, endpoint in snapshot["endpoints"].items():
+        circuit = endpoint["circuit"] or {"state": "unknown", "for_s": 0}
+        left_out = (endpoint["replaced"] or 0) + (endpoint["expired"] or 0)
+        wait = f" for {circuit['for_s']:.0f}s" if circuit["state"] == "open" else ""
+        parts.append(
+            f"{name}: accepted {endpoint['accepted']}, delivered {endpoint['delivered']}, "
+            f"waiting {endpoint['waiting']}, stale {left_out}, dead {endpoint['dead']}, "
+            f"circuit {circuit['state']}{wait}"
+        )
+    sessions = snapshot["sessions"]
+    connected = sessions["states"].get("connected", 0)
+    return " | ".join([*parts, f"sessions {connected}/{sessions['total']}"])
+
+
+def say(line: str) -> None:
+    """To the person at the terminal."""
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,113 @@
+"""What a person should know now, in sentences. Pure: a snapshot comes in; nothing to say means that all is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_LATE = 10.0  # seconds past its time: less is how a pace and a busy second look
+_NEARLY_FULL = 0.8
+
+Row = Mapping[str, Any]
+
+
+def words(snapshot: Row) -> list[str]:
+    """What stops everything first, what waits for a person before what passes by itself."""
+    said = [*_store(snapshot["store"]), *_relays(snapshot)]
+    for name, endpoint in snapshot["endpoints"].items():
+        said += [f"{name}: {sentence}" for sentence in _endpoint(endpoint)]
+    return [*said, *_sessions(snapshot["workers"], snapshot["sessions"])]
+
+
+def age(seconds: float) -> str:
+    """`12s`, `3m 5s`, `2h 10m`, `3d 4h`."""
+    whole = max(0, round(seconds))
+    for unit, size, rest, rest_size in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            small = whole % size // rest_size
+            return f"{whole // size}{unit} {small}{rest}" if small else f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def _store(store: Row) -> Iterator[str]:
+    if not store["ok"]:
+        yield f"the store does not answer ({store['why']}): webhooks get 503 until it does; nothing accepted is lost"
+
+
+def _relays(snapshot: Row) -> Iterator[str]:
+    if snapshot["relays"] == 0 and snapshot["endpoints"]:
+        yield "no relay is running: events are accepted and wait"
+
+
+# --- endpoints
+
+
+def _endpoint(endpoint: Row) -> Iterator[str]:
+    waiting = endpoint["waiting"]
+    if waiting is None:
+        return
+    circuit = endpoint["circuit"]
+    if circuit is not None and circuit["state"] != "closed":
+        yield _circuit(circuit, waiting)
+    elif endpoint["oldest_due_s"] >= _LATE:
+        yield _late(endpoint)
+    if endpoint["dead"]:
+        yield f"{_some(endpoint['dead'], 'dead letter waits', 'dead letters wait')} for a person: sluice dead list"
+    full = max(waiting / endpoint["backlog"]["events"], endpoint["bytes"] / endpoint["backlog"]["bytes"])
+    if full >= _NEARLY_FULL:
+        yield f"the backlog is {full:.0%} full; at 100% events are refused with 503"
+
+
+def _circuit(circuit: Row, waiting: int) -> str:
+    because = f" ({circuit['why']})" if circuit["why"] else ""
+    wait = f"{_some(waiting, 'event waits', 'events wait')}, nothing is lost"
+    if circuit["state"] == "half-open":
+        return f"the circuit is half-open{because}: a few probes go through; {wait}"
+    left = f"open for {age(circuit['for_s'])} more" if circuit["for_s"] else "open until the next probe"
+    return f"the circuit is {left}{because}; {wait}"
+
+
+def _late(endpoint: Row) -> str:
+    late = f"{_some(endpoint['waiting'], 'event waits', 'events wait')}, the oldest for {age(endpoint['oldest_due_s'])}"
+    rate = endpoint["rate"]
+    return f"{late}; the endpoint's rate lets {rate:.3g} a second through" if rate is not None else late
+
+
+# --- sessions
+
+
+def _sessions(workers: list[Row], sessions: Row) -> Iterator[str]:
+    room = any(not w["existing"] and not w["lost"] and w["sessions"] < w["room"] for w in workers)
+    for worker in workers:
+        yield from _worker(worker, room=room)
+    orphans = (sessions["unowned"] or 0) - sum(worker["sessions"] for worker in workers if worker["lost"])
+    if orphans > 0:
+        yield f"{_some(orphans, 'session has', 'sessions have')} no worker; {_next_worker(room)}"
+
+
+def _worker(worker: Row, *, room: bool) -> Iterator[str]:
+    name, sessions = worker["worker"], worker["sessions"]
+    if worker["existing"]:
+        if worker["lost"]:
+            its = _some(sessions, "session cannot move: its login is", "sessions cannot move: their logins are")
+            yield f"worker {name} does not answer; its {its} there"
+    elif worker["lost"]:
+        if sessions:
+            its = _some(sessions, "session has", "sessions have")
+            yield f"worker {name} is lost; its {its} no worker; {_next_worker(room)}"
+    elif worker["last_beat_s"] > worker["beat_left_s"]:
+        late, left = age(worker["last_beat_s"]), age(worker["beat_left_s"])
+        its = _some(sessions, "session moves", "sessions move")
+        yield f"worker {name} has not beaten for {late}; its {its} when its lease ends in {left}"
+
+
+def _next_worker(room: bool) -> str:
+    return (
+        "a worker with room takes over with its next beat"
+        if room
+        else "no worker has room, start one more: sluice worker"
+    )
+
+
+def _some(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"

@@ -1,0 +1,46 @@
+"""Rules of the house that no linter knows: who may import whom, and what every Lua script must say."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+LAYERS = ["runtime", "relay", "sessions", "gateway", "console", "cli"]
+"""Each may import only what stands before it."""
+SHARED_LUA = {"partition.lua", "circuit.lua", "prelude.lua"}
+
+
+def broken_imports() -> Iterator[str]:
+    for rank, room in enumerate(LAYERS):
+        for file in sorted((ROOT / room).rglob("*.py")):
+            for line, imported in _imports(file):
+                if imported in LAYERS[rank + 1 :]:
+                    yield f"{file.relative_to(ROOT)}:{line}: {room} must not import {imported}"
+
+
+def _imports(file: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.lineno, node.module.partition(".")[0]
+
+
+def broken_scripts() -> Iterator[str]:
+    for file in sorted(ROOT.glob("*/lua/*.lua")):
+        text, name = file.read_text(), file.relative_to(ROOT)
+        legend = text[: text.find("\n\n")].lower()
+        for word in ("purpose", "guarantee", "keys", "argv", "return", "twice") if file.name not in SHARED_LUA else ():
+            if word not in legend:
+                yield f"{name}:1: the legend says nothing of {word!r}"
+        if any(f"'{command}'" in text for command in ("KEYS", "SCAN")):
+            yield f"{name}: looks for keys instead of declaring them"
+
+
+if __name__ == "__main__":
+    found = [*broken_imports(), *broken_scripts()]
+    sys.stderr.writelines(f"{line}\n" for line in found)
+    sys.exit(bool(found))

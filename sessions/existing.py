@@ -1,0 +1,134 @@
+"""Workers that we do not run and that know nothing of us.
+
+They are asked what they run, and the registry is told on their behalf. What is seen is the truth: such a worker can not
+be told to start or stop anything, so nothing is ever moved onto it. A worker that does not answer is simply not
+reported; its leases end by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import orjson
+
+from runtime.logs import Log
+from runtime.loops import Stop, every
+from runtime.policies.model import ExistingWorker
+from runtime.store import StoreAway, StoreRefused
+from sessions.registry import Disputed, Registry, Seen, Worker
+
+log = Log("sessions.existing")
+
+_TIMEOUT = 2.0
+
+
+class _NoAnswer(Exception):
+    """The message says why."""
+
+
+class ExistingWorkers:
+    """Watches them. `room`: the most sessions that are placed on each of them."""
+
+    def __init__(self, registry: Registry, workers: Sequence[ExistingWorker], room: int) -> None:
+        self._registry = registry
+        self._workers = {name_of(worker.url): worker for worker in workers}
+        self._room = room
+        self._http = httpx2.AsyncClient(trust_env=False, timeout=_TIMEOUT)
+        self._out: set[str] = set()
+        self._disputed: dict[str, set[Disputed]] = {}
+
+    async def run(self, stop: Stop) -> None:
+        """Looks three times a lease, until stopped."""
+        try:
+            await every(self._registry.lease / 3, stop, self.turn)
+        finally:
+            await self._http.aclose()
+
+    async def turn(self) -> None:
+        """Looks at all of them, once, side by side."""
+        await asyncio.gather(*(self._look(name, worker) for name, worker in self._workers.items()))
+
+    async def _look(self, name: str, worker: ExistingWorker) -> None:
+        try:
+            sessions = await self._sessions_of(worker)
+            as_member = Worker(name, "observed", worker.url.rstrip("/"), self._room)
+            disputed = await self._registry.observe(as_member, sessions)
+        except (_NoAnswer, StoreAway, StoreRefused) as reason:
+            self._failed(name, reason)
+        else:
+            self._answered(name)
+            self._warn_once(name, set(disputed))
+
+    async def _sessions_of(self, worker: ExistingWorker) -> dict[str, Seen]:
+        headers = {"X-API-Key": worker.key.reveal().decode()} if worker.key else {}
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await self._get(worker, "/health", headers)
+                return sessions_in(await self._get(worker, "/api/sessions", headers))
+        except TimeoutError:
+            raise _NoAnswer(f"no answer within {_TIMEOUT:g}s") from None
+
+    async def _get(self, worker: ExistingWorker, path: str, headers: Mapping[str, str]) -> bytes:
+        try:
+            response = await self._http.get(worker.url.rstrip("/") + path, headers=dict(headers))
+        except httpx2.HTTPError as error:
+            raise _NoAnswer(str(error) or type(error).__name__) from error
+        if not response.is_success:
+            raise _NoAnswer(f"GET {path} answered {response.status_code}")
+        return response.content
+
+    def _failed(self, name: str, reason: Exception) -> None:
+        if name not in self._out:
+            self._out.add(name)
+            log.warning("existing_worker.no_answer", worker=name, reason=str(reason))
+
+    def _answered(self, name: str) -> None:
+        if name in self._out:
+            self._out.remove(name)
+            log.info("existing_worker.answered_again", worker=name)
+
+    def _warn_once(self, name: str, disputed: set[Disputed]) -> None:
+        for dispute in disputed - self._disputed.get(name, set()):
+            log.warning("session.claimed_twice", session=dispute.session, owner=dispute.owner, also_at=name)
+        self._disputed[name] = disputed
+
+
+def name_of(url: str) -> str:
+    """host:port, by which an existing worker is known."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
+def sessions_in(body: bytes) -> dict[str, Seen]:
+    """What `GET /api/sessions` of an existing worker says: `{"sessions": […]}` or the bare list.
+
+    One item that cannot be read makes the whole answer unusable: leaving it out would forget its session.
+    """
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _NoAnswer(f"GET /api/sessions is not JSON: {error}") from error
+    items = answer.get("sessions") if isinstance(answer, dict) else answer
+    if not isinstance(items, list):
+        raise _NoAnswer("GET /api/sessions has no list of sessions")
+    return dict(_session(item) for item in items)
+
+
+def _session(item: object) -> tuple[str, Seen]:
+    fields: Mapping[str, Any] = item if isinstance(item, dict) else {}
+    session = _first(fields, "session_id", "sessionId", "id")
+    if session is None:
+        raise _NoAnswer("GET /api/sessions lists an item without session_id, sessionId or id")
+    workspace = _first(fields, "workspace_id", "workspaceId")
+    about = {} if workspace is None else {"workspace_id": workspace}
+    return session, Seen(_first(fields, "status") or "unknown", _first(fields, "phone_number", "phoneNumber"), about)
+
+
+def _first(fields: Mapping[str, Any], *names: str) -> str | None:
+    """The first of these that is there, as text; ids may be numbers."""
+    found = (fields[name] for name in names if isinstance(fields.get(name), str | int) and fields[name] != "")
+    return next((str(value) for value in found), None)

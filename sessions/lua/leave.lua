@@ -1,0 +1,14 @@
+-- Purpose    A worker goes, having stopped its sessions.
+-- Guarantee  What it held is free at once. Another instance under the same name is left alone.
+-- KEYS       see prelude.lua
+-- ARGV       1 worker  2 instance
+-- Return     1, or 0 when this instance is not registered
+-- Twice      the second one finds nobody.
+
+local id = ARGV[1]
+local worker = worker_of(id)
+if not worker or worker.instance ~= ARGV[2] then return 0 end
+for _, session in ipairs(sessions_of(id)) do release(session) end
+redis.call('HDEL', workers, id)
+redis.call('ZREM', beats, id)
+return 1

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from relay.circuit import Circuit
+from relay.dispatcher import Dispatcher, settle
+from relay.event import Delivery, Event, new_id
+from relay.outcome import Delivered, Failed, Paused, Rejected
+from relay.queue import Queue
+from relay.sender import Sender
+from runtime.loops import Stop
+from runtime.policies.model import CircuitPolicy, Endpoint, Rate, Retry, Secret, Signature
+from runtime.serving import listening, serve
+from runtime.signatures import refusal
+from runtime.store import Store
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+SIGNATURE = Signature("laravel", "blazz", Secret(b"s3cret"), tolerance=300)
+CIRCUIT = CircuitPolicy(window=30, minimum=1000, ratio=0.5, open=0.05, cap=0.2, probes=1)
+RETRY = Retry(attempts=3, base=0.01, cap=0.05)
+
+
+class Receiver:
+    """A real HTTP server whose answers are chosen by the test; it remembers what it was sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[bytes, bytes], bytes, str]] = []
+        self.answer: Callable[[bytes], tuple[int, list[tuple[bytes, bytes]], bytes]] = lambda body: (200, [], b"")
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.at_once = 0
+        self.most_at_once = 0
+
+    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.requests.append((dict(scope["headers"]), body, scope["raw_path"].decode()))
+        await self.gate.wait()
+        status, headers, answer = self.answer(body)
+        self.at_once -= 1
+        headers = [*headers, (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [body for _, body, _ in self.requests]
+
+
+class Relay:
+    def __init__(self, store: Store, url: str, **changes: object) -> None:
+        known = Endpoint("laravel", url, "laravel", 1.0, 16, None, "session", RETRY, CIRCUIT)
+        self.endpoint = replace(known, **changes)  # type: ignore[arg-type]
+        self.queue = Queue(store, "laravel", lease=5.0, most_bytes=10**7, most_events=10**5)
+        circuit = Circuit(store, "laravel", self.endpoint.circuit, self.endpoint.rate, probe_lease=1.0)
+        self.sender = Sender(self.endpoint, SIGNATURE)
+        self.dispatcher = Dispatcher(
+            self.queue, circuit, self.sender, retry=self.endpoint.retry, concurrency=self.endpoint.concurrency
+        )
+        self.stop = Stop()
+
+    async def accept(self, body: bytes, session: str = "s", lane: str = "n") -> str:
+        event = Event(new_id(), "message_received", session, b"/hook?x=1", ((b"content-type", b"a/b"),), body, lane)
+        await self.queue.accept(event)
+        self.dispatcher.wake(b"0,1,2,3")
+        return event.id
+
+    async def settled(self, count: int) -> bool:
+        counts = await self.queue.counts()
+        return counts.delivered + counts.dead == count and counts.leased == 0
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[tuple[Receiver, str]]:
+    app, bound, stop = Receiver(), listening("127.0.0.1", 0), Stop()
+    serving = asyncio.create_task(serve(app, bound, stop))
+    yield app, f"http://127.0.0.1:{bound.getsockname()[1]}/base"
+    app.gate.set()
+    stop.request()
+    await serving
+
+
+@asynccontextmanager
+async def running(relay: Relay) -> AsyncIterator[Relay]:
+    loop = asyncio.create_task(relay.dispatcher.run(relay.stop))
+    try:
+        yield relay
+    finally:
+        relay.stop.request()
+        await loop
+        await relay.sender.close()
+
+
+async def test_an_event_is_delivered_signed_with_its_id_and_its_own_path(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    async with running(Relay(store, url)) as relay:
+        identity = await relay.accept(b'{"a":1}')
+        await until(lambda: relay.settled(1))
+    headers, body, path = app.requests[0]
+    assert (body, path) == (b'{"a":1}', "/base/hook")
+    assert headers[b"webhook-id"] == identity.encode()
+    assert headers[b"x-sluice-attempt"] == b"1"
+    assert headers[b"content-type"] == b"a/b"
+    assert headers[b"content-length"] == b"7"
+    assert refusal(SIGNATURE, list(headers.items()), body, time.time()) is None
+
+
+async def test_a_session_stays_in_order_through_failures_while_others_go_on(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    failed: set[bytes] = set()
+
+    def fail_once(body: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        first = body not in failed
+        failed.add(body)
+        return (500 if first and body.startswith(b"a") else 200), [], b""
+
+    app.answer = fail_once
+    async with running(Relay(store, url)) as relay:
+        for i in range(5):
+            await relay.accept(b"a%d" % i, "a")
+            await relay.accept(b"b%d" % i, "b")
+        await until(lambda: relay.settled(10))
+    delivered_a = [body for body in dict.fromkeys(app.bodies) if body.startswith(b"a")]
+    assert delivered_a == [b"a%d" % i for i in range(5)]
+    assert [b for b in app.bodies if b.startswith(b"a")] == [b"a%d" % i for i in range(5) for _ in range(2)]
+    assert [b for b in app.bodies if b.startswith(b"b")] == [b"b%d" % i for i in range(5)]
+
+
+async def test_each_attempt_carries_the_same_id_and_its_own_number(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    answers = iter((500, 503, 200))
+    app.answer = lambda body: (next(answers), [], b"")
+    async with running(Relay(store, url)) as relay:
+        identity = await relay.accept(b"x")
+        await until(lambda: relay.settled(1))
+    assert [headers[b"x-sluice-attempt"] for headers, _, _ in app.requests] == [b"1", b"2", b"3"]
+    assert {headers[b"webhook-id"] for headers, _, _ in app.requests} == {identity.encode()}
+
+
+async def test_when_the_attempts_are_used_up_it_is_a_dead_letter_and_the_next_one_goes(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    app.answer = lambda body: (500 if body == b"bad" else 200, [], b"")
+    async with running(Relay(store, url)) as relay:
+        await relay.accept(b"bad")
+        await relay.accept(b"good")
+        await until(lambda: relay.settled(2))
+        (letter,) = [letter async for letter in relay.queue.dead_letters()]
+    assert (letter.body, letter.reason) == (b"bad", "answered 500; attempt 3 of 3")
+    assert app.bodies == [b"bad", b"bad", b"bad", b"good"]
+
+
+async def test_a_rejected_event_is_a_dead_letter_at_once_with_the_answer(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    app.answer = lambda body: (422, [], b'{"message":"The id field is required."}')
+    async with running(Relay(store, url)) as relay:
+        await relay.accept(b"bad")
+        await until(lambda: relay.settled(1))
+        (letter,) = [letter async for letter in relay.queue.dead_letters()]
+    assert letter.reason == 'answered 422: {"message":"The id field is required."}'
+    assert len(app.requests) == 1
+
+
+async def test_429_pauses_the_endpoint_and_spends_no_attempt(store: Store, receiver: tuple[Receiver, str]) -> None:
+    app, url = receiver
+    refusing_until = time.monotonic() + 0.5
+    app.answer = lambda body: (429 if time.monotonic() < refusing_until else 200, [], b"")
+    async with running(Relay(store, url)) as relay:
+        for i in range(20):
+            await relay.accept(b"%d" % i, f"s{i}")
+        await until(lambda: relay.settled(20))
+        assert (await relay.queue.counts()).dead == 0
+    refused = len(app.requests) - 20
+    assert refused <= 16 + 10, "while it is paused only probes go out"
+    assert {headers[b"x-sluice-attempt"] for headers, _, _ in app.requests} == {b"1"}
+
+
+async def test_never_more_at_once_than_the_concurrency(store: Store, receiver: tuple[Receiver, str]) -> None:
+    app, url = receiver
+    app.gate.clear()
+    async with running(Relay(store, url, concurrency=3)) as relay:
+        for i in range(10):
+            await relay.accept(b"%d" % i, f"s{i}")
+        await until(lambda: app.at_once == 3)
+        app.gate.set()
+        await until(lambda: relay.settled(10))
+    assert app.most_at_once == 3
+
+
+async def test_never_faster_than_the_pace(store: Store, receiver: tuple[Receiver, str]) -> None:
+    app, url = receiver
+    async with running(Relay(store, url, rate=Rate(20, 1.0))) as relay:
+        started = time.monotonic()
+        for i in range(30):
+            await relay.accept(b"%d" % i, f"s{i}")
+        await until(lambda: relay.settled(30))
+        took = time.monotonic() - started
+    assert took >= 10 / 20 - 0.05, "twenty at once, the other ten at twenty a second"
+    assert len(app.requests) == 30
+
+
+async def test_a_receiver_that_hangs_costs_one_attempt_of_its_timeout(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    app.gate.clear()
+    retry = Retry(attempts=1, base=0.01, cap=0.01)
+    async with running(Relay(store, url, timeout=0.2, retry=retry)) as relay:
+        await relay.accept(b"x")
+        await until(lambda: relay.settled(1))
+        (letter,) = [letter async for letter in relay.queue.dead_letters()]
+    assert letter.reason.endswith("attempt 1 of 1")
+
+
+async def test_a_receiver_that_is_not_there_is_a_failure_in_words(store: Store, free_port: Callable[[], int]) -> None:
+    retry = Retry(attempts=1, base=0.01, cap=0.01)
+    async with running(Relay(store, f"http://127.0.0.1:{free_port()}", retry=retry)) as relay:
+        await relay.accept(b"x")
+        await until(lambda: relay.settled(1))
+        (letter,) = [letter async for letter in relay.queue.dead_letters()]
+    assert "refused" in letter.reason
+
+
+async def test_stopping_finishes_what_is_under_way_and_starts_nothing_new(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    app.gate.clear()
+    relay = Relay(store, url, concurrency=1)
+    async with running(relay):
+        await relay.accept(b"under way", "a")
+        await relay.accept(b"waiting", "b")
+        await until(lambda: app.at_once == 1)
+        relay.stop.request()
+        app.gate.set()
+    counts = await relay.queue.counts()
+    assert (counts.delivered, counts.waiting, counts.leased) == (1, 1, 0)
+
+
+async def test_two_relays_share_the_work_and_repeat_nothing(store: Store, receiver: tuple[Receiver, str]) -> None:
+    app, url = receiver
+    async with running(Relay(store, url)) as one, running(Relay(store, url)) as other:
+        for i in range(200):
+            await one.accept(b"%d" % i, f"s{i % 10}")
+            other.dispatcher.wake(b"0,1,2,3")
+        await until(lambda: one.settled(200))
+    assert sorted(app.bodies) == sorted(b"%d" % i for i in range(200))
+    for session in range(10):
+        numbers = [int(body) for body in app.bodies if int(body) % 10 == session]
+        assert numbers == sorted(numbers)
+
+
+async def test_an_open_circuit_leaves_the_store_and_the_receiver_in_peace(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    app.answer = lambda body: (429, [(b"retry-after", b"60")], b"")
+    async with running(Relay(store, url)) as relay:
+        await relay.accept(b"x")
+        await until(lambda: len(app.requests) == 1)
+        await until(lambda: relay.settled(0))
+
+        async def commands() -> int:
+            return int((await store.redis.info("stats"))["total_commands_processed"])
+
+        before = await commands()
+        await asyncio.sleep(1.0)  # what is shown is that nothing happens in this time
+        assert len(app.requests) == 1
+        assert await commands() - before < 40
+
+
+# --- deciding
+
+
+DELIVERY = Delivery("evt", "message", "s", b"/", (), b"", 0.0, 2, 0, b"ns", b"1", b"ns\x001")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "how", "argument"),
+    [
+        (Delivered(200), "o", 0),
+        (Rejected("answered 422", 422), "d", "answered 422"),
+        (Paused("answered 429", 3.0, 429), "p", 0),
+        (Failed("answered 500"), "r", 1000),
+        (Failed("answered 503", retry_after=9.0), "r", 9000),
+    ],
+)
+def test_what_becomes_of_a_delivery(
+    outcome: Delivered | Rejected | Paused | Failed, how: str, argument: object
+) -> None:
+    settled = settle(DELIVERY, outcome, Retry(attempts=12, base=1.0, cap=600.0), chance=0.5)
+    assert (settled.how, settled.argument) == (how, argument)
+
+
+def test_the_last_attempt_is_the_last() -> None:
+    settled = settle(DELIVERY, Failed("answered 500"), Retry(attempts=2, base=1.0, cap=600.0))
+    assert (settled.how, settled.argument) == ("d", "answered 500; attempt 2 of 2")

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+from gateway import worker_api
+from runtime.loops import Stop
+from runtime.policies.model import Secret, Signature
+from runtime.store import Store
+from sessions.membership import Membership
+from sessions.registry import Owner, Registry, Unknown, UnknownWorker, Unowned
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+SIGNATURE = Signature("workers", "blazz", Secret(b"my-secret-key"), 300.0)
+LEASE = 0.6
+
+
+class Gateway:
+    """The worker API on a real port, which can be told to hang."""
+
+    def __init__(self, registry: Registry) -> None:
+        app = Starlette(routes=worker_api.routes(registry, lambda: SIGNATURE))
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.url = ""
+
+        async def held(scope: object, receive: object, send: object) -> None:
+            await self.answering.wait()
+            await app(scope, receive, send)  # type: ignore[arg-type]
+
+        config = uvicorn.Config(held, port=0, log_level="error", lifespan="off", ws="none")
+        self.server = uvicorn.Server(config)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Gateway]:
+        task = asyncio.create_task(self.server.serve())
+        await until(lambda: self.server.started)
+        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
+        yield self
+        self.answering.set()
+        self.server.should_exit = True
+        await task
+
+
+@dataclass
+class Browser:
+    """Remembers what it was told, and when."""
+
+    running: dict[str, int] = field(default_factory=dict)
+    stopped_at: dict[str, float] = field(default_factory=dict)
+    slow_stop: asyncio.Event | None = None
+    failures: int = 0
+
+    async def start(self, session: str, fence: int) -> None:
+        assert session not in self.running
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("no display")
+        self.running[session] = fence
+
+    async def stop(self, session: str) -> None:
+        if self.slow_stop:
+            await self.slow_stop.wait()
+        self.stopped_at[session] = time.monotonic()
+        del self.running[session]
+
+    def state(self, session: str) -> tuple[str, str | None]:
+        return "connected", "628"
+
+
+@dataclass
+class Member:
+    browser: Browser
+    membership: Membership
+    stop: Stop
+    task: asyncio.Task[None]
+
+    async def ends(self) -> None:
+        self.stop.request()
+        await self.task
+
+
+Join = Callable[..., Member]
+
+
+@pytest.fixture
+def registry(store: Store) -> Registry:
+    return Registry(store, LEASE)
+
+
+@pytest.fixture
+async def gateway(registry: Registry) -> AsyncIterator[Gateway]:
+    async with Gateway(registry).serving() as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def join(gateway: Gateway) -> AsyncIterator[Join]:
+    async with AsyncExitStack() as members:
+
+        def join(name: str, room: int = 10) -> Member:
+            browser, stop = Browser(), Stop()
+            membership = Membership(
+                gateway.url,
+                SIGNATURE,
+                worker=name,
+                url=f"http://{name}:3000",
+                room=room,
+                start=browser.start,
+                stop=browser.stop,
+                state=browser.state,
+            )
+            member = Member(browser, membership, stop, asyncio.create_task(membership.run(stop)))
+            members.push_async_callback(member.ends)
+            return member
+
+        yield join
+        gateway.answering.set()
+
+
+def listed(registry: Registry, *names: str) -> Callable[[], Awaitable[object]]:
+    async def are() -> bool:
+        return [row.worker for row in await registry.workers() if row.beat_left] == list(names)
+
+    return are
+
+
+async def want(registry: Registry, count: int) -> None:
+    await registry.want({f"s{i}": {} for i in range(count)})
+
+
+async def test_a_worker_runs_exactly_what_it_was_given(registry: Registry, join: Join) -> None:
+    a = join("a")
+    await want(registry, 3)
+    await until(lambda: len(a.browser.running) == 3)
+    assert {row.session: row.fence for row in await registry.sessions()} == a.browser.running
+    await registry.forget("s1")
+    await until(lambda: set(a.browser.running) == {"s0", "s2"})
+    assert a.membership.fence_of("s1") is None
+    assert a.membership.fence_of("s2") == a.browser.running["s2"]
+
+
+async def test_what_the_worker_says_of_its_sessions_is_known(registry: Registry, join: Join) -> None:
+    join("a")
+    await want(registry, 1)
+
+    async def connected() -> bool:
+        return [(row.state, row.phone) for row in await registry.sessions()] == [("connected", "628")]
+
+    await until(connected)
+
+
+async def test_leases_are_kept_for_as_long_as_the_worker_beats(registry: Registry, join: Join) -> None:
+    a = join("a")
+    await want(registry, 2)
+    await until(lambda: len(a.browser.running) == 2)
+    before = dict(a.browser.running)
+    await asyncio.sleep(LEASE * 2)
+    assert a.browser.running == before
+    assert not a.browser.stopped_at
+
+
+async def test_a_worker_stops_everything_before_its_leases_end_when_the_gateway_hangs(
+    registry: Registry, gateway: Gateway, join: Join
+) -> None:
+    a = join("a")
+    await want(registry, 3)
+    await until(lambda: len(a.browser.running) == 3)
+    gateway.answering.clear()
+    await until(lambda: len(a.browser.stopped_at) == 3, timeout=LEASE * 3)
+    assert isinstance(await registry.owner_of("s0"), Owner), "the lease ended first"
+    assert a.membership.fence_of("s0") is None
+
+
+async def test_a_process_that_was_frozen_may_not_act_before_it_has_heard_from_the_gateway(
+    registry: Registry, join: Join
+) -> None:
+    a = join("a")
+    await want(registry, 1)
+    await until(lambda: a.membership.fence_of("s0"))
+    time.sleep(LEASE)
+    assert a.membership.fence_of("s0") is None
+    await until(lambda: a.membership.fence_of("s0"))
+
+
+async def test_a_session_ended_just_before_the_worker_stops_is_not_adopted_by_another(
+    registry: Registry, join: Join
+) -> None:
+    a = join("a")
+    await want(registry, 1)
+    await until(lambda: a.membership.fence_of("s0"))
+    a.membership.end("s0", a.membership.fence_of("s0") or 0)
+    await a.ends()
+    assert await registry.owner_of("s0") == Unknown()
+
+
+async def test_a_worker_comes_back_by_itself_when_the_gateway_answers_again(
+    registry: Registry, gateway: Gateway, join: Join
+) -> None:
+    a = join("a")
+    await want(registry, 2)
+    await until(lambda: len(a.browser.running) == 2)
+    gateway.answering.clear()
+
+    async def all_lapsed() -> bool:
+        return await registry.owner_of("s0") == Unowned()
+
+    await until(all_lapsed)
+    assert not a.browser.running
+    gateway.answering.set()
+    await until(lambda: len(a.browser.running) == 2)
+
+
+async def test_an_outage_is_logged_once(
+    registry: Registry, gateway: Gateway, join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="sluice")
+    a = join("a")
+    await until(listed(registry, "a"))
+    gateway.answering.clear()
+    await asyncio.sleep(LEASE * 2)
+    gateway.answering.set()
+    await until(lambda: "membership.answered_again" in caplog.messages)
+    assert caplog.messages.count("membership.no_answer") == 1
+    assert a.task.done() is False
+
+
+async def test_two_workers_never_hold_one_session_while_workers_come_and_go(registry: Registry, join: Join) -> None:
+    members = [join("a"), join("b")]
+    await want(registry, 6)
+    await until(lambda: sum(len(member.browser.running) for member in members) == 6)
+    await members[0].ends()
+    members.append(join("c"))
+
+    def all_run_once() -> bool:
+        running = [session for member in members for session in member.browser.running]
+        assert len(running) == len(set(running))
+        return len(running) == 6
+
+    await until(all_run_once)
+
+
+async def test_a_worker_that_stops_leaves_its_sessions_to_the_others_at_once(registry: Registry, join: Join) -> None:
+    a = join("a")
+    await want(registry, 4)
+    await until(lambda: len(a.browser.running) == 4)
+    await a.ends()
+    assert not a.browser.running
+    assert await registry.owner_of("s0") == Unowned()
+    assert await registry.workers() == []
+    b = join("b")
+    await until(lambda: len(b.browser.running) == 4)
+
+
+async def test_a_worker_that_closes_slowly_keeps_its_leases_until_it_has_closed(registry: Registry, join: Join) -> None:
+    a = join("a")
+    await want(registry, 2)
+    await until(lambda: len(a.browser.running) == 2)
+    a.browser.slow_stop = asyncio.Event()
+    a.stop.request()
+    b = join("b")
+    await asyncio.sleep(LEASE * 2)
+    assert len(a.browser.running) == 2
+    assert not b.browser.running
+    a.browser.slow_stop.set()
+    await until(lambda: len(b.browser.running) == 2)
+
+
+async def test_a_session_that_a_person_ended_is_stopped_and_forgotten(registry: Registry, join: Join) -> None:
+    a = join("a")
+    await want(registry, 1)
+    await until(lambda: a.membership.fence_of("s0"))
+    a.membership.end("s0", a.membership.fence_of("s0") or 0)
+
+    async def forgotten() -> bool:
+        return await registry.owner_of("s0") == Unknown()
+
+    await until(forgotten)
+    await until(lambda: not a.browser.running)
+
+
+async def test_a_start_that_fails_is_tried_again(registry: Registry, join: Join) -> None:
+    a = join("a")
+    a.browser.failures = 2
+    await want(registry, 1)
+    await until(lambda: a.membership.fence_of("s0"))
+
+
+async def test_a_new_process_under_the_same_name_takes_over(registry: Registry, join: Join) -> None:
+    old = join("a")
+    await want(registry, 1)
+    await until(lambda: old.membership.fence_of("s0"))
+    was = old.membership.fence_of("s0")
+    old.membership._http.base_url = "http://127.0.0.1:1"
+    new = join("a")
+    await until(lambda: new.membership.fence_of("s0"))
+    assert was is not None
+    assert (new.membership.fence_of("s0") or 0) > was
+    with pytest.raises(UnknownWorker):
+        await registry.beat("a", old.membership.instance, {}, {})
+
+
+async def test_a_session_that_is_ended_before_a_beat_has_told_of_it_is_forgotten_too(
+    registry: Registry, join: Join
+) -> None:
+    a = join("a")
+
+    async def live() -> bool:
+        return any(row.beat_left > 0 for row in await registry.workers())
+
+    await until(live)
+    placed = await registry.place("s0", {})
+    assert isinstance(placed, Owner)
+    a.membership.end("s0", placed.fence)
+
+    async def forgotten() -> bool:
+        return await registry.owner_of("s0") == Unknown()
+
+    await until(forgotten)
