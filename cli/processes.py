@@ -14,14 +14,15 @@ from cli.addresses import EMBEDDED, base_url, store_url
 from console import api
 from gateway import process as gateway_process
 from relay import process as relay_process
-from runtime import embedded, logs, serving
+from runtime import embedded, logs, promise, serving
 from runtime.loops import Stop
 from runtime.policies import Policies, Signature
-from runtime.store import StoreAway
+from runtime.store import Store, StoreAway
 from sessions.demo import laravel
 from sessions.demo.worker import DemoWorker
 from sessions.membership import Membership
 
+LOG = logs.Log("gateway")
 _STORE_PATIENCE = 30.0
 
 
@@ -35,6 +36,7 @@ def gateway(policies: Policies) -> None:
     async def run(stop: Stop) -> None:
         bound = serving.listening(policies.listen.host, policies.listen.port)
         await _store_answers(policies)
+        await _promise_is_kept(policies)
         await gateway_process.run(policies, store_url(policies), bound, stop, api.routes)
 
     _until_stopped("gateway", run)
@@ -114,6 +116,25 @@ async def _store_answers(policies: Policies) -> None:
     except StoreAway as error:
         cure = "start it with: sluice up" if policies.store.url == EMBEDDED else "check store.url in policies.yaml"
         raise CannotStart(f"{error}; {cure}") from None
+
+
+async def _promise_is_kept(policies: Policies) -> None:
+    """A store of somebody else's is asked whether a 202 will be true. Raises CannotStart when it would not be."""
+    if policies.store.url == EMBEDDED:
+        return
+    store = Store(policies.store.url, timeout=3.0)
+    try:
+        wrong = await promise.broken(store, policies.store.promise)
+    except (promise.Unknowable, StoreAway) as error:
+        LOG.warning("store.promise_unknown", promise=policies.store.promise, reason=str(error))
+        return
+    finally:
+        await store.close()
+    if wrong:
+        raise CannotStart(
+            f"store.promise: the store does not keep `{policies.store.promise}`: {'; '.join(wrong)}; "
+            "set it so (CONFIG SET, and its configuration file), or promise less"
+        )
 
 
 def _until_stopped(name: str, run: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:

@@ -19,7 +19,7 @@ import asyncio
 import binascii
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -41,6 +41,7 @@ _KEYS = (
     *("ids", "latest", "dead", "reasons", "counts"),
 )
 _SHARED, _WAITING = 64, 4096
+_LARGEST_CALL = 4 * 1024 * 1024
 _PATIENCE = 3.0  # seconds a producer is held while the store is away: a restart takes less, and producers may not retry
 _POISON = 3
 _PAGE = 200
@@ -122,6 +123,13 @@ class Queue:
         return Accepted(event.id, repeat=answer == 0)
 
     async def _accept_all(self, events: Sequence[Event]) -> list[int]:
+        """In the order they came, in calls of a bounded size: an event may carry a whole video."""
+        answers: list[int] = []
+        for call in _by_size(events):
+            answers += await self._accept_call_of(call)
+        return answers
+
+    async def _accept_call_of(self, events: Sequence[Event]) -> list[int]:
         by_partition: dict[int, list[int]] = {}
         for i, event in enumerate(events):
             by_partition.setdefault(_partition(event.stream), []).append(i)
@@ -321,6 +329,20 @@ class Queue:
 
     def _keys(self, partition: int) -> list[str]:
         return [f"sl:{{{self.endpoint}:{partition:02d}}}:{name}" for name in _KEYS]
+
+
+def _by_size(events: Sequence[Event]) -> Iterator[list[Event]]:
+    """Consecutive events, together of at most 4 MiB or a single one."""
+    together: list[Event] = []
+    size = 0
+    for event in events:
+        if together and size + len(event.body) > _LARGEST_CALL:
+            yield together
+            together, size = [], 0
+        together.append(event)
+        size += len(event.body)
+    if together:
+        yield together
 
 
 def _partition(stream: str) -> int:

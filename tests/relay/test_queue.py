@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -283,3 +284,15 @@ def test_an_event_without_session_is_its_own_stream() -> None:
     one = event(None)
     assert one.stream == "n" + one.id
     assert dataclasses.replace(one, session="s").stream == "ns"
+
+
+async def test_large_events_go_in_several_calls_and_stay_in_order(store: Store) -> None:
+    queue = Queue(store, "laravel", lease=30.0, most_bytes=10**9, most_events=1000)
+    bodies = [bytes([i]) * 1_500_000 for i in range(8)]
+    await asyncio.gather(*(queue.accept(event(body=body)) for body in bodies))
+    leased: list[bytes] = []
+    settled: list[Settled] = []
+    while heads := await lease(queue, settled=settled):
+        leased.append(heads[0].body)
+        settled = [Settled(heads[0], "o")]
+    assert leased == bodies
