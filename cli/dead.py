@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.console import Console
 from rich.table import Table
 
 from cli.opening import with_store
-from cli.processes import CannotStart
-from relay.event import DeadLetter
-from relay.process import open_queue
-from relay.queue import Queue
+from cli.refusal import CannotStart
+from cli.screen import screen
+from relay.dead import DeadLetter, DeadLetters
 from runtime.policies import Policies
 from runtime.store import Store
 
 _AT_ONCE = 100
+Act = Callable[[DeadLetters, Sequence[DeadLetter]], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +78,15 @@ def show(path: Path, identity: str) -> int:
 
 def replay(path: Path, wanted: Filter, *, dry_run: bool) -> int:
     """Sends them again: each goes before younger events of its session."""
-    return _act(path, wanted, Queue.replay, "replayed", dry_run=dry_run)
+    return _act(path, wanted, DeadLetters.replay, "replayed", dry_run=dry_run)
 
 
 def drop(path: Path, wanted: Filter, *, dry_run: bool) -> int:
     """Erases them for good."""
-    return _act(path, wanted, Queue.drop, "dropped", dry_run=dry_run)
+    return _act(path, wanted, DeadLetters.drop, "dropped", dry_run=dry_run)
 
 
-def _act(path: Path, wanted: Filter, act: Any, done: str, *, dry_run: bool) -> int:
+def _act(path: Path, wanted: Filter, act: Act, done: str, *, dry_run: bool) -> int:
     async def work(policies: Policies, store: Store) -> int:
         letters = await _find(policies, store, wanted)
         missing = set(wanted.ids) - {letter.id for _, letter in letters}
@@ -96,10 +96,10 @@ def _act(path: Path, wanted: Filter, act: Any, done: str, *, dry_run: bool) -> i
             return len(letters)
         count = 0
         for name in {endpoint for endpoint, _ in letters}:
-            queue = open_queue(store, policies.relay.endpoints[name], policies)
+            letters_of = DeadLetters(store, name)
             mine = [letter for endpoint, letter in letters if endpoint == name]
             for first in range(0, len(mine), _AT_ONCE):
-                count += await act(queue, mine[first : first + _AT_ONCE])
+                count += await act(letters_of, mine[first : first + _AT_ONCE])
         return count
 
     count = with_store(path, work)
@@ -110,14 +110,11 @@ def _act(path: Path, wanted: Filter, act: Any, done: str, *, dry_run: bool) -> i
 async def _find(policies: Policies, store: Store, wanted: Filter) -> list[tuple[str, DeadLetter]]:
     endpoints = policies.relay.endpoints
     if wanted.endpoint is not None and wanted.endpoint not in endpoints:
-        raise CannotStart(f"there is no endpoint {wanted.endpoint}; policies.yaml has {', '.join(endpoints)}")
+        raise CannotStart(
+            f"there is no endpoint {wanted.endpoint}; {policies.source} has {', '.join(endpoints) or 'none'}"
+        )
     names = [wanted.endpoint] if wanted.endpoint else list(endpoints)
-    found = [
-        (name, letter)
-        for name in names
-        async for letter in open_queue(store, endpoints[name], policies).dead_letters()
-        if wanted.has(letter)
-    ]
+    found = [(name, letter) for name in names async for letter in DeadLetters(store, name).all() if wanted.has(letter)]
     return sorted(found, key=lambda pair: pair[1].died_at)
 
 
@@ -140,13 +137,16 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 def _print_table(letters: list[tuple[str, DeadLetter]]) -> None:
-    table = Table("id", "endpoint", "event", "session", "died", "reason", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("id", no_wrap=True)  # it is there to be copied
+    for title in ("endpoint", "event", "session", "died", "reason"):
+        table.add_column(title)
     for endpoint, letter in letters:
         reason = letter.reason.splitlines()[0][:80] if letter.reason else ""
         table.add_row(letter.id, endpoint, letter.type, letter.session or "-", _moment(letter.died_at), reason)
-    console = Console()
-    console.print(table, markup=False)
-    console.print(f"{len(letters)} dead letters; send them again with `sluice dead replay ID` or `--all`", markup=False)
+    console = screen()
+    console.print(table)
+    console.print(f"{len(letters)} dead letters; send them again with `sluice dead replay ID` or `--all`")
 
 
 def _moment(seconds: float) -> str:

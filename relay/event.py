@@ -60,21 +60,6 @@ class Delivery:
     eid: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    id: str
-    type: str
-    session: str | None
-    died_at: float
-    reason: str
-    target: bytes
-    headers: Headers
-    body: bytes
-    accepted_at: float
-    partition: int
-    eid: bytes
-
-
 def new_id(idempotency: str | None = None) -> str:
     """An event id. The same `idempotency` always gives the same id, so that a repeat is recognised by it."""
     if idempotency is None:

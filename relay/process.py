@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from relay import janitor, presence
 from relay.circuit import Circuit
+from relay.dead import DeadLetters
 from relay.dispatcher import Dispatcher
 from relay.queue import Queue
 from relay.sender import Sender
@@ -60,12 +61,13 @@ async def run(policies: Policies, store_url: str, stop: Stop) -> None:
         )
         for endpoint in endpoints
     }
+    dead = [DeadLetters(store, name) for name in queues]
     keep_dead = policies.relay.keep_dead
     LOG.info("relay.started", endpoints=list(dispatchers), revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
             ear = group.create_task(_listen(store, {queues[n].channel.encode(): d for n, d in dispatchers.items()}))
-            group.create_task(every(janitor.EVERY, stop, lambda: janitor.turn(list(queues.values()), keep_dead)))
+            group.create_task(every(janitor.EVERY, stop, lambda: janitor.turn(dead, keep_dead)))
             group.create_task(every(presence.EVERY, stop, lambda: presence.report(store, name)))
             running = [group.create_task(dispatcher.run(stop)) for dispatcher in dispatchers.values()]
             await asyncio.gather(*running)

@@ -9,42 +9,31 @@ An event is always in exactly one place:
                  |                       +--> dead --replay--> waiting
                  +--> expired, replaced (gone, and counted)      +--drop--> gone
 
-All rules are in `relay/lua/`; this file speaks to it. It owns the keys `sl:{<endpoint>:<partition>}:*` and the channel
-`sl:wake:<endpoint>`.
+All rules are in `relay/lua/`; this file speaks to it, and `relay/dead.py` for the dead letters. The keys are in
+`relay/layout.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import binascii
 import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Literal
 
-from relay.event import DeadLetter, Delivery, Event, pack, unpack
+from relay.event import Delivery, Event, pack, unpack
 from relay.lanes import quotas
+from relay.layout import KEYS, PARTITIONS, keys, partition_of, wake_channel
 from runtime.shared_calls import Full, SharedCalls
-from runtime.store import Call, Script, Store, StoreAway, load_script
-
-PARTITIONS = 4
-"""Part of the layout in the store: another number would look for waiting events in other places."""
+from runtime.store import Call, Store, StoreAway, load_script
 
 _ACCEPT = load_script("relay", "partition", "accept")
 _TURN = load_script("relay", "partition", "turn")
-_REPLAY = load_script("relay", "partition", "replay")
-_DROP = load_script("relay", "partition", "drop")
-_KEYS = (
-    *("events", "queue", "urgent", "normal", "bulk", "owners", "attempts"),
-    *("ids", "latest", "dead", "reasons", "counts"),
-)
 _SHARED, _WAITING = 64, 4096
 _LARGEST_CALL = 4 * 1024 * 1024
 _PATIENCE = 3.0  # seconds a producer is held while the store is away: a restart takes less, and producers may not retry
 _POISON = 3
-_PAGE = 200
 
 
 class BacklogFull(Exception):
@@ -132,7 +121,7 @@ class Queue:
     async def _accept_call_of(self, events: Sequence[Event]) -> list[int]:
         by_partition: dict[int, list[int]] = {}
         for i, event in enumerate(events):
-            by_partition.setdefault(_partition(event.stream), []).append(i)
+            by_partition.setdefault(partition_of(event.stream), []).append(i)
         calls = [self._accept_call(p, [events[i] for i in chosen]) for p, chosen in by_partition.items()]
         wake = [("PUBLISH", self.channel, ",".join(map(str, by_partition)))]
         results = await self._held_while_away(calls, wake)
@@ -164,14 +153,14 @@ class Queue:
                 *(event.stream, event.id, int(event.remember * 1000)),
                 *(int(event.delay * 1000), int(event.ttl * 1000), event.keep, pack(event)),
             )
-        return Call(_ACCEPT, self._keys(partition), args)
+        return Call(_ACCEPT, keys(self.endpoint, partition), args)
 
     # --- out
 
     @property
     def channel(self) -> str:
         """Where accepting says which partitions have something new. Only a hint."""
-        return f"sl:wake:{self.endpoint}"
+        return wake_channel(self.endpoint)
 
     def wake(self, partitions: bytes) -> None:
         """Takes in a message of the channel."""
@@ -234,60 +223,7 @@ class Queue:
         for result in settled:
             delivery = result.delivery
             args += (delivery.stream, delivery.token, delivery.eid, result.how, result.argument)
-        return Call(_TURN, self._keys(partition), args)
-
-    # --- dead letters
-
-    async def dead_letters(self) -> AsyncIterator[DeadLetter]:
-        """All of them, oldest first within each partition, a page at a time. What dies meanwhile may be left out."""
-        for partition in range(PARTITIONS):
-            keys = dict(zip(_KEYS, self._keys(partition), strict=True))
-            for first in count(0, _PAGE):
-                (page,) = await self._store.commands(("ZRANGE", keys["dead"], first, first + _PAGE - 1, "WITHSCORES"))
-                if not page:
-                    break
-                eids = page[::2]
-                records, reasons = await self._store.commands(
-                    ("HMGET", keys["events"], *eids), ("HMGET", keys["reasons"], *eids)
-                )
-                for eid, died_at, record, reason in zip(eids, page[1::2], records, reasons, strict=True):
-                    if record is not None:
-                        yield _dead_letter(partition, eid, float(died_at), record, reason)
-
-    async def replay(self, letters: Sequence[DeadLetter]) -> int:
-        """Puts dead letters back, in front of younger events of their session. How many were still dead."""
-        replayed = await self._on_dead(_REPLAY, letters)
-        await self._store.commands(("PUBLISH", self.channel, ",".join(map(str, range(PARTITIONS)))))
-        return replayed
-
-    async def drop(self, letters: Sequence[DeadLetter]) -> int:
-        """Erases dead letters for good. How many were."""
-        return await self._on_dead(_DROP, letters)
-
-    async def drop_older(self, seconds: float) -> int:
-        """Drops dead letters that died longer ago than this."""
-        (clock,) = await self._store.commands(("TIME",))
-        before = int(clock[0]) * 1000 - int(seconds * 1000)
-        dropped = 0
-        for partition in range(PARTITIONS):
-            keys = self._keys(partition)
-            while True:
-                (eids,) = await self._store.commands(
-                    ("ZRANGE", keys[_KEYS.index("dead")], "-inf", f"({before}", "BYSCORE", "LIMIT", 0, _PAGE)
-                )
-                if not eids:
-                    break
-                dropped += await self._store.run(_DROP, keys, eids)
-        return dropped
-
-    async def _on_dead(self, script: Script, letters: Sequence[DeadLetter]) -> int:
-        by_partition: dict[int, list[bytes]] = {}
-        for letter in letters:
-            by_partition.setdefault(letter.partition, []).append(letter.eid)
-        results = await self._store.run_all(
-            [Call(script, self._keys(partition), eids) for partition, eids in by_partition.items()]
-        )
-        return sum(results)
+        return Call(_TURN, keys(self.endpoint, partition), args)
 
     # --- looking
 
@@ -295,13 +231,13 @@ class Queue:
         """What is in the queue now, and what happened so far."""
         commands: list[tuple[str | int, ...]] = [("TIME",)]
         for partition in range(PARTITIONS):
-            keys = dict(zip(_KEYS, self._keys(partition), strict=True))
+            key = dict(zip(KEYS, keys(self.endpoint, partition), strict=True))
             commands += [
-                ("ZCARD", keys["queue"]),
-                ("HLEN", keys["owners"]),
-                ("ZCARD", keys["dead"]),
-                ("HGETALL", keys["counts"]),
-                *(("ZRANGE", keys[lane], 0, 0, "WITHSCORES") for lane in ("urgent", "normal", "bulk")),
+                ("ZCARD", key["queue"]),
+                ("HLEN", key["owners"]),
+                ("ZCARD", key["dead"]),
+                ("HGETALL", key["counts"]),
+                *(("ZRANGE", key[lane], 0, 0, "WITHSCORES") for lane in ("urgent", "normal", "bulk")),
             ]
         (seconds, micros), *rest = await self._store.commands(*commands)
         now = int(seconds) * 1000 + int(micros) // 1000
@@ -327,9 +263,6 @@ class Queue:
             buried=told.get("dead", 0),
         )
 
-    def _keys(self, partition: int) -> list[str]:
-        return [f"sl:{{{self.endpoint}:{partition:02d}}}:{name}" for name in _KEYS]
-
 
 def _by_size(events: Sequence[Event]) -> Iterator[list[Event]]:
     """Consecutive events, together of at most 4 MiB or a single one."""
@@ -343,11 +276,6 @@ def _by_size(events: Sequence[Event]) -> Iterator[list[Event]]:
         size += len(event.body)
     if together:
         yield together
-
-
-def _partition(stream: str) -> int:
-    """By the session alone: its lanes lie together."""
-    return binascii.crc_hqx(stream[1:].encode(), 0) % PARTITIONS
 
 
 def _delivery(partition: int, head: tuple[bytes, int, bytes, bytes, bytes]) -> Delivery:
@@ -365,23 +293,5 @@ def _delivery(partition: int, head: tuple[bytes, int, bytes, bytes, bytes]) -> D
         partition=partition,
         stream=stream,
         token=b"%d" % token,
-        eid=eid,
-    )
-
-
-def _dead_letter(partition: int, eid: bytes, died_at: float, record: bytes, reason: bytes | None) -> DeadLetter:
-    header, _, rest = record.partition(b"\n")
-    event = unpack(rest[int(header.split(b" ")[2]) :])
-    return DeadLetter(
-        id=event.id,
-        type=event.type,
-        session=event.session,
-        died_at=died_at / 1000,
-        reason=(reason or b"").decode("utf-8", "replace"),
-        target=event.target,
-        headers=event.headers,
-        body=event.body,
-        accepted_at=event.accepted_at,
-        partition=partition,
         eid=eid,
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from relay.circuit import Circuit
+from relay.dead import DeadLetters
 from relay.dispatcher import Dispatcher, settle
 from relay.event import Delivery, Event, new_id
 from relay.outcome import Delivered, Failed, Paused, Rejected
@@ -66,6 +67,7 @@ class Relay:
         known = Endpoint("laravel", url, "laravel", 1.0, 16, None, "session", RETRY, CIRCUIT)
         self.endpoint = replace(known, **changes)  # type: ignore[arg-type]
         self.queue = Queue(store, "laravel", lease=5.0, most_bytes=10**7, most_events=10**5)
+        self.dead = DeadLetters(store, "laravel")
         circuit = Circuit(store, "laravel", self.endpoint.circuit, self.endpoint.rate, probe_lease=1.0)
         self.sender = Sender(self.endpoint, SIGNATURE)
         self.dispatcher = Dispatcher(
@@ -166,7 +168,7 @@ async def test_when_the_attempts_are_used_up_it_is_a_dead_letter_and_the_next_on
         await relay.accept(b"bad")
         await relay.accept(b"good")
         await until(lambda: relay.settled(2))
-        (letter,) = [letter async for letter in relay.queue.dead_letters()]
+        (letter,) = [letter async for letter in relay.dead.all()]
     assert (letter.body, letter.reason) == (b"bad", "answered 500; attempt 3 of 3")
     assert app.bodies == [b"bad", b"bad", b"bad", b"good"]
 
@@ -179,7 +181,7 @@ async def test_a_rejected_event_is_a_dead_letter_at_once_with_the_answer(
     async with running(Relay(store, url)) as relay:
         await relay.accept(b"bad")
         await until(lambda: relay.settled(1))
-        (letter,) = [letter async for letter in relay.queue.dead_letters()]
+        (letter,) = [letter async for letter in relay.dead.all()]
     assert letter.reason == 'answered 422: {"message":"The id field is required."}'
     assert len(app.requests) == 1
 
@@ -231,7 +233,7 @@ async def test_a_receiver_that_hangs_costs_one_attempt_of_its_timeout(
     async with running(Relay(store, url, timeout=0.2, retry=retry)) as relay:
         await relay.accept(b"x")
         await until(lambda: relay.settled(1))
-        (letter,) = [letter async for letter in relay.queue.dead_letters()]
+        (letter,) = [letter async for letter in relay.dead.all()]
     assert letter.reason.endswith("attempt 1 of 1")
 
 
@@ -240,7 +242,7 @@ async def test_a_receiver_that_is_not_there_is_a_failure_in_words(store: Store, 
     async with running(Relay(store, f"http://127.0.0.1:{free_port()}", retry=retry)) as relay:
         await relay.accept(b"x")
         await until(lambda: relay.settled(1))
-        (letter,) = [letter async for letter in relay.queue.dead_letters()]
+        (letter,) = [letter async for letter in relay.dead.all()]
     assert "refused" in letter.reason
 
 

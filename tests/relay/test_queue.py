@@ -5,6 +5,7 @@ import dataclasses
 
 import pytest
 
+from relay.dead import DeadLetters
 from relay.event import Delivery, Event, new_id
 from relay.queue import BacklogFull, Queue, Settled
 from runtime.store import Store
@@ -21,6 +22,11 @@ def event(session: str | None = "s1", body: bytes = b"{}", lane: str = "n", **mo
 @pytest.fixture
 def queue(store: Store) -> Queue:
     return Queue(store, "laravel", lease=30.0, most_bytes=1_000_000, most_events=1000)
+
+
+@pytest.fixture
+def dead(store: Store) -> DeadLetters:
+    return DeadLetters(store, "laravel")
 
 
 async def lease(queue: Queue, want: int = 100, settled: list[Settled] | None = None) -> list[Delivery]:
@@ -118,6 +124,7 @@ async def test_settling_twice_settles_once(queue: Queue) -> None:
 
 
 async def test_an_event_that_ends_its_holders_is_buried_as_poison(store: Store) -> None:
+    dead = DeadLetters(store, "laravel")
     queue = Queue(store, "laravel", lease=0.01, most_bytes=10**6, most_events=100)
     await queue.accept(event())
 
@@ -126,7 +133,7 @@ async def test_an_event_that_ends_its_holders_is_buried_as_poison(store: Store) 
         return (await queue.counts()).dead == 1
 
     await until(buried)
-    (letter,) = [letter async for letter in queue.dead_letters()]
+    (letter,) = [letter async for letter in dead.all()]
     assert letter.reason == "its delivery ended 3 processes"
 
 
@@ -213,40 +220,40 @@ async def test_a_full_backlog_refuses_bulk_first(store: Store) -> None:
     assert (await queue.counts()).refused == 2
 
 
-async def test_bytes_are_given_back_when_events_leave(queue: Queue) -> None:
+async def test_bytes_are_given_back_when_events_leave(queue: Queue, dead: DeadLetters) -> None:
     await queue.accept(event(body=b"x" * 1000, keep="k"))
     await queue.accept(event(body=b"x" * 10, keep="k"))
     await queue.turn([Settled(await lease_one(queue), "d", "no")], 0)
-    letters = [letter async for letter in queue.dead_letters()]
-    await queue.replay(letters)
+    letters = [letter async for letter in dead.all()]
+    await dead.replay(letters)
     await queue.turn([Settled(await lease_one(queue), "o")], 0)
     assert (await queue.counts()).bytes == 0
 
 
-async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queue) -> None:
+async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queue, dead: DeadLetters) -> None:
     for body in (b"1", b"2", b"3"):
         await queue.accept(event(body=body))
     first = await lease_one(queue)
     (second,) = await lease(queue, settled=[Settled(first, "d", "answered 422: no")])
     await queue.turn([Settled(second, "d", "answered 422: no")], 0)
-    letters = [letter async for letter in queue.dead_letters()]
+    letters = [letter async for letter in dead.all()]
     assert [(letter.body, letter.reason) for letter in letters] == [
         (b"1", "answered 422: no"),
         (b"2", "answered 422: no"),
     ]
-    assert await queue.replay(letters[:1]) == 1
-    assert await queue.replay(letters[:1]) == 0
-    assert await queue.drop(letters[1:]) == 1
+    assert await dead.replay(letters[:1]) == 1
+    assert await dead.replay(letters[:1]) == 0
+    assert await dead.drop(letters[1:]) == 1
     again = await lease_one(queue)
     (last,) = await lease(queue, settled=[Settled(again, "o")])
     assert (again.body, again.attempt, last.body) == (b"1", 1, b"3")
 
 
-async def test_old_dead_letters_are_dropped(queue: Queue) -> None:
+async def test_old_dead_letters_are_dropped(queue: Queue, dead: DeadLetters) -> None:
     await queue.accept(event())
     await queue.turn([Settled(await lease_one(queue), "d", "no")], 0)
-    assert await queue.drop_older(60) == 0
-    assert await queue.drop_older(-1) == 1
+    assert await dead.drop_older(60) == 0
+    assert await dead.drop_older(-1) == 1
     assert (await queue.counts()).dead == 0
 
 
@@ -265,11 +272,13 @@ async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, sto
     assert (await queue.turn([Settled(leased, "o")], 0)).refused == []
 
 
-async def test_an_event_that_is_replayed_while_its_session_is_under_way_comes_next(queue: Queue) -> None:
+async def test_an_event_that_is_replayed_while_its_session_is_under_way_comes_next(
+    queue: Queue, dead: DeadLetters
+) -> None:
     for body in (b"1", b"2", b"3"):
         await queue.accept(event(body=body))
     (second,) = await lease(queue, settled=[Settled(await lease_one(queue), "d", "no")])
-    await queue.replay([letter async for letter in queue.dead_letters()])
+    await dead.replay([letter async for letter in dead.all()])
     assert await lease(queue) == []
     (first,) = await lease(queue, settled=[Settled(second, "o")])
     assert first.body == b"1"
