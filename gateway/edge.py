@@ -140,7 +140,8 @@ class Edge:
         pools = self._upstreams[name]
         try:
             async with pools.ask(outgoing, receive) as response:
-                await give(response, pools.upstream.idle, send)
+                if not await give(response, pools.upstream.idle, send):
+                    LOG.warning("upstream.broke_off", upstream=name, path=outgoing.head.raw_path.decode("latin-1"))
                 return response.status
         except http1.UpstreamError as error:
             raise refusal_for(error, name) from None

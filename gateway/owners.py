@@ -132,10 +132,11 @@ class WorkerProxy:
                 if response.status == _MISDIRECTED:
                     LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
                     return None
-                await give(response, self._timeouts.idle, send)
+                if not await give(response, self._timeouts.idle, send):
+                    LOG.warning("worker.broke_off", worker=owner.worker, session=session)
                 return response.status
-        except http1.ConnectFailed:
-            return None
+        except (http1.ConnectFailed, http1.ConnectTimeout):
+            return None  # nothing was sent
         except http1.UpstreamError as error:
             raise refusal_for(error, f"worker {owner.worker}") from None
 

@@ -162,7 +162,7 @@ def _end_to_end(headers: Pairs, status: int) -> Pairs:
         token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
     }
     if status in _BODILESS:
-        dropped.add(b"content-length")  # a 304 may tell that of the body it leaves out; uvicorn would wait for it
+        dropped |= {b"content-length"}  # a 304 may tell that of the body it leaves out; uvicorn would wait for it
     return [pair for pair in headers if pair[0].lower() not in dropped]
 
 

@@ -73,7 +73,7 @@ class Head:
 
 
 def read_head(scope: MutableMapping[str, Any], trust: Trust) -> Head:
-    """Raises Refusal 400 for a head that could be read in two ways."""
+    """Raises Refusal: 400 for a head that could be read in two ways, 501 for an upgrade beside a body."""
     headers: Pairs = scope["headers"]
     _refuse_ambiguous(headers, trust)
     peer = scope["client"][0] if scope["client"] else None
@@ -101,10 +101,13 @@ def _refuse_ambiguous(headers: Pairs, trust: Trust) -> None:
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     if len(lengths) + len(codings) > 1:
         raise Refusal(400, "the length of the body is given more than once")
-    if lengths and not lengths[0].isdigit():
+    if lengths and (not lengths[0].isdigit() or len(lengths[0]) > 18):
         raise Refusal(400, "Content-Length is not a number")
     if codings and codings[0].lower() != b"chunked":
         raise Refusal(400, "the only transfer coding understood here is chunked")
+    if (codings or (lengths and int(lengths[0]))) and any(name == b"upgrade" for name, _ in headers):
+        # uvicorn takes such a request for one without a body, and would have us pass it on like that.
+        raise Refusal(501, "an upgrade beside a body is not understood here; send the request without Upgrade")
 
 
 async def read_body(head: Head, receive: Receive, most: int) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.requests import Request
@@ -16,6 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runtime.policies.model import Signature
+from runtime.policies.problems import Malformed
+from runtime.policies.urls import http_url
 from runtime.signatures import refusal
 from runtime.store import StoreAway, StoreRefused
 from sessions.registry import WORKER_ID, Registry, Report, UnknownWorker, Worker
@@ -135,15 +136,10 @@ def _gone(fields: Fields) -> dict[str, int]:
 
 
 def _url(fields: Fields) -> str:
-    url = _text(fields, "url")
     try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise _Refused(400, "url: must be http://host:port, where the gateway reaches this worker")
-    return url.rstrip("/")
+        return http_url(_text(fields, "url"))
+    except Malformed:
+        raise _Refused(400, "url: must be http://host:port, where the gateway reaches this worker") from None
 
 
 def _text(fields: Fields, name: str, within: str = "") -> str:

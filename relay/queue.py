@@ -33,6 +33,7 @@ _TURN = load_script("relay", "partition", "turn")
 _SHARED, _WAITING = 64, 4096
 _LARGEST_CALL = 4 * 1024 * 1024
 _PATIENCE = 3.0  # seconds a producer is held while the store is away: a restart takes less, and producers may not retry
+_AWAY_FOR = 0.25  # seconds between two tries after that
 _POISON = 3
 
 
@@ -90,7 +91,8 @@ class Queue:
         self._store = store
         self._most = (-(-most_events // PARTITIONS), -(-most_bytes // PARTITIONS))
         self._accepts: SharedCalls[Event, int] = SharedCalls(self._accept_all, size=_SHARED, waiting=_WAITING)
-        self._patient = True
+        self._away = False
+        self._try_again = 0.0
         self._turns = 0
         self._due = [0.0] * PARTITIONS  # monotonic time at which each partition is worth asking
         self._woken: set[int] = set()  # while a turn was under way: its answer knows nothing of it
@@ -132,18 +134,23 @@ class Queue:
         return answers
 
     async def _held_while_away(self, calls: list[Call], wake: list[tuple[str, str, str]]) -> list[list[int]]:
-        """Tried again here and not by each caller, so that what came later is not stored earlier."""
-        deadline = time.monotonic() + (_PATIENCE if self._patient else 0.0)
+        """Tried again here and not by each caller, so that what came later is not stored earlier.
+
+        Only the first call of an outage waits: those behind it must not add up their waits.
+        """
+        deadline = time.monotonic() + (0.0 if self._away else _PATIENCE)
+        if self._away and time.monotonic() < self._try_again:
+            raise StoreAway("the store did not answer a moment ago")
         while True:
             try:
                 results: list[list[int]] = await self._store.run_all(calls, wake)
             except StoreAway:
                 if time.monotonic() >= deadline:
-                    self._patient = False  # others wait behind this call: they must not add up their waits
+                    self._away, self._try_again = True, time.monotonic() + _AWAY_FOR
                     raise
                 await asyncio.sleep(0.05)
             else:
-                self._patient = True
+                self._away = False
                 return results
 
     def _accept_call(self, partition: int, events: list[Event]) -> Call:

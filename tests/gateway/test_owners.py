@@ -1,0 +1,270 @@
+"""Requests for sessions through the whole gateway: they find the worker that owns the session, or wait, or say why."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from runtime.store import Store
+from sessions.registry import Owner, Registry, Report, Worker
+from tests.gateway.gate import FORWARDED, Gate, Receiver, problem, receiver, values
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+MISDIRECTED = b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n"
+
+
+def answering(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.fixture
+def registry(store: Store) -> Registry:
+    return Registry(store, 15.0)
+
+
+@pytest.fixture
+async def workers() -> AsyncIterator[tuple[Receiver, Receiver]]:
+    """Two workers, a and b, that tell their names."""
+    async with AsyncExitStack() as stack:
+        a, b = [await stack.enter_async_context(receiver()) for _ in range(2)]
+        a.response, b.response = answering(b"a"), answering(b"b")
+        yield a, b
+
+
+async def registered(registry: Registry, name: str, url: str, room: int = 5) -> None:
+    await registry.register(Worker(name, "1", url, room))
+
+
+async def placed(registry: Registry, session: str) -> Owner:
+    owner = await registry.place(session, {})
+    assert isinstance(owner, Owner)
+    return owner
+
+
+async def moved(registry: Registry, session: str, to: str) -> Owner:
+    """Worker a leaves, another one takes what it had."""
+    await registered(registry, "b", to)
+    await registry.leave("a", "1")
+    return await placed(registry, session)
+
+
+async def test_an_unknown_session_is_404(gate: Gate) -> None:
+    assert problem(await gate.http.get("/api/sessions/nobody/qr")) == (404, "there is no session nobody")
+    response = await gate.http.post("/api/messages/text", json={"session_id": "nobody"})
+    assert problem(response) == (404, "there is no session nobody")
+
+
+async def test_a_request_reaches_the_owner_with_the_fence_and_byte_for_byte(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, b = workers
+    await registered(registry, "a", a.url)
+    owner = await placed(registry, "s 1")
+    await registered(registry, "b", b.url)
+    body = b'{"a":  1}'
+    target = b"/api//sessions/s%201/send%2Fnow?b=1&a=2"
+    head = b"POST " + target + b" HTTP/1.1\r\nHost: shop.example\r\nX-Sluice-Fence: 999\r\nContent-Length: 9\r\n\r\n"
+    async with gate.raw(head, body) as client:
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+        assert await client.exactly(1) == b"a"
+    assert (a.bodies, b.heads) == ([body], [])
+    assert a.heads == [
+        b"POST " + target + b" HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 9\r\n"
+        b"" + FORWARDED % gate.port + b"X-Sluice-Fence: %d\r\n\r\n" % owner.fence
+    ]
+
+
+async def test_the_session_is_found_in_the_body_too(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, b = workers
+    await registered(registry, "a", a.url)
+    await placed(registry, "s1")
+    await registered(registry, "b", b.url)
+    await placed(registry, "s2")
+    answers = [await gate.http.post("/api/messages/text", json={"session_id": session}) for session in ("s1", "s2")]
+    assert [answer.text for answer in answers] == ["a", "b"]
+
+
+async def test_every_session_answers_from_its_own_worker(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    for name, worker in zip("ab", workers, strict=True):
+        await registered(registry, name, worker.url, room=25)
+    owners = {f"s{i}": (await placed(registry, f"s{i}")).worker for i in range(50)}
+    assert sorted(owners.values()) == ["a"] * 25 + ["b"] * 25
+    answers = await asyncio.gather(*(gate.http.get(f"/api/sessions/{session}/status") for session in owners))
+    assert [answer.text for answer in answers] == list(owners.values())
+
+
+async def test_421_makes_the_gateway_look_again(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, b = workers
+    await registered(registry, "a", a.url)
+    await placed(registry, "s1")
+    assert (await gate.http.post("/api/sessions/s1/x", content=b"one")).text == "a"
+    owner = await moved(registry, "s1", b.url)
+    a.response = MISDIRECTED
+    begin = time.monotonic()
+    assert (await gate.http.post("/api/sessions/s1/x", content=b"two")).text == "b"
+    assert time.monotonic() - begin < 1
+    assert (a.bodies, b.bodies) == ([b"one", b"two"], [b"two"])
+    assert values(b.heads[0], b"x-sluice-fence") == [b"%d" % owner.fence]
+    assert (await gate.http.get("/api/sessions/s1/x")).text == "b"
+    assert len(a.heads) == 2, "the new owner is remembered"
+
+
+async def test_a_session_that_nobody_runs_is_held_and_then_503(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver], free_port: Callable[[], int]
+) -> None:
+    await registered(registry, "refuses", f"http://127.0.0.1:{free_port()}")
+    await placed(registry, "refused")
+    a, _ = workers
+    a.response = MISDIRECTED
+    await registered(registry, "a", a.url)
+    await placed(registry, "misdirected")
+    await registry.want({"unowned": {}})
+    begin = time.monotonic()
+    sessions = ("refused", "misdirected", "unowned")
+    answers = await asyncio.gather(*(gate.http.get(f"/api/sessions/{session}/x") for session in sessions))
+    assert 4.5 < time.monotonic() - begin < 7
+    for session, answer in zip(sessions, answers, strict=True):
+        assert problem(answer) == (503, f"no worker runs session {session} right now")
+        assert answer.headers["retry-after"] == "2"
+
+
+async def test_a_held_request_is_answered_by_the_next_owner(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver], free_port: Callable[[], int]
+) -> None:
+    _, b = workers
+    await registered(registry, "a", f"http://127.0.0.1:{free_port()}")
+    await placed(registry, "s1")
+    asked = asyncio.create_task(gate.http.post("/api/sessions/s1/x", content=b"body"))
+    await moved(registry, "s1", b.url)
+    assert (await asked).text == "b"
+    assert b.bodies == [b"body"]
+
+
+async def test_an_owner_whose_machine_is_gone_is_held_too(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    """Nobody refuses the connection, nobody accepts it: a listener whose backlog is full drops it."""
+    _, b = workers
+    with socket.socket() as dead, socket.socket() as first, socket.socket() as second:
+        dead.bind(("127.0.0.1", 0))
+        dead.listen(0)
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(dead.getsockname())
+        await registered(registry, "a", f"http://127.0.0.1:{dead.getsockname()[1]}")
+        await placed(registry, "s1")
+        before = connecting_to(dead)
+        asked = asyncio.create_task(gate.http.get("/api/sessions/s1/x"))
+        await until(lambda: connecting_to(dead) > before, what="the connection to be tried")
+        await moved(registry, "s1", b.url)
+        assert (await asked).text == "b"
+
+
+def connecting_to(listener: socket.socket) -> int:
+    """Connections to it that wait for an answer to their SYN."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    port = f":{listener.getsockname()[1]:04X}"
+    return sum(row[2].endswith(port) and row[3] == "02" for row in rows)
+
+
+async def test_an_owner_that_breaks_off_is_502_and_is_not_asked_again(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, _ = workers
+    a.response = b"HTTP/1.1 200 OK\r\nbroken\r\n\r\n"
+    await registered(registry, "a", a.url)
+    await placed(registry, "s1")
+    response = await gate.http.post("/api/messages/text", json={"session_id": "s1"})
+    assert problem(response) == (502, "worker a broke off before it answered")
+    assert len(a.heads) == 1
+
+
+async def test_what_a_worker_answers_is_passed_on_as_it_is(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, _ = workers
+    a.response = b"HTTP/1.1 404 Not Found\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 3\r\n\r\nno!"
+    await registered(registry, "a", a.url)
+    await placed(registry, "s1")
+    response = await gate.http.get("/api/sessions/s1/x")
+    assert (response.status_code, response.text) == (404, "no!")
+    assert response.headers.get_list("set-cookie") == ["a", "b"]
+
+
+# --- new sessions
+
+
+async def test_a_new_session_is_placed_on_the_least_loaded_worker(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, b = workers
+    await registered(registry, "a", a.url)
+    for session in ("old1", "old2"):
+        await placed(registry, session)
+    await registered(registry, "b", b.url)
+    new = {"session_id": "new", "workspace_id": 7, "api_key": "hidden"}
+    assert (await gate.http.post("/api/sessions", json=new)).text == "b"
+    owner = await registry.owner_of("new")
+    assert isinstance(owner, Owner)
+    assert values(b.heads[0], b"x-sluice-fence") == [b"%d" % owner.fence]
+    (row,) = [row for row in await registry.sessions() if row.session == "new"]
+    assert (row.worker, row.workspace) == ("b", "7")
+    assert "hidden" not in str(row), "a key is nothing to remember"
+    assert (await gate.http.post("/api/sessions", json=new)).text == "b"
+    assert [row.session for row in await registry.sessions()] == ["new", "old1", "old2"]
+
+
+async def test_without_workers_a_new_session_is_503_at_once(gate: Gate) -> None:
+    begin = time.monotonic()
+    response = await gate.http.post("/api/sessions", json={"session_id": "new"})
+    assert problem(response) == (503, "no worker is registered")
+    assert response.headers["retry-after"] == "5"
+    assert time.monotonic() - begin < 1
+
+
+async def test_when_all_workers_are_full_a_new_session_is_503(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    await registered(registry, "a", workers[0].url, room=1)
+    await placed(registry, "s1")
+    response = await gate.http.post("/api/sessions", json={"session_id": "new"})
+    assert problem(response) == (503, "all 1 workers are full (sessions.per_worker)")
+    assert workers[0].heads == []
+
+
+async def test_the_list_of_sessions_comes_from_the_registry(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, _ = workers
+    await registered(registry, "a", a.url)
+    owner = await registry.place("s1", {"workspace_id": 7})
+    assert isinstance(owner, Owner)
+    await registry.beat("a", "1", {"s1": Report(owner.fence, "connected", "628")}, {})
+    await registry.want({"s2": {}})
+    response = await gate.http.get("/api/sessions")
+    s1 = {"session_id": "s1", "workspace_id": "7", "status": "connected", "phone_number": "628", "worker": "a"}
+    s2 = {"session_id": "s2", "workspace_id": None, "status": "created", "phone_number": None, "worker": None}
+    assert (response.status_code, response.json()) == (200, {"success": True, "sessions": [s1, s2], "total": 2})
+    assert a.heads == []
+
+
+async def test_a_worker_may_register_over_http_and_is_then_asked(
+    gate: Gate, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, _ = workers
+    await gate.post_signed("/_sluice/workers", {"id": "a", "instance": "1", "url": a.url, "room": 5})
+    assert (await gate.http.post("/api/sessions", json={"session_id": "s1"})).text == "a"

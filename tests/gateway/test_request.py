@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.problems import Refusal
+from gateway.request import ClientGone, Head, Json, name_from, needs_json, parse_json, read_body, read_head
+from runtime.policies import EventSource, Fixed, Header, JsonPointer, PathSegment, SessionSource, Trust
+from tests.gateway.making import TRUST, a_scope
+
+pytestmark = pytest.mark.anyio
+
+HOST = (b"host", b"shop.example")
+Pairs = list[tuple[bytes, bytes]]
+
+
+def a_head(*headers: tuple[bytes, bytes], trust: Trust = TRUST, **scope: Any) -> Head:
+    return read_head(a_scope([HOST, *headers], **scope), trust)
+
+
+def refused(headers: Pairs, trust: Trust = TRUST) -> str:
+    with pytest.raises(Refusal) as caught:
+        read_head(a_scope(headers), trust)
+    assert caught.value.status == 400
+    return caught.value.detail
+
+
+# --- the head
+
+
+@pytest.mark.parametrize("hosts", [[], [HOST, HOST], [HOST, (b"host", b"other.example")], [(b"host", b"")]])
+def test_a_request_without_exactly_one_host_is_refused(hosts: Pairs) -> None:
+    assert refused(hosts) == "a request has exactly one Host header"
+
+
+@pytest.mark.parametrize(
+    "host", [b"a b", b"a/b", b"user@shop.example", b"a\x00", b"[::1", b"a:b:c", b"shop.example:x", b":80"]
+)
+def test_a_host_that_is_none_is_refused(host: bytes) -> None:
+    assert "Host" in refused([(b"host", host)])
+
+
+@pytest.mark.parametrize(
+    "host",
+    [b"shop.example", b"shop.example:8080", b"127.0.0.1:1", b"[::1]:8080", b"[2001:db8::1]", b"laravel_app", b"a."],
+)
+def test_any_single_valid_host_is_served_when_none_are_listed(host: bytes) -> None:
+    assert read_head(a_scope([(b"host", host)]), TRUST).value(b"host") == host
+
+
+@pytest.mark.parametrize("host", [b"shop.example", b"SHOP.example", b"shop.example:8080", b"[::1]", b"[::1]:8080"])
+def test_listed_hosts_are_served_with_any_port(host: bytes) -> None:
+    read_head(a_scope([(b"host", host)]), replace(TRUST, hosts=("shop.example", "[::1]")))
+
+
+@pytest.mark.parametrize("host", [b"evil.example", b"shop.example.evil", b"xshop.example", b"[::2]:8080"])
+def test_a_host_that_is_not_listed_is_refused(host: bytes) -> None:
+    assert "trust.hosts" in refused([(b"host", host)], replace(TRUST, hosts=("shop.example", "[::1]")))
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ([(b"content-length", b"1"), (b"content-length", b"1")], "more than once"),
+        ([(b"content-length", b"1"), (b"transfer-encoding", b"chunked")], "more than once"),
+        ([(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")], "more than once"),
+        ([(b"content-length", b"+1")], "not a number"),
+        ([(b"content-length", b"1, 1")], "not a number"),
+        ([(b"content-length", b"")], "not a number"),
+        ([(b"transfer-encoding", b"gzip, chunked")], "only transfer coding"),
+        ([(b"transfer-encoding", b"identity")], "only transfer coding"),
+    ],
+)
+def test_a_body_whose_length_can_be_read_in_two_ways_is_refused(headers: Pairs, why: str) -> None:
+    assert why in refused([HOST, *headers])
+
+
+@pytest.mark.parametrize("length", [(b"content-length", b"3"), (b"transfer-encoding", b"chunked")])
+def test_an_upgrade_beside_a_body_is_refused_because_the_body_would_be_lost(length: tuple[bytes, bytes]) -> None:
+    with pytest.raises(Refusal, match="upgrade") as caught:
+        a_head((b"connection", b"upgrade"), (b"upgrade", b"h2c"), length)
+    assert caught.value.status == 501
+    a_head((b"connection", b"upgrade"), (b"upgrade", b"h2c"), (b"content-length", b"0"))
+
+
+def test_a_head_keeps_bytes_order_and_repeats() -> None:
+    headers = [(b"cookie", b"a=\xe9"), (b"x", b"1"), (b"cookie", b"b=2")]
+    head = a_head(*headers, raw_path=b"/a%2Fb", query_string=b"b=1&a=2")
+    assert head.headers == [HOST, *headers]
+    assert head.target == b"/a%2Fb?b=1&a=2"
+    assert (head.value(b"x"), head.value(b"cookie"), head.value(b"y")) == (b"1", None, None)
+
+
+def test_what_is_forwarded_is_end_to_end_and_ours_comes_last() -> None:
+    head = a_head(
+        (b"connection", b"close, X-Hop"),
+        (b"connection", b"x-hop2"),
+        (b"x-hop", b"1"),
+        (b"x-hop2", b"1"),
+        (b"keep-alive", b"5"),
+        (b"te", b"trailers"),
+        (b"upgrade", b"h2c"),
+        (b"expect", b"100-continue"),
+        (b"proxy-authorization", b"x"),
+        (b"x-real-ip", b"10.0.0.1"),
+        (b"forwarded", b"for=10.0.0.1"),
+        (b"x-sluice-fence", b"99"),
+        (b"x-forwarded-for", b"10.0.0.1"),
+        (b"accept", b"*/*"),
+    )
+    assert head.forwarded() == [
+        HOST,
+        (b"accept", b"*/*"),
+        (b"X-Forwarded-For", b"192.0.2.7"),
+        (b"X-Forwarded-Host", b"shop.example"),
+        (b"X-Forwarded-Port", b"8080"),
+        (b"X-Forwarded-Proto", b"http"),
+    ]
+
+
+def test_connection_cannot_take_away_what_says_where_a_request_goes_and_ends() -> None:
+    names = [
+        name for name, _ in a_head((b"connection", b"host, content-length"), (b"content-length", b"3")).forwarded()
+    ]
+    assert names[:2] == [b"host", b"content-length"]
+
+
+# --- the body
+
+
+class Client:
+    """Sends these pieces of a body; then it is silent for ever, or gone."""
+
+    def __init__(self, *pieces: bytes, gone: bool = False) -> None:
+        self._left = list(pieces)
+        self._gone = gone
+        self.asked = 0
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        self.asked += 1
+        if not self._left:
+            assert self._gone, "read on after the end of the body"
+            return {"type": "http.disconnect"}
+        piece = self._left.pop(0)
+        return {"type": "http.request", "body": piece, "more_body": bool(self._left) or self._gone}
+
+
+@pytest.mark.parametrize("pieces", [(b"",), (b"abc",), (b"a", b"", b"bc"), (b"ab", b"c", b"")])
+async def test_a_body_is_read_whole(pieces: tuple[bytes, ...]) -> None:
+    assert await read_body(a_head(), Client(*pieces).receive, most=3) == b"".join(pieces)
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_before_it_is_read() -> None:
+    client = Client(b"x" * 11)
+    with pytest.raises(Refusal) as caught:
+        await read_body(a_head((b"content-length", b"11")), client.receive, most=10)
+    assert (caught.value.status, client.asked) == (413, 0)
+    assert "11 bytes" in caught.value.detail
+    assert "10 at most" in caught.value.detail
+
+
+async def test_a_body_that_turns_out_too_large_is_not_read_further() -> None:
+    client = Client(b"x" * 6, b"x" * 5, b"x" * 1000)
+    with pytest.raises(Refusal) as caught:
+        await read_body(a_head((b"transfer-encoding", b"chunked")), client.receive, most=10)
+    assert (caught.value.status, client.asked) == (413, 2)
+
+
+async def test_a_client_that_leaves_within_its_body_is_gone() -> None:
+    with pytest.raises(ClientGone):
+        await read_body(a_head((b"content-length", b"9")), Client(b"abc", gone=True).receive, most=10)
+
+
+# --- JSON
+
+
+DOCUMENT = Json(
+    {
+        "event": "typing",
+        "data": {"session_id": "s1", "a/b": 1, "m~n": 2, "~1": 3, "": 4, "null": None},
+        "list": ["zero", {"deep": "one"}],
+        "": "empty",
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [
+        ("", DOCUMENT.value),
+        ("/event", "typing"),
+        ("/data/session_id", "s1"),
+        ("/data/a~1b", 1),
+        ("/data/m~0n", 2),
+        ("/data/~01", 3),
+        ("/data/", 4),
+        ("/", "empty"),
+        ("/list/0", "zero"),
+        ("/list/1/deep", "one"),
+    ],
+)
+def test_a_pointer_leads_where_rfc_6901_says(pointer: str, value: object) -> None:
+    assert DOCUMENT.at(pointer) == value
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        "/nothing",
+        "/event/x",
+        "/data/null",
+        "/data/null/x",
+        "/list/2",
+        "/list/-",
+        "/list/-1",
+        "/list/01",
+        "/list/²",
+        "/list/x",
+    ],
+)
+def test_a_pointer_to_nothing_leads_nowhere(pointer: str) -> None:
+    assert DOCUMENT.at(pointer) is None
+
+
+@pytest.mark.parametrize("value", [None, 1, "text", [], True])
+def test_a_pointer_into_something_else_leads_nowhere(value: object) -> None:
+    assert Json(value).at("/event") is None
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"event=typing", b"\xff", b'{"a":NaN}'])
+def test_a_body_that_is_not_json_is_refused_with_what_it_is_needed_for(body: bytes) -> None:
+    with pytest.raises(Refusal) as caught:
+        parse_json(body, "this route reads /event from it")
+    assert caught.value.status == 400
+    assert caught.value.detail.startswith("the body is not JSON (")
+    assert caught.value.detail.endswith("; this route reads /event from it")
+
+
+def test_json_is_needed_only_where_something_is_looked_for_in_it() -> None:
+    assert needs_json(Fixed("x"), Header("X-Session")) is None
+    assert needs_json(None, PathSegment("session")) is None
+    assert needs_json(JsonPointer("/event"), JsonPointer("/s")) == "this route reads /event and /s from it"
+
+
+# --- names
+
+
+def named(source: EventSource | SessionSource | None, *headers: tuple[bytes, bytes], body: object = None) -> str | None:
+    return name_from(source, a_head(*headers), {"session": "s1", "empty": ""}, Json(body), "session")
+
+
+def test_a_name_is_found_where_its_source_says() -> None:
+    assert named(None) is None
+    assert named(Fixed("message_send")) == "message_send"
+    assert named(PathSegment("session")) == "s1"
+    assert named(Header("X-Session"), (b"x-session", "bäcker".encode())) == "bäcker"
+    assert named(JsonPointer("/a"), body={"a": "s2"}) == "s2"
+
+
+@pytest.mark.parametrize("source", [Header("X-Session"), JsonPointer("/a"), PathSegment("empty"), PathSegment("other")])
+def test_a_name_that_is_not_there_is_none(source: SessionSource) -> None:
+    assert named(source, (b"x-session", b""), body={"a": ""}) is None
+    assert named(source, body=["a"]) is None
+
+
+def test_a_header_that_is_there_twice_names_nothing() -> None:
+    assert named(Header("X-Session"), (b"x-session", b"a"), (b"x-session", b"b")) is None
+
+
+@pytest.mark.parametrize("value", [7, True, 1.5, ["a"], {"a": "b"}])
+def test_a_name_that_is_no_string_is_refused(value: object) -> None:
+    with pytest.raises(Refusal, match="the session is not a string") as caught:
+        named(JsonPointer("/a"), body={"a": value})
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("value", ["x" * 201, "a\nb", "a\x00", "a\x7f", "a\u2028b", "\ud800"])
+def test_a_name_that_is_too_long_or_not_printable_is_refused(value: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        named(JsonPointer("/a"), body={"a": value})
+    assert caught.value.status == 400
+
+
+def test_a_name_of_200_characters_is_one() -> None:
+    assert named(JsonPointer("/a"), body={"a": "ä" * 200}) == "ä" * 200
