@@ -14,8 +14,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from runtime import embedded
+from runtime import embedded, logs
 from runtime.store import Store
+from tests.heard import Heard
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +67,14 @@ async def store(store_url: str) -> AsyncIterator[Store]:
     client = Store(store_url, timeout=5.0)
     yield client
     await client.close()
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """The log lines of this test."""
+    heard = Heard()
+    monkeypatch.setattr(logs, "_out", heard)
+    return heard
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -18,6 +17,7 @@ from runtime.policies.model import ExistingWorker, Secret
 from runtime.store import Store
 from sessions.existing import ExistingWorkers, name_of
 from sessions.registry import Owner, Registry, Unknown, Unowned
+from tests.heard import Heard
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -165,9 +165,8 @@ async def test_an_answer_that_cannot_be_read_forgets_nothing(
 
 
 async def test_one_that_does_not_answer_loses_its_leases_and_gets_them_back(
-    registry: Registry, watch: Watch, node: Node, caplog: pytest.LogCaptureFixture
+    registry: Registry, watch: Watch, node: Node, heard: Heard
 ) -> None:
-    caplog.set_level(logging.INFO, logger="sluice")
     watching = watch(plain(node))
     node.lists("s1")
     await watching.turn()
@@ -181,7 +180,7 @@ async def test_one_that_does_not_answer_loses_its_leases_and_gets_them_back(
     node.healthy = True
     await watching.turn()
     assert isinstance(await registry.owner_of("s1"), Owner)
-    assert caplog.messages == ["existing_worker.no_answer", "existing_worker.answered_again"]
+    assert heard.messages() == ["existing_worker.no_answer", "existing_worker.answered_again"]
 
 
 async def test_one_that_is_down_does_not_keep_the_others_from_being_seen(
@@ -193,7 +192,7 @@ async def test_one_that_is_down_does_not_keep_the_others_from_being_seen(
 
 
 async def test_a_session_that_two_claim_stays_where_it_is_and_is_warned_of_once(
-    registry: Registry, watch: Watch, node: Node, other: Node, caplog: pytest.LogCaptureFixture
+    registry: Registry, watch: Watch, node: Node, other: Node, heard: Heard
 ) -> None:
     node.lists("s1")
     await watch(plain(node)).turn()
@@ -204,8 +203,7 @@ async def test_a_session_that_two_claim_stays_where_it_is_and_is_warned_of_once(
     owner = await registry.owner_of("s1")
     assert isinstance(owner, Owner)
     assert owner.worker == node.name
-    (record,) = [record for record in caplog.records if record.message == "session.claimed_twice"]
-    fields = record.__dict__["sluice_fields"]
+    (fields,) = [fields for message, fields in heard.lines if message == "session.claimed_twice"]
     assert (fields["session"], fields["owner"], fields["also_at"]) == ("s1", node.name, other.name)
 
 

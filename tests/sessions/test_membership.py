@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +16,7 @@ from runtime.policies.model import Secret, Signature
 from runtime.store import Store
 from sessions.membership import Membership
 from sessions.registry import Owner, Registry, Unknown, UnknownWorker, Unowned
+from tests.heard import Heard
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -221,17 +221,14 @@ async def test_a_worker_comes_back_by_itself_when_the_gateway_answers_again(
     await until(lambda: len(a.browser.running) == 2)
 
 
-async def test_an_outage_is_logged_once(
-    registry: Registry, gateway: Gateway, join: Join, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, logger="sluice")
+async def test_an_outage_is_logged_once(registry: Registry, gateway: Gateway, join: Join, heard: Heard) -> None:
     a = join("a")
     await until(listed(registry, "a"))
     gateway.answering.clear()
     await asyncio.sleep(LEASE * 2)
     gateway.answering.set()
-    await until(lambda: "membership.answered_again" in caplog.messages)
-    assert caplog.messages.count("membership.no_answer") == 1
+    await until(lambda: "membership.answered_again" in heard.messages())
+    assert heard.messages().count("membership.no_answer") == 1
     assert a.task.done() is False
 
 

@@ -1,0 +1,22 @@
+"""What the product logs while a test runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Heard:
+    """Stands where the lines of a process go out."""
+
+    lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def line(self, level: int, message: str, fields: dict[str, Any]) -> None:
+        self.lines.append((message, fields))
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def messages(self) -> list[str]:
+        return [message for message, _ in self.lines]
