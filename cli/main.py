@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.refusal import CannotStart, StatusUnavailable
 from runtime.embedded import EmbeddedStoreError
 from runtime.policies import PolicyError, load
-from runtime.policies.problems import Malformed
+from runtime.policies.problems import Malformed, quoted
 from runtime.policies.units import duration, listen
 from runtime.serving import CannotListen
-from runtime.store import StoreRefused
+from runtime.store import StoreAway, StoreRefused
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -25,16 +27,18 @@ _DEFAULT = Path("policies.yaml")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 well, 1 the answer is no, 2 it could not be done, and standard error says why."""
     wishes = _parser().parse_args(arguments)
-    from cli.processes import CannotStart
-    from cli.status import StatusUnavailable
-
     try:
         code: int | None = wishes.run(wishes)
         return code or 0
-    except (PolicyError, CannotStart, CannotListen, EmbeddedStoreError, StatusUnavailable) as error:
+    except (PolicyError, CannotStart, CannotListen, EmbeddedStoreError, StatusUnavailable, StoreAway) as error:
         sys.stderr.write(f"sluice: {error}\n")
     except StoreRefused as error:
         sys.stderr.write(f"sluice: the store refused: {error}\n")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has seen enough
+        return 0
+    except KeyboardInterrupt:
+        return 130
     except ExceptionGroup as group:
         for inner in group.exceptions:
             sys.stderr.write(f"sluice: {inner}\n")
@@ -70,10 +74,10 @@ def _policies_option(parser: argparse.ArgumentParser) -> None:
 def _add_processes(commands: Commands) -> None:
     up = _command(commands, "up", "everything on one machine, on the embedded store", _up)
     up.add_argument("--policies", type=Path, metavar="FILE", help="default: policies.yaml, or the demo's own")
-    up.add_argument("--workers", type=int, metavar="N", help="demo workers to run (default: 0, with --demo 2)")
+    up.add_argument("--workers", type=_count, metavar="N", help="demo workers to run (default: 0, with --demo 2)")
     up.add_argument("--demo", action="store_true", help="with a Laravel that plays its limiter, workers and traffic")
     up.add_argument("--minute", type=_seconds, default=60.0, metavar="60s", help="the demo's minute; shorter is faster")
-    up.add_argument("--sessions", type=int, default=50, metavar="N", help="the demo's sessions (default: 50)")
+    up.add_argument("--sessions", type=_count, default=50, metavar="N", help="the demo's sessions (default: 50)")
     for name, help_, run in (("gateway", "the edge alone", _gateway), ("relay", "the relay alone", _relay)):
         _policies_option(_command(commands, name, help_, run))
     worker = _command(commands, "worker", "a session worker", _worker)
@@ -86,7 +90,7 @@ def _add_processes(commands: Commands) -> None:
     laravel = _command(commands, "demo-laravel", "the Laravel of the demo, with its limiter", _demo_laravel)
     _policies_option(laravel)
     laravel.add_argument("--listen", type=_address, default=("127.0.0.1", 8000), metavar="HOST:PORT")
-    laravel.add_argument("--limit", type=int, default=100, metavar="N")
+    laravel.add_argument("--limit", type=_count, default=100, metavar="N")
     laravel.add_argument("--minute", type=_seconds, default=60.0, metavar="60s")
 
 
@@ -145,15 +149,15 @@ def _check(wishes: argparse.Namespace) -> int:
 
 def _status(wishes: argparse.Namespace) -> None:
     import orjson
-    from rich.console import Console
 
     from cli import status
+    from cli.screen import screen
 
     snapshot = asyncio.run(status.fetch(load(wishes.policies)))
     if wishes.json:
         sys.stdout.write(orjson.dumps(snapshot, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
-        Console().print(status.render(snapshot))
+        screen().print(status.render(snapshot))
 
 
 # --- dead letters and sessions
@@ -220,8 +224,6 @@ def _dead_drop(wishes: argparse.Namespace) -> int:
 
 
 def _which(wishes: argparse.Namespace) -> tuple[tuple[str, ...], str | None, str | None, str | None]:
-    from cli.processes import CannotStart
-
     if bool(wishes.ids) == wishes.all:
         raise CannotStart("say which dead letters: their ids, or --all (with --endpoint, --session, --event)")
     return tuple(wishes.ids), wishes.endpoint, wishes.session, wishes.event
@@ -258,6 +260,12 @@ def _seconds(text: str) -> float:
         return duration(text)
     except Malformed as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number; write 0, 1, 2 or more")
+    return int(text)
 
 
 def _address(text: str) -> tuple[str, int]:

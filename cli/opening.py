@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cli.addresses import EMBEDDED, store_url
-from cli.processes import CannotStart
+from cli.refusal import CannotStart
 from runtime.policies import Policies, load
 from runtime.store import Store, StoreAway
 

@@ -11,6 +11,7 @@ from typing import Any
 import uvloop
 
 from cli.addresses import EMBEDDED, base_url, store_url
+from cli.refusal import CannotStart
 from console import api
 from gateway import process as gateway_process
 from relay import process as relay_process
@@ -26,16 +27,14 @@ LOG = logs.Log("gateway")
 _STORE_PATIENCE = 30.0
 
 
-class CannotStart(Exception):
-    """The message says why and what to do."""
-
-
 def gateway(policies: Policies) -> None:
     """Until SIGTERM or SIGINT."""
 
     async def run(stop: Stop) -> None:
         bound = serving.listening(policies.listen.host, policies.listen.port)
-        await _store_answers(policies)
+        if not await _store_answers(policies, stop):
+            bound.close()
+            return
         await _promise_is_kept(policies)
         await gateway_process.run(policies, store_url(policies), bound, stop, api.routes)
 
@@ -46,8 +45,8 @@ def relay(policies: Policies) -> None:
     """Until SIGTERM or SIGINT."""
 
     async def run(stop: Stop) -> None:
-        await _store_answers(policies)
-        await relay_process.run(policies, store_url(policies), stop)
+        if await _store_answers(policies, stop):
+            await relay_process.run(policies, store_url(policies), stop)
 
     _until_stopped("relay", run)
 
@@ -108,14 +107,22 @@ def _worker_signature(policies: Policies) -> Signature:
     return policies.signatures[policies.sessions.verify]
 
 
-async def _store_answers(policies: Policies) -> None:
-    """Waits a while, for a store that starts at the same time."""
+async def _store_answers(policies: Policies, stop: Stop) -> bool:
+    """Waits a while, for a store that starts at the same time; False when stopped meanwhile. Raises CannotStart."""
     patience = _STORE_PATIENCE if os.environ.get("SLUICE_SUPERVISED") else 3.0
+    waiting = asyncio.ensure_future(embedded.answering(store_url(policies), patience))
+    stopping = asyncio.ensure_future(stop.wait())
     try:
-        await embedded.answering(store_url(policies), patience)
+        await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
+        return waiting.done()
     except StoreAway as error:
         cure = "start it with: sluice up" if policies.store.url == EMBEDDED else "check store.url in policies.yaml"
         raise CannotStart(f"{error}; {cure}") from None
+    finally:
+        stopping.cancel()
+        waiting.cancel()
 
 
 async def _promise_is_kept(policies: Policies) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.console import Console
 from rich.table import Table
 
 from cli.opening import with_store
-from cli.processes import CannotStart
+from cli.refusal import CannotStart
+from cli.screen import screen
 from runtime.policies import Policies
 from runtime.store import Store
 from sessions.registry import Registry, SessionRow
@@ -32,14 +32,17 @@ def list_sessions(path: Path, *, as_json: bool) -> int:
     if not rows:
         sys.stdout.write("no sessions\n")
         return 0
-    table = Table("session", "state", "phone", "worker", "lease", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("session", no_wrap=True)  # it is there to be copied
+    for title in ("state", "phone", "worker", "lease"):
+        table.add_column(title)
     for row in rows:
         lease = f"{row.lease_left:.0f}s" if row.lease_left is not None else "-"
         table.add_row(row.session, row.state, row.phone or "-", row.worker or "nobody", lease)
-    console = Console()
-    console.print(table, markup=False)
+    console = screen()
+    console.print(table)
     unowned = sum(row.worker is None for row in rows)
-    console.print(f"{len(rows)} sessions" + (f", {unowned} without a worker" if unowned else ""), markup=False)
+    console.print(f"{len(rows)} sessions" + (f", {unowned} without a worker" if unowned else ""))
     return 0
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.addresses import base_url
+from cli.refusal import StatusUnavailable
 from console.words import age
 from runtime.policies import Policies
 
@@ -19,10 +20,6 @@ _TIMEOUT = 3.0
 _COLOURS = {"closed": "green", "half-open": "yellow", "open": "red"}
 
 Row = Mapping[str, Any]
-
-
-class StatusUnavailable(Exception):
-    """The gateway did not tell; the message says the cure."""
 
 
 # --- asking

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runtime.loops import Stop
@@ -80,50 +80,66 @@ class _Child:
             async with asyncio.timeout(_STOPPED_WITHIN):
                 await asyncio.shield(self._watch)
         except TimeoutError:
-            self._say(f"{self.program.name} does not stop within {_STOPPED_WITHIN:.0f}s and is killed")
+            self._say(f"{self.program.name} does not stop within {_STOPPED_WITHIN:g}s and is killed")
             if self._process is not None:
-                self._process.kill()
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)  # with what it started: that may hold its output open
             await self._watch
 
     async def _keep_running(self) -> None:
         wait, shown = _FIRST_WAIT, list[str]()
         while not self._stop.requested:
             started = time.monotonic()
-            code, lines = await self._run_once()
+            how, lines = await self._run_once()
             if self._stop.requested:
                 return
             if time.monotonic() - started > _LONG_ENOUGH:
                 wait = _FIRST_WAIT
-            self._say(f"{self.program.name} {_how(code)}; it is started again in {wait:g}s")
-            for line in lines if lines != shown else ("the same last lines as before",):
+            self._say(f"{self.program.name} {how}; it is started again in {wait:g}s")
+            for line in ("the same last lines as before",) if lines and lines == shown else lines:
                 self._say(f"  {self.program.name}: {line}")
             shown = lines
             await self._stop.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    async def _run_once(self) -> tuple[int, list[str]]:
-        self._process = process = await asyncio.create_subprocess_exec(
-            *self.program.command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "SLUICE_SUPERVISED": "1", **self.program.environment},
-            start_new_session=True,
-        )
+    async def _run_once(self) -> tuple[str, list[str]]:
+        """How it ended, and its last lines."""
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self.program.command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={**os.environ, "SLUICE_SUPERVISED": "1", **self.program.environment},
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"cannot be started ({error})", []
         if self._stop.requested:
             process.terminate()
         lines: deque[str] = deque(maxlen=_LAST_LINES)
         try:
             assert process.stdout is not None
-            with contextlib.suppress(ValueError):  # a line beyond all bounds
-                async for line in process.stdout:
-                    lines.append(line.decode("utf-8", "replace").rstrip()[:500])
+            async for line in _lines(process.stdout):
+                lines.append(line.decode("utf-8", "replace").rstrip()[:500])
             code = await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()
             self.program.ended(process.pid)
-        return code, list(lines)
+        return _how(code), list(lines)
+
+
+async def _lines(output: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Read to the end, whatever comes: a child whose output nobody reads would stand still."""
+    while True:
+        try:
+            line = await output.readline()
+        except ValueError:  # a line beyond all bounds; it was dropped
+            continue
+        if not line:
+            return
+        yield line
 
 
 def _how(code: int) -> str:

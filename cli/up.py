@@ -16,7 +16,8 @@ import httpx2
 
 from cli import demo, status
 from cli.addresses import EMBEDDED, base_url, store_url
-from cli.processes import CannotStart, is_free
+from cli.processes import is_free
+from cli.refusal import CannotStart, StatusUnavailable
 from cli.supervisor import Program, Supervisor
 from runtime import embedded, metrics
 from runtime.loops import Stop
@@ -52,9 +53,7 @@ async def _run(policies: Policies, wishes: Wishes) -> None:
         say("an earlier run was killed and left its store behind; it was stopped, its data is kept")
     supervisor = Supervisor(_programs(policies, wishes), say)
     try:
-        await _unless_stopped(stop, supervisor.start())
-        if wishes.demo and not stop.requested:
-            await demo.want_sessions(store_url(policies), policies.sessions.lease, wishes.sessions, wishes.workers)
+        await _unless_stopped(stop, _start(supervisor, policies, wishes))
         if not stop.requested:
             _tell_where(policies, wishes)
         while await stop.sleep(_SUMMARY_EVERY):
@@ -64,6 +63,12 @@ async def _run(policies: Policies, wishes: Wishes) -> None:
         say("stopping: workers, gateway, relay, store; what is under way is finished")
         await supervisor.stop()
         say("stopped")
+
+
+async def _start(supervisor: Supervisor, policies: Policies, wishes: Wishes) -> None:
+    await supervisor.start()
+    if wishes.demo:
+        await demo.want_sessions(store_url(policies), policies.sessions.lease, wishes.sessions, wishes.workers)
 
 
 def _programs(policies: Policies, wishes: Wishes) -> list[Program]:
@@ -144,8 +149,10 @@ def _tell_where(policies: Policies, wishes: Wishes) -> None:
     say(f"gateway   {url}   (point Laravel's worker URL and the workers' LARAVEL_URL here)")
     if wishes.demo and token is not None:
         say(f"console   {url}/_sluice/#token={token.reveal().decode()}")
-    else:
+    elif token is not None:
         say(f"console   {url}/_sluice/   (token: console.token of {policies.source})")
+    else:
+        say(f"console   closed; give {policies.source} a console.token to open it")
     say(f"status    sluice status{named}")
     say(f"logs      {policies.data / 'logs'}")
     if wishes.demo:
@@ -156,7 +163,7 @@ def _tell_where(policies: Policies, wishes: Wishes) -> None:
 
 
 async def _summary(policies: Policies) -> None:
-    with contextlib.suppress(status.StatusUnavailable):
+    with contextlib.suppress(StatusUnavailable):
         say(summary(await status.fetch(policies)))
 
 
@@ -178,6 +185,7 @@ def summary(snapshot: Mapping[str, Any]) -> str:
 
 
 def say(line: str) -> None:
-    """To the person at the terminal."""
-    sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
-    sys.stdout.flush()
+    """To the person at the terminal, who may have closed it: that must not keep us from stopping in order."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(f"{time.strftime('%H:%M:%S')}  {line}\n")
+        sys.stdout.flush()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from runtime.policies import Network
@@ -21,35 +22,41 @@ class Client:
     address: Address
     trusted_peer: bool
     """The peer is one of our own proxies: what it says about the client is believed."""
+    subject: str
+    """What limits count by: the address, or the /64 of an IPv6 address (one customer has at least that many)."""
 
-    @property
-    def subject(self) -> str:
-        """What limits count by: the address, or the /64 of an IPv6 address (one customer has at least that many)."""
-        if isinstance(self.address, IPv6Address):
-            return str(IPv6Network((self.address, 64), strict=False).network_address) + "/64"
-        return str(self.address)
-
-    def is_in(self, networks: Iterable[Network]) -> bool:
-        return any(self.address in network for network in networks)
+    def is_in(self, networks: tuple[Network, ...]) -> bool:
+        return _is_in(self.address, networks)
 
 
-def client_of(peer: str | None, headers: Headers, proxies: Sequence[Network]) -> Client:
+def client_of(peer: str | None, headers: Headers, proxies: tuple[Network, ...]) -> Client:
     """The peer, or, when the peer is a trusted proxy, the first stranger of X-Forwarded-For from right to left.
 
     A part that is no address ends the walk: whoever wrote it is not to be believed further.
     """
-    address = _plain(peer or "") or _UNKNOWN
+    chain = b",".join([value for name, value in headers if name == b"x-forwarded-for"]) if proxies else b""
+    return _client(peer or "", chain, proxies)
+
+
+@lru_cache(maxsize=16_384)
+def _client(peer: str, chain: bytes, proxies: tuple[Network, ...]) -> Client:
+    address = _plain(peer) or _UNKNOWN
     if not _is_in(address, proxies):
-        return Client(address, trusted_peer=False)
-    chain = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
-    for part in reversed(chain.split(",")) if chain else ():
+        return Client(address, trusted_peer=False, subject=_subject(address))
+    for part in reversed(chain.decode("latin-1").split(",")) if chain else ():
         hop = _plain(part.strip())
         if hop is None:
             break
         address = hop
         if not _is_in(hop, proxies):
             break
-    return Client(address, trusted_peer=True)
+    return Client(address, trusted_peer=True, subject=_subject(address))
+
+
+def _subject(address: Address) -> str:
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, 64), strict=False).network_address) + "/64"
+    return str(address)
 
 
 def forwarding(client: Client, headers: Headers, scheme: str, port: int) -> list[tuple[bytes, bytes]]:
@@ -71,7 +78,8 @@ def speaks_of_forwarding(name: bytes) -> bool:
     return name.startswith(_FORWARDING) or name in _FORWARDING_NAMES
 
 
-def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+@lru_cache(maxsize=16_384)
+def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
     return any(address in network for network in networks)
 
 

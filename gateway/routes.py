@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from runtime.policies import Route
 
 _REST = "**"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_REMEMBERED = 256  # bytes of path: what is remembered stays small
 
 
 class BadPath(ValueError):
@@ -29,8 +33,14 @@ class Routes:
             (route, tuple(route.path.strip("/").split("/")) if route.path != "/" else ()) for route in routes
         ]
 
+        self._remembered = lru_cache(maxsize=4096)(self._find)
+
     def match(self, method: str, raw_path: bytes) -> Match | None:
         """Raises BadPath."""
+        find = self._remembered if len(raw_path) <= _LONGEST_REMEMBERED else self._find
+        return find(method, raw_path)
+
+    def _find(self, method: str, raw_path: bytes) -> Match | None:
         segments = segments_of(raw_path)
         for route, pattern in self._routes:
             if route.methods and method not in route.methods:
@@ -48,7 +58,7 @@ def segments_of(raw_path: bytes) -> tuple[str, ...]:
     slip past a route. Raises BadPath for control characters and for a way out of the root.
     """
     decoded = unquote_to_bytes(raw_path).decode("utf-8", "surrogateescape")
-    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in decoded):
+    if _CONTROL.search(decoded):
         raise BadPath("control characters in the path")
     segments: list[str] = []
     for segment in decoded.replace("\\", "/").split("/"):

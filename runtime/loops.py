@@ -38,9 +38,9 @@ class Stop:
         return False
 
     def on_signals(self) -> None:
-        """SIGTERM and SIGINT request the stop; the second one of either ends the process at once."""
+        """SIGTERM, SIGINT and a closed terminal request the stop; a second one of them ends the process at once."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._signalled, number)
 
     def _signalled(self, number: int) -> None:

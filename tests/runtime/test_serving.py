@@ -45,7 +45,7 @@ async def test_a_signal_drains_the_server_and_is_not_raised_a_second_time(free_p
         go_on.set()
         assert (await asked).text == "done"
     await running
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().remove_signal_handler(number)
 
 

@@ -134,6 +134,38 @@ class Deployment:
         self._processes.append(process)
         return process
 
+    async def run(self, *arguments: str) -> tuple[int, str, str]:
+        """A command that ends by itself: its exit code, what it printed, and what it complained about."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.main", *arguments, "--policies", str(self.file)),
+            env={**os.environ, **SECRETS, "COLUMNS": "200"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(30):
+                out, err = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+            raise AssertionError(f"sluice {' '.join(arguments)} does not end") from None
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    async def send(self, session: str, sequence: int = 1, *, event: str = "message_received") -> str:
+        """One webhook, as a worker sends it; the id under which it was accepted."""
+        body = orjson.dumps({"event": event, "data": {"session_id": session, "sequence": sequence}})
+        headers = [
+            (b"content-type", b"application/json"),
+            *sign(self.policies.signatures["workers"], body, time.time()),
+        ]
+        async with httpx2.AsyncClient(base_url=self.gateway, trust_env=False, timeout=10) as client:
+            answer = await client.post(WEBHOOKS.decode(), content=body, headers=headers)
+        assert answer.status_code == 202, answer.text
+        identity: str = answer.json()["id"]
+        return identity
+
     def said(self) -> str:
         return self._output.read_text() if self._output.exists() else ""
 
@@ -151,6 +183,11 @@ class Deployment:
         await until(there, what=f"a process of {name}")
         os.kill(found[0], signal.SIGKILL)
         return found[0]
+
+    def family(self) -> list[int]:
+        """The process ids of `sluice up` and of all it has started."""
+        assert self.up is not None
+        return [self.up.pid, *self._children()]
 
     def _children(self) -> list[int]:
         assert self.up is not None

@@ -267,7 +267,7 @@ routes: [{path: /hooks, relay: laravel}]
 def test_a_missing_file_names_the_cure() -> None:
     with pytest.raises(PolicyError) as caught:
         load(Path("nowhere.yaml"), environment={})
-    cure = "copy the default one or name yours with --policies FILE"
+    cure = "copy the default one, or name yours (--policies FILE, or sluice check FILE)"
     assert str(caught.value) == f"nowhere.yaml: no such file; {cure}"
 
 

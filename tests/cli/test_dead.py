@@ -1,0 +1,130 @@
+"""The commands on dead letters, on a real store; the whole way of a dead letter is in tests/story/test_dead.py."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import orjson
+import pytest
+
+from relay.event import Event
+from relay.process import open_queue
+from relay.queue import Queue, Settled
+from runtime.policies import load
+from runtime.store import Store
+from tests.cli.command import command, environment, sluice
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def policies(tmp_path: Path, store_url: str) -> Path:
+    file = tmp_path / "policies.yaml"
+    file.write_text(
+        f'version: 1\nstore: {{url: "{store_url}"}}\n'
+        "relay: {endpoints: {laravel: {url: http://127.0.0.1:1}, audit: {url: http://127.0.0.1:2}}}\n"
+    )
+    return file
+
+
+async def bury(
+    store: Store, policies: Path, identity: str, *, session: str = "s1", type_: str = "message_received", **more: str
+) -> Queue:
+    """Makes a dead letter as the relay does."""
+    known = load(policies)
+    queue = open_queue(store, known.relay.endpoints[more.get("endpoint", "laravel")], known)
+    await queue.accept(Event(identity, type_, session, b"/hook", ((b"X-A", b"1"),), b'{"a":1}', lane="n"))
+    queue.look_everywhere()
+    (leased,) = (await queue.turn([], 10)).leased
+    await queue.turn([Settled(leased, "d", more.get("reason", "answered 422: no"))], 0)
+    return queue
+
+
+def listed(policies: Path, *filters: str) -> list[str]:
+    ran = sluice("dead", "list", "--json", *filters, "--policies", policies)
+    assert (ran.code, ran.err) == (0, "")
+    return [orjson.loads(line)["id"] for line in ran.out.splitlines()]
+
+
+def test_none(policies: Path) -> None:
+    ran = sluice("dead", "list", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (0, "no dead letters\n", "")
+    ran = sluice("dead", "show", "evt_1", "--policies", policies)
+    assert (ran.code, ran.err) == (2, "sluice: there is no dead letter evt_1; `sluice dead list` shows them\n")
+
+
+async def test_they_are_listed_oldest_first_and_filtered(store: Store, policies: Path) -> None:
+    await bury(store, policies, "evt_1")
+    await bury(store, policies, "evt_2", session="s2", type_="session_connected")
+    await bury(store, policies, "evt_3", session="s2", endpoint="audit")
+    assert listed(policies) == ["evt_1", "evt_2", "evt_3"]
+    assert listed(policies, "--endpoint", "laravel") == ["evt_1", "evt_2"]
+    assert listed(policies, "--event", "session_*") == ["evt_2"]
+    assert listed(policies, "--event", "message_received", "--session", "s2") == ["evt_3"]
+
+
+async def test_into_a_pipe_nothing_is_cut_and_names_are_never_taken_for_markup(store: Store, policies: Path) -> None:
+    identity, session = "evt_0192f3a4b5c6d7e8f90a1b2c3d4e", "webjs_1_1735689600_[red]0a1b2c[/red]:100:"
+    await bury(store, policies, identity, session=session, reason='answered 422: {"why":"[bold]no[/bold] :100: ' + "x")
+    ran = sluice("dead", "list", "--policies", policies, columns=60)
+    heading, row, told = ran.out.splitlines()
+    assert heading.split() == ["id", "endpoint", "event", "session", "died", "reason"]
+    cells = row.split(maxsplit=5)
+    assert (cells[0], cells[3]) == (identity, session)
+    assert cells[5].strip() == 'answered 422: {"why":"[bold]no[/bold] :100: x'
+    assert told == "1 dead letters; send them again with `sluice dead replay ID` or `--all`"
+
+
+async def test_an_id_that_is_not_dead_stops_everything(store: Store, policies: Path) -> None:
+    queue = await bury(store, policies, "evt_1")
+    for act in (("replay",), ("drop", "--yes")):
+        ran = sluice("dead", *act, "evt_1", "evt_9", "evt_8", "--policies", policies)
+        assert (ran.code, ran.out, ran.err) == (
+            2,
+            "",
+            "sluice: no dead letter evt_8, evt_9; `sluice dead list` shows them\n",
+        )
+    assert (await queue.counts()).dead == 1
+
+
+async def test_all_are_replayed_at_every_endpoint(store: Store, policies: Path) -> None:
+    laravel = await bury(store, policies, "evt_1")
+    audit = await bury(store, policies, "evt_2", endpoint="audit")
+    ran = sluice("dead", "replay", "--all", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (0, "replayed: 2\n", "")
+    for queue in (laravel, audit):
+        counts = await queue.counts()
+        assert (counts.waiting, counts.dead) == (1, 0)
+
+
+async def test_without_a_terminal_and_without_yes_nothing_is_dropped(store: Store, policies: Path) -> None:
+    queue = await bury(store, policies, "evt_1")
+    ran = sluice("dead", "drop", "--all", "--policies", policies)
+    assert (ran.code, ran.out) == (1, "would be dropped: 1\n")
+    assert ran.err == "sluice: nothing was dropped; say yes, or give --yes\n"
+    assert (await queue.counts()).dead == 1
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n", 1), ("", 1), ("Yes", 0)])
+async def test_a_person_at_a_terminal_is_asked(store: Store, policies: Path, answer: str, left: int) -> None:
+    queue = await bury(store, policies, "evt_1")
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, f"{answer}\n".encode())
+        done = subprocess.run(
+            command("dead", "drop", "evt_1", "--policies", policies),
+            env=environment(),
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.stdout.startswith("would be dropped: 1\nerase them for good? [y/N] ")
+    assert (done.returncode, (await queue.counts()).dead) == (left, left)
