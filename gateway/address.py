@@ -24,6 +24,8 @@ class Client:
     """The peer is one of our own proxies: what it says about the client is believed."""
     subject: str
     """What limits count by: the address, or the /64 of an IPv6 address (one customer has at least that many)."""
+    text: str
+    """The address as it is written."""
 
     def is_in(self, networks: tuple[Network, ...]) -> bool:
         return _is_in(self.address, networks)
@@ -42,7 +44,7 @@ def client_of(peer: str | None, headers: Headers, proxies: tuple[Network, ...]) 
 def _client(peer: str, chain: bytes, proxies: tuple[Network, ...]) -> Client:
     address = _plain(peer) or _UNKNOWN
     if not _is_in(address, proxies):
-        return Client(address, trusted_peer=False, subject=_subject(address))
+        return Client(address, trusted_peer=False, subject=_subject(address), text=str(address))
     for part in reversed(chain.decode("latin-1").split(",")) if chain else ():
         hop = _plain(part.strip())
         if hop is None:
@@ -50,7 +52,7 @@ def _client(peer: str, chain: bytes, proxies: tuple[Network, ...]) -> Client:
         address = hop
         if not _is_in(hop, proxies):
             break
-    return Client(address, trusted_peer=True, subject=_subject(address))
+    return Client(address, trusted_peer=True, subject=_subject(address), text=str(address))
 
 
 def _subject(address: Address) -> str:
@@ -64,7 +66,7 @@ def forwarding(client: Client, headers: Headers, scheme: str, port: int) -> list
     given = {name: value for name, value in headers if name.startswith(b"x-forwarded-")} if client.trusted_peer else {}
     host = next((value for name, value in headers if name == b"host"), b"")
     told = [
-        (b"X-Forwarded-For", str(client.address).encode()),
+        (b"X-Forwarded-For", client.text.encode()),
         (b"X-Forwarded-Host", given.get(b"x-forwarded-host", host)),
         (b"X-Forwarded-Port", given.get(b"x-forwarded-port", b"%d" % port)),
         (b"X-Forwarded-Proto", given.get(b"x-forwarded-proto", scheme.encode())),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Literal
 
 from gateway.address import Client
@@ -25,7 +26,7 @@ class Subject:
     """It can wait: a limit with `over: queue` delays it. Anything else is rejected instead."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Bucket:
     """One limit for one subject. Its key never holds a number: an edited limit finds its level again.
 
@@ -37,24 +38,35 @@ class Bucket:
     how: How
 
 
-def buckets_for(limits: Sequence[Limit], subject: Subject, lists: dict[str, tuple[Network, ...]]) -> list[Bucket]:
-    """The buckets of all limits that apply. A limit whose subject is missing does not: nobody shares an "unknown"."""
-    found = []
-    for limit in limits:
-        if not _speaks_of(limit, subject) or any(subject.client.is_in(lists[name]) for name in limit.exempt):
-            continue
-        parts = [_part(by, subject) for by in limit.per]
-        if None not in parts:
-            key = "\0".join(["sl:{limits}:" + limit.id, *(part for part in parts if part is not None)])
-            found.append(Bucket(limit, key, _how(limit, subject)))
-    return found
+class Limits:
+    """The limits of the policies, and which of them a request meets."""
 
+    def __init__(self, limits: Sequence[Limit], lists: Mapping[str, tuple[Network, ...]]) -> None:
+        self._limits = [(limit, tuple(net for name in limit.exempt for net in lists[name])) for limit in limits]
+        self._speaking = lru_cache(maxsize=1024)(self._that_speak_of)
 
-def _speaks_of(limit: Limit, subject: Subject) -> bool:
-    if not limit.events:
-        return True
-    event = subject.event
-    return event is not None and any(fnmatchcase(event, pattern) for pattern in limit.events)
+    def buckets(self, subject: Subject) -> list[Bucket]:
+        """Of all limits that apply. A limit whose subject is missing does not: nobody shares an "unknown"."""
+        found = []
+        for limit, exempt, prefix in self._speaking(subject.event):
+            if exempt and subject.client.is_in(exempt):
+                continue
+            key = prefix
+            for by in limit.per:
+                part = _part(by, subject)
+                if part is None:
+                    break
+                key += "\0" + part
+            else:
+                found.append(Bucket(limit, key, _how(limit, subject)))
+        return found
+
+    def _that_speak_of(self, event: str | None) -> list[tuple[Limit, tuple[Network, ...], str]]:
+        return [
+            (limit, exempt, "sl:{limits}:" + limit.id)
+            for limit, exempt in self._limits
+            if not limit.events or (event is not None and any(fnmatchcase(event, pattern) for pattern in limit.events))
+        ]
 
 
 def _part(by: str, subject: Subject) -> str | None:

@@ -10,17 +10,20 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.buckets import Subject, buckets_for
+from gateway.buckets import Limits, Subject
+from gateway.guard import UpstreamGuard
 from gateway.intake import Intake
 from gateway.limiter import Decision, Limiter, retry_after_header
 from gateway.owners import WorkerProxy
 from gateway.problems import Receive, Refusal, Send, answer_json, answer_refusal
-from gateway.proxy import Outgoing, UpstreamPools, give, refusal_for
+from gateway.proxy import Downstream, Outgoing, UpstreamPools, give, refusal_for
 from gateway.request import ClientGone, Head, Json, name_from, needs_json, parse_json, read_body, read_head
 from gateway.routes import BadPath, Match, Routes
+from gateway.websocket import Talk, WebSocketUpstream, read_handshake, upstream_of
+from gateway.websocket import serve as serve_websocket
 from runtime import http1, metrics
 from runtime.logs import Log
-from runtime.policies import Policies, Route, ToRelay, ToUpstream, ToWorkers
+from runtime.policies import Policies, Route, ToRelay, ToUpstream, ToWorkers, Upstream
 from runtime.signatures import refusal as signature_refusal
 from runtime.store import StoreAway, StoreRefused
 from sessions.registry import Registry
@@ -51,12 +54,13 @@ class Edge:
     ) -> None:
         self._policies = policies
         self._routes = Routes(policies.routes)
-        self._lists = dict(policies.trust.lists)
+        self._limits = Limits(policies.limits, policies.trust.lists)
         self._limiter = limiter
         self._intake = intake
         self._registry = registry
         self._workers = workers
-        self._upstreams = {name: UpstreamPools(upstream) for name, upstream in policies.upstreams.items()}
+        self._upstreams = {name: UpstreamPools(it, _guard(it)) for name, it in policies.upstreams.items()}
+        self._websockets = {name: WebSocketUpstream(upstream) for name, upstream in policies.upstreams.items()}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -73,7 +77,7 @@ class Edge:
 
     async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, seen: Seen) -> int:
         head = read_head(scope, self._policies.trust)
-        seen.client = str(head.client.address)
+        seen.client = head.client.text
         if head.client.is_in(self._policies.trust.deny):
             raise Refusal(403, "this address is denied (trust.deny)")
         match = self._match(head)
@@ -87,7 +91,7 @@ class Edge:
         decision = await self._decide(head, route, event, session, seen)
         if decision.verdict == "drop":
             return await _given(send, 202, {"status": "dropped", "limit": decision.limit})
-        outgoing = Outgoing(head, head.forwarded(), body)
+        outgoing, client = Outgoing(head, head.forwarded(), body), Downstream(scope, receive)
         match route.action:
             case ToRelay(endpoint):
                 accepted = await self._intake.accept(endpoint, head, body or b"", json, event or "", session, decision)
@@ -95,13 +99,34 @@ class Edge:
                 told = {"status": "queued", "id": accepted.id, "promise": self._policies.store.promise}
                 return await _given(send, 202, told | ({"repeat": True} if accepted.repeat else {}))
             case ToUpstream(name):
-                return await self._to_upstream(name, outgoing, receive, send)
+                return await self._to_upstream(name, outgoing, client, send)
             case ToWorkers("list"):
                 return await self._list_sessions(send)
             case ToWorkers("owner"):
-                return await self._workers.to_owner(session or "", outgoing, receive, send)
+                return await self._workers.to_owner(session or "", outgoing, client, send)
             case ToWorkers():
-                return await self._workers.to_placed(session or "", _about(json), outgoing, receive, send)
+                return await self._workers.to_placed(session or "", _about(json), outgoing, client, send)
+
+    async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
+        await serve_websocket(scope, receive, send, self._admit)
+
+    async def _admit(self, scope: MutableMapping[str, Any], talk: Talk) -> tuple[Head, WebSocketUpstream]:
+        head = read_handshake(scope, self._policies.trust)
+        talk.client = head.client.text
+        if head.client.is_in(self._policies.trust.deny):
+            raise Refusal(403, "this address is denied (trust.deny)")
+        match = self._match(head)
+        route = match.route
+        talk.route = route.path
+        name = upstream_of(route)
+        talk.event = name_from(route.event, head, match.captured, None, "event type")
+        talk.session = name_from(route.session, head, match.captured, None, "session")
+        decision = await self._decide(head, route, talk.event, talk.session, talk)
+        if decision.verdict == "drop":
+            wait = retry_after_header(decision.retry_after)
+            raise Refusal(429, f"limit {decision.limit} is used up", retry_after=wait, limit=decision.limit)
+        return head, self._websockets[name]
 
     def _match(self, head: Head) -> Match:
         try:
@@ -125,9 +150,11 @@ class Edge:
                 raise Refusal(401, refused)
         return body, parse_json(body, why) if why else None
 
-    async def _decide(self, head: Head, route: Route, event: str | None, session: str | None, seen: Seen) -> Decision:
+    async def _decide(
+        self, head: Head, route: Route, event: str | None, session: str | None, seen: Seen | Talk
+    ) -> Decision:
         subject = Subject(head.client, event, session, relayed=isinstance(route.action, ToRelay))
-        decision = await self._limiter.take(buckets_for(self._policies.limits, subject, self._lists))
+        decision = await self._limiter.take(self._limits.buckets(subject))
         seen.limit = decision.limit
         wait = retry_after_header(decision.retry_after)
         if decision.verdict == "reject":
@@ -136,15 +163,20 @@ class Edge:
             raise Refusal(503, f"limit {decision.limit} cannot be decided right now", retry_after=wait)
         return decision
 
-    async def _to_upstream(self, name: str, outgoing: Outgoing, receive: Receive, send: Send) -> int:
+    async def _to_upstream(self, name: str, outgoing: Outgoing, client: Downstream, send: Send) -> int:
         pools = self._upstreams[name]
         try:
-            async with pools.ask(outgoing, receive) as response:
-                if not await give(response, pools.upstream.idle, send):
-                    LOG.warning("upstream.broke_off", upstream=name, path=outgoing.head.raw_path.decode("latin-1"))
-                return response.status
+            exchange = await pools.ask(outgoing, client)
         except http1.UpstreamError as error:
             raise refusal_for(error, name) from None
+        try:
+            if not await give(exchange.response, pools.upstream.idle, send):
+                LOG.warning("upstream.broke_off", upstream=name, path=outgoing.head.raw_path.decode("latin-1"))
+            return exchange.response.status
+        except http1.BadResponse as error:
+            raise refusal_for(error, name) from None
+        finally:
+            exchange.close()
 
     async def _list_sessions(self, send: Send) -> int:
         try:
@@ -167,6 +199,12 @@ class Edge:
         for pools in self._upstreams.values():
             await pools.close()
         await self._workers.close()
+
+
+def _guard(upstream: Upstream) -> UpstreamGuard:
+    """A probe is lost only when it took longer than an upstream may take to answer."""
+    lease = upstream.connect + upstream.headers + 5
+    return UpstreamGuard(upstream.name, probe_lease=lease, shown=metrics.upstream_circuit)
 
 
 def _refuse_incomplete(route: Route, event: str | None, session: str | None) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
+
 from gateway.buckets import Bucket, LocalBucket
 from runtime import metrics
 from runtime.logs import Log
@@ -42,7 +44,8 @@ class Decision:
 
 
 PASS = Decision("pass")
-_Row = tuple[int, int, int, list[int]]
+_Row = tuple[int, int, int, int]
+_CODES = {"e": 0, "q": 1, "o": 2}
 
 
 class Limiter:
@@ -77,16 +80,9 @@ class Limiter:
     async def _take_all(self, requests: Sequence[Sequence[Bucket]]) -> list[_Row]:
         if time.monotonic() < self._away_until:
             raise StoreAway("the call before this one failed")  # waits must not add up
-        keys: dict[str, int] = {}
-        args: list[int | float | str] = []
-        for buckets in requests:
-            args.append(len(buckets))
-            for bucket in buckets:
-                index = keys.setdefault(bucket.key, len(keys) + 1)
-                rate = bucket.limit.rate
-                args += (index, rate.interval * 1e6, bucket.limit.burst, bucket.how)
+        keys, asked = _asked(requests)
         try:
-            rows: list[_Row] = await self._store.run(_TAKE, list(keys), args)
+            rows: list[_Row] = await self._store.run(_TAKE, keys, [asked])
         except (StoreAway, StoreRefused) as error:
             self._went_away(error)
             raise
@@ -137,6 +133,23 @@ class Limiter:
         return found
 
 
+def _asked(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], bytes]:
+    """Each bucket once, and what take.lua is to decide on them."""
+    indices: dict[str, int] = {}
+    numbers: list[tuple[float, int]] = []
+    coded: list[list[int]] = []
+    for buckets in requests:
+        row = []
+        for bucket in buckets:
+            index = indices.get(bucket.key)
+            if index is None:
+                index = indices[bucket.key] = len(indices) + 1
+                numbers.append((bucket.limit.rate.interval * 1e6, bucket.limit.burst))
+            row.append(4 * index + _CODES[bucket.how])
+        coded.append(row)
+    return list(indices), orjson.dumps({"buckets": numbers, "requests": coded})
+
+
 def _decision(buckets: Sequence[Bucket], row: _Row) -> Decision:
     refusing, refused_for, delay, had = row
     _count(buckets, refusing, had)
@@ -150,12 +163,13 @@ def _refusal(bucket: Bucket) -> Literal["drop", "reject"]:
     return "drop" if bucket.limit.over == "drop" else "reject"
 
 
-def _count(buckets: Sequence[Bucket], refusing: int, had: Sequence[int]) -> None:
+def _count(buckets: Sequence[Bucket], refusing: int, had: int) -> None:
+    """`had`: a bit for each bucket that had a token."""
     for i, bucket in enumerate(buckets, 1):
         if bucket.how == "o":
-            metrics.decided(bucket.limit.id, "allowed" if had[i - 1] else "would_reject")
+            metrics.decided(bucket.limit.id, "allowed" if had >> (i - 1) & 1 else "would_reject")
         elif not refusing:
-            metrics.decided(bucket.limit.id, "allowed" if had[i - 1] else "delayed")
+            metrics.decided(bucket.limit.id, "allowed" if had >> (i - 1) & 1 else "delayed")
         elif i == refusing:
             metrics.decided(bucket.limit.id, "dropped" if bucket.limit.over == "drop" else "rejected")
 

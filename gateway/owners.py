@@ -8,8 +8,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.problems import Receive, Refusal, Send
-from gateway.proxy import Outgoing, UpstreamPools, give, refusal_for
+from gateway.problems import Refusal, Send
+from gateway.proxy import Downstream, Outgoing, UpstreamPools, give, refusal_for
 from runtime import http1
 from runtime.logs import Log
 from runtime.policies import Upstream
@@ -73,7 +73,7 @@ class WorkerProxy:
         self._workers: OrderedDict[str, UpstreamPools] = OrderedDict()
         self._held = 0
 
-    async def to_owner(self, session: str, outgoing: Outgoing, receive: Receive, send: Send) -> int:
+    async def to_owner(self, session: str, outgoing: Outgoing, client: Downstream, send: Send) -> int:
         """The answer's status. Raises Refusal: 404 no such session, 503 nobody runs it now; and ClientGone."""
 
         async def find() -> Owner | Unowned:
@@ -82,10 +82,10 @@ class WorkerProxy:
                 raise Refusal(404, f"there is no session {session}")
             return found
 
-        return await self._to_whom(find, session, outgoing, receive, send)
+        return await self._to_whom(find, session, outgoing, client, send)
 
     async def to_placed(
-        self, session: str, about: dict[str, object], outgoing: Outgoing, receive: Receive, send: Send
+        self, session: str, about: dict[str, object], outgoing: Outgoing, client: Downstream, send: Send
     ) -> int:
         """The same for a session that may be new: placed on the least loaded worker first. 503 when none has room."""
 
@@ -98,9 +98,9 @@ class WorkerProxy:
             self._owners.remember(session, placed)
             return placed
 
-        return await self._to_whom(find, session, outgoing, receive, send)
+        return await self._to_whom(find, session, outgoing, client, send)
 
-    async def _to_whom(self, find: Find, session: str, outgoing: Outgoing, receive: Receive, send: Send) -> int:
+    async def _to_whom(self, find: Find, session: str, outgoing: Outgoing, client: Downstream, send: Send) -> int:
         deadline = time.monotonic() + _HELD_FOR
         while True:
             try:
@@ -108,7 +108,7 @@ class WorkerProxy:
             except (StoreAway, StoreRefused):
                 raise Refusal(503, "who owns the session is not known right now", retry_after=b"1") from None
             if isinstance(owner, Owner):
-                status = await self._ask(owner, session, outgoing, receive, send)
+                status = await self._ask(owner, session, outgoing, client, send)
                 if status is not None:
                     return status
                 self._owners.forget(session)
@@ -123,22 +123,28 @@ class WorkerProxy:
         finally:
             self._held -= 1
 
-    async def _ask(self, owner: Owner, session: str, outgoing: Outgoing, receive: Receive, send: Send) -> int | None:
+    async def _ask(self, owner: Owner, session: str, outgoing: Outgoing, client: Downstream, send: Send) -> int | None:
         """The status given to the client; None when this worker turned out not to be the one."""
         pools = self._pools(owner.url)
         fenced = Outgoing(outgoing.head, [*outgoing.headers, (FENCE, b"%d" % owner.fence)], outgoing.body)
         try:
-            async with pools.ask(fenced, receive) as response:
-                if response.status == _MISDIRECTED:
-                    LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
-                    return None
-                if not await give(response, self._timeouts.idle, send):
-                    LOG.warning("worker.broke_off", worker=owner.worker, session=session)
-                return response.status
+            exchange = await pools.ask(fenced, client)
         except (http1.ConnectFailed, http1.ConnectTimeout):
             return None  # nothing was sent
         except http1.UpstreamError as error:
             raise refusal_for(error, f"worker {owner.worker}") from None
+        try:
+            response = exchange.response
+            if response.status == _MISDIRECTED:
+                LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
+                return None
+            if not await give(response, self._timeouts.idle, send):
+                LOG.warning("worker.broke_off", worker=owner.worker, session=session)
+            return response.status
+        except http1.BadResponse as error:
+            raise refusal_for(error, f"worker {owner.worker}") from None
+        finally:
+            exchange.close()
 
     def _pools(self, url: str) -> UpstreamPools:
         found = self._workers.get(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from gateway.edge import Edge
 from gateway.intake import Intake
 from gateway.limiter import Limiter
 from gateway.owners import WorkerProxy
-from gateway.problems import Receive, Refusal, Send, answer_refusal
+from gateway.problems import Receive, Send
 from relay.process import open_queue
 from relay.queue import Queue
 from runtime.logs import Log
@@ -55,6 +56,7 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
     edge = Edge(policies, Limiter(quick), Intake(policies.relay, queues), registry, workers)
     inside = internal.build(policies, store, registry, queues, console(Parts(policies, store, registry, queues)))
     existing = ExistingWorkers(registry, policies.sessions.workers, policies.sessions.per_worker)
+    _settle_memory()
     LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
@@ -68,6 +70,13 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
     LOG.info("gateway.stopped")
 
 
+def _settle_memory() -> None:
+    """What is loaded by now stays: collections need not look at it, and need not come every few requests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
 class _Front:
     """Tells the reserved paths from everything else."""
 
@@ -76,20 +85,9 @@ class _Front:
         self._inside = inside
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await _deny_websocket(receive, send)
-        elif scope["path"].startswith(internal.PREFIX) and scope["path"][len(internal.PREFIX) :][:1] in ("", "/"):
+        if scope["path"].startswith(internal.PREFIX) and scope["path"][len(internal.PREFIX) :][:1] in ("", "/"):
             await self._inside(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._edge.websocket(scope, receive, send)
         else:
             await self._edge(scope, receive, send)
-
-
-async def _deny_websocket(receive: Receive, send: Send) -> None:
-    """Answered in plain HTTP (the ASGI extension for denials, which uvicorn has)."""
-    await receive()
-    refusal = Refusal(501, "WebSocket is not proxied in this version")
-
-    async def send_denial(message: MutableMapping[str, Any]) -> None:
-        await send({**message, "type": message["type"].replace("http.", "websocket.http.", 1)})
-
-    await answer_refusal(send_denial, refusal)

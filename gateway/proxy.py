@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import math
+from collections.abc import MutableMapping
 from dataclasses import dataclass
+from typing import Any
 
+from gateway.guard import Refused, UpstreamGuard
 from gateway.problems import Receive, Refusal, Send
-from gateway.request import ClientGone, Head, Pairs
+from gateway.request import ClientGone, Head, Pairs, listed_in_connection
 from runtime import http1
 from runtime.policies import Upstream
 
@@ -18,7 +19,7 @@ _HOP_BY_HOP = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 _BODILESS = frozenset((204, 304))
-_NOT_FORWARDED = frozenset((b"content-length",))
+_UPSTREAM_FAILS = frozenset((502, 503, 504))  # a 500 is one request's failure, not the upstream's
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,52 +31,132 @@ class Outgoing:
     body: bytes | None
 
 
-class UpstreamPools:
-    """The connections to one upstream, or to one worker."""
+class Downstream:
+    """The client's side of one exchange: its body goes out as it comes, and its leaving cuts the connection upstream.
 
-    def __init__(self, upstream: Upstream) -> None:
+    The server tells of the leaving by a callback (`sluice.on_disconnect`). Where there is a body to stream, or a server
+    without that, a task listens instead.
+    """
+
+    __slots__ = ("_connection", "_listener", "_receive", "_register", "gone")
+
+    def __init__(self, scope: MutableMapping[str, Any], receive: Receive) -> None:
+        self.gone = False
+        self._receive = receive
+        self._register = scope.get("extensions", {}).get("sluice.on_disconnect")
+        self._connection: http1.Connection | None = None
+        self._listener: asyncio.Task[None] | None = None
+
+    def follow(self, connection: http1.Connection, *, streaming: bool) -> None:
+        """From now on it is this connection that the client's body goes to, and that its leaving cuts."""
+        self._connection = connection
+        if streaming or self._register is None:
+            self._listener = asyncio.create_task(self._listen(connection, streaming))
+        elif not self.gone:
+            self._register(self._left)
+
+    def release(self) -> None:
+        self._connection = None
+        if self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
+
+    def _left(self) -> None:
+        self.gone = True
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def _listen(self, connection: http1.Connection, sending: bool) -> None:
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    self._left()
+                    return
+                if sending:
+                    await connection.send_body(message.get("body", b""))
+                    if not message.get("more_body"):
+                        connection.end_body()
+                        sending = False
+        except (http1.UpstreamError, http1.BadBody):
+            return  # whoever awaits the response learns of it, or of an early answer
+
+
+class Exchange:
+    """A request that was answered: `response` is there to be given on. Closing it cuts what is unfinished."""
+
+    __slots__ = ("_client", "_connection", "response")
+
+    def __init__(self, connection: http1.Connection, client: Downstream, response: http1.Response) -> None:
+        self.response = response
+        self._connection = connection
+        self._client = client
+
+    def close(self) -> None:
+        self._client.release()
+        self._connection.abort()
+
+
+class UpstreamPools:
+    """The connections to one upstream, or to one worker. `guard`: leaves the upstream alone while it fails."""
+
+    def __init__(self, upstream: Upstream, guard: UpstreamGuard | None = None) -> None:
         self.upstream = upstream
+        self._guard = guard
         self._pool = http1.Pool(http1.Origin.of(upstream.url), connect=upstream.connect)
         self._base = http1.base_path(upstream.url)
 
-    @asynccontextmanager
-    async def ask(self, outgoing: Outgoing, receive: Receive) -> AsyncIterator[http1.Response]:
-        """The head of the answer; what is unfinished when the block is left is cut.
+    async def ask(self, outgoing: Outgoing, client: Downstream) -> Exchange:
+        """Sends the request and waits for the head of the answer.
 
-        A client that leaves cancels the exchange. Raises UpstreamError, ClientGone.
+        Sent once more where that is safe and the kept connection turned out to be closed. Raises UpstreamError,
+        ClientGone, or Refusal: 400 for what cannot be sent, 503 while the guard says no.
         """
+        if self._guard is None:
+            return await self._ask(outgoing, client)
+        admission = self._guard.admit()
+        if isinstance(admission, Refused):
+            wait = b"%d" % max(1, math.ceil(admission.retry_after))
+            raise Refusal(503, f"{self.upstream.name} fails and is left alone for a moment", retry_after=wait)
         try:
-            connection = await self._send(outgoing, fresh=False)
-            async with _client_heard(connection, outgoing, receive) as client:
-                try:
-                    response = await connection.response(self.upstream.headers)
-                except http1.UpstreamReset as reset:
-                    if client.gone or not _may_repeat(outgoing, connection, reset):
-                        raise
-                    response = None
-                if response is not None:
-                    with connection:
-                        yield response
-                    return
-            connection = await self._send(outgoing, fresh=True)
-            async with _client_heard(connection, outgoing, receive):
-                response = await connection.response(self.upstream.headers)
-                with connection:
-                    yield response
-        except http1.BadHead as error:
-            raise Refusal(400, str(error)) from None
-
-    async def _send(self, outgoing: Outgoing, *, fresh: bool) -> http1.Connection:
-        head = outgoing.head
-        framing = _framing(outgoing)
-        headers = [pair for pair in outgoing.headers if pair[0] not in _NOT_FORWARDED or not framing.field]
-        connection = await self._pool.acquire(fresh=fresh)
-        try:
-            connection.send_head(head.method.encode(), self._base + head.target, headers, framing, outgoing.body or b"")
-        except BaseException:
-            connection.abort()
+            exchange = await self._ask(outgoing, client)
+            if exchange.response.status in _UPSTREAM_FAILS:
+                admission.failed(f"answered {exchange.response.status}")
+            else:
+                admission.succeeded()
+            return exchange
+        except http1.PoolExhausted:
+            raise  # our own limit
+        except http1.UpstreamError as error:
+            admission.failed(str(error))
             raise
-        return connection
+        finally:
+            admission.abandoned()
+
+    async def _ask(self, outgoing: Outgoing, client: Downstream) -> Exchange:
+        head, body = outgoing.head, outgoing.body
+        framing = _framing(outgoing)
+        headers = outgoing.headers
+        if framing.field:
+            headers = [pair for pair in headers if pair[0] != b"content-length"]
+        target = self._base + head.target if self._base else head.target
+        fresh = False
+        while True:
+            connection = await self._pool.acquire(fresh=fresh)
+            try:
+                connection.send_head(head.method.encode(), target, headers, framing, body or b"")
+                client.follow(connection, streaming=body is None and framing is not http1.NO_BODY)
+                return Exchange(connection, client, await connection.response(self.upstream.headers))
+            except BaseException as error:
+                client.release()
+                connection.abort()
+                if isinstance(error, http1.BadHead):
+                    raise Refusal(400, str(error)) from None
+                if client.gone and isinstance(error, http1.UpstreamError):
+                    raise ClientGone from None
+                if fresh or not (isinstance(error, http1.UpstreamReset) and _may_repeat(outgoing, connection, error)):
+                    raise
+            fresh = True
 
     async def close(self) -> None:
         await self._pool.close()
@@ -98,46 +179,6 @@ def _may_repeat(outgoing: Outgoing, connection: http1.Connection, reset: http1.U
     return connection.reused and not reset.response_started and whole and outgoing.head.method in _REPEATABLE
 
 
-@dataclass(slots=True)
-class _Client:
-    gone: bool = False
-
-
-@asynccontextmanager
-async def _client_heard(connection: http1.Connection, outgoing: Outgoing, receive: Receive) -> AsyncIterator[_Client]:
-    """While the block runs, the client's body goes out as it comes, and the client's leaving cuts the connection."""
-    client = _Client()
-
-    async def hear() -> None:
-        sending = outgoing.body is None
-        try:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    client.gone = True
-                    connection.abort()
-                    return
-                if sending:
-                    await connection.send_body(message.get("body", b""))
-                    if not message.get("more_body"):
-                        connection.end_body()
-                        sending = False
-        except (http1.UpstreamError, http1.BadBody):
-            return  # whoever awaits the response learns of it, or of an early answer
-
-    listener = asyncio.create_task(hear())
-    try:
-        yield client
-    except http1.UpstreamError:
-        if client.gone:
-            raise ClientGone from None
-        raise
-    finally:
-        listener.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await listener
-
-
 async def give(response: http1.Response, idle: float, send: Send) -> bool:
     """Streams the answer to the client. False when the upstream broke it off: then the client's connection is cut too.
 
@@ -152,18 +193,20 @@ async def give(response: http1.Response, idle: float, send: Send) -> bool:
             chunk = await response.chunk(idle)
         except http1.UpstreamError:
             return False
-        await send({"type": "http.response.body", "body": chunk, "more_body": bool(chunk)})
-        if not chunk:
+        more = not response.complete
+        await send({"type": "http.response.body", "body": chunk, "more_body": more})
+        if not more:
             return True
 
 
 def _end_to_end(headers: Pairs, status: int) -> Pairs:
-    dropped = _HOP_BY_HOP | {
-        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
-    }
+    dropped = _HOP_BY_HOP
+    names = [name.lower() for name, _ in headers]
+    if b"connection" in names:
+        dropped = dropped | listed_in_connection(zip(names, (value for _, value in headers), strict=True))
     if status in _BODILESS:
-        dropped |= {b"content-length"}  # a 304 may tell that of the body it leaves out; uvicorn would wait for it
-    return [pair for pair in headers if pair[0].lower() not in dropped]
+        dropped = dropped | {b"content-length"}  # a 304 may tell that of the body it leaves out; uvicorn would wait
+    return [pair for name, pair in zip(names, headers, strict=True) if name not in dropped]
 
 
 def refusal_for(error: http1.UpstreamError, name: str) -> Refusal:

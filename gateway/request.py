@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -33,16 +34,12 @@ class Head:
 
     method: str
     raw_path: bytes
-    query: bytes
+    target: bytes
+    """Path and query, byte for byte as received."""
     headers: Pairs
     client: Client
     scheme: str
     port: int
-
-    @property
-    def target(self) -> bytes:
-        """Path and query, byte for byte as received."""
-        return self.raw_path + b"?" + self.query if self.query else self.raw_path
 
     def value(self, name: bytes) -> bytes | None:
         """The value of a header that is there exactly once."""
@@ -61,31 +58,47 @@ class Head:
 
     def forwarded(self) -> Pairs:
         """The headers for the next one: end to end, and what it may believe about the client (ours, put last)."""
-        listed = {
-            token.strip().lower()
-            for name, value in self.headers
-            if name == b"connection"
-            for token in value.split(b",")
-        }
-        dropped = _HOP_BY_HOP | listed - _NEVER_DROPPED
+        dropped = _HOP_BY_HOP
+        if any(name == b"connection" for name, _ in self.headers):
+            dropped = dropped | (listed_in_connection(self.headers) - _NEVER_DROPPED)
         kept = [pair for pair in self.headers if pair[0] not in dropped and not speaks_of_forwarding(pair[0])]
         return kept + forwarding(self.client, self.headers, self.scheme, self.port)
 
 
+@lru_cache(maxsize=1024)
+def _tokens(value: bytes) -> frozenset[bytes]:
+    return frozenset(token.strip().lower() for token in value.split(b","))
+
+
+def listed_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The names that Connection headers say are for the next hop only (RFC 9110 section 7.6.1)."""
+    return frozenset[bytes]().union(*(_tokens(value) for name, value in headers if name == b"connection"))
+
+
 def read_head(scope: MutableMapping[str, Any], trust: Trust) -> Head:
-    """Raises Refusal: 400 for a head that could be read in two ways, 501 for an upgrade beside a body."""
+    """Raises Refusal 400 for a head that could be read in two ways."""
     headers: Pairs = scope["headers"]
     _refuse_ambiguous(headers, trust)
     peer = scope["client"][0] if scope["client"] else None
     return Head(
         method=scope["method"],
         raw_path=scope["raw_path"] or b"/",
-        query=scope["query_string"],
+        target=_target(scope),
         headers=headers,
         client=client_of(peer, headers, trust.proxies),
         scheme=scope["scheme"],
         port=(scope["server"] or ("", 0))[1] or 0,
     )
+
+
+def _target(scope: MutableMapping[str, Any]) -> bytes:
+    """As the server has it; ASGI itself does not tell `/a?` from `/a`."""
+    exact: bytes | None = scope.get("extensions", {}).get("sluice.target")
+    if exact is not None:
+        return exact
+    path: bytes = scope["raw_path"] or b"/"
+    query: bytes = scope["query_string"]
+    return path + b"?" + query if query else path
 
 
 def _refuse_ambiguous(headers: Pairs, trust: Trust) -> None:
@@ -105,9 +118,6 @@ def _refuse_ambiguous(headers: Pairs, trust: Trust) -> None:
         raise Refusal(400, "Content-Length is not a number")
     if codings and codings[0].lower() != b"chunked":
         raise Refusal(400, "the only transfer coding understood here is chunked")
-    if (codings or (lengths and int(lengths[0]))) and any(name == b"upgrade" for name, _ in headers):
-        # uvicorn takes such a request for one without a body, and would have us pass it on like that.
-        raise Refusal(501, "an upgrade beside a body is not understood here; send the request without Upgrade")
 
 
 async def read_body(head: Head, receive: Receive, most: int) -> bytes:

@@ -29,6 +29,7 @@ _TOGETHER_FOR = 0.1
 _LARGEST_BATCH = 64 * 1024
 _LARGEST_FILE = 16 * 1024 * 1024
 _SHOWN_FROM = logging.WARNING
+_LEVELS = {logging.WARNING: "warning", logging.ERROR: "error", logging.CRITICAL: "error", logging.DEBUG: "debug"}
 
 
 class Log:
@@ -72,8 +73,7 @@ class _Out:
         self._path = file
         self._file = -1
         self._size = 0
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
+        self._waiting = bytearray()  # one piece that grows: a list of small ones costs six times as much to keep
         self._timer: asyncio.TimerHandle | None = None
         if file is not None:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,21 +85,21 @@ class _Out:
         now = time.time()
         line: dict[str, Any] = {
             "at": f"{_second(int(now))}.{int(now % 1 * 1000):03d}Z",
-            "level": logging.getLevelName(level).lower(),
+            "level": _LEVELS.get(level, "info"),
             "process": self._process,
             "msg": message,
+            **fields,
         }
-        for name, value in fields.items():
-            line[name] = "***" if _is_secret(name) else value
+        for name in _secrets(tuple(fields)):
+            line[name] = "***"
         text = orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
-        self._waiting.append(text)
-        self._waiting_bytes += len(text)
+        self._waiting += text
         if level >= _SHOWN_FROM:
             self.flush()
             if self._path is not None:
                 with contextlib.suppress(OSError):
                     os.write(2, text)
-        elif self._waiting_bytes > _LARGEST_BATCH:
+        elif len(self._waiting) > _LARGEST_BATCH:
             self.flush()
         elif self._timer is None:
             self._flush_soon()
@@ -110,9 +110,7 @@ class _Out:
             self._timer = None
         if not self._waiting:
             return
-        batch = b"".join(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        batch, self._waiting = self._waiting, bytearray()
         with contextlib.suppress(OSError):  # a full disk or a reader that is gone must not end the work
             self._write(batch)
 
@@ -122,7 +120,7 @@ class _Out:
         except RuntimeError:
             self.flush()
 
-    def _write(self, batch: bytes) -> None:
+    def _write(self, batch: bytearray) -> None:
         if self._path is None:
             sys.stderr.write(batch.decode())
             sys.stderr.flush()
@@ -154,8 +152,8 @@ def _second(seconds: int) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _is_secret(name: str) -> bool:
-    return _SECRET.search(name) is not None
+def _secrets(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if _SECRET.search(name))
 
 
 _out = _Out(None, None)

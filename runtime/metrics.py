@@ -34,6 +34,12 @@ _DELIVERY_SECONDS = Histogram("sluice_delivery_seconds", "From accept to deliver
 _CIRCUIT = Gauge(
     "sluice_circuit_open", "0 closed, 0.5 half-open, 1 open.", ["endpoint"], multiprocess_mode="livemostrecent"
 )
+_UPSTREAM_CIRCUIT = Gauge(
+    "sluice_upstream_circuit_open",
+    "0 closed, 0.5 half-open, 1 open; the worst of all processes.",
+    ["upstream"],
+    multiprocess_mode="livemax",
+)
 _QUEUE = Gauge(
     "sluice_queue_events", "Events in the queue of an endpoint.", ["endpoint", "place"], multiprocess_mode="mostrecent"
 )
@@ -88,6 +94,10 @@ def attempted(endpoint: str, outcome: str, seconds: float, since_accepted: float
 
 def circuit_state(endpoint: str, state: str) -> None:
     _child(_CIRCUIT, endpoint).set(_CIRCUIT_VALUES[state])
+
+
+def upstream_circuit(upstream: str, state: str) -> None:
+    _child(_UPSTREAM_CIRCUIT, upstream).set(_CIRCUIT_VALUES[state])
 
 
 def queue_holds(endpoint: str, place: str, events: int) -> None:

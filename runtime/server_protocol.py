@@ -39,6 +39,7 @@ import orjson
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from runtime import metrics
 from runtime.logs import Log
 
 MOST_HEAD = 64 * 1024
@@ -51,11 +52,17 @@ _LINGER = 2.0
 _MOST_OVERHEAD = 64 * 1024
 """Bytes of chunk extensions and trailers, beyond what chunks of their size need."""
 
+_JOINED = 64 * 1024
+"""Bytes of a body up to which copying it behind its head is cheaper than a second write."""
+
+_MOST_HANDSHAKE_FIELDS, _LONGEST_HANDSHAKE_LINE = 120, 8000
+"""Of the library that answers handshakes, a little less: beyond its own it would leave them unanswered."""
+
 _AT_HEAD, _CHUNKS, _OVER = 0, -1, -2
 """Where a connection is; above 0: so many bytes of a sized body are still to come."""
 
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.([01])\r\n")  # RFC 9112 section 3
-_OTHER_VERSION = re.compile(rb"[^ \r\n]+ [^ \r\n]+ HTTP/\d\.\d\r\n")
+_ANY_VERSION = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?")  # RFC 9110 section 7.2
 _ABSOLUTE = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
@@ -100,7 +107,7 @@ class ServerProtocol(HttpToolsProtocol):
         self._ahead = bytearray()  # what has come after a request that is not answered yet
         self._chunk_end = b""  # the last bytes of chunks, which may begin the end of the message
         self._overhead = 0
-        self._good_host = b""  # the last one that was looked at
+        self._good_host: bytes | None = None  # the last one that was looked at
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -153,18 +160,15 @@ class ServerProtocol(HttpToolsProtocol):
             return b""
         if not self._head and data[0] > 0x20:
             end = data.find(b"\r\n\r\n") + 4
-            if end == len(data):
-                self._take_head(data)
-                return b""
             if end > 3:
-                self._take_head(data[:end])
+                self._take_head(data if end == len(data) else data[:end])
                 return data[end:]
         return self._piece_head(data)
 
     def _piece_head(self, data: bytes) -> bytes:
         """A head that comes in pieces, or after an empty line, which is passed over (RFC 9112 section 2.2)."""
         head = self._head
-        begun = len(head)
+        begun, waited = len(head), bool(head)
         head += data
         while head.startswith(b"\r\n"):
             del head[:2]
@@ -177,7 +181,7 @@ class ServerProtocol(HttpToolsProtocol):
             return rest
         if head:
             _refuse_early(head, begun)
-            if not begun:
+            if not waited:
                 self._wait_for_head()
         return b""
 
@@ -226,13 +230,13 @@ class ServerProtocol(HttpToolsProtocol):
         self._last = not keep_alive
         cycle = self.cycle = Cycle(self, method == b"HEAD", minor == b"0", keep_alive)
         decoded = path.decode("ascii")
-        self.scope = cycle.scope = {  # type: ignore[typeddict-item]
+        cycle.scope = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
             "http_version": "1.1" if minor == b"1" else "1.0",
             "server": self.server,
             "client": self.client,
-            "scheme": self.scheme,  # type: ignore[typeddict-item]
+            "scheme": self.scheme,
             "root_path": "",
             "headers": headers,
             "state": self.app_state.copy(),
@@ -247,7 +251,7 @@ class ServerProtocol(HttpToolsProtocol):
             self._end_message()
         else:
             self._expect_body(fields, minor)
-        self._start_asgi_task(cycle, self.app)  # type: ignore[arg-type]
+        self._start_asgi_task(cycle, self.app)
 
     def _expect_body(self, fields: dict[bytes, bytes], minor: bytes) -> None:
         self.message_event.clear()
@@ -267,7 +271,7 @@ class ServerProtocol(HttpToolsProtocol):
         if len(fields) != len(headers):
             _refuse_repeated(headers)
         host = fields.get(b"host")
-        if host != self._good_host or host is None:
+        if host is None or host != self._good_host:
             self._check_host(host, minor)
         coding = fields.get(b"transfer-encoding")
         if coding is not None and (minor == b"0" or coding.lower() != b"chunked"):
@@ -305,6 +309,10 @@ class ServerProtocol(HttpToolsProtocol):
 
     def _start_websocket(self, method: bytes, target: bytes, minor: bytes) -> None:
         self.url = self._check(target, method, minor, dict(self.headers))
+        if len(self.headers) > _MOST_HANDSHAKE_FIELDS or any(
+            len(name) + len(value) > _LONGEST_HANDSHAKE_LINE for name, value in self.headers
+        ):
+            raise _Refused(431, "a WebSocket handshake has 128 fields of 8 KiB at most")
         self.scope = {"method": method.decode("ascii"), "headers": self.headers}  # type: ignore[typeddict-item]
         self._at = _OVER  # frames sent before the handshake was answered (RFC 6455 section 4.1) are passed over
         self._stop_timer()
@@ -402,12 +410,13 @@ class ServerProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, detail: str) -> None:
         in_body, cycle = self._at != _AT_HEAD, self.cycle
         self._at = _OVER
+        metrics.request("-", status, 0.0)
         LOG.info("request.refused", status=status, why=detail, client=self.client[0] if self.client else None)
         if in_body:
-            started = cycle.response_started
+            if cycle.response_started:
+                cycle.cut()
             cycle.leave()
-            if started:
-                self.transport.close()
+            if cycle.response_started:
                 return
         self.transport.write(_problem(status, detail))
         self._close_when_read()
@@ -444,6 +453,7 @@ class Cycle(RequestResponseCycle):
     """
 
     def __init__(self, connection: ServerProtocol, head_only: bool, old: bool, keep_alive: bool) -> None:
+        self.scope: Any = None
         self.transport: asyncio.Transport = connection.transport
         self.flow: FlowControl = connection.flow
         self.message_event = connection.message_event
@@ -456,6 +466,7 @@ class Cycle(RequestResponseCycle):
         self.response_complete = False
         self.chunked_encoding = False
         self._connection = connection
+        self._held = b""  # the head of the answer, until it is written
         self._head_only = head_only
         self._old = old
         self._left: int | None = 0  # bytes of the answer still to come, None: nobody knows
@@ -468,6 +479,11 @@ class Cycle(RequestResponseCycle):
             callback()
         else:
             self._on_leave = callback
+
+    def cut(self) -> None:
+        """An answer that is cut must not look complete (RFC 9112 section 8): what was said stays, no end follows."""
+        self._flush()
+        self.transport.close()
 
     def leave(self) -> None:
         """The client is gone, or its request turned out to be broken."""
@@ -487,7 +503,7 @@ class Cycle(RequestResponseCycle):
             self.body = bytearray(self.body + body)
 
     async def run_asgi(self, app: Any) -> None:
-        scope, self.scope = self.scope, None  # type: ignore[assignment]  # the scope knows us: no circle
+        scope, self.scope = self.scope, None  # the scope knows us: no circle
         try:
             await app(scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 (there is nobody behind us to tell)
@@ -496,9 +512,8 @@ class Cycle(RequestResponseCycle):
             self._break_off()
 
     def _break_off(self) -> None:
-        """An answer that is cut must not look complete (RFC 9112 section 8)."""
         if self.response_started:
-            self.transport.close()
+            self.cut()
             return
         self.response_started = self.response_complete = True
         self.keep_alive = False
@@ -517,7 +532,7 @@ class Cycle(RequestResponseCycle):
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
         self.message_event.clear()
-        body, self.body = bytes(self.body), b""  # type: ignore[assignment]
+        body, self.body = bytes(self.body), b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Any) -> None:
@@ -538,6 +553,7 @@ class Cycle(RequestResponseCycle):
         length: int | None = None
         said_close = False
         pieces = [STATUS_LINE[status]]
+        values: list[bytes] = []
         for name, value in headers:
             prefix = _field_prefix(name)
             if prefix == b"content-length: ":
@@ -551,6 +567,7 @@ class Cycle(RequestResponseCycle):
             elif prefix == b"connection: " and _closes(((b"connection", value),)):
                 said_close, self.keep_alive = True, False
             pieces += (prefix, value, b"\r\n")
+            values.append(value)
         if length is None and not bodiless:
             if self._old:
                 self._end_by_closing()
@@ -560,12 +577,29 @@ class Cycle(RequestResponseCycle):
         if not self.keep_alive and not said_close:
             pieces.append(b"connection: close\r\n")
         pieces.append(b"\r\n")
-        head = b"".join(pieces)
-        _refuse_injection(head, pieces)
+        if b"".join(values).translate(None, _IN_VALUE):
+            raise RuntimeError("a control character in a header")  # RFC 9110 section 5.5
         self._left = 0 if bodiless else length
         self.response_started = True
         self.waiting_for_100_continue = False
-        self.transport.write(head)
+        self._held = b"".join(pieces)
+        self._connection.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """The head goes with the first of the body, which saves a system call; alone if that does not come at once."""
+        held, self._held = self._held, b""
+        if held and not self.disconnected:
+            self.transport.write(held)
+
+    def _write(self, body: bytes) -> None:
+        if not self._held:
+            self.transport.write(body)
+        elif len(body) <= _JOINED:
+            held, self._held = self._held, b""
+            self.transport.write(held + body)
+        else:
+            self._flush()
+            self.transport.write(body)
 
     def _end_by_closing(self) -> None:
         """Until all was sent, closing resets: else a cut would look like the end."""
@@ -589,17 +623,19 @@ class Cycle(RequestResponseCycle):
                 if self._left < 0 or (self._left and not more):
                     raise RuntimeError("the body is not as long as its Content-Length")
             if body:
-                self.transport.write(body)
+                self._write(body)
         if not more:
             self._complete()
 
     def _send_chunk(self, body: bytes, more: bool) -> None:
         if body:
-            self.transport.write(b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else b"0\r\n\r\n"))
+            self._write(b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else b"0\r\n\r\n"))
         elif not more:
-            self.transport.write(b"0\r\n\r\n")
+            self._write(b"0\r\n\r\n")
 
     def _complete(self) -> None:
+        if self._held:
+            self._flush()
         self.response_complete = True
         self._on_leave = None
         self.message_event.set()
@@ -627,7 +663,7 @@ def _refuse_early(head: bytearray, begun: int) -> None:
 
 
 def _bad_line(head: bytes | bytearray) -> _Refused:
-    if _OTHER_VERSION.match(head):
+    if _ANY_VERSION.match(head):
         return _Refused(505, "only HTTP/1.1 and HTTP/1.0 are understood here")
     return _Refused(400, "a request begins with `METHOD target HTTP/1.1`")
 
@@ -676,17 +712,6 @@ def _field_prefix(name: bytes) -> bytes:
     if not _TOKEN.fullmatch(name):
         raise RuntimeError("not a header name")
     return name.lower() + b": "
-
-
-def _refuse_injection(head: bytes, pieces: list[bytes]) -> None:
-    """CR and LF are where we put them, and other control characters nowhere (RFC 9110 section 5.5)."""
-    lines = head.translate(None, _IN_VALUE)
-    if len(lines) != 2 * head.count(b"\r\n") or head.count(b"\r\n") != _lines_of(pieces):
-        raise RuntimeError("a control character in a header")
-
-
-def _lines_of(pieces: list[bytes]) -> int:
-    return sum(piece.endswith(b"\r\n") for piece in pieces)
 
 
 def _problem(status: int, detail: str) -> bytes:

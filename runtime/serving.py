@@ -1,8 +1,8 @@
 """Serving an ASGI application with uvicorn, side by side with other loops and stopped with them.
 
-uvicorn's own ways that would surprise here are turned off: it believes X-Forwarded-* on its own, adds Date and Server
-beside the upstream's, and catches signals and raises them again after it has drained, which would kill the loops
-beside it.
+Its side of HTTP/1.1 is `server_protocol`. uvicorn's other ways that would surprise here are turned off: it believes
+X-Forwarded-* on its own, adds Date and Server beside the upstream's, and catches signals and raises them again after it
+has drained, which would kill the loops beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import uvicorn
 
 from runtime.loops import Stop
+from runtime.server_protocol import ServerProtocol
 
 _BACKLOG = 2048
 _DRAINED_WITHIN = 15  # seconds for the requests under way when stopped
@@ -54,7 +55,7 @@ async def serve(app: Any, bound: socket.socket, stop: Stop) -> None:
     config = uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=ServerProtocol,
         ws="websockets-sansio",
         lifespan="off",
         log_config=None,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.buckets import LocalBucket, Subject, buckets_for
+from gateway.buckets import Limits, LocalBucket, Subject
 from runtime.policies import Limit, Rate
 from tests.gateway.making import a_client, a_limit, networks
 
@@ -20,11 +20,11 @@ def a_subject(
 
 
 def applies(limit: Limit, subject: Subject) -> bool:
-    return bool(buckets_for([limit], subject, LISTS))
+    return bool(Limits([limit], LISTS).buckets(subject))
 
 
 def key(limit: Limit, subject: Subject) -> str:
-    (bucket,) = buckets_for([limit], subject, LISTS)
+    (bucket,) = Limits([limit], LISTS).buckets(subject)
     return bucket.key
 
 
@@ -118,13 +118,13 @@ def test_a_key_holds_no_number_of_the_limit_and_is_in_the_limits_slot() -> None:
 )
 def test_only_what_is_relayed_can_wait(over: str, relayed: bool, observe: bool, how: str) -> None:
     limit = replace(a_limit(observe=observe), over=over)  # type: ignore[arg-type]
-    (bucket,) = buckets_for([limit], a_subject(relayed=relayed), LISTS)
+    (bucket,) = Limits([limit], LISTS).buckets(a_subject(relayed=relayed))
     assert bucket.how == how
 
 
 def test_the_limits_that_apply_come_in_their_order() -> None:
     limits = [a_limit("a"), a_limit("b", events=("x",)), a_limit("c", per=("session",)), a_limit("d", per=("ip",))]
-    assert [bucket.limit.id for bucket in buckets_for(limits, a_subject(session="s"), LISTS)] == ["a", "c", "d"]
+    assert [bucket.limit.id for bucket in Limits(limits, LISTS).buckets(a_subject(session="s"))] == ["a", "c", "d"]
 
 
 # --- a bucket of this process

@@ -171,26 +171,25 @@ async def test_no_spelling_of_the_path_slips_past_a_limit(gate: Gate, path: str)
         assert (await client.head()).startswith(b"HTTP/1.1 429 ")
 
 
-async def test_a_websocket_is_501(gate: Gate) -> None:
+async def test_a_websocket_to_a_worker_is_501(gate: Gate) -> None:
     head = (
-        b"GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /api/sessions/s1/x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
     async with gate.raw(head) as client:
         answer = await client.head()
         assert answer.startswith(b"HTTP/1.1 501 ")
         assert values(answer, b"content-type") == [b"application/problem+json"]
-        assert b"WebSocket is not proxied in this version" in await client.rest()
+        assert b"WebSockets are passed on to upstreams only" in await client.rest()
 
 
-async def test_an_upgrade_beside_a_body_is_501_and_never_passed_on_without_its_body(
-    gate: Gate, laravel: Receiver
-) -> None:
-    """As Java's HTTP client sends a first POST; uvicorn would drop the body."""
+async def test_an_upgrade_beside_a_body_is_ignored_and_the_body_arrives(gate: Gate, laravel: Receiver) -> None:
+    """As Java's HTTP client sends a first POST (RFC 9110 section 7.8)."""
     head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"
-    async with gate.raw(head, b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n") as client:
-        assert (await client.head()).startswith(b"HTTP/1.1 501 ")
-    assert laravel.heads == []
+    async with gate.raw(head, b"Content-Length: 3\r\n\r\nabc") as client:
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+    assert laravel.bodies == [b"abc"]
+    assert values(laravel.heads[0], b"upgrade") == []
 
 
 # --- stored
@@ -694,3 +693,27 @@ async def test_stopping_lets_a_request_under_way_end(tmp_path: Path, store_url: 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+# --- an upstream that fails
+
+
+async def test_an_upstream_that_fails_is_left_alone_and_asked_again_by_itself(gate: Gate, laravel: Receiver) -> None:
+    laravel.response = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
+    answers = [(await gate.http.get("/x")).status_code for _ in range(30)]
+    assert answers.count(502) == 20, "what it takes to be sure"
+    refused = await gate.http.get("/x")
+    assert refused.status_code == 503
+    assert refused.json()["detail"] == "laravel fails and is left alone for a moment"
+    assert refused.headers["retry-after"] == "1"
+    laravel.response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+    async def answered() -> bool:
+        return (await gate.http.get("/x")).status_code == 200
+
+    await until(answered, timeout=5)
+
+
+async def test_a_500_is_one_request_s_failure_and_not_the_upstream_s(gate: Gate, laravel: Receiver) -> None:
+    laravel.response = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+    assert {(await gate.http.get("/x")).status_code for _ in range(40)} == {500}

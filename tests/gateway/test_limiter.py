@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -413,15 +414,12 @@ def test_the_script_decides_like_a_plain_bucket(
     example, plain = next(EXAMPLES), Plain()
     keys = [f"sl:{{limits}}:model{example}-{i}" for i in range(3)]
     for bursts, requests in calls:
-        args: list[int | float | str] = []
-        for asked in requests:
-            args.append(len(asked))
-            for i, how in asked:
-                args += (i + 1, INTERVALS[i], bursts[i], how)
-        rows = redis.eval(TAKE.text, 3, *keys, *args)
+        numbers = list(zip(INTERVALS, bursts, strict=True))
+        coded = [[4 * (i + 1) + "eqo".index(how) for i, how in asked] for asked in requests]
+        rows = redis.eval(TAKE.text, 3, *keys, orjson.dumps({"buckets": numbers, "requests": coded}))
         for asked, (refusing, refused_for, delay, had) in zip(requests, rows, strict=True):
             expected = plain.decide(asked, bursts)
-            assert (refusing, had) == (expected[0], expected[3])
+            assert (refusing, [had >> i & 1 for i in range(len(asked))]) == (expected[0], expected[3])
             assert refused_for == pytest.approx(expected[1], rel=1e-4)
             assert delay == pytest.approx(expected[2], rel=1e-4)
 
@@ -439,7 +437,8 @@ def test_the_script_refills_with_the_time_that_passes(
         for _ in range(busy * 10):
             redis.ping()
         earliest = _now(redis)
-        ((refusing, wait, _, _),) = redis.eval(TAKE.text, 1, key, 1, 1, interval, burst, "e")
+        one = orjson.dumps({"buckets": [[interval, burst]], "requests": [[4]]})
+        ((refusing, wait, _, _),) = redis.eval(TAKE.text, 1, key, one)
         latest = _now(redis)
         low = min(burst, low + max(0, earliest - after) / interval)
         high = min(burst, high + (latest - before) / interval)

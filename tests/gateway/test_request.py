@@ -78,14 +78,6 @@ def test_a_body_whose_length_can_be_read_in_two_ways_is_refused(headers: Pairs, 
     assert why in refused([HOST, *headers])
 
 
-@pytest.mark.parametrize("length", [(b"content-length", b"3"), (b"transfer-encoding", b"chunked")])
-def test_an_upgrade_beside_a_body_is_refused_because_the_body_would_be_lost(length: tuple[bytes, bytes]) -> None:
-    with pytest.raises(Refusal, match="upgrade") as caught:
-        a_head((b"connection", b"upgrade"), (b"upgrade", b"h2c"), length)
-    assert caught.value.status == 501
-    a_head((b"connection", b"upgrade"), (b"upgrade", b"h2c"), (b"content-length", b"0"))
-
-
 def test_a_head_keeps_bytes_order_and_repeats() -> None:
     headers = [(b"cookie", b"a=\xe9"), (b"x", b"1"), (b"cookie", b"b=2")]
     head = a_head(*headers, raw_path=b"/a%2Fb", query_string=b"b=1&a=2")
