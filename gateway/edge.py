@@ -156,10 +156,11 @@ class Edge:
         subject = Subject(head.client, event, session, relayed=isinstance(route.action, ToRelay))
         decision = await self._limiter.take(self._limits.buckets(subject))
         seen.limit = decision.limit
-        wait = retry_after_header(decision.retry_after)
         if decision.verdict == "reject":
+            wait = retry_after_header(decision.retry_after)
             raise Refusal(429, f"limit {decision.limit} is used up", retry_after=wait, limit=decision.limit)
         if decision.verdict == "unavailable":
+            wait = retry_after_header(decision.retry_after)
             raise Refusal(503, f"limit {decision.limit} cannot be decided right now", retry_after=wait)
         return decision
 

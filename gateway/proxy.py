@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.guard import Refused, UpstreamGuard
 from gateway.problems import Receive, Refusal, Send
-from gateway.request import ClientGone, Head, Pairs, listed_in_connection
+from gateway.request import ClientGone, Head, Pairs, connection_tokens
 from runtime import http1
 from runtime.policies import Upstream
 
@@ -201,12 +201,14 @@ async def give(response: http1.Response, idle: float, send: Send) -> bool:
 
 def _end_to_end(headers: Pairs, status: int) -> Pairs:
     dropped = _HOP_BY_HOP
-    names = [name.lower() for name, _ in headers]
-    if b"connection" in names:
-        dropped = dropped | listed_in_connection(zip(names, (value for _, value in headers), strict=True))
     if status in _BODILESS:
-        dropped = dropped | {b"content-length"}  # a 304 may tell that of the body it leaves out; uvicorn would wait
-    return [pair for name, pair in zip(names, headers, strict=True) if name not in dropped]
+        dropped = dropped | {b"content-length"}  # a 304 may tell that of the body it leaves out
+    for name, value in headers:
+        if name.lower() == b"connection":
+            listed = connection_tokens(value)
+            if not listed <= dropped:
+                dropped = dropped | listed
+    return [pair for pair in headers if pair[0].lower() not in dropped]
 
 
 def refusal_for(error: http1.UpstreamError, name: str) -> Refusal:

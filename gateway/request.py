@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -59,20 +59,17 @@ class Head:
     def forwarded(self) -> Pairs:
         """The headers for the next one: end to end, and what it may believe about the client (ours, put last)."""
         dropped = _HOP_BY_HOP
-        if any(name == b"connection" for name, _ in self.headers):
-            dropped = dropped | (listed_in_connection(self.headers) - _NEVER_DROPPED)
+        for name, value in self.headers:
+            if name == b"connection":
+                dropped = dropped | (connection_tokens(value) - _NEVER_DROPPED)
         kept = [pair for pair in self.headers if pair[0] not in dropped and not speaks_of_forwarding(pair[0])]
         return kept + forwarding(self.client, self.headers, self.scheme, self.port)
 
 
 @lru_cache(maxsize=1024)
-def _tokens(value: bytes) -> frozenset[bytes]:
+def connection_tokens(value: bytes) -> frozenset[bytes]:
+    """The names that a Connection header says are for the next hop only (RFC 9110 section 7.6.1)."""
     return frozenset(token.strip().lower() for token in value.split(b","))
-
-
-def listed_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    """The names that Connection headers say are for the next hop only (RFC 9110 section 7.6.1)."""
-    return frozenset[bytes]().union(*(_tokens(value) for name, value in headers if name == b"connection"))
 
 
 def read_head(scope: MutableMapping[str, Any], trust: Trust) -> Head:
