@@ -73,13 +73,17 @@ def _policies_option(parser: argparse.ArgumentParser) -> None:
 
 def _add_processes(commands: Commands) -> None:
     up = _command(commands, "up", "everything on one machine, on the embedded store", _up)
+    _processes_option(up)
     up.add_argument("--policies", type=Path, metavar="FILE", help="default: policies.yaml, or the demo's own")
     up.add_argument("--workers", type=_count, metavar="N", help="demo workers to run (default: 0, with --demo 2)")
     up.add_argument("--demo", action="store_true", help="with a Laravel that plays its limiter, workers and traffic")
     up.add_argument("--minute", type=_seconds, default=60.0, metavar="60s", help="the demo's minute; shorter is faster")
     up.add_argument("--sessions", type=_count, default=50, metavar="N", help="the demo's sessions (default: 50)")
-    for name, help_, run in (("gateway", "the edge alone", _gateway), ("relay", "the relay alone", _relay)):
-        _policies_option(_command(commands, name, help_, run))
+    gateway = _command(commands, "gateway", "the edge alone", _gateway)
+    _policies_option(gateway)
+    _processes_option(gateway)
+    gateway.add_argument("--one-of-several", metavar="NAME", help=argparse.SUPPRESS)  # how --processes starts its own
+    _policies_option(_command(commands, "relay", "the relay alone", _relay))
     worker = _command(commands, "worker", "a session worker", _worker)
     _policies_option(worker)
     worker.add_argument("--driver", choices=["demo"], required=True, help="demo: plays an existing worker")
@@ -94,18 +98,26 @@ def _add_processes(commands: Commands) -> None:
     laravel.add_argument("--minute", type=_seconds, default=60.0, metavar="60s")
 
 
+def _processes_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=_processes, default=1, metavar="N", help="gateway processes (default: 1)")
+
+
 def _up(wishes: argparse.Namespace) -> None:
     from cli import demo, up
 
     path = wishes.policies or (demo.make_policies() if wishes.demo else _DEFAULT)
     workers = wishes.workers if wishes.workers is not None else (2 if wishes.demo else 0)
-    up.run(load(path), up.Wishes(workers, wishes.demo, wishes.minute, wishes.sessions))
+    up.run(load(path), up.Wishes(workers, wishes.demo, wishes.minute, wishes.sessions, wishes.processes))
 
 
 def _gateway(wishes: argparse.Namespace) -> None:
-    from cli import processes
+    from cli import processes, up
 
-    processes.gateway(load(wishes.policies))
+    policies = load(wishes.policies)
+    if wishes.processes > 1:
+        up.run_gateways(policies, wishes.processes)
+    else:
+        processes.gateway(policies, wishes.one_of_several)
 
 
 def _relay(wishes: argparse.Namespace) -> None:
@@ -153,7 +165,7 @@ def _status(wishes: argparse.Namespace) -> None:
     from cli import status
     from cli.screen import screen
 
-    snapshot = asyncio.run(status.fetch(load(wishes.policies)))
+    snapshot = asyncio.run(status.fetch(load(wishes.policies, need_secrets=False)))
     if wishes.json:
         sys.stdout.write(orjson.dumps(snapshot, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
@@ -265,6 +277,12 @@ def _seconds(text: str) -> float:
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number; write 0, 1, 2 or more")
+    return int(text)
+
+
+def _processes(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number of processes; write 1, 2 or more")
     return int(text)
 
 

@@ -27,25 +27,30 @@ LOG = logs.Log("gateway")
 _STORE_PATIENCE = 30.0
 
 
-def gateway(policies: Policies) -> None:
-    """Until SIGTERM or SIGINT."""
+def gateway(policies: Policies, one_of_several: str | None = None) -> None:
+    """Until SIGTERM or SIGINT. `one_of_several`: its name among those that listen on the same address."""
 
     async def run(stop: Stop) -> None:
-        bound = serving.listening(policies.listen.host, policies.listen.port)
-        if not await _store_answers(policies, stop):
-            bound.close()
+        host, port = policies.listen.host, policies.listen.port
+        # One that shares the address is given connections as soon as it listens, while the others could answer them.
+        bound = None if one_of_several else serving.listening(host, port)
+        if not await store_answers(policies, stop):
+            if bound is not None:
+                bound.close()
             return
-        await _promise_is_kept(policies)
+        await promise_is_kept(policies)
+        if bound is None:
+            bound = serving.listening(host, port, shared=True)
         await gateway_process.run(policies, store_url(policies), bound, stop, api.routes)
 
-    _until_stopped("gateway", run)
+    _until_stopped(one_of_several or "gateway", run)
 
 
 def relay(policies: Policies) -> None:
     """Until SIGTERM or SIGINT."""
 
     async def run(stop: Stop) -> None:
-        if await _store_answers(policies, stop):
+        if await store_answers(policies, stop):
             await relay_process.run(policies, store_url(policies), stop)
 
     _until_stopped("relay", run)
@@ -107,7 +112,7 @@ def _worker_signature(policies: Policies) -> Signature:
     return policies.signatures[policies.sessions.verify]
 
 
-async def _store_answers(policies: Policies, stop: Stop) -> bool:
+async def store_answers(policies: Policies, stop: Stop) -> bool:
     """Waits a while, for a store that starts at the same time; False when stopped meanwhile. Raises CannotStart."""
     patience = _STORE_PATIENCE if os.environ.get("SLUICE_SUPERVISED") else 3.0
     waiting = asyncio.ensure_future(embedded.answering(store_url(policies), patience))
@@ -125,7 +130,7 @@ async def _store_answers(policies: Policies, stop: Stop) -> bool:
         waiting.cancel()
 
 
-async def _promise_is_kept(policies: Policies) -> None:
+async def promise_is_kept(policies: Policies) -> None:
     """A store of somebody else's is asked whether a 202 will be true. Raises CannotStart when it would not be."""
     if policies.store.url == EMBEDDED:
         return

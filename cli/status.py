@@ -27,9 +27,14 @@ Row = Mapping[str, Any]
 
 async def fetch(policies: Policies) -> dict[str, Any]:
     """The snapshot of the running gateway. Raises StatusUnavailable."""
-    token = policies.console.token.reveal() if policies.console.token else b""
-    if not token:
+    if policies.console.token is None:
         raise StatusUnavailable(f"console.token is not set; set it in {policies.source} and restart the gateway")
+    token = policies.console.token.reveal()
+    if not token:
+        raise StatusUnavailable(
+            f"console.token: what {policies.source} names for it is not here; "
+            "export the variable (or make the file) that the gateway was started with"
+        )
     base = base_url(policies.listen)
     address = base.removeprefix("http://")
     response = await _get(base, address, token)

@@ -1,4 +1,4 @@
-"""Child processes: started in order, started again when they die, stopped in reverse order.
+"""Child processes: started in order, started again when they die, stopped in reverse order; those `beside` at once.
 
 A child that dies is started again after a wait that doubles with each quick death; its last lines are shown. Children
 are in sessions of their own, so that Ctrl-C in the terminal reaches only us, and we decide the order. They hold our
@@ -32,31 +32,41 @@ async def _at_once() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """`ready` returns once the child does its work; what comes after it in order starts then."""
+    """`ready` returns once the child does its work; what comes after it in order starts then.
+
+    `beside`: started and stopped together with the program before it.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Callable[[], Awaitable[None]] = _at_once
     ended: Callable[[int], None] = lambda pid: None
+    beside: bool = False
 
 
 class Supervisor:
     """Runs programs; `say` shows a person what happens to them."""
 
     def __init__(self, programs: Sequence[Program], say: Say) -> None:
-        self._children = [_Child(program, say) for program in programs]
+        self._steps: list[list[_Child]] = []
+        for program in programs:
+            if not (program.beside and self._steps):
+                self._steps.append([])
+            self._steps[-1].append(_Child(program, say))
 
     async def start(self) -> None:
         """One after the other, each once the one before is ready. Raises whatever a `ready` raises."""
-        for child in self._children:
-            child.start()
-            await child.program.ready()
+        for step in self._steps:
+            for child in step:
+                child.start()
+            for child in step:
+                await child.program.ready()
 
     async def stop(self) -> None:
         """In reverse order, each given time to finish what it is doing."""
-        for child in reversed(self._children):
-            await child.end()
+        for step in reversed(self._steps):
+            await asyncio.gather(*(child.end() for child in step))
 
 
 class _Child:

@@ -1,13 +1,14 @@
-"""`sluice up`: everything on one machine, on the embedded store."""
+"""`sluice up`: everything on one machine, on the embedded store; and `sluice gateway` in several processes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ import httpx2
 
 from cli import demo, status
 from cli.addresses import EMBEDDED, base_url, store_url
-from cli.processes import is_free
+from cli.processes import is_free, promise_is_kept, store_answers
 from cli.refusal import CannotStart, StatusUnavailable
 from cli.supervisor import Program, Supervisor
 from runtime import embedded, metrics
@@ -36,6 +37,8 @@ class Wishes:
     demo: bool
     minute: float
     sessions: int
+    processes: int
+    """How many of the gateway."""
 
 
 def run(policies: Policies, wishes: Wishes) -> None:
@@ -43,6 +46,34 @@ def run(policies: Policies, wishes: Wishes) -> None:
     folder = embedded.locked(policies.data) if policies.store.url == EMBEDDED else contextlib.nullcontext()
     with folder:
         asyncio.run(_run(policies, wishes))
+
+
+def run_gateways(policies: Policies, processes: int) -> None:
+    """Several gateways on one address, until SIGINT or SIGTERM. Raises CannotListen or CannotStart before that."""
+    asyncio.run(_run_gateways(policies, processes))
+
+
+async def _run_gateways(policies: Policies, processes: int) -> None:
+    stop = Stop()
+    stop.on_signals()
+    stop.on_parent_gone()
+    is_free(policies.listen.host, policies.listen.port)
+    if not await store_answers(policies, stop):
+        return
+    await promise_is_kept(policies)
+    logs = Path(os.environ.get("SLUICE_LOGS") or policies.data / "logs")
+    supervisor = Supervisor(_gateways(policies, processes, _Ours(policies, "metrics-gateway", logs)), say)
+    try:
+        await _unless_stopped(stop, supervisor.start())
+        if not stop.requested:
+            say(f"gateway   {base_url(policies.listen)}   ({processes} processes)")
+            say(f"logs      {logs}")
+            say("stop with Ctrl-C")
+        await stop.wait()
+    finally:
+        say("stopping: what is under way is finished")
+        await supervisor.stop()
+        say("stopped")
 
 
 async def _run(policies: Policies, wishes: Wishes) -> None:
@@ -73,16 +104,7 @@ async def _start(supervisor: Supervisor, policies: Policies, wishes: Wishes) -> 
 
 def _programs(policies: Policies, wishes: Wishes) -> list[Program]:
     """In the order they are started."""
-    counters = policies.data / "metrics"
-    shared = {**metrics.prepare(counters), "SLUICE_LOGS": str(policies.data / "logs"), "PYTHONUNBUFFERED": "1"}
-
-    def ended(pid: int) -> None:
-        metrics.process_ended(pid, counters)
-
-    def ours(name: str, *command: str, ready: Callable[[], Awaitable[None]] | None = None) -> Program:
-        argv = [sys.executable, "-m", "cli.main", *command, "--policies", str(policies.source)]
-        return Program(name, argv, shared, ready or _soon, ended)
-
+    ours = _Ours(policies, "metrics", policies.data / "logs")
     programs = []
     if policies.store.url == EMBEDDED:
         programs.append(
@@ -96,12 +118,45 @@ def _programs(policies: Policies, wishes: Wishes) -> list[Program]:
     if wishes.demo:
         programs.append(ours("laravel", "demo-laravel", "--listen", _laravel_address(policies), *pace))
     programs.append(ours("relay", "relay"))
-    programs.append(ours("gateway", "gateway", ready=lambda: _gateway_answers(policies)))
+    programs += _gateways(policies, wishes.processes, ours)
     for number in range(1, wishes.workers + 1):
         traffic = ("--traffic", *pace) if wishes.demo else ()
         name = f"demo-{number}"
         programs.append(ours(name, "worker", "--driver", "demo", "--name", name, *traffic))
     return programs
+
+
+def _gateways(policies: Policies, processes: int, ours: _Ours) -> list[Program]:
+    if processes == 1:
+        return [ours("gateway", "gateway", ready=lambda: _gateway_answers(policies, ours.logs / "gateway.jsonl"))]
+    if policies.listen.port == 0:
+        raise CannotStart("listen: several gateway processes need one port; write its number instead of 0")
+    first, *others = [f"gateway-{number}" for number in range(1, processes + 1)]
+
+    async def answers() -> None:
+        await _gateway_answers(policies, ours.logs / f"{first}.jsonl")
+
+    return [
+        ours(first, "gateway", "--one-of-several", first, ready=answers),
+        *(replace(ours(name, "gateway", "--one-of-several", name), beside=True) for name in others),
+    ]
+
+
+class _Ours:
+    """Makes programs of our own that count into one folder and log into another."""
+
+    def __init__(self, policies: Policies, counters: str, logs: Path) -> None:
+        self.logs = logs
+        self._source = policies.source
+        self._counters = policies.data / counters
+        self._shared = {**metrics.prepare(self._counters), "SLUICE_LOGS": str(logs), "PYTHONUNBUFFERED": "1"}
+
+    def __call__(self, name: str, *command: str, ready: Callable[[], Awaitable[None]] | None = None) -> Program:
+        argv = [sys.executable, "-m", "cli.main", *command, "--policies", str(self._source)]
+        return Program(name, argv, self._shared, ready or _soon, self._ended)
+
+    def _ended(self, pid: int) -> None:
+        metrics.process_ended(pid, self._counters)
 
 
 async def _soon() -> None:
@@ -117,7 +172,7 @@ def _laravel_address(policies: Policies) -> str:
     return f"{url.hostname}:{url.port}"
 
 
-async def _gateway_answers(policies: Policies) -> None:
+async def _gateway_answers(policies: Policies, log: Path) -> None:
     deadline = time.monotonic() + _GATEWAY_PATIENCE
     async with httpx2.AsyncClient(trust_env=False, timeout=1.0) as client:
         while time.monotonic() < deadline:
@@ -125,7 +180,7 @@ async def _gateway_answers(policies: Policies) -> None:
                 if (await client.get(base_url(policies.listen) + "/_sluice/healthz")).status_code == 200:
                     return
             await asyncio.sleep(0.05)
-    say(f"the gateway does not answer yet; its log is {policies.data / 'logs' / 'gateway.jsonl'}")
+    say(f"the gateway does not answer yet; its log is {log}")
 
 
 async def _unless_stopped(stop: Stop, work: Awaitable[None]) -> None:

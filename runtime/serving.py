@@ -26,11 +26,16 @@ class CannotListen(Exception):
     """The address cannot be bound; the message says why and what to do."""
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens already, so that a taken port is found out before anything else starts."""
+def listening(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket that listens already, so that a taken port is found out before anything else starts.
+
+    `shared`: other processes of this user may listen there too, if they also share; the kernel spreads the connections.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         bound.bind((host, port))
         bound.listen(_BACKLOG)

@@ -33,11 +33,11 @@ def policies_in(folder: Path, port: int, *, host: str = "127.0.0.1", token: str 
     lines.append(
         "limits: [{id: typing, event: typing_indicator, per: [session], rate: 30/minute, burst: 5, over: drop}]"
     )
-    if token:
+    if token is not None:
         lines.append("console: {token: env:TOKEN}")
     file = folder / "policies.yaml"
     file.write_text("\n".join(lines))
-    return load(file, environment={"TOKEN": token or ""})
+    return load(file, environment={"TOKEN": token} if token else {}, need_secrets=False)
 
 
 @asynccontextmanager
@@ -129,6 +129,14 @@ async def test_no_token_to_ask_with(tmp_path: Path) -> None:
     policies = policies_in(tmp_path, 8080, token=None)
     assert await unavailable(policies) == (
         f"console.token is not set; set it in {tmp_path}/policies.yaml and restart the gateway"
+    )
+
+
+async def test_a_token_that_is_only_known_elsewhere(tmp_path: Path) -> None:
+    policies = policies_in(tmp_path, 8080, token="")
+    assert await unavailable(policies) == (
+        f"console.token: what {tmp_path}/policies.yaml names for it is not here; "
+        "export the variable (or make the file) that the gateway was started with"
     )
 
 
