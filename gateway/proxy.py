@@ -142,6 +142,8 @@ class UpstreamPools:
         target = self._base + head.target if self._base else head.target
         fresh = False
         while True:
+            if client.gone:
+                raise ClientGone
             connection = await self._pool.acquire(fresh=fresh)
             try:
                 connection.send_head(head.method.encode(), target, headers, framing, body or b"")
