@@ -1,8 +1,10 @@
 """The embedded store: a real Valkey server, ours alone, in the data folder.
 
-Only `sluice up` starts it. Everything it must keep is in its append-only file, so a `kill -9` of everything loses
-nothing that was answered (`promise: second` and `always`; a crash of the whole machine may cost the last second with
-`second`). It listens on a unix socket only, in a folder that only its user may enter.
+Only `sluice up` starts it. Everything it must keep is in its append-only file. With `promise: always` nothing that was
+answered can be lost. With `second` a `kill -9` of everything loses nothing while the disk keeps up, and a crash of the
+machine the last second; when one fsync runs into the next, the server itself puts its write off, by two seconds at
+most (flushAppendOnlyFile in its aof.c), and answers all the same. It listens on a unix socket only, in a folder that
+only its user may enter.
 """
 
 from __future__ import annotations
