@@ -1,8 +1,11 @@
 """policies.yaml: `load` reads it into one immutable snapshot, `Policies`."""
 
+from runtime.policies.lists import Address, AddressList, ListEntry, Network
+from runtime.policies.meeting import can_meet, speaks_of
 from runtime.policies.model import (
     Action,
     Backlog,
+    Batch,
     CircuitPolicy,
     ConsolePolicy,
     Endpoint,
@@ -14,10 +17,13 @@ from runtime.policies.model import (
     JsonPointer,
     Lanes,
     Limit,
+    LimitHeader,
     Listen,
-    Network,
     Over,
+    OverriddenBy,
+    Override,
     PathSegment,
+    Per,
     Policies,
     Promise,
     Rate,
@@ -41,7 +47,10 @@ from runtime.policies.read import load
 
 __all__ = [
     "Action",
+    "Address",
+    "AddressList",
     "Backlog",
+    "Batch",
     "CircuitPolicy",
     "ConsolePolicy",
     "Endpoint",
@@ -53,10 +62,15 @@ __all__ = [
     "JsonPointer",
     "Lanes",
     "Limit",
+    "LimitHeader",
+    "ListEntry",
     "Listen",
     "Network",
     "Over",
+    "OverriddenBy",
+    "Override",
     "PathSegment",
+    "Per",
     "Policies",
     "PolicyError",
     "Problem",
@@ -76,5 +90,7 @@ __all__ = [
     "ToWorkers",
     "Trust",
     "Upstream",
+    "can_meet",
     "load",
+    "speaks_of",
 ]

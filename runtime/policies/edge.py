@@ -1,21 +1,28 @@
-"""The sections `store`, `trust`, `upstreams`, `signatures` and `console`."""
+"""The sections `store`, `upstreams`, `signatures` and `console`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
 
-from runtime.policies import parsers, units, urls
-from runtime.policies.fields import Value
-from runtime.policies.model import ConsolePolicy, Network, Secret, Signature, StorePolicy, Trust, Upstream
-from runtime.policies.parsers import choice, each, named, of
-from runtime.policies.problems import Malformed, not_yet, quoted
-from runtime.policies.references import References
+from runtime.policies import headers, parsers, units, urls
+from runtime.policies.fields import Fields, Value
+from runtime.policies.model import ConsolePolicy, Preset, Secret, Signature, StorePolicy, Upstream
+from runtime.policies.parsers import choice, each, of
+from runtime.policies.problems import Malformed, one_of
 
-Networks = tuple[Network, ...]
-Lists = Mapping[str, Networks]
 STORE = StorePolicy("embedded", "second", 0.25)
-TRUST = Trust((), (), {}, ())
-LATER_PRESETS = ("body-sha256", "dotted", "waha", "standard", "key")
+STALE_AFTER = 300.0
+OPTIONS: dict[Preset, tuple[str, ...]] = {
+    "blazz": ("tolerance",),
+    "body-sha256": ("header", "prefix"),
+    "dotted": ("tolerance", "header", "timestamp_header", "prefix"),
+    "waha": (),
+    "standard": ("tolerance",),
+    "key": ("header", "prefix"),
+}
+"""What of a signature can be set, by its preset."""
+SECRET = "secret: env:NAME or file:PATH"  # noqa: S105 - how one is named
+WHSEC = b"whsec_"
 
 
 def store(value: Value) -> StorePolicy:
@@ -24,18 +31,6 @@ def store(value: Value) -> StorePolicy:
             url=fields.take("url", of(urls.store_url), STORE.url),
             promise=fields.take("promise", choice("memory", "second", "always", later=("replica",)), STORE.promise),
             timeout=fields.take("timeout", of(units.duration), STORE.timeout),
-        )
-
-
-def trust(value: Value, known: References) -> Trust:
-    with value.fields() as fields:
-        lists: Lists = fields.take("lists", named(_networks), {})
-        denied: tuple[Networks, ...] = fields.take("deny", each(lambda item: _denied(item, lists, known)), ())
-        return Trust(
-            proxies=fields.take("proxies", each(of(units.network)), ()),
-            hosts=fields.take("hosts", each(of(host)), ()),
-            lists=lists,
-            deny=tuple(network for networks in denied for network in networks),
         )
 
 
@@ -52,40 +47,67 @@ def upstream(name: str, value: Value) -> Upstream:
 
 def signature(name: str, value: Value) -> Signature:
     with value.fields() as fields:
-        return Signature(
+        preset: Preset = fields.take("preset", choice(*OPTIONS), "blazz")
+        newest, *older = _secrets(fields, preset)
+        found = Signature(
             name=name,
-            preset=fields.take("preset", choice("blazz", later=LATER_PRESETS), "blazz"),
-            secret=fields.need("secret", parsers.secret_value, Secret(b""), "secret: env:NAME or file:PATH"),
-            tolerance=fields.take("tolerance", of(units.duration), 300.0),
+            preset=preset,
+            secret=newest,
+            tolerance=fields.take("tolerance", of(units.duration), STALE_AFTER),
+            older=tuple(older),
+            header=fields.take("header", of(headers.own_name), ""),
+            timestamp_header=fields.take("timestamp_header", of(headers.own_name), ""),
+            prefix=fields.take("prefix", of(headers.plain), None),
         )
+        _refuse_without_effect(preset, fields)
+        return found
+
+
+def _secrets(fields: Fields, preset: Preset) -> tuple[Secret, ...]:
+    if "secret" in fields and "secrets" in fields:
+        fields.wrong("secrets", Malformed("stands beside secret", "keep one of them"))
+    if "secrets" not in fields:
+        return (fields.need("secret", lambda value: _secret(value, preset), Secret(b""), SECRET),)
+    fields.take("secret", lambda value: _secret(value, preset), None)
+    return fields.take("secrets", lambda value: _several(value, preset), ()) or (Secret(b""),)
+
+
+def _several(value: Value, preset: Preset) -> tuple[Secret, ...]:
+    if not value.items():
+        raise Malformed("names no secret", "write [env:NEW, env:OLD], the newest first")
+    return each(lambda item: _secret(item, preset))(value)
+
+
+def _secret(value: Value, preset: Preset) -> Secret:
+    found = parsers.secret_value(value)
+    if not found.reveal():
+        return found  # not there, and not needed now
+    if preset == "standard":
+        return _standard(found)
+    if preset == "key":
+        headers.carried(found)
+    return found
+
+
+def _standard(secret: Secret) -> Secret:
+    """The bytes that a secret of Standard Webhooks stands for. Their base64 may come without its padding."""
+    text = secret.reveal()
+    try:
+        key = base64.b64decode(text.removeprefix(WHSEC) + b"=" * (-len(text.removeprefix(WHSEC)) % 4), validate=True)
+    except ValueError:
+        key = b""
+    if not text.startswith(WHSEC) or not 24 <= len(key) <= 64:
+        raise Malformed("is no secret of Standard Webhooks", "it is whsec_ and 24 to 64 bytes in base64")
+    return Secret(key)
+
+
+def _refuse_without_effect(preset: Preset, fields: Fields) -> None:
+    for option in ("tolerance", "header", "timestamp_header", "prefix"):
+        if option in fields and option not in OPTIONS[preset] and fields.sound("preset", option):
+            known = f"it takes {one_of(OPTIONS[preset])}" if OPTIONS[preset] else "it has no options"
+            fields.wrong(option, Malformed(f"does nothing with preset {preset}", f"remove it; {known}"))
 
 
 def console(value: Value) -> ConsolePolicy:
     with value.fields() as fields:
         return ConsolePolicy(fields.take("token", parsers.secret_value, None))
-
-
-def host(text: str) -> str:
-    """A name or address as in the Host header, lower-case, without the port."""
-    if not units.is_host(text):
-        raise Malformed(f"{quoted(text)} is not a host", "write gate.example.org, without scheme and port")
-    return text.lower()
-
-
-def _networks(_name: str, value: Value) -> Networks:
-    if value.is_mapping:
-        raise not_yet("a list with note or until", ", or write [10.0.0.0/8]")
-    return each(_network)(value)
-
-
-def _network(value: Value) -> Network:
-    if value.is_mapping:
-        raise not_yet("a network with note or until", ", or write the network alone")
-    return units.network(value.text())
-
-
-def _denied(value: Value, lists: Lists, known: References) -> tuple[Network, ...]:
-    text = value.text()
-    if text not in known.lists.names and (text[:1].isdigit() or ":" in text or "/" in text):
-        return (units.network(text),)
-    return lists.get(known.lists.one(value), ())

@@ -63,6 +63,18 @@ class Value:
         """`str`, `int`, `float`, `bool`, … as YAML takes the value."""
         return self.node.tag.rpartition(":")[2]
 
+    def at(self, *path: str | int) -> Value:
+        """What stands there, or the nearest around it that was written."""
+        if not path:
+            return self
+        step, *rest = path
+        if self.is_list and isinstance(step, int):
+            return self.items()[step].at(*rest)
+        for key, node in self.node.value if self.is_mapping else ():
+            if key.value == step:
+                return Value(f"{self.key}.{step}".lstrip("."), node, self.reading).at(*rest)
+        return self
+
     def text(self) -> str:
         """What was written, whatever YAML takes it for: `5`, `on` and `1:30` are text here."""
         self._must_be(yaml.ScalarNode)

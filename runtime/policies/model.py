@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Literal
 
-Network = IPv4Network | IPv6Network
-Promise = Literal["memory", "second", "always"]
+from runtime.policies.lists import AddressList, Network
+
+Per = Literal["session", "workspace", "ip", "event"]
+OverriddenBy = Literal["session", "workspace", "list"]
+LimitHeader = Literal["ratelimit", "x-ratelimit"]
+Promise = Literal["memory", "second", "always", "replica"]
+Preset = Literal["blazz", "body-sha256", "dotted", "waha", "standard", "key"]
 Over = Literal["queue", "drop", "reject"]
 StoreAway = Literal["allow", "deny", "local"]
 
@@ -74,8 +78,8 @@ class StorePolicy:
 class Trust:
     proxies: tuple[Network, ...]
     hosts: tuple[str, ...]
-    lists: Mapping[str, tuple[Network, ...]]
-    deny: tuple[Network, ...]
+    lists: Mapping[str, AddressList]
+    deny: AddressList
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +93,25 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
+    """`runtime.signatures` says what each preset signs, and how."""
+
     name: str
-    preset: Literal["blazz"]
+    preset: Preset
     secret: Secret
+    """The newest; of preset `standard` the bytes that `whsec_` encodes."""
     tolerance: float
+    """Seconds a signed timestamp may be off."""
+    older: tuple[Secret, ...] = ()
+    """Others that still prove a request while secrets are exchanged."""
+    header: str = ""
+    """Empty: the preset's own."""
+    timestamp_header: str = ""
+    prefix: str | None = None
+    """What stands before the proof in its header; None: what is usual in that header."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return (self.secret, *self.older)
 
 
 # --- routes: where a request goes, and where its event type and session are written
@@ -125,7 +144,7 @@ class PathSegment:
 
 
 EventSource = Fixed | JsonPointer | Header
-SessionSource = JsonPointer | Header | PathSegment
+SessionSource = JsonPointer | Header | PathSegment  # of a workspace too
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +154,17 @@ class ToUpstream:
     upstream: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, match_args=False)
 class ToRelay:
-    """Store it, answer 202, deliver it later."""
+    """Store it, answer 202, deliver it later: to each of these endpoints whose `events` it is one of."""
 
-    endpoint: str
+    endpoints: tuple[str, ...]
+
+    __match_args__ = ("endpoint",)
+
+    @property
+    def endpoint(self) -> str:
+        return self.endpoints[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +190,22 @@ class Route:
     body: int
     """Bytes of body that are read where the body has to be read (relayed, verified or looked into)."""
     line: int
+    workspace: SessionSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Other numbers for some subjects of a limit; their buckets stay the same ones."""
+
+    by: OverriddenBy
+    names: tuple[str, ...]
+    """Sessions or workspaces, `*` for any rest of a name; or one trusted list."""
+    rate: Rate | None
+    """None: unlimited."""
+    burst: int
+    """0 where it is unlimited."""
+    until: float | None
+    """Unix seconds of the first moment at which it no longer counts; None: it has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +213,25 @@ class Limit:
     id: str
     events: tuple[str, ...]
     """Event types or globs (`session_*`); empty: every request, with or without an event type."""
-    per: tuple[Literal["session", "ip", "event"], ...]
+    per: tuple[Per, ...]
     rate: Rate
     burst: int
     over: Over
     exempt: tuple[str, ...]
     """Names of trusted lists that this limit leaves alone (`except` in the file)."""
-    observe: bool
-    """Evaluated and counted, never enforced (`mode: observe`)."""
+    enforce: float
+    """The share of subjects it is enforced for: 1.0 all, 0.0 none (`mode: observe`); the others are only counted."""
     when_store_away: StoreAway
+    cost: int | JsonPointer = 1
+    """Tokens of one request, or where its body says how many (`gateway.buckets.cost_of`)."""
+    ipv4_prefix: int = 32
+    """Bits of an IPv4 address that count for `per: ip`; of an IPv6 address it is always 64."""
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def observe(self) -> bool:
+        """Evaluated and counted, enforced for nobody."""
+        return self.enforce == 0.0
 
 
 # --- relay
@@ -188,9 +239,13 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
+    """A delivery that keeps failing is a dead letter after `attempts`, or `within` seconds of being accepted."""
+
     attempts: int
     base: float
     cap: float
+    within: float | None = None
+    """`for` in the file; None: only the attempts count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +256,23 @@ class CircuitPolicy:
     open: float
     cap: float
     probes: int
+    slow_start: float = 0.0
+    """Seconds after closing in which the concurrency grows to all of it; 0: at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Up to `max` events in one POST, none of which waits longer than `wait` seconds for the others."""
+
+    max: int
+    wait: float
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     name: str
     url: str
+    """The target of an event is appended to it; a batch goes to the address itself."""
     sign: str | None
     timeout: float
     concurrency: int
@@ -214,6 +280,13 @@ class Endpoint:
     order: Literal["session", "none"]
     retry: Retry
     circuit: CircuitPolicy
+    events: tuple[str, ...] = ()
+    """Event types or globs (`session_*`) it is sent; empty: all."""
+    headers: tuple[tuple[str, Secret], ...] = ()
+    """Sent with every attempt, in place of what an event brings under the same name."""
+    batch: Batch | None = None
+    private: bool = False
+    """Its name may lead to a private address (`runtime.addresses`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +320,10 @@ class RelayPolicy:
     keep_dead: float
     """`retention.dead`: a dead letter is dropped when it is older than this."""
     backlog: Backlog
+    keep_delivered: float = 0.0
+    """`retention.delivered`: seconds in which a delivered event can still be looked at; 0: not at all."""
+    verify: str | None = None
+    """Name of the signature by which a publisher proves itself at `/_sluice/events`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,4 +365,6 @@ class Policies:
     relay: RelayPolicy
     sessions: SessionsPolicy
     console: ConsolePolicy
+    limit_headers: frozenset[LimitHeader] = frozenset({"ratelimit"})
+    """What answers say of the limits they met: RateLimit-Policy and RateLimit, X-RateLimit-*, both or nothing."""
     warnings: tuple[str, ...] = field(default=())

@@ -14,6 +14,7 @@ from runtime.policies.secrets import Unresolved, secret
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
+LONGEST = 200
 NAME = re.compile(r"[a-z0-9_-]{1,32}")
 EVENT_TYPE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 EVENT_GLOB = re.compile(r"[A-Za-z0-9_.:/*-]{1,128}")
@@ -99,6 +100,12 @@ def name(text: str) -> str:
     return text
 
 
+def note(text: str) -> str:
+    if not text.isprintable() or len(text) > LONGEST:
+        raise Malformed(f"is over {LONGEST} characters or not on one line", "write a ticket or a name")
+    return text
+
+
 def event_type(text: str) -> str:
     if not EVENT_TYPE.fullmatch(text):
         raise Malformed(f"{quoted(text)} is not an event type", "write message_received")
@@ -108,6 +115,13 @@ def event_type(text: str) -> str:
 def event_glob(text: str) -> str:
     if not EVENT_GLOB.fullmatch(text):
         raise Malformed(f"{quoted(text)} is not an event type", "write message_received, or session_* for many")
+    return text
+
+
+def subject_glob(text: str) -> str:
+    """A session or workspace, `*` for any rest: names are not ours, so what else may stand in one stays open."""
+    if not 0 < len(text) <= LONGEST or not text.isprintable():
+        raise Malformed(f"{quoted(text)} is not a name", "write session-17, or vip-* for many")
     return text
 
 

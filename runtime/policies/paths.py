@@ -32,6 +32,24 @@ def captures(text: str) -> tuple[str, ...]:
     return tuple(match[1] for match in map(CAPTURE.fullmatch, text.split("/")) if match)
 
 
+def segments(text: str) -> tuple[str, ...]:
+    return tuple(text.strip("/").split("/")) if text != "/" else ()
+
+
+def covers(one: str, other: str) -> bool:
+    """Whether every path that the other pattern matches is matched by this one."""
+    wide, narrow = segments(one), segments(other)
+    if wide[-1:] == ("**",):
+        wide = wide[:-1]
+        fixed = [segment for segment in narrow if segment != "**"]
+        narrow = tuple(fixed[: len(wide)])
+    return len(wide) == len(narrow) and all(map(_covers, wide, narrow))
+
+
+def _covers(one: str, other: str) -> bool:
+    return other != "**" and (one == other or one == "*" or one.startswith("{"))
+
+
 def _check(segment: str) -> None:
     if segment not in ("*", "**") and not CAPTURE.fullmatch(segment) and not LITERAL.fullmatch(segment):
         raise Malformed(f"the segment {quoted(segment)} is not known", "write a literal, *, {name} or a last **")

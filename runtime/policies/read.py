@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from runtime.policies import document, edge, units
+from runtime.policies.contradictions import contradictions
 from runtime.policies.fields import Fields, Reading, Value
 from runtime.policies.limits import limit_list
-from runtime.policies.model import ConsolePolicy, Listen, Policies
-from runtime.policies.parsers import each, named, of
+from runtime.policies.model import ConsolePolicy, LimitHeader, Listen, Policies
+from runtime.policies.parsers import choice, each, named, of
 from runtime.policies.problems import Malformed, PolicyError, Problem, quoted
 from runtime.policies.references import references
 from runtime.policies.relay import RELAY, relay
 from runtime.policies.remarks import remarks
 from runtime.policies.routes import route
 from runtime.policies.sessions import SESSIONS, sessions
+from runtime.policies.trust import TRUST, trust
 
 VERSION = "1"
 LISTEN = Listen("127.0.0.1", 8080)
@@ -31,10 +34,14 @@ def load(path: Path, *, environment: Mapping[str, str] = os.environ, need_secret
     if tree.root is None:
         raise PolicyError(tree.problems)
     reading = Reading(path, environment, need_secrets, list(tree.problems))
-    policies = _policies(Value("", tree.root, reading), hashlib.sha256(content).hexdigest()[:12])
+    root = Value("", tree.root, reading)
+    policies = _policies(root, hashlib.sha256(content).hexdigest()[:12])
+    if not reading.problems:
+        for place, malformed in contradictions(policies):
+            root.at(*place).note(malformed)
     if reading.problems:
         raise PolicyError(reading.problems)
-    return replace(policies, warnings=tuple(remarks(policies)))
+    return replace(policies, warnings=tuple(remarks(policies, time.time())))
 
 
 def _content(path: Path) -> bytes:
@@ -60,15 +67,21 @@ def _policies(root: Value, revision: str) -> Policies:
             listen=fields.take("listen", of(units.listen), LISTEN),
             data=_folder(root, fields.take("data", of(_not_empty), ".sluice")),
             store=fields.take("store", edge.store, edge.STORE),
-            trust=fields.take("trust", lambda value: edge.trust(value, known), edge.TRUST),
+            trust=fields.take("trust", lambda value: trust(value, known), TRUST),
             upstreams=fields.take("upstreams", named(edge.upstream), {}),
             signatures=fields.take("signatures", named(edge.signature), {}),
             routes=fields.take("routes", each(lambda value: route(value, known)), ()),
             limits=fields.take("limits", lambda value: limit_list(value, known), ()),
+            limit_headers=fields.take("limit_headers", _limit_headers, frozenset({"ratelimit"})),
             relay=fields.take("relay", lambda value: relay(value, known), RELAY),
             sessions=fields.take("sessions", lambda value: sessions(value, known), SESSIONS),
             console=fields.take("console", edge.console, ConsolePolicy(None)),
         )
+
+
+def _limit_headers(value: Value) -> frozenset[LimitHeader]:
+    kind: Callable[[Value], LimitHeader] = choice("ratelimit", "x-ratelimit")
+    return frozenset(each(kind)(value))
 
 
 def _version(fields: Fields) -> None:

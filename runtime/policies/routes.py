@@ -35,7 +35,7 @@ def route(value: Value, known: References) -> Route:
     with value.fields() as fields:
         path = fields.need("path", of(paths.pattern), "", "path: /api/**")
         action = _action(value, fields, known)
-        session = fields.take("session", lambda source: _session(source, path), _session_of(path))
+        session = fields.take("session", lambda source: _subject(source, path, "session"), _segment_of(path, "session"))
         if session is None and "session" not in fields and fields.sound("path"):
             _refuse_without_session(action, fields)
         methods: tuple[str, ...] = fields.take("methods", each(of(method)), ())
@@ -48,6 +48,9 @@ def route(value: Value, known: References) -> Route:
             action=action,
             body=fields.take("body", of(units.size), RELAYED_BODY if isinstance(action, ToRelay) else BODY),
             line=value.line,
+            workspace=fields.take(
+                "workspace", lambda source: _subject(source, path, "workspace"), _segment_of(path, "workspace")
+            ),
         )
 
 
@@ -65,11 +68,26 @@ def _action(value: Value, fields: Fields, known: References) -> Action:
     if len(given) > 1:
         value.note(Malformed(f"has {' and '.join(given)}", "keep one of them"))
     upstream = fields.take("upstream", known.upstreams.one, "")
-    endpoint = fields.take("relay", known.endpoints.one, "")
+    endpoints: tuple[str, ...] = fields.take("relay", lambda item: _endpoints(item, known), ("",))
     how: How = fields.take("workers", choice("list", "place", "owner"), "list")
     if "relay" in fields:
-        return ToRelay(endpoint)
+        return ToRelay(endpoints)
     return ToWorkers(how) if "workers" in fields else ToUpstream(upstream)
+
+
+def _endpoints(value: Value, known: References) -> tuple[str, ...]:
+    """One name, or a list of them."""
+    if not value.is_list:
+        return (known.endpoints.one(value),)
+    if not value.items():
+        raise Malformed("names no endpoint", "write relay: laravel, or relay: [laravel, archive]")
+    names: list[str] = []
+    for item in value.items():
+        name = item.attempt(known.endpoints.one, "")
+        if name and name in names:
+            item.note(Malformed(f"{quoted(name)} is there twice", "keep one"))
+        names.append(name)
+    return tuple(names)
 
 
 def _refuse_without_session(action: Action, fields: Fields) -> None:
@@ -88,8 +106,8 @@ def _event(value: Value) -> EventSource:
         return pointer or header or Fixed("")
 
 
-def _session(value: Value, path: str) -> SessionSource | None:
-    cure = "{json: /session_id}, {header: X-Session-Id} or {path: session}"
+def _subject(value: Value, path: str, what: Literal["session", "workspace"]) -> SessionSource | None:
+    cure = f"{{json: /{what}_id}}, {{header: X-{what.title()}-Id}} or {{path: {what}}}"
     if not value.is_mapping and not value.is_list:
         raise Malformed(f"{quoted(value.text())} says not where to look", f"write {cure}")
     with value.fields() as fields:
@@ -100,8 +118,8 @@ def _session(value: Value, path: str) -> SessionSource | None:
         return pointer or header or segment
 
 
-def _session_of(path: str) -> SessionSource | None:
-    return PathSegment("session") if "session" in paths.captures(path) else None
+def _segment_of(path: str, name: str) -> SessionSource | None:
+    return PathSegment(name) if name in paths.captures(path) else None
 
 
 def _exactly_one(fields: Fields, cure: str, *names: str) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import calendar
 import re
+from datetime import date, datetime
 from ipaddress import AddressValueError, IPv6Address, ip_interface, ip_network
 
 import limits
 
-from runtime.policies.model import Listen, Network, Rate
+from runtime.policies.lists import Network
+from runtime.policies.model import Listen, Rate
 from runtime.policies.problems import Malformed, quoted
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 LONGEST = 64
 HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+TIME = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?")
+OFFSET = re.compile(r"Z|[+-][0-9]{2}:[0-9]{2}")
+PERCENTAGE = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?%")
+DAY = 86400.0
 NO_PERIOD = re.compile(r"(/|per)\s*0+\s*[a-z]", re.IGNORECASE)
 
 
@@ -54,6 +62,36 @@ def rate(text: str) -> Rate:
     if not items[0].amount:
         raise Malformed(f"{quoted(text)} lets nothing through", "write 1/minute or more")
     return Rate(items[0].amount, float(items[0].get_expiry()))
+
+
+def percentage(text: str) -> float:
+    """`25%` or `0.5%` as a share; more than none, at most all."""
+    if not PERCENTAGE.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is not a percentage", "write 25%")
+    share = float(text[:-1]) / 100
+    if not 0 < share <= 1:
+        raise Malformed(f"{quoted(text)} is out of range", "write more than 0% and at most 100%")
+    return share
+
+
+def until(text: str) -> float:
+    """The first moment, in Unix seconds, after a day (in UTC) or at a time of RFC 3339."""
+    malformed = Malformed(f"{quoted(text)} is not a date or time", "write 2026-12-31 or 2026-12-31T18:00:00Z")
+    day, _, rest = text.upper().partition("T")
+    time = TIME.match(rest)
+    if not DATE.fullmatch(day) or (rest and not time) or text[-1] in "tT":
+        raise malformed
+    zone = rest[time.end() :] if time else "Z"
+    if not zone:
+        raise Malformed(f"{quoted(text)} is in no time zone", f"write {text}Z, or +01:00 for Z")
+    if not OFFSET.fullmatch(zone):
+        raise malformed
+    try:
+        if not time:
+            return calendar.timegm(date.fromisoformat(day).timetuple()) + DAY
+        return datetime.fromisoformat(text.upper()).timestamp()
+    except ValueError:
+        raise malformed from None
 
 
 def listen(text: str) -> Listen:

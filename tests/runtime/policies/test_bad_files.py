@@ -9,7 +9,8 @@ import pytest
 from runtime.policies import PolicyError, load
 
 BAD = Path(__file__).parent / "bad"
-ENVIRONMENT = {"HMAC": "secret", "EMPTY": ""}
+WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+ENVIRONMENT = {"HMAC": "secret", "EMPTY": "", "LINES": "two\nlines", "WHSEC": WHSEC, "WHSEC_SHORT": "whsec_c2hvcnQ="}
 
 EXPECTED: dict[str, list[str]] = {
     "empty": [
@@ -96,7 +97,7 @@ EXPECTED: dict[str, list[str]] = {
     "unknown_key_far_off": [
         (
             "2:1: quux: unknown key; known here: version, listen, data, store, trust, upstreams, signatures, "
-            "routes, limits, relay, sessions, console"
+            "routes, limits, limit_headers, relay, sessions, console"
         ),
     ],
     "unknown_key_in_store": [
@@ -232,6 +233,42 @@ EXPECTED: dict[str, list[str]] = {
     "deny_unknown_list": [
         '2:47: trust.deny[0]: no list is called "offise"; did you mean office',
     ],
+    "list_without_networks": [
+        "2:25: trust.lists.office.networks: is missing; write networks: [10.0.0.0/8]",
+    ],
+    "list_unknown_key": [
+        "2:49: trust.lists.office.untill: unknown key; did you mean until",
+    ],
+    "list_entry_without_network": [
+        "2:26: trust.lists.office[0].network: is missing; write network: 192.0.2.7",
+    ],
+    "list_entry_host_bits": [
+        (
+            '2:36: trust.lists.office[0].network: "192.0.2.7/24" has host bits set; write 192.0.2.0/24 for '
+            "the network, or 192.0.2.7/32 for the address"
+        ),
+    ],
+    "list_until_word": [
+        '2:56: trust.lists.office.until: "friday" is not a date or time; write 2026-12-31 or 2026-12-31T18:00:00Z',
+    ],
+    "list_until_no_such_day": [
+        (
+            '2:56: trust.lists.office.until: "2026-02-30" is not a date or time; write 2026-12-31 or '
+            "2026-12-31T18:00:00Z"
+        ),
+    ],
+    "list_until_without_zone": [
+        (
+            '2:54: trust.lists.office[0].until: "2026-12-31T18:00:00" is in no time zone; write '
+            "2026-12-31T18:00:00Z, or +01:00 for Z"
+        ),
+    ],
+    "list_note_of_two_lines": [
+        "2:55: trust.lists.office.note: is over 200 characters or not on one line; write a ticket or a name",
+    ],
+    "deny_until_word": [
+        '2:44: trust.deny[0].until: "soon" is not a date or time; write 2026-12-31 or 2026-12-31T18:00:00Z',
+    ],
     "host_with_scheme": [
         (
             '2:17: trust.hosts[0]: "http://gate.example.org" is not a host; write gate.example.org, without '
@@ -364,6 +401,39 @@ EXPECTED: dict[str, list[str]] = {
     "route_bad_body": [
         '3:28: routes[0].body: "1MB" is not a size; write 512B, 64KiB, 1MiB or 1GiB',
     ],
+    "route_workspace_text": [
+        (
+            '3:32: routes[0].workspace: "workspace_id" says not where to look; write {json: /workspace_id}, '
+            "{header: X-Workspace-Id} or {path: workspace}"
+        ),
+    ],
+    "route_workspace_not_in_path": [
+        "3:44: routes[0].workspace.path: the path has no {workspace}; write {workspace} for a segment of it",
+    ],
+    "route_shadowed": [
+        (
+            "5:12: routes[1].path: never matches: routes[0] (/api/**) takes its requests before it; put it "
+            "first, or remove it"
+        ),
+    ],
+    "route_shadowed_by_two": [
+        (
+            "6:12: routes[2].path: never matches: routes[0] (/a/*) and routes[1] (/a/{id}) take its requests "
+            "before it; put it first, or remove it"
+        ),
+    ],
+    "route_repeated": [
+        (
+            "5:12: routes[1].path: never matches: routes[0] (/a) takes its requests before it; put it first, "
+            "or remove it"
+        ),
+    ],
+    "route_relay_list": [
+        "4:23: routes[0].relay: names no endpoint; write relay: laravel, or relay: [laravel, archive]",
+        '5:33: routes[1].relay[1]: no endpoint is called "archiv"; did you mean archive',
+        '5:41: routes[1].relay[2]: "laravel" is there twice; keep one',
+        "6:23: routes[2].relay: is a mapping, not a single value; write one value",
+    ],
     "limit_duplicate_id": [
         '4:10: limits[1].id: "a" is the id of limits[0]; give each limit its own',
     ],
@@ -387,13 +457,183 @@ EXPECTED: dict[str, list[str]] = {
         '2:40: limits[0].over: "block" is not known here; write queue, drop or reject',
     ],
     "limit_bad_mode": [
-        '2:40: limits[0].mode: "enforce" is not known here; write observe',
+        '2:41: limits[0].mode: "shadow" is not known here; write observe or enforce',
+    ],
+    "limit_share_without_percent": [
+        '2:67: limits[0].mode.enforce: "0.25" is not a percentage; write 25%',
+    ],
+    "limit_share_zero": [
+        '2:67: limits[0].mode.enforce: "0%" is out of range; write more than 0% and at most 100%',
+    ],
+    "limit_share_over_all": [
+        '2:67: limits[0].mode.enforce: "125%" is out of range; write more than 0% and at most 100%',
+    ],
+    "limit_share_without_subject": [
+        (
+            "2:41: limits[0].mode: is a share of the subjects, and the limit has none; add per: [session], "
+            "or write observe or enforce"
+        ),
+    ],
+    "limit_share_of_observed": [
+        "2:57: limits[0].mode.enforce: is missing; write enforce: 25%",
+        "2:58: limits[0].mode.observe: unknown key; known here: enforce",
     ],
     "limit_bad_store_away": [
         '2:51: limits[0].when_store_away: "localy" is not known here; did you mean local',
     ],
     "limit_unknown_list": [
         '2:43: limits[0].except[0]: no list is called "office"; define it under trust.lists',
+    ],
+    "limit_cost_zero": [
+        "2:41: limits[0].cost: 0 is too small; write 1 or more",
+    ],
+    "limit_cost_word": [
+        '2:41: limits[0].cost: "many" is not a whole number; write digits, without quotes',
+    ],
+    "limit_cost_without_pointer": [
+        "2:41: limits[0].cost.json: is missing; write json: /recipients",
+    ],
+    "limit_cost_bad_pointer": [
+        (
+            '2:48: limits[0].cost.json: "recipients" is not a JSON pointer; write /data/session_id; ~ is ~0 '
+            "and / in a key ~1"
+        ),
+    ],
+    "limit_cost_over_burst": [
+        (
+            "2:42: limits[0].burst: a burst of 5 is less than the cost of one event (6), so none ever "
+            "passes; raise burst or lower cost"
+        ),
+    ],
+    "limit_cost_over_rate": [
+        (
+            "2:41: limits[0].cost: a burst of 10 is less than the cost of one event (11), so none ever "
+            "passes; raise burst or lower cost"
+        ),
+    ],
+    "limit_per_prefix_too_short": [
+        (
+            '2:41: limits[0].per[0]: "ip/4" is not the prefix of an IPv4 address; write ip/24 (8 to 32); an '
+            "IPv6 address is always its /64"
+        ),
+    ],
+    "limit_per_prefix_of_ipv6": [
+        (
+            '2:41: limits[0].per[0]: "ip/64" is not the prefix of an IPv4 address; write ip/24 (8 to 32); an '
+            "IPv6 address is always its /64"
+        ),
+    ],
+    "limit_per_twice": [
+        "2:45: limits[0].per[1]: ip is there twice; keep one",
+    ],
+    "override_text": [
+        "2:63: limits[0].overrides[0]: is a single value, not a mapping; write {key: value}",
+    ],
+    "override_for_nobody": [
+        "2:63: limits[0].overrides[0]: is for nobody; add session, workspace or list",
+    ],
+    "override_for_two": [
+        "2:63: limits[0].overrides[0]: has session and workspace; keep one of them",
+    ],
+    "override_changes_nothing": [
+        "2:63: limits[0].overrides[0]: changes nothing; add rate, burst or unlimited: true",
+    ],
+    "override_unlimited_and_rate": [
+        "2:63: limits[0].overrides[0]: has unlimited and rate; keep one of them",
+    ],
+    "override_unlimited_false": [
+        '2:87: limits[0].overrides[0].unlimited: "false" is not known here; write true, or remove it',
+    ],
+    "override_unknown_key": [
+        "2:76: limits[0].overrides[0].unlimitd: unknown key; did you mean unlimited",
+    ],
+    "override_unknown_list": [
+        '2:70: limits[0].overrides[0].list: no list is called "office"; define it under trust.lists',
+    ],
+    "override_bad_rate": [
+        '2:82: limits[0].overrides[0].rate: "fast" is not a rate; write 1000/minute or 5/10 seconds',
+    ],
+    "override_bad_name": [
+        '2:73: limits[0].overrides[0].session: "" is not a name; write session-17, or vip-* for many',
+    ],
+    "override_bad_until": [
+        (
+            '2:100: limits[0].overrides[0].until: "31.12.2026" is not a date or time; write 2026-12-31 or '
+            "2026-12-31T18:00:00Z"
+        ),
+    ],
+    "override_session_without_bucket": [
+        (
+            "2:68: limits[0].overrides[0].session: the limit has no buckets per session, so one bucket would "
+            "have two sizes; add session to per, or write unlimited: true"
+        ),
+    ],
+    "override_workspace_without_bucket": [
+        (
+            "2:70: limits[0].overrides[0].workspace: the limit has no buckets per workspace or session, so "
+            "one bucket would have two sizes; add workspace to per, or write unlimited: true"
+        ),
+    ],
+    "override_list_without_bucket": [
+        (
+            "3:70: limits[0].overrides[0].list: the limit has no buckets per ip, so one bucket would have "
+            "two sizes; add ip to per, or write unlimited: true"
+        ),
+    ],
+    "override_cost_over_burst": [
+        (
+            "2:92: limits[0].overrides[0].burst: a burst of 1 is less than the cost of one event (2), so "
+            "none ever passes; raise burst or lower cost"
+        ),
+    ],
+    "override_cost_over_rate": [
+        (
+            "2:72: limits[0].overrides[0]: a burst of 1 is less than the cost of one event (2), so none ever "
+            "passes; raise burst or lower cost"
+        ),
+    ],
+    "override_repeated": [
+        '2:93: limits[0].overrides[1]: limits[0].overrides[0] is already for session "b", without an end; keep one',
+    ],
+    "limit_headers_unknown": [
+        '2:17: limit_headers[0]: "rate-limit" is not known here; did you mean ratelimit',
+    ],
+    "limit_event_of_no_route": [
+        '4:57: limits[0].event[1]: no route has the event "message_sendt"; did you mean message_send',
+        '4:72: limits[0].event[2]: no route has the event "typing_*"; add event: to a route',
+    ],
+    "limit_event_of_routes_without": [
+        '4:42: limits[0].event: no route has the event "message_send"; add event: to a route',
+    ],
+    "limit_session_of_no_route": [
+        (
+            "4:50: limits[0].per: no route of its events says where to find the session, so it never "
+            "applies; add session: to the route"
+        ),
+    ],
+    "limit_subjects_never_together": [
+        (
+            "4:40: limits[0].per: no route of its events says where to find the session and the workspace, "
+            "so it never applies; add session: to the route"
+        ),
+    ],
+    "limit_longer_window_tighter": [
+        (
+            '3:24: limits[0].rate: never refuses anything: limits[1] ("hour", 50/3600s, burst 50) allows no '
+            "more, at once and over time, for the same requests; remove it, or raise limits[1]"
+        ),
+    ],
+    "limit_looser_per_session": [
+        (
+            '4:21: limits[1].rate: never refuses anything: limits[0] ("all", 50/1s, burst 50) allows no '
+            "more, at once and over time, for the same requests; remove it, or raise limits[0]"
+        ),
+    ],
+    "limit_repeated_numbers": [
+        (
+            '4:21: limits[1].rate: never refuses anything: limits[0] ("one", 60/60s, burst 60) allows no '
+            "more, at once and over time, for the same requests; remove it, or raise limits[0]"
+        ),
     ],
     "endpoint_name": [
         '2:21: relay.endpoints.La Ravel: "La Ravel" is not a name; write 1 to 32 of a-z 0-9 _ -',
@@ -407,6 +647,55 @@ EXPECTED: dict[str, list[str]] = {
     "endpoint_bad_order": [
         '2:66: relay.endpoints.laravel.order: "sessions" is not known here; did you mean session',
     ],
+    "endpoint_event": [
+        (
+            '2:79: relay.endpoints.laravel.events[1]: "message received" is not an event type; write '
+            "message_received, or session_* for many"
+        ),
+    ],
+    "endpoint_headers": [
+        '7:9: relay.endpoints.laravel.headers.Host: "Host" is written by Sluice alone; use another header',
+        '8:9: relay.endpoints.laravel.headers.X Tenant: "X Tenant" is not the name of a header; write X-Event-Type',
+        "9:18: relay.endpoints.laravel.headers.X-Token: the environment variable GONE is not set; export GONE=…",
+        (
+            "10:18: relay.endpoints.laravel.headers.X-Lines: has line breaks or characters beyond ASCII, or is "
+            "over 4096 bytes, or begins or ends with a blank; write what a header can carry"
+        ),
+        '11:9: relay.endpoints.laravel.headers.x-lines: "x-lines" is there twice; keep one; case makes no difference',
+        (
+            '12:9: relay.endpoints.laravel.headers.Webhook-Id: "Webhook-Id" is written by Sluice alone; use '
+            "another header"
+        ),
+        (
+            "13:18: relay.endpoints.laravel.headers.X-Blank: has line breaks or characters beyond ASCII, or is "
+            "over 4096 bytes, or begins or ends with a blank; write what a header can carry"
+        ),
+    ],
+    "endpoint_headers_text": [
+        "2:68: relay.endpoints.laravel.headers: is a single value, not a mapping; write {key: value}",
+    ],
+    "endpoint_batch": [
+        "4:50: relay.endpoints.a.batch.max: 201 is too much; write 200 or less",
+        "5:50: relay.endpoints.b.batch.max: 0 is too small; write 1 or more",
+        '5:59: relay.endpoints.b.batch.wait: "0s" is no time at all; write 1ms or more',
+        "6:45: relay.endpoints.c.batch.size: unknown key; known here: max, wait",
+        "7:44: relay.endpoints.d.batch: is a single value, not a mapping; write {key: value}",
+    ],
+    "endpoint_address": [
+        (
+            "4:21: relay.endpoints.metadata.url: 169.254.169.254 is no address of a receiver (metadata); write "
+            "another, or private: allow beside it"
+        ),
+        (
+            "5:19: relay.endpoints.mapped.url: ::ffff:169.254.1.1 is no address of a receiver (link-local); "
+            "write another, or private: allow beside it"
+        ),
+        (
+            "6:23: relay.endpoints.everywhere.url: 0.0.0.0 is no address of a receiver (unspecified); write "
+            "another, or private: allow beside it"
+        ),
+        '10:51: relay.endpoints.word.private: "yes" is not known here; write refuse or allow',
+    ],
     "ratio_out_of_range": [
         "2:76: relay.endpoints.laravel.circuit.ratio: 1.5 is out of range; write more than 0 and at most 1",
     ],
@@ -419,8 +708,14 @@ EXPECTED: dict[str, list[str]] = {
     "circuit_cap_below_open": [
         ("2:75: relay.endpoints.laravel.circuit.open: cap (300s) is less than open (600s); raise cap or lower open"),
     ],
+    "circuit_slow_start": [
+        '2:81: relay.endpoints.laravel.circuit.slow_start: "0s" is no time at all; write 1ms or more, or none',
+    ],
     "retry_cap_below_base": [
         "2:83: relay.endpoints.laravel.retry.cap: cap (5s) is less than base (10s); raise cap or lower base",
+    ],
+    "retry_for_below_base": [
+        "2:83: relay.endpoints.laravel.retry.for: for (5s) is less than base (10s); raise for or lower base",
     ],
     "event_by_without_keep": [
         "2:34: relay.events.heartbeat.by: does nothing without keep: latest; add it or remove by",
@@ -471,7 +766,43 @@ EXPECTED: dict[str, list[str]] = {
         '2:20: sessions.verify: no signature is called "workers"; define it under signatures',
     ],
     "signature_preset": [
-        '2:26: signatures.a.preset: "blaz" is not known here; write blazz',
+        '2:26: signatures.a.preset: "blaz" is not known here; did you mean blazz',
+    ],
+    "signature_header": [
+        '3:54: signatures.a.header: "Content-Length" is written by Sluice alone; use another header',
+        '4:54: signatures.b.header: "X Signature" is not the name of a header; write X-Event-Type',
+        (
+            "5:54: signatures.c.prefix: has line breaks or characters beyond ASCII, or is over 4096 bytes; "
+            "write what a header can carry"
+        ),
+        (
+            "6:28: signatures.d.secret: has line breaks or characters beyond ASCII, or is over 4096 bytes, or "
+            "begins or ends with a blank; write what a header can carry"
+        ),
+    ],
+    "signature_option_without_effect": [
+        "3:48: signatures.a.header: does nothing with preset blazz; remove it; it takes tolerance",
+        "4:57: signatures.b.tolerance: does nothing with preset body-sha256; remove it; it takes header or prefix",
+        "5:50: signatures.c.tolerance: does nothing with preset waha; remove it; it has no options",
+        "6:52: signatures.d.prefix: does nothing with preset standard; remove it; it takes tolerance",
+        "7:56: signatures.e.timestamp_header: does nothing with preset key; remove it; it takes header or prefix",
+    ],
+    "signature_secret_and_secrets": [
+        "3:34: signatures.a.secrets: stands beside secret; keep one of them",
+    ],
+    "signature_secrets_wrong": [
+        "3:16: signatures.a.secrets: names no secret; write [env:NEW, env:OLD], the newest first",
+        "4:16: signatures.b.secrets: is a single value, not a list; write [a, b]",
+        "5:27: signatures.c.secrets[1]: the environment variable GONE is not set; export GONE=…",
+        "5:37: signatures.c.secrets[2]: a secret must not stand in this file; write env:NAME or file:PATH",
+    ],
+    "signature_standard_secret": [
+        "3:37: signatures.plain.secret: is no secret of Standard Webhooks; it is whsec_ and 24 to 64 bytes in base64",
+        "4:37: signatures.short.secret: is no secret of Standard Webhooks; it is whsec_ and 24 to 64 bytes in base64",
+        (
+            "5:55: signatures.one_of_two.secrets[1]: is no secret of Standard Webhooks; it is whsec_ and 24 to "
+            "64 bytes in base64"
+        ),
     ],
     "later_alerts": [
         "2:1: alerts: not in this version yet; remove it",
@@ -482,37 +813,8 @@ EXPECTED: dict[str, list[str]] = {
         "5:3: sessions.vault: not in this version yet; remove it",
         "6:3: sessions.browser: not in this version yet; remove it",
     ],
-    "later_delivered": [
-        "2:21: relay.retention.delivered: not in this version yet; remove it",
-    ],
-    "later_cost": [
-        "2:34: limits[0].cost: not in this version yet; remove it",
-    ],
-    "later_per_workspace": [
-        ('2:40: limits[0].per[0]: "workspace" is not in this version yet; remove it, or write session, ip or event'),
-    ],
-    "later_mode_enforce": [
-        "2:40: limits[0].mode: a mode with settings is not in this version yet; remove it, or write observe",
-    ],
-    "later_list_notes": [
-        (
-            "4:14: trust.lists.office[0]: a network with note or until is not in this version yet; remove it, "
-            "or write the network alone"
-        ),
-        (
-            "5:11: trust.lists.home: a list with note or until is not in this version yet; remove it, or write "
-            "[10.0.0.0/8]"
-        ),
-    ],
     "later_replica": [
         ('2:18: store.promise: "replica" is not in this version yet; remove it, or write memory, second or always'),
-    ],
-    "later_presets": [
-        '3:15: signatures.a.preset: "body-sha256" is not in this version yet; remove it, or write blazz',
-        '4:15: signatures.b.preset: "dotted" is not in this version yet; remove it, or write blazz',
-        '5:15: signatures.c.preset: "waha" is not in this version yet; remove it, or write blazz',
-        '6:15: signatures.d.preset: "standard" is not in this version yet; remove it, or write blazz',
-        '7:15: signatures.e.preset: "key" is not in this version yet; remove it, or write blazz',
     ],
     "later_store_urls": [
         (
@@ -526,10 +828,12 @@ EXPECTED: dict[str, list[str]] = {
             "redis://127.0.0.1:6379/0, rediss://… or unix:///run/valkey.sock"
         ),
     ],
-    "later_endpoint_keys": [
-        "2:59: relay.endpoints.laravel.events: not in this version yet; remove it",
-        "2:72: relay.endpoints.laravel.headers: not in this version yet; remove it",
-        "2:89: relay.endpoints.laravel.batch: not in this version yet; remove it",
+    "retention_delivered": [
+        '2:32: relay.retention.delivered: "never" is not a duration; write 250ms, 5s, 2m, 1h or 1d, or none',
+        '2:45: relay.retention.dead: "none" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+    ],
+    "relay_unknown_signature": [
+        '2:17: relay.verify: no signature is called "publishers"; define it under signatures',
     ],
     "several": [
         '2:18: store.timeout: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d',

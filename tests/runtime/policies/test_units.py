@@ -38,6 +38,48 @@ def test_other_sizes_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1970-01-01", 86400.0),
+        ("2024-02-29", 1709251200.0),
+        ("2026-12-31", 1798761600.0),
+        ("9999-12-31", 253402300800.0),
+        ("2026-12-31T18:00:00Z", 1798740000.0),
+        ("2026-12-31t18:00:00.250z", 1798740000.25),
+        ("2026-12-31T18:00:00+01:00", 1798736400.0),
+        ("2026-12-31T18:00:00-05:30", 1798759800.0),
+    ],
+)
+def test_an_end_is_the_first_moment_after_it(text: str, moment: float) -> None:
+    assert units.until(text) == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "T", "2026", "2026-12", "26-12-31", "31.12.2026", "2026-12-32", "2025-02-29", "0000-01-01", "20261231"),
+        *("2026-12-31T", "2026-12-31T18", "2026-12-31T18:00Z", "2026-12-31T24:00:01Z", "2026-12-31T18:00:60Z"),
+        *("2026-12-31T18:00:00", "2026-12-31T18:00:00 Z", "2026-12-31T18:00:00+0100", "2026-12-31T18:00:00+25:00"),
+        *("2026-12-31 18:00:00Z", "2026-W53-4", "1798740000", "2026-12-31\n", "\u0662026-12-31"),
+    ],
+)
+def test_other_ends_are_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        units.until(text)
+
+
+@pytest.mark.parametrize(("text", "share"), [("25%", 0.25), ("0.5%", 0.005), ("100%", 1.0), ("100.0%", 1.0)])
+def test_percentages_are_shares(text: str, share: float) -> None:
+    assert units.percentage(text) == share
+
+
+@pytest.mark.parametrize("text", ["", "%", "25", "0.25", "0%", "0.0%", "100.1%", "101%", "-5%", "25 %", "1e1%", ".5%"])
+def test_other_percentages_are_refused(text: str) -> None:
+    with pytest.raises(Malformed):
+        units.percentage(text)
+
+
+@pytest.mark.parametrize(
     ("text", "rate"),
     [
         ("1000/minute", Rate(1000, 60.0)),
