@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
+from runtime.http1.fields import FORWARDING, HOST, Field, Fields
 from runtime.policies import Network
 
 Address = IPv4Address | IPv6Address
-Headers = Sequence[tuple[bytes, bytes]]
 
 _UNKNOWN = IPv4Address("0.0.0.0")
-_FORWARDING = (b"x-forwarded-", b"x-sluice-")
-_FORWARDING_NAMES = frozenset({b"forwarded", b"x-real-ip"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +24,16 @@ class Client:
     text: str
     """The address as it is written."""
 
-    def is_in(self, networks: tuple[Network, ...]) -> bool:
-        return _is_in(self.address, networks)
 
-
-def client_of(peer: str | None, headers: Headers, proxies: tuple[Network, ...]) -> Client:
+def client_of(peer: str | None, fields: Fields, proxies: tuple[Network, ...]) -> Client:
     """The peer, or, when the peer is a trusted proxy, the first stranger of X-Forwarded-For from right to left.
 
     A part that is no address ends the walk: whoever wrote it is not to be believed further.
     """
-    chain = b",".join([value for name, value in headers if name == b"x-forwarded-for"]) if proxies else b""
-    return _client(peer or "", chain, proxies)
+    if proxies and fields.kinds & FORWARDING:
+        chain = b",".join([field.value for field in fields.all if field.key == b"x-forwarded-for"])
+        return _client(peer or "", chain, proxies)
+    return _client(peer or "", b"", proxies)
 
 
 @lru_cache(maxsize=16_384)
@@ -61,23 +57,26 @@ def _subject(address: Address) -> str:
     return str(address)
 
 
-def forwarding(client: Client, headers: Headers, scheme: str, port: int) -> list[tuple[bytes, bytes]]:
+def forwarding(client: Client, fields: Fields, scheme: str, port: int) -> tuple[Field, ...]:
     """The X-Forwarded-* that Laravel's TrustProxies reads: ours, or a trusted proxy's word where it has one."""
-    given = {name: value for name, value in headers if name.startswith(b"x-forwarded-")} if client.trusted_peer else {}
-    host = next((value for name, value in headers if name == b"host"), b"")
-    told = [
-        (b"X-Forwarded-For", client.text.encode()),
-        (b"X-Forwarded-Host", given.get(b"x-forwarded-host", host)),
-        (b"X-Forwarded-Port", given.get(b"x-forwarded-port", b"%d" % port)),
-        (b"X-Forwarded-Proto", given.get(b"x-forwarded-proto", scheme.encode())),
-    ]
+    told = _ours(client.text, fields.first(HOST) or b"", scheme, port)
+    if not (client.trusted_peer and fields.kinds & FORWARDING):
+        return told
+    given = {field.key: field for field in fields.all if field.key.startswith(b"x-forwarded-")}
+    given.pop(b"x-forwarded-for", None)
     prefix = given.get(b"x-forwarded-prefix")
-    return told if prefix is None else [*told, (b"X-Forwarded-Prefix", prefix)]
+    told = tuple(given.get(field.key, field) for field in told)
+    return told if prefix is None else (*told, prefix)
 
 
-def speaks_of_forwarding(name: bytes) -> bool:
-    """Names (lower-case) that a client may not set: they are ours to say."""
-    return name.startswith(_FORWARDING) or name in _FORWARDING_NAMES
+@lru_cache(maxsize=16_384)
+def _ours(client: str, host: bytes, scheme: str, port: int) -> tuple[Field, ...]:
+    return (
+        Field(b"X-Forwarded-For", client.encode()),
+        Field(b"X-Forwarded-Host", host),
+        Field(b"X-Forwarded-Port", b"%d" % port),
+        Field(b"X-Forwarded-Proto", scheme.encode()),
+    )
 
 
 @lru_cache(maxsize=16_384)

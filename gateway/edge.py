@@ -7,23 +7,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Any
 
-from gateway.buckets import Limits, Subject
-from gateway.guard import UpstreamGuard
+from gateway.buckets import Limits, Subject, cost_pointers, never_passes
+from gateway.guard import Guards
 from gateway.intake import Intake
 from gateway.limiter import Decision, Limiter, retry_after_header
 from gateway.owners import WorkerProxy
 from gateway.problems import Receive, Refusal, Send, answer_json, answer_refusal
-from gateway.proxy import Downstream, Outgoing, UpstreamPools, give, refusal_for
-from gateway.request import ClientGone, Head, Json, name_from, needs_json, parse_json, read_body, read_head
+from gateway.proxy import Downstream, Outgoing, UpstreamPools, refusal_for
+from gateway.request import (
+    ClientGone,
+    Head,
+    Json,
+    Reading,
+    head_of,
+    json_if_any,
+    name_from,
+    parse_json,
+    read_body,
+    reading_of,
+)
 from gateway.routes import BadPath, Match, Routes
 from gateway.websocket import Talk, WebSocketUpstream, read_handshake, upstream_of
 from gateway.websocket import serve as serve_websocket
 from runtime import http1, metrics
 from runtime.logs import Log
-from runtime.policies import Policies, Route, ToRelay, ToUpstream, ToWorkers, Upstream
+from runtime.policies import Policies, Route, ToRelay, ToUpstream, ToWorkers
+from runtime.server import Cycle
 from runtime.signatures import refusal as signature_refusal
 from runtime.store import StoreAway, StoreRefused
 from sessions.registry import Registry
@@ -32,9 +43,8 @@ LOG = Log("gateway")
 _CLIENT_GONE = 499  # nginx's number; never sent, only counted and logged
 
 
-@dataclass(slots=True)
 class Seen:
-    """What the log line of a request tells."""
+    """What the log line of a request tells. What most requests never set stays with the class."""
 
     route: str = "-"
     client: str = "-"
@@ -47,114 +57,118 @@ class Seen:
 
 
 class Edge:
-    """The ASGI application for everything that is not `/_sluice/`."""
+    """Answers everything that is not `/_sluice/`."""
 
     def __init__(
-        self, policies: Policies, limiter: Limiter, intake: Intake, registry: Registry, workers: WorkerProxy
+        self,
+        policies: Policies,
+        limiter: Limiter,
+        intake: Intake,
+        registry: Registry,
+        workers: WorkerProxy,
+        guards: Guards,
     ) -> None:
         self._policies = policies
         self._routes = Routes(policies.routes)
         self._limits = Limits(policies.limits, policies.trust.lists)
+        self._readings = [reading_of(route, cost_pointers(policies.limits, route)) for route in policies.routes]
         self._limiter = limiter
         self._intake = intake
         self._registry = registry
         self._workers = workers
-        self._upstreams = {name: UpstreamPools(it, _guard(it)) for name, it in policies.upstreams.items()}
-        self._websockets = {name: WebSocketUpstream(upstream) for name, upstream in policies.upstreams.items()}
+        self._upstreams = {name: UpstreamPools(it, guards.of(it)) for name, it in policies.upstreams.items()}
+        self._websockets = {name: WebSocketUpstream(it, guards.of(it)) for name, it in policies.upstreams.items()}
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def answer(self, cycle: Cycle) -> None:
+        """One request, to the end of its answer."""
         started = time.perf_counter()
         seen = Seen()
         try:
-            seen.status = await self._answer(scope, receive, send, seen)
+            seen.status = await self._answer(cycle, seen)
         except Refusal as refusal:
             seen.status, seen.why = refusal.status, refusal.detail
-            await answer_refusal(send, refusal)
+            await answer_refusal(cycle.send, refusal)
         except ClientGone:
             seen.status = _CLIENT_GONE
         finally:
-            _tell(scope, seen, time.perf_counter() - started)
+            _tell(cycle, seen, time.perf_counter() - started)
 
-    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send, seen: Seen) -> int:
-        head = read_head(scope, self._policies.trust)
-        seen.client = head.client.text
-        if head.client.is_in(self._policies.trust.deny):
-            raise Refusal(403, "this address is denied (trust.deny)")
-        match = self._match(head)
-        route = match.route
-        seen.route = route.path
-        body, json = await self._body(head, route, receive)
-        event = name_from(route.event, head, match.captured, json, "event type")
-        session = name_from(route.session, head, match.captured, json, "session")
-        seen.event, seen.session = event, session
+    async def _answer(self, cycle: Cycle, seen: Seen) -> int:
+        peer, server = cycle.client, cycle.server
+        head = head_of(cycle.head, peer and peer[0], cycle.scheme, (server and server[1]) or 0, self._policies.trust)
+        match = self._admit(head, seen)
+        route, reading = match.route, self._readings[match.index]
+        body, json = await self._body(head, route, reading, cycle.receive) if reading.whole else (None, None)
+        subject = _subject(head, match, json, seen)
+        event, session = subject.event, subject.session
         _refuse_incomplete(route, event, session)
-        decision = await self._decide(head, route, event, session, seen)
+        decision = await self._decide(subject, json, seen)
         if decision.verdict == "drop":
-            return await _given(send, 202, {"status": "dropped", "limit": decision.limit})
-        outgoing, client = Outgoing(head, head.forwarded(), body), Downstream(scope, receive)
+            return await _given(cycle.send, 202, {"status": "dropped", "limit": decision.limit})
         match route.action:
+            case ToUpstream(name):
+                return await self._to_upstream(self._upstreams[name], Outgoing(head, body), cycle)
             case ToRelay(endpoint):
                 accepted = await self._intake.accept(endpoint, head, body or b"", json, event or "", session, decision)
                 seen.id = accepted.id
                 told = {"status": "queued", "id": accepted.id, "promise": self._policies.store.promise}
-                return await _given(send, 202, told | ({"repeat": True} if accepted.repeat else {}))
-            case ToUpstream(name):
-                return await self._to_upstream(name, outgoing, client, send)
+                return await _given(cycle.send, 202, told | ({"repeat": True} if accepted.repeat else {}))
             case ToWorkers("list"):
-                return await self._list_sessions(send)
+                return await self._list_sessions(cycle.send)
             case ToWorkers("owner"):
-                return await self._workers.to_owner(session or "", outgoing, client, send)
+                return await self._workers.to_owner(session or "", Outgoing(head, body), cycle)
             case ToWorkers():
-                return await self._workers.to_placed(session or "", _about(json), outgoing, client, send)
+                return await self._workers.to_placed(session or "", _about(json), Outgoing(head, body), cycle)
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
-        await serve_websocket(scope, receive, send, self._admit)
+        await serve_websocket(scope, receive, send, self._open)
 
-    async def _admit(self, scope: MutableMapping[str, Any], talk: Talk) -> tuple[Head, WebSocketUpstream]:
+    async def _open(self, scope: MutableMapping[str, Any], talk: Talk) -> tuple[Head, WebSocketUpstream]:
         head = read_handshake(scope, self._policies.trust)
-        talk.client = head.client.text
-        if head.client.is_in(self._policies.trust.deny):
-            raise Refusal(403, "this address is denied (trust.deny)")
-        match = self._match(head)
-        route = match.route
-        talk.route = route.path
-        name = upstream_of(route)
-        talk.event = name_from(route.event, head, match.captured, None, "event type")
-        talk.session = name_from(route.session, head, match.captured, None, "session")
-        decision = await self._decide(head, route, talk.event, talk.session, talk)
+        match = self._admit(head, talk)
+        name = upstream_of(match.route, self._readings[match.index])
+        decision = await self._decide(_subject(head, match, None, talk), None, talk)
         if decision.verdict == "drop":
             wait = retry_after_header(decision.retry_after)
             raise Refusal(429, f"limit {decision.limit} is used up", retry_after=wait, limit=decision.limit)
         return head, self._websockets[name]
 
-    def _match(self, head: Head) -> Match:
+    def _admit(self, head: Head, seen: Seen | Talk) -> Match:
+        """The route of a request that is not denied. Raises Refusal: 403, 400, 404."""
+        seen.client = head.client.text
+        deny = self._policies.trust.deny
+        if deny and deny.holds(head.client.address, time.time()):
+            raise Refusal(403, "this address is denied (trust.deny)")
         try:
-            match = self._routes.match(head.method, head.raw_path)
+            match = self._routes.match(head.method, head.path)
         except BadPath as error:
             raise Refusal(400, str(error)) from None
         if match is None:
             raise Refusal(404, "no route of policies.yaml matches")
+        seen.route = match.route.path
         return match
 
-    async def _body(self, head: Head, route: Route, receive: Receive) -> tuple[bytes | None, Json | None]:
-        """The body and what is in it, where the route needs them; None: the body is streamed on."""
-        why = needs_json(route.event, route.session)
-        if not (why or route.verify or isinstance(route.action, (ToRelay, ToWorkers))):
-            return None, None
+    async def _body(self, head: Head, route: Route, reading: Reading, receive: Receive) -> tuple[bytes, Json | None]:
+        """The body, and what is in it where somebody looks into it. Raises Refusal: 400, 401, 413."""
         body = await read_body(head, receive, route.body)
         if route.verify:
             signature = self._policies.signatures[route.verify]
             refused = signature_refusal(signature, head.headers, body, time.time())
             if refused:
                 raise Refusal(401, refused)
-        return body, parse_json(body, why) if why else None
+        if reading.json:
+            return body, parse_json(body, reading.json)
+        return body, json_if_any(body) if reading.cost else None
 
-    async def _decide(
-        self, head: Head, route: Route, event: str | None, session: str | None, seen: Seen | Talk
-    ) -> Decision:
-        subject = Subject(head.client, event, session, relayed=isinstance(route.action, ToRelay))
-        decision = await self._limiter.take(self._limits.buckets(subject))
+    async def _decide(self, subject: Subject, json: Json | None, seen: Seen | Talk) -> Decision:
+        """Raises Refusal 429 or 503 for what may not pass."""
+        buckets = self._limits.buckets(subject, json)
+        never = never_passes(buckets)
+        if never is not None:
+            held = f"limit {never.limit.id}, which holds {never.burst} at most"
+            raise Refusal(413, f"this costs {never.cost} tokens of {held}; send fewer at once", limit=never.limit.id)
+        decision = await self._limiter.take(buckets)
         seen.limit = decision.limit
         if decision.verdict == "reject":
             wait = retry_after_header(decision.retry_after)
@@ -164,20 +178,17 @@ class Edge:
             raise Refusal(503, f"limit {decision.limit} cannot be decided right now", retry_after=wait)
         return decision
 
-    async def _to_upstream(self, name: str, outgoing: Outgoing, client: Downstream, send: Send) -> int:
-        pools = self._upstreams[name]
+    async def _to_upstream(self, pools: UpstreamPools, outgoing: Outgoing, cycle: Cycle) -> int:
+        client = Downstream(cycle)
         try:
-            exchange = await pools.ask(outgoing, client)
+            response = await pools.ask(outgoing, client)
+            if not await pools.give(response, cycle):
+                LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=outgoing.head.path.decode())
+            return response.status
         except http1.UpstreamError as error:
-            raise refusal_for(error, name) from None
-        try:
-            if not await give(exchange.response, pools.upstream.idle, send):
-                LOG.warning("upstream.broke_off", upstream=name, path=outgoing.head.raw_path.decode("latin-1"))
-            return exchange.response.status
-        except http1.BadResponse as error:
-            raise refusal_for(error, name) from None
+            raise refusal_for(error, pools.upstream.name) from None
         finally:
-            exchange.close()
+            client.close()
 
     async def _list_sessions(self, send: Send) -> int:
         try:
@@ -202,10 +213,13 @@ class Edge:
         await self._workers.close()
 
 
-def _guard(upstream: Upstream) -> UpstreamGuard:
-    """A probe is lost only when it took longer than an upstream may take to answer."""
-    lease = upstream.connect + upstream.headers + 5
-    return UpstreamGuard(upstream.name, probe_lease=lease, shown=metrics.upstream_circuit)
+def _subject(head: Head, match: Match, json: Json | None, seen: Seen | Talk) -> Subject:
+    """What the request is about. Raises Refusal 400 for a name that cannot be one."""
+    route, captured = match.route, match.captured
+    event = seen.event = name_from(route.event, head, captured, json, "event type")
+    session = seen.session = name_from(route.session, head, captured, json, "session")
+    workspace = name_from(route.workspace, head, captured, json, "workspace") if route.workspace else None
+    return Subject(head.client, event, session, isinstance(route.action, ToRelay), workspace)
 
 
 def _refuse_incomplete(route: Route, event: str | None, session: str | None) -> None:
@@ -227,12 +241,12 @@ async def _given(send: Send, status: int, value: object) -> int:
     return status
 
 
-def _tell(scope: MutableMapping[str, Any], seen: Seen, seconds: float) -> None:
+def _tell(cycle: Cycle, seen: Seen, seconds: float) -> None:
     metrics.request(seen.route, seen.status, seconds)
     LOG.info(
         "request",
-        method=scope["method"],
-        path=scope["path"],
+        method=cycle.head.method.decode(),
+        path=cycle.head.target.partition(b"?")[0].decode(),
         route=seen.route,
         status=seen.status,
         ms=round(seconds * 1000, 2),

@@ -26,6 +26,7 @@ from aiobreaker import CircuitBreaker, CircuitBreakerListener, CircuitBreakerSta
 from aiobreaker.storage.memory import CircuitMemoryStorage
 
 from runtime.logs import Log
+from runtime.policies import Upstream
 
 LOG = Log("gateway")
 
@@ -144,6 +145,8 @@ class UpstreamGuard:
 
     def give_back(self, admission: Admission) -> None:
         """For `Admission`."""
+        if admission.generation == _REPORTED:
+            return
         admission.generation = _REPORTED
         self._probes.pop(admission, None)
 
@@ -178,6 +181,23 @@ class UpstreamGuard:
         tell("upstream.circuit", name=self._name, state=state, why=self._why)
         if self._shown:
             self._shown(self._name, state)
+
+
+class Guards:
+    """The guard of each upstream, for as long as the policies say the same of it: an edit elsewhere opens nothing."""
+
+    def __init__(self, shown: Callable[[str, State], None] | None = None) -> None:
+        self._shown = shown
+        self._known: dict[Upstream, UpstreamGuard] = {}
+
+    def of(self, upstream: Upstream) -> UpstreamGuard:
+        guard = self._known.get(upstream)
+        if guard is None:
+            self._known = {other: it for other, it in self._known.items() if other.name != upstream.name}
+            # A probe is lost only when it took longer than an upstream may take to answer.
+            lease = upstream.connect + upstream.headers + 5
+            guard = self._known[upstream] = UpstreamGuard(upstream.name, probe_lease=lease, shown=self._shown)
+        return guard
 
 
 class _Listener(CircuitBreakerListener):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,6 +19,15 @@ from runtime.store import Store, StoreAway, StoreRefused
 from sessions.registry import Registry
 
 PREFIX = "/_sluice"
+_PREFIX = PREFIX.encode()
+
+
+def is_reserved(target: bytes) -> bool:
+    """Whether a target, which may have a query, is answered here and never by a route."""
+    if not target.startswith(b"/_") and b"%" not in target:
+        return False
+    path = unquote_to_bytes(target.partition(b"?")[0])
+    return path == _PREFIX or path.startswith(_PREFIX + b"/")
 
 
 def build(

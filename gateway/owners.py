@@ -8,11 +8,12 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.problems import Refusal, Send
-from gateway.proxy import Downstream, Outgoing, UpstreamPools, give, refusal_for
+from gateway.problems import Refusal
+from gateway.proxy import Downstream, Outgoing, UpstreamPools, refusal_for
 from runtime import http1
 from runtime.logs import Log
 from runtime.policies import Upstream
+from runtime.server import Cycle
 from runtime.store import StoreAway, StoreRefused
 from sessions.registry import NoRoom, Owner, Registry, Unknown, Unowned
 
@@ -73,7 +74,7 @@ class WorkerProxy:
         self._workers: OrderedDict[str, UpstreamPools] = OrderedDict()
         self._held = 0
 
-    async def to_owner(self, session: str, outgoing: Outgoing, client: Downstream, send: Send) -> int:
+    async def to_owner(self, session: str, outgoing: Outgoing, cycle: Cycle) -> int:
         """The answer's status. Raises Refusal: 404 no such session, 503 nobody runs it now; and ClientGone."""
 
         async def find() -> Owner | Unowned:
@@ -82,11 +83,9 @@ class WorkerProxy:
                 raise Refusal(404, f"there is no session {session}")
             return found
 
-        return await self._to_whom(find, session, outgoing, client, send)
+        return await self._to_whom(find, session, outgoing, cycle)
 
-    async def to_placed(
-        self, session: str, about: dict[str, object], outgoing: Outgoing, client: Downstream, send: Send
-    ) -> int:
+    async def to_placed(self, session: str, about: dict[str, object], outgoing: Outgoing, cycle: Cycle) -> int:
         """The same for a session that may be new: placed on the least loaded worker first. 503 when none has room."""
 
         async def find() -> Owner | Unowned:
@@ -98,9 +97,9 @@ class WorkerProxy:
             self._owners.remember(session, placed)
             return placed
 
-        return await self._to_whom(find, session, outgoing, client, send)
+        return await self._to_whom(find, session, outgoing, cycle)
 
-    async def _to_whom(self, find: Find, session: str, outgoing: Outgoing, client: Downstream, send: Send) -> int:
+    async def _to_whom(self, find: Find, session: str, outgoing: Outgoing, cycle: Cycle) -> int:
         deadline = time.monotonic() + _HELD_FOR
         while True:
             try:
@@ -108,7 +107,7 @@ class WorkerProxy:
             except (StoreAway, StoreRefused):
                 raise Refusal(503, "who owns the session is not known right now", retry_after=b"1") from None
             if isinstance(owner, Owner):
-                status = await self._ask(owner, session, outgoing, client, send)
+                status = await self._ask(owner, session, outgoing, cycle)
                 if status is not None:
                     return status
                 self._owners.forget(session)
@@ -123,28 +122,24 @@ class WorkerProxy:
         finally:
             self._held -= 1
 
-    async def _ask(self, owner: Owner, session: str, outgoing: Outgoing, client: Downstream, send: Send) -> int | None:
+    async def _ask(self, owner: Owner, session: str, outgoing: Outgoing, cycle: Cycle) -> int | None:
         """The status given to the client; None when this worker turned out not to be the one."""
-        pools = self._pools(owner.url)
-        fenced = Outgoing(outgoing.head, [*outgoing.headers, (FENCE, b"%d" % owner.fence)], outgoing.body)
+        pools, client = self._pools(owner.url), Downstream(cycle)
+        fence = http1.Field(FENCE, b"%d" % owner.fence)
         try:
-            exchange = await pools.ask(fenced, client)
+            response = await pools.ask(Outgoing(outgoing.head, outgoing.body, (fence,)), client)
+            if response.status == _MISDIRECTED:
+                LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
+                return None
+            if not await pools.give(response, cycle):
+                LOG.warning("worker.broke_off", worker=owner.worker, session=session)
+            return response.status
         except (http1.ConnectFailed, http1.ConnectTimeout):
             return None  # nothing was sent
         except http1.UpstreamError as error:
             raise refusal_for(error, f"worker {owner.worker}") from None
-        try:
-            response = exchange.response
-            if response.status == _MISDIRECTED:
-                LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
-                return None
-            if not await give(response, self._timeouts.idle, send):
-                LOG.warning("worker.broke_off", worker=owner.worker, session=session)
-            return response.status
-        except http1.BadResponse as error:
-            raise refusal_for(error, f"worker {owner.worker}") from None
         finally:
-            exchange.close()
+            client.close()
 
     def _pools(self, url: str) -> UpstreamPools:
         found = self._workers.get(url)

@@ -4,97 +4,99 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import MutableMapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from gateway.guard import Refused, UpstreamGuard
-from gateway.problems import Receive, Refusal, Send
-from gateway.request import ClientGone, Head, Pairs, connection_tokens
+from gateway.guard import Admission, Refused, UpstreamGuard
+from gateway.problems import Refusal
+from gateway.request import ClientGone, Head
 from runtime import http1
+from runtime.http1.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING, UPGRADE, Field
 from runtime.policies import Upstream
+from runtime.server import Cycle
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-_HOP_BY_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
-)
+_NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE
 _BODILESS = frozenset((204, 304))
 _UPSTREAM_FAILS = frozenset((502, 503, 504))  # a 500 is one request's failure, not the upstream's
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outgoing:
     """What is sent to an upstream. `body` None: streamed from the client as it comes."""
 
     head: Head
-    headers: Pairs
-    body: bytes | None
+    body: bytes | None = None
+    more: Sequence[Field] = ()
+    """Ours, beside what is forwarded."""
+
+    def framing(self) -> http1.Framing:
+        length = self.head.length
+        if self.body is None:
+            return http1.CHUNKED if length is None else http1.stated(length)
+        if length is None:
+            return http1.sized(len(self.body))
+        return http1.stated(len(self.body))
+
+    def first_bytes(self, base: bytes, framing: http1.Framing) -> bytes:
+        """The head, of lines that were read strictly: nothing in it has to be looked at again."""
+        head = self.head
+        lines = [field.line for field in head.forwarded()]
+        lines += [field.line for field in self.more]
+        if framing.field:
+            lines.append(framing.field + b"\r\n")
+        return b"%b %b%b HTTP/1.1\r\n%b\r\n" % (head.method.encode(), base, head.target, b"".join(lines))
 
 
 class Downstream:
     """The client's side of one exchange: its body goes out as it comes, and its leaving cuts the connection upstream.
 
-    The server tells of the leaving by a callback (`sluice.on_disconnect`). Where there is a body to stream, or a server
-    without that, a task listens instead.
+    The server tells of the leaving by a callback; only a body that is streamed takes a task that listens.
     """
 
-    __slots__ = ("_connection", "_listener", "_receive", "_register", "gone")
+    __slots__ = ("_connection", "_listener", "cycle")
 
-    def __init__(self, scope: MutableMapping[str, Any], receive: Receive) -> None:
-        self.gone = False
-        self._receive = receive
-        self._register = scope.get("extensions", {}).get("sluice.on_disconnect")
+    def __init__(self, cycle: Cycle) -> None:
+        self.cycle = cycle
         self._connection: http1.Connection | None = None
         self._listener: asyncio.Task[None] | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self.cycle.disconnected
 
     def follow(self, connection: http1.Connection, *, streaming: bool) -> None:
         """From now on it is this connection that the client's body goes to, and that its leaving cuts."""
         self._connection = connection
-        if streaming or self._register is None:
-            self._listener = asyncio.create_task(self._listen(connection, streaming))
-        elif not self.gone:
-            self._register(self._left)
+        if streaming:
+            self._listener = asyncio.create_task(self._send_on(connection))
+        self.cycle.on_disconnect(self._left)
 
-    def release(self) -> None:
-        self._connection = None
+    def close(self) -> None:
+        """Cuts what is unfinished."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
         if self._listener is not None:
             self._listener.cancel()
             self._listener = None
 
     def _left(self) -> None:
-        self.gone = True
         if self._connection is not None:
             self._connection.abort()
 
-    async def _listen(self, connection: http1.Connection, sending: bool) -> None:
+    async def _send_on(self, connection: http1.Connection) -> None:
         try:
             while True:
-                message = await self._receive()
+                message = await self.cycle.receive()
                 if message["type"] == "http.disconnect":
-                    self._left()
                     return
-                if sending:
-                    await connection.send_body(message.get("body", b""))
-                    if not message.get("more_body"):
-                        connection.end_body()
-                        sending = False
+                await connection.send_body(message["body"])
+                if not message["more_body"]:
+                    connection.end_body()
+                    return
         except (http1.UpstreamError, http1.BadBody):
             return  # whoever awaits the response learns of it, or of an early answer
-
-
-class Exchange:
-    """A request that was answered: `response` is there to be given on. Closing it cuts what is unfinished."""
-
-    __slots__ = ("_client", "_connection", "response")
-
-    def __init__(self, connection: http1.Connection, client: Downstream, response: http1.Response) -> None:
-        self.response = response
-        self._connection = connection
-        self._client = client
-
-    def close(self) -> None:
-        self._client.release()
-        self._connection.abort()
 
 
 class UpstreamPools:
@@ -105,26 +107,22 @@ class UpstreamPools:
         self._guard = guard
         self._pool = http1.Pool(http1.Origin.of(upstream.url), connect=upstream.connect)
         self._base = http1.base_path(upstream.url)
+        self._headers = http1.Deadlines(upstream.headers)
+        self._idle = http1.Deadlines(upstream.idle)
 
-    async def ask(self, outgoing: Outgoing, client: Downstream) -> Exchange:
-        """Sends the request and waits for the head of the answer.
+    async def ask(self, outgoing: Outgoing, client: Downstream) -> http1.Response:
+        """Sends the request and waits for the head of the answer. Whatever comes of it, `client.close()` is due then.
 
         Sent once more where that is safe and the kept connection turned out to be closed. Raises UpstreamError,
-        ClientGone, or Refusal: 400 for what cannot be sent, 503 while the guard says no.
+        ClientGone, or Refusal 503 while the guard says no.
         """
         if self._guard is None:
             return await self._ask(outgoing, client)
-        admission = self._guard.admit()
-        if isinstance(admission, Refused):
-            wait = b"%d" % max(1, math.ceil(admission.retry_after))
-            raise Refusal(503, f"{self.upstream.name} fails and is left alone for a moment", retry_after=wait)
+        admission = admitted(self._guard, self.upstream.name)
         try:
-            exchange = await self._ask(outgoing, client)
-            if exchange.response.status in _UPSTREAM_FAILS:
-                admission.failed(f"answered {exchange.response.status}")
-            else:
-                admission.succeeded()
-            return exchange
+            response = await self._ask(outgoing, client)
+            judge(admission, response.status)
+            return response
         except http1.PoolExhausted:
             raise  # our own limit
         except http1.UpstreamError as error:
@@ -133,84 +131,80 @@ class UpstreamPools:
         finally:
             admission.abandoned()
 
-    async def _ask(self, outgoing: Outgoing, client: Downstream) -> Exchange:
-        head, body = outgoing.head, outgoing.body
-        framing = _framing(outgoing)
-        headers = outgoing.headers
-        if framing.field:
-            headers = [pair for pair in headers if pair[0] != b"content-length"]
-        target = self._base + head.target if self._base else head.target
+    async def _ask(self, outgoing: Outgoing, client: Downstream) -> http1.Response:
+        framing = outgoing.framing()
+        first = outgoing.first_bytes(self._base, framing)
+        streaming = outgoing.body is None and framing.length != 0
+        head_only = outgoing.head.method == "HEAD"
         fresh = False
         while True:
             if client.gone:
                 raise ClientGone
             connection = await self._pool.acquire(fresh=fresh)
             try:
-                connection.send_head(head.method.encode(), target, headers, framing, body or b"")
-                client.follow(connection, streaming=body is None and framing is not http1.NO_BODY)
-                return Exchange(connection, client, await connection.response(self.upstream.headers))
+                response = connection.send(first, framing, outgoing.body or b"", head_only=head_only)
+                client.follow(connection, streaming=streaming)
+                await response.head(self._headers)
+                return response
             except BaseException as error:
-                client.release()
+                client.close()
                 connection.abort()
-                if isinstance(error, http1.BadHead):
-                    raise Refusal(400, str(error)) from None
                 if client.gone and isinstance(error, http1.UpstreamError):
                     raise ClientGone from None
                 if fresh or not (isinstance(error, http1.UpstreamReset) and _may_repeat(outgoing, connection, error)):
                     raise
             fresh = True
 
+    async def give(self, response: http1.Response, client: Cycle) -> bool:
+        """Streams the answer to the client. False when the upstream broke it off: then the client is cut off too.
+
+        Raises BadResponse for a status that HTTP does not have.
+        """
+        status = response.status
+        if status > 599:
+            raise http1.BadResponse("a status over 599", response_started=True)
+        # A 304 may tell the length of the body it leaves out.
+        dropped = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH if status in _BODILESS else _NOT_FOR_THE_CLIENT
+        lines = [field.line for field in response.fields.without(dropped)]
+        length = response.fields.first(CONTENT_LENGTH)
+        more = not response.complete
+        client.begin(status, lines, None if length is None else int(length), response.take(), more=more)
+        while more:
+            if client.blocked:
+                await client.drain()
+            try:
+                piece = await response.chunk(self._idle)
+            except http1.UpstreamError:
+                return False
+            more = not response.complete
+            client.write(piece, more=more)
+        return True
+
     async def close(self) -> None:
         await self._pool.close()
 
 
-def _framing(outgoing: Outgoing) -> http1.Framing:
-    head, body = outgoing.head, outgoing.body
-    if body is None:
-        if head.chunked:
-            return http1.CHUNKED
-        return http1.NO_BODY if head.length is None else http1.stated(head.length)
-    if head.length is not None:
-        return http1.stated(len(body))
-    return http1.sized(len(body)) if head.chunked else http1.NO_BODY
+def admitted(guard: UpstreamGuard, name: str) -> Admission:
+    """Raises Refusal 503 while the guard says no."""
+    admission = guard.admit()
+    if isinstance(admission, Refused):
+        wait = b"%d" % max(1, math.ceil(admission.retry_after))
+        raise Refusal(503, f"{name} fails and is left alone for a moment", retry_after=wait)
+    return admission
+
+
+def judge(admission: Admission, status: int) -> None:
+    """What an answer says about the upstream."""
+    if status in _UPSTREAM_FAILS:
+        admission.failed(f"answered {status}")
+    else:
+        admission.succeeded()
 
 
 def _may_repeat(outgoing: Outgoing, connection: http1.Connection, reset: http1.UpstreamReset) -> bool:
     """A kept connection may have been closed just as we took it; only what is safe to repeat is sent again."""
-    whole = outgoing.body is not None or not (outgoing.head.chunked or outgoing.head.length)
+    whole = outgoing.body is not None or outgoing.head.length == 0
     return connection.reused and not reset.response_started and whole and outgoing.head.method in _REPEATABLE
-
-
-async def give(response: http1.Response, idle: float, send: Send) -> bool:
-    """Streams the answer to the client. False when the upstream broke it off: then the client's connection is cut too.
-
-    `idle`: the longest silence in seconds within the body. Raises BadResponse for a status that HTTP does not have.
-    """
-    if response.status > 599:
-        raise http1.BadResponse("a status over 599", response_started=True)
-    headers = _end_to_end(response.headers, response.status)
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    while True:
-        try:
-            chunk = await response.chunk(idle)
-        except http1.UpstreamError:
-            return False
-        more = not response.complete
-        await send({"type": "http.response.body", "body": chunk, "more_body": more})
-        if not more:
-            return True
-
-
-def _end_to_end(headers: Pairs, status: int) -> Pairs:
-    dropped = _HOP_BY_HOP
-    if status in _BODILESS:
-        dropped = dropped | {b"content-length"}  # a 304 may tell that of the body it leaves out
-    for name, value in headers:
-        if name.lower() == b"connection":
-            listed = connection_tokens(value)
-            if not listed <= dropped:
-                dropped = dropped | listed
-    return [pair for pair in headers if pair[0].lower() not in dropped]
 
 
 def refusal_for(error: http1.UpstreamError, name: str) -> Refusal:

@@ -3,118 +3,96 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import orjson
 
-from gateway.address import Client, client_of, forwarding, speaks_of_forwarding
+from gateway.address import Client, client_of, forwarding
 from gateway.problems import Receive, Refusal
-from runtime.policies import EventSource, Fixed, Header, JsonPointer, PathSegment, SessionSource, Trust
+from runtime.http1.fields import (
+    CONNECTION,
+    EXPECT,
+    FORWARDING,
+    HOP_BY_HOP,
+    HOST,
+    PROXY_AUTH,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    Field,
+    Fields,
+)
+from runtime.policies import (
+    EventSource,
+    Fixed,
+    Header,
+    JsonPointer,
+    PathSegment,
+    Route,
+    SessionSource,
+    ToRelay,
+    ToWorkers,
+    Trust,
+)
+from runtime.server import RequestHead
 
 Pairs = list[tuple[bytes, bytes]]
 
-_HOP_BY_HOP = frozenset(
-    (
-        *(b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization"),
-        *(b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"),
-    )
-)
-_NEVER_DROPPED = frozenset((b"host", b"content-length"))  # whatever a client lists in Connection
+_NOT_FOR_THE_NEXT = CONNECTION | TRANSFER_ENCODING | EXPECT | UPGRADE | HOP_BY_HOP | PROXY_AUTH | FORWARDING
 _LONGEST_NAME = 200
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]*)?")  # RFC 9110 section 7.2
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
-    """`headers` as uvicorn gives them: names in lower case, order and repeats kept."""
+    """The head of a request, who sent it and where to. Never changed."""
 
     method: str
-    raw_path: bytes
+    path: bytes
     target: bytes
     """Path and query, byte for byte as received."""
-    headers: Pairs
+    fields: Fields
+    length: int | None
+    """Bytes of the body; None: it comes in chunks."""
     client: Client
     scheme: str
     port: int
 
+    @property
+    def headers(self) -> Pairs:
+        """Names in lower case, order and repeats kept."""
+        return [(field.key, field.value) for field in self.fields.all]
+
     def value(self, name: bytes) -> bytes | None:
-        """The value of a header that is there exactly once."""
-        values = [value for key, value in self.headers if key == name]
+        """The value of a header, by its name in lower case, that is there exactly once."""
+        values = [field.value for field in self.fields.all if field.key == name]
         return values[0] if len(values) == 1 else None
 
-    @property
-    def length(self) -> int | None:
-        """Content-Length, where there is one."""
-        text = self.value(b"content-length")
-        return int(text) if text is not None else None
+    def forwarded(self) -> list[Field]:
+        """The fields for the next one: end to end, and what it may believe about the client (ours, put last)."""
+        kept = self.fields.without(_NOT_FOR_THE_NEXT)
+        return [*kept, *forwarding(self.client, self.fields, self.scheme, self.port)]
 
-    @property
-    def chunked(self) -> bool:
-        return any(name == b"transfer-encoding" for name, _ in self.headers)
 
-    def forwarded(self) -> Pairs:
-        """The headers for the next one: end to end, and what it may believe about the client (ours, put last)."""
-        dropped = _HOP_BY_HOP
-        for name, value in self.headers:
-            if name == b"connection":
-                dropped = dropped | (connection_tokens(value) - _NEVER_DROPPED)
-        kept = [pair for pair in self.headers if pair[0] not in dropped and not speaks_of_forwarding(pair[0])]
-        return kept + forwarding(self.client, self.headers, self.scheme, self.port)
+def head_of(head: RequestHead, peer: str | None, scheme: str, port: int, trust: Trust) -> Head:
+    """`peer`: its address; `port`: where it came to. Raises Refusal 400 for a host that is not served here."""
+    fields, target = head.fields, head.target
+    host = fields.first(HOST)
+    if not host:
+        raise Refusal(400, "a request has exactly one Host header")  # HTTP/1.0 may do without; who is meant, then?
+    if trust.hosts and _name_of(host) not in trust.hosts:
+        raise Refusal(400, "this host is not served here; trust.hosts in policies.yaml lists those that are")
+    client = client_of(peer, fields, trust.proxies)
+    path = target.partition(b"?")[0]
+    return Head(head.method.decode(), path, target, fields, head.length, client, scheme, port)
 
 
 @lru_cache(maxsize=1024)
-def connection_tokens(value: bytes) -> frozenset[bytes]:
-    """The names that a Connection header says are for the next hop only (RFC 9110 section 7.6.1)."""
-    return frozenset(token.strip().lower() for token in value.split(b","))
-
-
-def read_head(scope: MutableMapping[str, Any], trust: Trust) -> Head:
-    """Raises Refusal 400 for a head that could be read in two ways."""
-    headers: Pairs = scope["headers"]
-    _refuse_ambiguous(headers, trust)
-    peer = scope["client"][0] if scope["client"] else None
-    return Head(
-        method=scope["method"],
-        raw_path=scope["raw_path"] or b"/",
-        target=_target(scope),
-        headers=headers,
-        client=client_of(peer, headers, trust.proxies),
-        scheme=scope["scheme"],
-        port=(scope["server"] or ("", 0))[1] or 0,
-    )
-
-
-def _target(scope: MutableMapping[str, Any]) -> bytes:
-    """As the server has it; ASGI itself does not tell `/a?` from `/a`."""
-    exact: bytes | None = scope.get("extensions", {}).get("sluice.target")
-    if exact is not None:
-        return exact
-    path: bytes = scope["raw_path"] or b"/"
-    query: bytes = scope["query_string"]
-    return path + b"?" + query if query else path
-
-
-def _refuse_ambiguous(headers: Pairs, trust: Trust) -> None:
-    hosts = [value for name, value in headers if name == b"host"]
-    if len(hosts) != 1 or not hosts[0]:
-        raise Refusal(400, "a request has exactly one Host header")
-    host = _HOST.fullmatch(hosts[0])
-    if host is None:
-        raise Refusal(400, "the Host header is not a host")
-    if trust.hosts and host[1].decode().lower() not in trust.hosts:
-        raise Refusal(400, "this host is not served here; trust.hosts in policies.yaml lists those that are")
-    lengths = [value for name, value in headers if name == b"content-length"]
-    codings = [value for name, value in headers if name == b"transfer-encoding"]
-    if len(lengths) + len(codings) > 1:
-        raise Refusal(400, "the length of the body is given more than once")
-    if lengths and (not lengths[0].isdigit() or len(lengths[0]) > 18):
-        raise Refusal(400, "Content-Length is not a number")
-    if codings and codings[0].lower() != b"chunked":
-        raise Refusal(400, "the only transfer coding understood here is chunked")
+def _name_of(host: bytes) -> str:
+    """In lower case, without the port."""
+    end = host.find(b"]") + 1 or host.find(b":")
+    return (host[:end] if end > 0 else host).decode().lower()
 
 
 async def read_body(head: Head, receive: Receive, most: int) -> bytes:
@@ -167,10 +145,32 @@ def parse_json(body: bytes, why: str) -> Json:
         raise Refusal(400, f"the body is not JSON ({error}); {why}") from None
 
 
-def needs_json(*sources: EventSource | SessionSource | None) -> str | None:
-    """What the body has to be JSON for, in words; None when nothing is looked for in it."""
-    pointers = [source.pointer for source in sources if isinstance(source, JsonPointer)]
-    return f"this route reads {' and '.join(pointers)} from it" if pointers else None
+def json_if_any(body: bytes) -> Json | None:
+    try:
+        return Json(orjson.loads(body)) if body else None
+    except orjson.JSONDecodeError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What of a body has to be read before a request of a route goes on."""
+
+    whole: bool
+    """The body is read; else it is streamed on."""
+    json: str | None
+    """What it has to be JSON for, in words; None: it may be anything."""
+    cost: bool
+    """A limit looks into it for what the request costs; where it is no JSON, that is one."""
+
+
+def reading_of(route: Route, costs: Sequence[JsonPointer]) -> Reading:
+    """`costs`: where limits look into the body for what a request costs."""
+    sources = (route.event, route.session, route.workspace)
+    pointers = list(dict.fromkeys(source.pointer for source in sources if isinstance(source, JsonPointer)))
+    json = f"this route reads {' and '.join(pointers)} from it" if pointers else None
+    whole = bool(json or costs or route.verify) or isinstance(route.action, (ToRelay, ToWorkers))
+    return Reading(whole, json, bool(costs))
 
 
 def name_from(
@@ -191,6 +191,8 @@ def name_from(
             found = json.at(pointer) if json else None
     if found is None or found == "":
         return None
+    if type(found) is int and what == "workspace":
+        found = str(found)  # numbers in Laravel's database
     if not isinstance(found, str):
         raise Refusal(400, f"the {what} is not a string")
     if len(found) > _LONGEST_NAME or not found.isprintable():

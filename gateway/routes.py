@@ -23,6 +23,8 @@ class BadPath(ValueError):
 class Match:
     route: Route
     captured: Mapping[str, str]
+    index: int
+    """Its place among the routes."""
 
 
 class Routes:
@@ -30,9 +32,9 @@ class Routes:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = [
-            (route, tuple(route.path.strip("/").split("/")) if route.path != "/" else ()) for route in routes
+            (i, route, tuple(route.path.strip("/").split("/")) if route.path != "/" else ())
+            for i, route in enumerate(routes)
         ]
-
         self._remembered = lru_cache(maxsize=4096)(self._find)
 
     def match(self, method: str, raw_path: bytes) -> Match | None:
@@ -42,12 +44,12 @@ class Routes:
 
     def _find(self, method: str, raw_path: bytes) -> Match | None:
         segments = segments_of(raw_path)
-        for route, pattern in self._routes:
+        for index, route, pattern in self._routes:
             if route.methods and method not in route.methods:
                 continue
             captured = _captured(pattern, segments)
             if captured is not None:
-                return Match(route, captured)
+                return Match(route, captured, index)
         return None
 
 

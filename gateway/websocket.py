@@ -31,12 +31,15 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
+from gateway.guard import UpstreamGuard
 from gateway.problems import Receive, Refusal, Send, answer, answer_refusal
-from gateway.proxy import refusal_for
-from gateway.request import ClientGone, Head, Pairs, needs_json, read_head
+from gateway.proxy import admitted, judge, refusal_for
+from gateway.request import ClientGone, Head, Pairs, Reading, head_of
 from runtime import http1, metrics
+from runtime.http1.fields import CONTENT_LENGTH, HOST
 from runtime.logs import Log
 from runtime.policies import Route, ToUpstream, Trust, Upstream
+from runtime.server import RequestHead
 
 LOG = Log("gateway")
 
@@ -55,7 +58,7 @@ _CLIENT_GONE = 499
 _EMPTY, _VANISHED = 1005, 1006  # codes that are never sent (RFC 6455 §7.4.1)
 _GOING_AWAY, _INTERNAL_ERROR, _RESTART = 1001, 1011, 1012
 
-_MADE_ANEW = frozenset((b"host", b"content-length"))
+_MADE_ANEW = HOST | CONTENT_LENGTH
 _HANDSHAKE = b"sec-websocket-"
 _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding"))
 _ABOUT_THE_ANSWER = _HOP_BY_HOP | {b"content-length", b"upgrade"}
@@ -142,18 +145,21 @@ async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, a
 def read_handshake(scope: MutableMapping[str, Any], trust: Trust) -> Head:
     """The head of a handshake, as of the GET that it is. Raises Refusal 400 for one that can be read in two ways."""
     scheme = {"ws": "http", "wss": "https"}[scope["scheme"]]
-    return read_head({**scope, "method": "GET", "scheme": scheme}, trust)
+    path, query = scope["raw_path"] or b"/", scope["query_string"]
+    target = path + b"?" + query if query else path
+    head = RequestHead(b"GET", target, True, http1.fields_of(scope["headers"]), 0)
+    peer, server = scope["client"], scope["server"]
+    return head_of(head, peer and peer[0], scheme, (server and server[1]) or 0, trust)
 
 
-def upstream_of(route: Route) -> str:
+def upstream_of(route: Route, reading: Reading) -> str:
     """The name of the upstream that a route leads to. Raises Refusal for a route that is not for WebSockets."""
     if not isinstance(route.action, ToUpstream):
         raise Refusal(501, "WebSockets are passed on to upstreams only, and this route leads to none (`upstream:`)")
     if route.verify:
         raise Refusal(400, "this route takes signed requests only (`verify:`), and a WebSocket has no body to sign")
-    needed = needs_json(route.event, route.session)
-    if needed:
-        raise Refusal(400, f"{needed}: from a body, which a WebSocket does not have")
+    if reading.json:
+        raise Refusal(400, f"{reading.json}: from a body, which a WebSocket does not have")
     return route.action.upstream
 
 
@@ -168,8 +174,9 @@ class _Denied(Exception):
 class WebSocketUpstream:
     """Opens connections to one upstream."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, guard: UpstreamGuard) -> None:
         self._upstream = upstream
+        self._guard = guard
         self._origin = http1.Origin.of(upstream.url)
         self._base = http1.base_path(upstream.url)
         self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
@@ -195,11 +202,19 @@ class WebSocketUpstream:
         return _Connection(_Handshake(uri, head, subprotocols))
 
     async def _open(self, connection: _Connection) -> None:
+        admission = admitted(self._guard, self._upstream.name)
         try:
             await self._connect(connection)
             await self._shake_hands(connection)
+            admission.succeeded()
         except http1.UpstreamError as error:
+            admission.failed(str(error))
             raise refusal_for(error, self._upstream.name) from None
+        except _Denied as denied:
+            judge(admission, denied.answer.status_code)
+            raise
+        finally:
+            admission.abandoned()
 
     async def _connect(self, connection: _Connection) -> None:
         origin, loop = self._origin, asyncio.get_running_loop()
@@ -424,10 +439,10 @@ async def _denying(receive: Receive, send: Send) -> AsyncIterator[Send]:
 
 def _for_upstream(head: Head) -> Pairs:
     """Host first, as received; then what is end to end, and ours."""
-    host = [pair for pair in head.headers if pair[0] == b"host"]
-    return host + [
-        pair for pair in head.forwarded() if not pair[0].startswith(_HANDSHAKE) and pair[0] not in _MADE_ANEW
-    ]
+    fields = head.forwarded()
+    host = [field for field in fields if field.kind == HOST]
+    rest = [field for field in fields if not (field.kind & _MADE_ANEW or field.key.startswith(_HANDSHAKE))]
+    return [(field.name, field.value) for field in host + rest]
 
 
 def _for_client(response: Response, handshake: bytes) -> Pairs:

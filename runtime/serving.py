@@ -1,6 +1,6 @@
 """Serving an ASGI application with uvicorn, side by side with other loops and stopped with them.
 
-Its side of HTTP/1.1 is `server_protocol`. uvicorn's other ways that would surprise here are turned off: it believes
+Its side of HTTP/1.1 is `runtime.server`. uvicorn's other ways that would surprise here are turned off: it believes
 X-Forwarded-* on its own, adds Date and Server beside the upstream's, and catches signals and raises them again after it
 has drained, which would kill the loops beside it.
 """
@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from runtime.loops import Stop
-from runtime.server_protocol import ServerProtocol
+from runtime.server import Direct, ServerProtocol
 
 _BACKLOG = 2048
 _DRAINED_WITHIN = 15  # seconds for the requests under way when stopped
@@ -55,12 +56,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: Any, bound: socket.socket, stop: Stop) -> None:
-    """Until stopped; then no more connections are taken, and requests under way get 15 seconds to end."""
+async def serve(app: Any, bound: socket.socket, stop: Stop, direct: Direct | None = None) -> None:
+    """Until stopped; then no more connections are taken, and requests under way get 15 seconds to end.
+
+    `direct` is asked first to answer a request; what it leaves, and WebSockets, go to the ASGI application.
+    """
     config = uvicorn.Config(
         app,
         loop="none",
-        http=ServerProtocol,
+        http=partial(ServerProtocol, direct=direct),  # type: ignore[arg-type]
         ws="websockets-sansio",
         lifespan="off",
         log_config=None,

@@ -288,8 +288,12 @@ def _sluice(site: Site) -> Iterator[Running]:
 @contextmanager
 def _sluice_buckets(site: Site) -> Iterator[Running]:
     limits = "".join(
-        f"\n  - {{id: {name}, per: {per}, rate: {_NEVER_REACHED}/second, burst: {_NEVER_REACHED}}}"
-        for name, per in (("address", "[ip]"), ("all", "[]"), ("kind", "[ip, event]"))
+        f"\n  - {{id: {name}, per: {per}, rate: {rate}/second, burst: {rate}}}"
+        for name, per, rate in (
+            ("all", "[]", 4 * _NEVER_REACHED),  # each narrower one lower, or it could never refuse
+            ("address", "[ip]", 2 * _NEVER_REACHED),
+            ("kind", "[ip, event]", _NEVER_REACHED),
+        )
     )
     with _sluice_with(site, limits) as running:
         yield running

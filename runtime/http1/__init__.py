@@ -27,6 +27,7 @@ A request takes this way; each arrow that fails ends in an `UpstreamError`, with
 
 from runtime.http1.connection import Connection
 from runtime.http1.errors import (
+    AddressRefused,
     BadBody,
     BadHead,
     BadResponse,
@@ -39,22 +40,29 @@ from runtime.http1.errors import (
     UpstreamError,
     UpstreamReset,
 )
-from runtime.http1.exchange import exchange
-from runtime.http1.framing import CHUNKED, NO_BODY, Framing, Headers, sized, stated
+from runtime.http1.exchange import ask, exchange
+from runtime.http1.fields import BadField, Field, Fields, fields_of, read_fields
+from runtime.http1.framing import CHUNKED, NO_BODY, Framing, Headers, request_head, sized, stated
 from runtime.http1.origin import Origin, base_path
 from runtime.http1.pool import Pool
 from runtime.http1.response import Response
+from runtime.http1.waits import Deadlines
 
 __all__ = [
     "CHUNKED",
     "NO_BODY",
+    "AddressRefused",
     "BadBody",
+    "BadField",
     "BadHead",
     "BadResponse",
     "BodyCut",
     "ConnectFailed",
     "ConnectTimeout",
     "Connection",
+    "Deadlines",
+    "Field",
+    "Fields",
     "Framing",
     "HeadTimeout",
     "Headers",
@@ -65,8 +73,12 @@ __all__ = [
     "Response",
     "UpstreamError",
     "UpstreamReset",
+    "ask",
     "base_path",
     "exchange",
+    "fields_of",
+    "read_fields",
+    "request_head",
     "sized",
     "stated",
 ]

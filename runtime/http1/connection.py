@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from runtime.http1.errors import BadBody, IdleTimeout, UpstreamReset
 from runtime.http1.framing import NO_BODY, Framing, Headers, request_head
-from runtime.http1.response import Response
+from runtime.http1.response import Response, Timeout
 from runtime.http1.waits import bounded, wake
 
 JOINED = 64 * 1024
@@ -147,24 +147,29 @@ class Connection:
 
     def send_head(
         self, method: bytes, target: bytes, headers: Headers, framing: Framing = NO_BODY, body: bytes = b""
-    ) -> None:
+    ) -> Response:
         """Sends the head, and with it `body`: all of the body, or the beginning of one that `send_body` goes on with.
 
-        Raises BadHead, BadBody, or UpstreamReset if the connection is already gone.
+        The response is still to come: see its `head`. Raises BadHead, BadBody, or UpstreamReset if the connection is
+        already gone.
         """
+        return self.send(request_head(method, target, headers, framing), framing, body, head_only=method == b"HEAD")
+
+    def send(self, head: bytes, framing: Framing, body: bytes = b"", *, head_only: bool = False) -> Response:
+        """The same, of a head that is known to be sound and to say what `framing` says. `head_only`: it is a HEAD."""
         if self._response is not None:
             raise RuntimeError("a connection is on loan for one exchange")
-        head = request_head(method, target, headers, framing)
         wire = self._alive()
         self._chunked = framing.length is None
         self._left = 1 if framing.length is None else framing.length
-        self._response = Response(self, head_only=method == b"HEAD")
+        response = self._response = Response(self, head_only=head_only)
         if not body:
             wire.transport.write(head)
         elif self._chunked or len(body) > JOINED:
             wire.transport.writelines((head, *self._framed(body)))
         else:
             wire.transport.write(head + self._framed(body)[0])
+        return response
 
     async def send_body(self, chunk: bytes, timeout: float = 60.0) -> None:
         """Sends a piece of the body, and waits up to `timeout` seconds for an upstream that is slow to take it.
@@ -197,8 +202,8 @@ class Connection:
             self.abort()
             raise BadBody("less body than the head announced")
 
-    async def response(self, timeout: float | None) -> Response:
-        """The head of the response, within `timeout` seconds; may be awaited while the body is still being sent.
+    async def response(self, timeout: Timeout) -> Response:
+        """The head of the response, within the timeout; may be awaited while the body is still being sent.
 
         Raises HeadTimeout, UpstreamReset or BadResponse.
         """

@@ -2,6 +2,7 @@
 
     UpstreamError
     ├── ConnectFailed     refused, unreachable, unresolvable, TLS refused          nothing was sent
+    ├── AddressRefused    the name leads only to addresses that are refused        nothing was sent
     ├── ConnectTimeout    no connection in time                                    nothing was sent
     ├── PoolExhausted     no free connection in time, or the pool is closed        nothing was sent
     ├── UpstreamReset     closed before the head of a response was complete
@@ -27,6 +28,10 @@ class UpstreamError(Exception):
 
 class ConnectFailed(UpstreamError):
     """No connection: nothing was sent."""
+
+
+class AddressRefused(UpstreamError):
+    """The name leads only to addresses that the pool refuses: nothing was sent."""
 
 
 class ConnectTimeout(UpstreamError):

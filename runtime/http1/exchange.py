@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from runtime.http1.connection import Connection
-from runtime.http1.errors import BadHead, UpstreamReset
-from runtime.http1.framing import NO_BODY, Headers, sized
+from runtime.http1.errors import UpstreamReset
+from runtime.http1.framing import NO_BODY, Framing, Headers, request_head, sized
 from runtime.http1.pool import Pool
-from runtime.http1.response import Response
 
 WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods whose empty body still gets its Content-Length: 0 (RFC 9110 §8.6)."""
@@ -22,26 +20,25 @@ async def exchange(
     Sent once more, on a fresh connection, if a reused one had been closed before any byte of a response: so the
     request may arrive twice. Content-Length is ours. Raises BadHead or an UpstreamError.
     """
+    framing = sized(len(body)) if body or method in WITH_BODY else NO_BODY
+    head = request_head(method, target, headers, framing)
+    return await ask(pool, head, framing, body, timeout=timeout, most=most, head_only=method == b"HEAD")
+
+
+async def ask(
+    pool: Pool, head: bytes, framing: Framing, body: bytes, *, timeout: float, most: int, head_only: bool = False
+) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """The same, of a head that is known to be sound and to say what `framing` says. `head_only`: it is a HEAD."""
     loop = asyncio.get_running_loop()
     end = loop.time() + timeout
     connection = await pool.acquire(timeout=timeout)
     try:
-        response = await _ask(connection, method, target, headers, body, end - loop.time())
+        connection.send(head, framing, body, head_only=head_only)
+        response = await connection.response(end - loop.time())
     except UpstreamReset as reset:
         if reset.response_started or not connection.reused:
             raise
         connection = await pool.acquire(fresh=True, timeout=end - loop.time())
-        response = await _ask(connection, method, target, headers, body, end - loop.time())
+        connection.send(head, framing, body, head_only=head_only)
+        response = await connection.response(end - loop.time())
     return response.status, response.headers, await response.read(most, end - loop.time())
-
-
-async def _ask(
-    connection: Connection, method: bytes, target: bytes, headers: Headers, body: bytes, timeout: float
-) -> Response:
-    framing = sized(len(body)) if body or method in WITH_BODY else NO_BODY
-    try:
-        connection.send_head(method, target, headers, framing, body)
-    except BadHead:
-        connection.abort()
-        raise
-    return await connection.response(timeout)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
 
 from runtime.http1.errors import BadHead
+from runtime.http1.fields import CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, Fields
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -35,6 +38,7 @@ def sized(length: int) -> Framing:
     return Framing(length, b"Content-Length: %d" % length)
 
 
+@lru_cache(maxsize=4096)
 def stated(length: int) -> Framing:
     """A body of `length` bytes; the caller's own headers already carry that Content-Length, and it stays in place."""
     return Framing(length, b"")
@@ -95,28 +99,40 @@ def _number(value: bytes) -> int | None:
     return int(digits) if digits.isdigit() and len(digits) < 20 else None
 
 
-def ends_with_connection(status: int, version: str, headers: Headers) -> bool:
-    """True if only the end of the connection ends this response's body (RFC 9112 §6.3, rule 8).
-
-    Raises ValueError where the length cannot be trusted. Content-Length beside Transfer-Encoding, repeated and invalid
-    lengths are refused by the parser before this is asked.
-    """
-    length = codings = 0
-    for name, value in headers:
-        size = len(name)
-        if size == 14 and name.lower() == b"content-length":
-            length += 1
-        elif size == 17 and name.lower() == b"transfer-encoding":
-            codings += 1
-            if value.rstrip(b" ").lower() != b"chunked" or version == "1.0":
-                raise ValueError("transfer-encoding is not chunked, or in HTTP/1.0")
-    if codings > 1 or length > 1 or (codings and length):
-        raise ValueError("the length is said more than once")
-    return not (codings or length or status in BODILESS)
+class BadFraming(ValueError):
+    """A head or a body whose end cannot be trusted."""
 
 
-def stays_open(version: str, headers: Headers) -> bool:
+class Ending(Enum):
+    CHUNKS = "chunks"
+    CLOSE = "close"
+    """Only the end of the connection ends this body (RFC 9112 §6.3, rule 8)."""
+
+
+def ending_of(status: int, current: bool, fields: Fields, *, head_only: bool) -> Ending | int:
+    """How a response's body ends; a number: after so many bytes. `current`: HTTP/1.1, not 1.0. Raises BadFraming."""
+    framed = fields.kinds & (CONTENT_LENGTH | TRANSFER_ENCODING)
+    if framed == CONTENT_LENGTH | TRANSFER_ENCODING or fields.repeated & framed:
+        raise BadFraming("the length is said more than once")
+    length = 0
+    if framed == CONTENT_LENGTH:
+        length = _length(fields.first(CONTENT_LENGTH) or b"")
+    elif framed and ((fields.first(TRANSFER_ENCODING) or b"").lower() != b"chunked" or not current):
+        raise BadFraming("transfer-encoding is not chunked, or in HTTP/1.0")
+    if head_only or status in BODILESS or framed == CONTENT_LENGTH:
+        return 0 if head_only or status in BODILESS else length
+    return Ending.CHUNKS if framed else Ending.CLOSE
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise BadFraming("content-length is not a number")
+    return int(value)
+
+
+def stays_open(current: bool, fields: Fields) -> bool:
     """Whether the sender means to keep the connection (RFC 9112 §9.3), by its fields alone."""
-    options = b",".join([value for name, value in headers if name.lower() == b"connection"]).lower()
-    tokens = {token.strip() for token in options.split(b",")}
-    return b"close" not in tokens and (version == "1.1" or b"keep-alive" in tokens)
+    if not fields.kinds & CONNECTION:
+        return current
+    options = fields.options()
+    return b"close" not in options and (current or b"keep-alive" in options)

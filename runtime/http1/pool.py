@@ -18,6 +18,7 @@ from math import inf
 from runtime.http1.connection import Connection, Wire
 from runtime.http1.errors import ConnectFailed, ConnectTimeout, PoolExhausted
 from runtime.http1.origin import Origin
+from runtime.http1.reach import Refuse, reach
 
 Turn = asyncio.Future[Wire | None]
 """Comes with a connection to use again, or None: a permit to open one."""
@@ -27,7 +28,8 @@ class Pool:
     """Connections to one origin: reused last-in-first-out, at most `limit` open, a bounded wait for a free one.
 
     In seconds: `connect` for name, TCP and TLS together, `wait` for a free connection, `idle` for how long an unused
-    one may still be used again (keep it below the upstream's own keep-alive).
+    one may still be used again (keep it below the upstream's own keep-alive). `refuse` says to which addresses of the
+    origin's name no connection is made.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Pool:
         wait: float = 1.0,
         idle: float = 50.0,
         tls: ssl.SSLContext | None = None,
+        refuse: Refuse | None = None,
     ) -> None:
         self.origin = origin
         self._connect_timeout = connect
@@ -46,6 +49,7 @@ class Pool:
         self._wait = wait
         self._keep = idle
         self._tls = (tls or ssl.create_default_context()) if origin.scheme == "https" else None
+        self._refuse = refuse
         self._open = 0
         self._idle: deque[Wire] = deque()
         self._turns: deque[tuple[Turn, bool]] = deque()
@@ -72,7 +76,7 @@ class Pool:
         """A connection for one exchange; `fresh` for one that nobody has used yet.
 
         It takes `timeout` seconds at most, and never more than the pool's own `wait` and `connect`. Raises
-        ConnectFailed, ConnectTimeout or PoolExhausted. Use it in a `with`, or see to `abort` yourself.
+        ConnectFailed, AddressRefused, ConnectTimeout or PoolExhausted. Use it in a `with`, or see to `abort` yourself.
         """
         if self._closed:
             raise PoolExhausted("the pool is closed")
@@ -100,7 +104,7 @@ class Pool:
     def _youngest(self) -> Wire | None:
         if not self._idle:
             return None
-        if self._expired(self._idle[-1]):
+        if self._expired(self._idle[-1], asyncio.get_running_loop().time()):
             for wire in tuple(self._idle):
                 wire.abort()
             return None
@@ -108,8 +112,8 @@ class Pool:
         wire.idle = False
         return wire
 
-    def _expired(self, wire: Wire) -> bool:
-        return asyncio.get_running_loop().time() - wire.since >= self._keep
+    def _expired(self, wire: Wire, now: float) -> bool:
+        return now - wire.since >= self._keep
 
     async def _turn(self, fresh: bool, timeout: float) -> Wire | None:
         if fresh and self._idle:
@@ -146,7 +150,10 @@ class Pool:
         timeout = min(self._connect_timeout, end - loop.time())
         try:
             async with asyncio.timeout(timeout):
-                await loop.create_connection(lambda: wire, self.origin.host, self.origin.port, ssl=self._tls)
+                if self._refuse is None:
+                    await loop.create_connection(lambda: wire, self.origin.host, self.origin.port, ssl=self._tls)
+                else:
+                    await reach(lambda: wire, self.origin, self._tls, self._refuse)
             ready = not self._closed
         except TimeoutError:
             raise ConnectTimeout(f"no connection to {self.origin} within {timeout:.3g} s") from None
@@ -187,10 +194,10 @@ class Pool:
             if not turn.done():
                 turn.set_result(wire)
                 return
-        wire.since = asyncio.get_running_loop().time()
+        wire.since = now = asyncio.get_running_loop().time()
         wire.idle = True
         self._idle.append(wire)
-        if self._expired(self._idle[0]):
+        if self._expired(self._idle[0], now):
             self._idle[0].abort()
 
     def closing(self, wire: Wire) -> None:

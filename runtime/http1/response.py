@@ -1,4 +1,4 @@
-"""The response of one exchange: parsed as it comes, its body kept until somebody takes it.
+"""The response of one exchange: read as it comes, its body kept until somebody takes it.
 
     nothing ──> head (1xx heads are dropped) ──> body ──> over: complete, or failed with an UpstreamError
 
@@ -8,6 +8,7 @@ What has arrived of a body is always handed out before the error that ended it.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Protocol
 
 import httptools
@@ -20,15 +21,24 @@ from runtime.http1.errors import (
     UpstreamError,
     UpstreamReset,
 )
-from runtime.http1.framing import Headers, ends_with_connection, stays_open
-from runtime.http1.waits import bounded, wake
+from runtime.http1.fields import BadField, Fields, read_fields
+from runtime.http1.framing import BadFraming, Ending, ending_of, stays_open
+from runtime.http1.waits import Deadlines, bounded, wake
 
 MOST_FIELDS = 256
 MOST_HEAD = 64 * 1024
 """Bytes of a head, interim heads included; and of what chunks may carry besides data between two pieces of it."""
 MOST_WAITING = 256 * 1024
 """Bytes of a body that wait unread before the upstream has to."""
-END_OF_HEAD = b"\r\n\r\n"
+
+Timeout = float | Deadlines | None
+"""Seconds; the same for many waits of one length; None: however long it takes."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [\t -~\x80-\xff]*)?")  # RFC 9112 section 4
+_BEGINNING = b"HTTP/1."
+_NO_FIELDS = Fields([])
+_statuses: dict[bytes, tuple[int, bool]] = {}
+_MOST_STATUSES = 1024
 
 
 class Source(Protocol):
@@ -41,70 +51,54 @@ class Source(Protocol):
 
 
 class Response:
-    """`status`, and `headers` as they came: order, repeats, case and bytes."""
+    """`status`, and `fields` as they came: order, repeats, case and bytes."""
 
-    __slots__ = (
-        "_complete",
-        "_error",
-        "_extra",
-        "_head_only",
-        "_may_stay",
-        "_parser",
-        "_parts",
-        "_paused",
-        "_quiet",
-        "_refusal",
-        "_source",
-        "_until_closed",
-        "_waiter",
-        "_waiting",
-        "headers",
-        "started",
-        "status",
-    )
+    status = 0
+    fields = _NO_FIELDS
+    started = False
+    """A byte of it has arrived."""
+    complete = False
+    """The whole body has arrived, though perhaps not all of it was taken yet."""
+
+    # What most responses never change stays with the class: making one is part of every exchange.
+    _head = b""
+    """What has arrived of a head that is not complete."""
+    _interim = 0
+    """Bytes of heads that were passed over."""
+    _left = 0
+    _chunks: Chunks | None = None
+    _until_closed = False
+    _waiting = 0
+    _paused = False
+    _may_stay = False
+    _waiter: asyncio.Future[bool] | None = None
+    _error: UpstreamError | None = None
 
     def __init__(self, source: Source, *, head_only: bool) -> None:
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.started = False
         self._source: Source | None = source
         self._head_only = head_only
-        # A fresh one for each exchange: nothing an upstream sent before can colour what it sends next.
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
-        self._waiting = 0
-        self._waiter: asyncio.Future[bool] | None = None
-        self._quiet = 0
-        """Bytes since the last piece of body: heads, chunk extensions and trailers have no length of their own."""
-        self._paused = False
-        self._until_closed = False
-        self._complete = False
-        self._may_stay = False
-        self._extra = False
-        self._error: UpstreamError | None = None
-        self._refusal: str | None = None
 
     @property
-    def complete(self) -> bool:
-        """The whole body has arrived, though perhaps not all of it was taken yet."""
-        return self._complete
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(field.name, field.value) for field in self.fields.all]
 
-    async def head(self, timeout: float | None) -> None:
-        """Waits up to `timeout` seconds. Raises HeadTimeout, UpstreamReset or BadResponse."""
+    async def head(self, timeout: Timeout) -> None:
+        """Waits for status and fields. Raises HeadTimeout, UpstreamReset or BadResponse."""
         if not self.status and self._error is None and not await self._wait(timeout):
             self._abort()
-            raise HeadTimeout(f"no response within {timeout:g} s", response_started=self.started)
+            raise HeadTimeout(f"no response within {_said(timeout)}", response_started=self.started)
         if not self.status:
             raise self._error or BadResponse("no response", response_started=self.started)
 
-    async def chunk(self, timeout: float | None) -> bytes:
-        """All of the body that waits, or the next piece of it within `timeout` seconds (None: however long it takes,
-        for event streams); b"" at the clean end. Raises BodyCut, IdleTimeout, or BadResponse for broken chunks."""
-        if not self._parts and not self._complete and self._error is None and not await self._wait(timeout):
+    async def chunk(self, timeout: Timeout) -> bytes:
+        """All of the body that waits, or the next piece of it within the timeout (None is for event streams); b"" at
+        the clean end. Raises BodyCut, IdleTimeout, or BadResponse for broken chunks."""
+        if not self._parts and not self.complete and self._error is None and not await self._wait(timeout):
             self._abort()
-            raise IdleTimeout(f"no more of the body within {timeout:g} s", response_started=True)
+            raise IdleTimeout(f"no more of the body within {_said(timeout)}", response_started=True)
         if self._parts:
-            return self._take()
+            return self.take()
         if self._error is not None:
             raise self._error
         return b""
@@ -123,12 +117,14 @@ class Response:
         self._abort()
         return body[:most]
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
+        """All of the body that waits now."""
         parts = self._parts
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         parts.clear()
         self._waiting = 0
-        self._resume()
+        if self._paused:
+            self._resume()
         return body
 
     def _pause(self) -> None:
@@ -137,21 +133,22 @@ class Response:
             self._source.pause_reading()
 
     def _resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            if self._source is not None:
-                self._source.resume_reading()
+        self._paused = False
+        if self._source is not None:
+            self._source.resume_reading()
 
     def _abort(self) -> None:
         if self._source is not None:
             self._source.abort()
 
-    async def _wait(self, timeout: float | None) -> bool:
+    async def _wait(self, timeout: Timeout) -> bool:
         if self._waiter is not None:
             raise RuntimeError("two tasks read one response")
         self._waiter = asyncio.get_running_loop().create_future()
         try:
-            return await bounded(self._waiter, timeout)
+            return await (
+                timeout.bounded(self._waiter) if isinstance(timeout, Deadlines) else bounded(self._waiter, timeout)
+            )
         except asyncio.CancelledError:
             self._abort()
             raise
@@ -162,118 +159,184 @@ class Response:
 
     def received(self, data: bytes) -> None:
         self.started = True
-        assert self._parser is not None
-        status, waiting = self.status, self._waiting
-        self._quiet += len(data)
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._complete:
-                self._fail(BadResponse(f"bad response: {self._refusal or _reason(error)}", response_started=True))
-                return
-            self._extra = True
-        if self._complete:
-            self._finish(data)
-        elif self._waiting != waiting:
-            self._quiet = 0
-            if self._waiting > MOST_WAITING and not self._paused:
-                self._pause()
-        elif self.status != status:
-            self._quiet = 0
-        elif self._quiet > MOST_HEAD:
-            what = "chunks with too little data" if status else "too long a head"
-            self._fail(BadResponse(f"bad response: {what}", response_started=True))
+            if self.status:
+                self._read_body(data)
+            else:
+                self._read_head(data)
+        except (BadField, BadFraming) as error:
+            self._error = BadResponse(f"bad response: {error}", response_started=True)
+            wake(self._waiter)
+            self._abort()
 
     def lost(self, why: str, *, clean: bool) -> None:
         """The connection is gone; `clean` if the upstream closed it in good order."""
-        self._parser = self._source = None
-        if self._complete or self._error is not None:
+        self._source = None
+        self._end_chunks()
+        if self.complete or self._error is not None:
             return
         if not self.status:
             self._error = UpstreamReset(f"{why} before the response", response_started=self.started)
         elif clean and self._until_closed:
-            self._complete = True
+            self.complete = True
         else:
             self._error = BodyCut(f"{why} in the middle of the body", response_started=True)
         wake(self._waiter)
 
-    def _finish(self, data: bytes) -> None:
-        if self._head_only and not (data.endswith(END_OF_HEAD) or END_OF_HEAD.endswith(data)):
-            self._extra = True
-        self._resume()
-        source = self._source
-        # Both hold on to us: without this each exchange leaves cycles to collect.
-        self._parser = self._source = None
-        if source is not None:
-            source.response_complete(may_stay=self._may_stay and not self._extra)
+    def _read_head(self, data: bytes) -> None:
+        """Raises BadField or BadFraming."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        while data:
+            end = data.find(b"\r\n\r\n")
+            if self._interim + (len(data) if end < 0 else end) > MOST_HEAD:
+                raise BadFraming("too long a head")
+            if end < 0:
+                if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
+                    raise BadFraming("not HTTP/1.1")
+                self._head = data
+                return
+            line, _, block = data[:end].partition(b"\r\n")
+            status, current = _statuses.get(line) or _status_of(line)
+            data = data[end + 4 :]
+            if status >= 200:
+                self._begin(status, current, read_fields(block))
+                self._read_body(data)
+                return
+            self._interim += end + 4
+            read_fields(block)
 
-    def _fail(self, error: UpstreamError) -> None:
-        self._error = error
+    def _begin(self, status: int, current: bool, fields: Fields) -> None:
+        """`current`: HTTP/1.1, not 1.0. Raises BadFraming."""
+        if len(fields.all) > MOST_FIELDS:
+            raise BadFraming("too many fields")
+        ending = ending_of(status, current, fields, head_only=self._head_only)
+        self.status, self.fields = status, fields
+        self._may_stay = stays_open(current, fields)
+        if ending is Ending.CHUNKS:
+            self._chunks = Chunks()
+        elif ending is Ending.CLOSE:
+            self._until_closed = True
+        else:
+            self._left = ending
         wake(self._waiter)
-        self._abort()
 
-    # What the parser tells us. An exception here comes back out of `feed_data` as a parser error.
+    def _read_body(self, data: bytes) -> None:
+        """Raises BadFraming."""
+        if self._chunks is not None:
+            self._read_chunks(self._chunks, data)
+        elif self._until_closed:
+            self._keep(data)
+        else:
+            left = self._left - len(data)
+            if left < 0:
+                self._may_stay = False
+                data, left = data[: self._left], 0
+            self._left = left
+            if not left:
+                self._finish(data)
+            else:
+                self._keep(data)
 
-    def on_message_begin(self) -> None:
-        if self._complete:
-            self._extra = True
-        if not self.status:
-            self.headers.clear()  # of an interim response
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # else it is a trailer, which neither ASGI nor the sender can pass on
-            self.headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        parser = self._parser
-        if parser is None or self.status:
-            return  # of a second response, which nobody asked for
-        status, version = parser.get_status_code(), parser.get_http_version()
-        if version not in ("1.1", "1.0"):
-            self._refuse("not HTTP/1.1")
-        if len(self.headers) > MOST_FIELDS or (self._quiet > MOST_HEAD and _size(self.headers) > MOST_HEAD):
-            self._refuse("too many or too long header fields")
-        if status == 101 or status < 100:
-            self._refuse("switching protocols was not asked for" if status == 101 else "invalid status")
-        if status < 200:
+    def _read_chunks(self, chunks: Chunks, data: bytes) -> None:
+        if not data:
             return
-        try:
-            self._until_closed = ends_with_connection(status, version, self.headers)
-        except ValueError as error:
-            self._refuse(str(error))
-        self.status = status
-        if self._head_only:
-            # The parser does not know what was asked, and would now wait for the body that the fields describe.
-            self._complete, self._may_stay = True, stays_open(version, self.headers)
-        wake(self._waiter)
+        pieces = chunks.feed(data)
+        if chunks.over:
+            self._may_stay = self._may_stay and not chunks.more
+            self._finish(b"".join(pieces))
+        else:
+            for piece in pieces:
+                self._keep(piece)
 
-    def on_chunk_header(self) -> None:
-        if self._complete:
-            self._extra = True
-
-    def on_body(self, data: bytes) -> None:
-        if self._complete:
-            self._extra = True
+    def _keep(self, data: bytes) -> None:
+        if not data:
             return
         self._parts.append(data)
         self._waiting += len(data)
         wake(self._waiter)
+        if self._waiting > MOST_WAITING and not self._paused:
+            self._pause()
+
+    def _finish(self, data: bytes) -> None:
+        if data:
+            self._parts.append(data)
+        self.complete = True
+        if self._paused:
+            self._resume()
+        self._end_chunks()
+        source, self._source = self._source, None  # it holds on to us: each exchange would leave a cycle to collect
+        wake(self._waiter)
+        if source is not None:
+            source.response_complete(may_stay=self._may_stay)
+
+    def _end_chunks(self) -> None:
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
+
+
+class Chunks:
+    """A body in chunks, as the parser reads it. Trailers are dropped: neither ASGI nor the sender can pass them on."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.more = False
+        """Something came after the end."""
+        self._pieces: list[bytes] = []
+        self._quiet = 0
+        """Bytes since the last piece of the body: extensions and trailers have no length of their own."""
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The pieces of the body in these bytes. Raises BadFraming."""
+        assert self._parser is not None
+        pieces = self._pieces = []
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.over:
+                raise BadFraming(str(error)) from None
+            self.more = True
+        self._quiet = 0 if pieces else self._quiet + len(data)
+        if self._quiet > MOST_HEAD:
+            raise BadFraming("chunks with too little data")
+        return pieces
+
+    def close(self) -> None:
+        self._parser = None  # it holds on to us
+
+    # What the parser tells us.
+
+    def on_message_begin(self) -> None:
+        self.more = self.over
+
+    def on_chunk_header(self) -> None:
+        self.more = self.over
+
+    def on_body(self, data: bytes) -> None:
+        if not self.over:
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
-        if self._complete or not self.status or self._parser is None:
-            return
-        self._complete = True
-        self._may_stay = self._parser.should_keep_alive()
-        wake(self._waiter)
-
-    def _refuse(self, why: str) -> None:
-        self._refusal = why
-        raise ValueError(why)
+        self.over = True
 
 
-def _size(headers: Headers) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in headers)
+def _status_of(line: bytes) -> tuple[int, bool]:
+    """Raises BadFraming."""
+    read = _STATUS_LINE.fullmatch(line)
+    if read is None:
+        raise BadFraming("not HTTP/1.1")
+    status = int(read[2])
+    if status < 100 or status == 101:
+        raise BadFraming("switching protocols was not asked for" if status == 101 else "invalid status")
+    if len(_statuses) >= _MOST_STATUSES:
+        _statuses.clear()
+    _statuses[line] = (status, read[1] == b"1")
+    return _statuses[line]
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, httptools.HttpParserError) else "unasked upgrade"
+def _said(timeout: Timeout) -> str:
+    seconds = timeout.seconds if isinstance(timeout, Deadlines) else timeout
+    return f"{seconds:g} s"

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
-from gateway.address import Client, Headers, client_of
-from runtime.policies import Fixed, Limit, Network, Rate, Route, ToUpstream, Trust
+from gateway.address import Client, client_of
+from gateway.request import Head, head_of
+from runtime.http1 import fields_of
+from runtime.policies import (
+    AddressList,
+    Fixed,
+    JsonPointer,
+    Limit,
+    ListEntry,
+    Network,
+    Override,
+    Per,
+    Rate,
+    Route,
+    ToUpstream,
+    Trust,
+)
 from runtime.policies.units import network
+from runtime.server.head import read_head
 
 HOURLY = Rate(1, 3600.0)
 """So slow that nothing refills while a test runs."""
-TRUST = Trust(proxies=(), hosts=(), lists={}, deny=())
+Headers = Sequence[tuple[bytes, bytes]]
+TRUST = Trust(proxies=(), hosts=(), lists={}, deny=AddressList())
 
 
 def networks(*texts: str) -> tuple[Network, ...]:
     return tuple(network(text) for text in texts)
 
 
+def a_list(*texts: str) -> AddressList:
+    return AddressList(tuple(ListEntry(network(text)) for text in texts))
+
+
 def a_client(address: str = "192.0.2.7", headers: Headers = (), proxies: tuple[Network, ...] = ()) -> Client:
-    return client_of(address, headers, proxies)
+    return client_of(address, fields_of(headers), proxies)
 
 
 def a_route(path: str, *methods: str, name: str = "") -> Route:
@@ -39,28 +61,23 @@ def a_limit(
     name: str = "limit",
     *,
     events: tuple[str, ...] = (),
-    per: tuple[Literal["session", "ip", "event"], ...] = (),
+    per: tuple[Per, ...] = (),
     rate: Rate = HOURLY,
     burst: int = 1,
     over: Literal["queue", "drop", "reject"] = "reject",
     exempt: tuple[str, ...] = (),
     observe: bool = False,
+    enforce: float = 1.0,
     when_store_away: Literal["allow", "deny", "local"] = "local",
+    cost: int | JsonPointer = 1,
+    ipv4_prefix: int = 32,
+    overrides: tuple[Override, ...] = (),
 ) -> Limit:
-    return Limit(name, events, per, rate, burst, over, exempt, observe, when_store_away)
+    share = 0.0 if observe else enforce
+    return Limit(name, events, per, rate, burst, over, exempt, share, when_store_away, cost, ipv4_prefix, overrides)
 
 
-def a_scope(headers: Headers, **more: Any) -> dict[str, Any]:
-    """An HTTP scope as uvicorn makes it."""
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/",
-        "raw_path": b"/",
-        "query_string": b"",
-        "headers": list(headers),
-        "client": ("192.0.2.7", 4711),
-        "server": ("127.0.0.1", 8080),
-        "scheme": "http",
-    }
-    return scope | more
+def a_head(*headers: tuple[bytes, bytes], target: bytes = b"/", trust: Trust = TRUST) -> Head:
+    """Of a GET of 192.0.2.7, as it is read from these bytes."""
+    lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
+    return head_of(read_head(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, lines)), "192.0.2.7", "http", 8080, trust)

@@ -334,15 +334,12 @@ async def test_a_short_absence_of_the_store_is_not_noticed_by_producers(
 
 async def test_a_request_reaches_laravel_byte_for_byte_and_nothing_is_added(gate: Gate, laravel: Receiver) -> None:
     target = b"/a%2Fb//c;d=1/%7e~/./x?b=1&a=2&b=%20+3&&c="
-    headers = b"Cookie: a=\xe9\r\nX-Twice: 1\r\nCookie: b=2\r\nX-Twice: 2\r\n"
+    headers = b"Cookie: a=\xe9\r\nx-TWICE: 1\r\nCookie: b=2\r\nX-Twice: 2\r\n"
     head = b"GET " + target + b" HTTP/1.1\r\nHost: shop.example\r\n" + headers + b"\r\n"
     async with gate.raw(head) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
     (got,) = laravel.heads
-    assert got == (
-        b"GET " + target + b" HTTP/1.1\r\nhost: shop.example\r\ncookie: a=\xe9\r\nx-twice: 1\r\ncookie: b=2\r\n"
-        b"x-twice: 2\r\n" + FORWARDED % gate.port + b"\r\n"
-    )
+    assert got == head.removesuffix(b"\r\n") + FORWARDED % gate.port + b"\r\n"
 
 
 async def test_what_a_stranger_says_about_forwarding_is_replaced(gate: Gate, laravel: Receiver) -> None:
@@ -352,7 +349,7 @@ async def test_what_a_stranger_says_about_forwarding_is_replaced(gate: Gate, lar
     )
     async with gate.raw(b"GET / HTTP/1.1\r\nHost: shop.example\r\n" + spoofed + b"\r\n") as client:
         await client.head()
-    assert laravel.heads == [b"GET / HTTP/1.1\r\nhost: shop.example\r\n" + FORWARDED % gate.port + b"\r\n"]
+    assert laravel.heads == [b"GET / HTTP/1.1\r\nHost: shop.example\r\n" + FORWARDED % gate.port + b"\r\n"]
 
 
 async def test_what_our_proxy_says_about_forwarding_is_passed_on(gate: Gate, laravel: Receiver) -> None:
@@ -375,7 +372,7 @@ async def test_hop_by_hop_headers_stay_behind_on_the_way_in(gate: Gate, laravel:
     )
     async with gate.raw(b"GET / HTTP/1.1\r\nHost: shop.example\r\n" + hops + b"\r\n") as client:
         await client.head()
-    assert laravel.heads == [b"GET / HTTP/1.1\r\nhost: shop.example\r\nx-end: 1\r\n" + FORWARDED % gate.port + b"\r\n"]
+    assert laravel.heads == [b"GET / HTTP/1.1\r\nHost: shop.example\r\nX-End: 1\r\n" + FORWARDED % gate.port + b"\r\n"]
 
 
 async def test_an_answer_comes_back_with_its_repeats_and_without_hop_by_hop_headers(
@@ -391,11 +388,11 @@ async def test_an_answer_comes_back_with_its_repeats_and_without_hop_by_hop_head
         assert await client.exactly(2) == b"\x1f\x8b"
     assert lines(answer)[0].startswith(b"HTTP/1.1 299")
     assert lines(answer)[1:] == [
-        b"set-cookie: XSRF-TOKEN=a; Path=/",
-        b"server: nginx",
-        b"set-cookie: session=b, c",
-        b"content-encoding: gzip",
-        b"content-length: 2",
+        b"Set-Cookie: XSRF-TOKEN=a; Path=/",
+        b"Server: nginx",
+        b"Set-Cookie: session=b, c",
+        b"Content-Encoding: gzip",
+        b"Content-Length: 2",
     ]
 
 
@@ -464,11 +461,11 @@ async def test_the_first_event_of_a_stream_comes_at_once(gate: Gate, laravel: Re
 @pytest.mark.parametrize(
     ("method", "response", "expected"),
     [
-        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n", b"content-length: 1234"),
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n", b"Content-Length: 1234"),
         (b"HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b""),
-        (b"GET", b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n", b"x-a: 1"),
-        (b"GET", b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n', b'etag: "a"'),
-        (b"GET", b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 1234\r\n\r\n', b'etag: "a"'),
+        (b"GET", b"HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n", b"X-A: 1"),
+        (b"GET", b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n', b'ETag: "a"'),
+        (b"GET", b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nContent-Length: 1234\r\n\r\n', b'ETag: "a"'),
     ],
 )
 async def test_an_answer_without_a_body_has_none_and_the_connection_lives_on(

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from runtime.server_protocol import MOST_FIELDS, MOST_HEAD, MOST_TARGET
+from runtime.server.head import MOST_FIELDS, MOST_HEAD, MOST_TARGET
 from tests.gateway.gate import Gate, Raw, Receiver, lines, receiver, start, values
 from tests.gateway.test_bytes import recorded
 

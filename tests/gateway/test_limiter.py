@@ -27,7 +27,8 @@ TAKE = load_script("gateway", "take")
 
 
 def bucket(limit: Limit, subject: str = "s1", how: How = "e") -> Bucket:
-    return Bucket(limit, "sl:{limits}:" + limit.id + "\0" + subject, how)
+    key = "sl:{limits}:" + limit.id + "\0" + subject
+    return Bucket(limit, key, how, limit.rate.interval, limit.burst, cost=1)
 
 
 async def verdicts(limiter: Limiter, times: int, *buckets: Bucket) -> list[str]:

@@ -31,7 +31,7 @@ STALL = 0.5
 LENGTH = b"Content-Length: %d" % BODY
 CHUNKED = b"Transfer-Encoding: chunked"
 GET = b"GET /some HTTP/1.1\r\nHost: shop.example\r\n\r\n"
-ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.fixture(autouse=True)

@@ -77,7 +77,7 @@ async def test_a_request_reaches_the_owner_with_the_fence_and_byte_for_byte(
         assert await client.exactly(1) == b"a"
     assert (a.bodies, b.heads) == ([body], [])
     assert a.heads == [
-        b"POST " + target + b" HTTP/1.1\r\nhost: shop.example\r\ncontent-length: 9\r\n"
+        b"POST " + target + b" HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 9\r\n"
         b"" + FORWARDED % gate.port + b"X-Sluice-Fence: %d\r\n\r\n" % owner.fence
     ]
 

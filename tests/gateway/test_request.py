@@ -7,80 +7,57 @@ from typing import Any
 import pytest
 
 from gateway.problems import Refusal
-from gateway.request import ClientGone, Head, Json, name_from, needs_json, parse_json, read_body, read_head
-from runtime.policies import EventSource, Fixed, Header, JsonPointer, PathSegment, SessionSource, Trust
-from tests.gateway.making import TRUST, a_scope
+from gateway.request import (
+    ClientGone,
+    Head,
+    Json,
+    Reading,
+    head_of,
+    json_if_any,
+    name_from,
+    parse_json,
+    read_body,
+    reading_of,
+)
+from runtime.policies import EventSource, Fixed, Header, JsonPointer, PathSegment, SessionSource, ToRelay
+from runtime.server.head import read_head
+from tests.gateway import making
+from tests.gateway.making import TRUST
 
 pytestmark = pytest.mark.anyio
 
 HOST = (b"host", b"shop.example")
-Pairs = list[tuple[bytes, bytes]]
 
 
-def a_head(*headers: tuple[bytes, bytes], trust: Trust = TRUST, **scope: Any) -> Head:
-    return read_head(a_scope([HOST, *headers], **scope), trust)
-
-
-def refused(headers: Pairs, trust: Trust = TRUST) -> str:
-    with pytest.raises(Refusal) as caught:
-        read_head(a_scope(headers), trust)
-    assert caught.value.status == 400
-    return caught.value.detail
+def a_head(*headers: tuple[bytes, bytes], target: bytes = b"/") -> Head:
+    return making.a_head(HOST, *headers, target=target)
 
 
 # --- the head
 
 
-@pytest.mark.parametrize("hosts", [[], [HOST, HOST], [HOST, (b"host", b"other.example")], [(b"host", b"")]])
-def test_a_request_without_exactly_one_host_is_refused(hosts: Pairs) -> None:
-    assert refused(hosts) == "a request has exactly one Host header"
-
-
-@pytest.mark.parametrize(
-    "host", [b"a b", b"a/b", b"user@shop.example", b"a\x00", b"[::1", b"a:b:c", b"shop.example:x", b":80"]
-)
-def test_a_host_that_is_none_is_refused(host: bytes) -> None:
-    assert "Host" in refused([(b"host", host)])
-
-
-@pytest.mark.parametrize(
-    "host",
-    [b"shop.example", b"shop.example:8080", b"127.0.0.1:1", b"[::1]:8080", b"[2001:db8::1]", b"laravel_app", b"a."],
-)
-def test_any_single_valid_host_is_served_when_none_are_listed(host: bytes) -> None:
-    assert read_head(a_scope([(b"host", host)]), TRUST).value(b"host") == host
+def test_an_old_request_that_names_no_host_is_refused() -> None:
+    old = read_head(b"GET / HTTP/1.0\r\n\r\n")
+    with pytest.raises(Refusal) as caught:
+        head_of(old, "192.0.2.7", "http", 8080, TRUST)
+    assert (caught.value.status, caught.value.detail) == (400, "a request has exactly one Host header")
 
 
 @pytest.mark.parametrize("host", [b"shop.example", b"SHOP.example", b"shop.example:8080", b"[::1]", b"[::1]:8080"])
 def test_listed_hosts_are_served_with_any_port(host: bytes) -> None:
-    read_head(a_scope([(b"host", host)]), replace(TRUST, hosts=("shop.example", "[::1]")))
+    making.a_head((b"Host", host), trust=replace(TRUST, hosts=("shop.example", "[::1]")))
 
 
 @pytest.mark.parametrize("host", [b"evil.example", b"shop.example.evil", b"xshop.example", b"[::2]:8080"])
 def test_a_host_that_is_not_listed_is_refused(host: bytes) -> None:
-    assert "trust.hosts" in refused([(b"host", host)], replace(TRUST, hosts=("shop.example", "[::1]")))
-
-
-@pytest.mark.parametrize(
-    ("headers", "why"),
-    [
-        ([(b"content-length", b"1"), (b"content-length", b"1")], "more than once"),
-        ([(b"content-length", b"1"), (b"transfer-encoding", b"chunked")], "more than once"),
-        ([(b"transfer-encoding", b"chunked"), (b"transfer-encoding", b"chunked")], "more than once"),
-        ([(b"content-length", b"+1")], "not a number"),
-        ([(b"content-length", b"1, 1")], "not a number"),
-        ([(b"content-length", b"")], "not a number"),
-        ([(b"transfer-encoding", b"gzip, chunked")], "only transfer coding"),
-        ([(b"transfer-encoding", b"identity")], "only transfer coding"),
-    ],
-)
-def test_a_body_whose_length_can_be_read_in_two_ways_is_refused(headers: Pairs, why: str) -> None:
-    assert why in refused([HOST, *headers])
+    with pytest.raises(Refusal, match=r"trust\.hosts") as caught:
+        making.a_head((b"Host", host), trust=replace(TRUST, hosts=("shop.example", "[::1]")))
+    assert caught.value.status == 400
 
 
 def test_a_head_keeps_bytes_order_and_repeats() -> None:
     headers = [(b"cookie", b"a=\xe9"), (b"x", b"1"), (b"cookie", b"b=2")]
-    head = a_head(*headers, raw_path=b"/a%2Fb", query_string=b"b=1&a=2")
+    head = a_head(*headers, target=b"/a%2Fb?b=1&a=2")
     assert head.headers == [HOST, *headers]
     assert head.target == b"/a%2Fb?b=1&a=2"
     assert (head.value(b"x"), head.value(b"cookie"), head.value(b"y")) == (b"1", None, None)
@@ -103,7 +80,7 @@ def test_what_is_forwarded_is_end_to_end_and_ours_comes_last() -> None:
         (b"x-forwarded-for", b"10.0.0.1"),
         (b"accept", b"*/*"),
     )
-    assert head.forwarded() == [
+    assert [(field.name, field.value) for field in head.forwarded()] == [
         HOST,
         (b"accept", b"*/*"),
         (b"X-Forwarded-For", b"192.0.2.7"),
@@ -114,9 +91,8 @@ def test_what_is_forwarded_is_end_to_end_and_ours_comes_last() -> None:
 
 
 def test_connection_cannot_take_away_what_says_where_a_request_goes_and_ends() -> None:
-    names = [
-        name for name, _ in a_head((b"connection", b"host, content-length"), (b"content-length", b"3")).forwarded()
-    ]
+    head = a_head((b"connection", b"host, content-length"), (b"content-length", b"3"))
+    names = [field.key for field in head.forwarded()]
     assert names[:2] == [b"host", b"content-length"]
 
 
@@ -231,10 +207,30 @@ def test_a_body_that_is_not_json_is_refused_with_what_it_is_needed_for(body: byt
     assert caught.value.detail.endswith("; this route reads /event from it")
 
 
-def test_json_is_needed_only_where_something_is_looked_for_in_it() -> None:
-    assert needs_json(Fixed("x"), Header("X-Session")) is None
-    assert needs_json(None, PathSegment("session")) is None
-    assert needs_json(JsonPointer("/event"), JsonPointer("/s")) == "this route reads /event and /s from it"
+def reading(*costs: JsonPointer, **route: Any) -> Reading:
+    return reading_of(replace(making.a_route("/x"), **route), costs)
+
+
+def test_a_body_is_read_only_where_something_is_looked_for_in_it() -> None:
+    assert reading(event=Header("X-Event"), session=PathSegment("session")) == Reading(False, None, False)
+    assert reading(verify="workers") == Reading(True, None, False)
+    assert reading(action=ToRelay("laravel")) == Reading(True, None, False)
+    assert reading(event=JsonPointer("/event"), session=JsonPointer("/s")) == Reading(
+        True, "this route reads /event and /s from it", False
+    )
+    assert reading(JsonPointer("/to")) == Reading(True, None, True)
+    assert reading(JsonPointer("/to"), workspace=JsonPointer("/w")) == Reading(
+        True, "this route reads /w from it", True
+    )
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"a=b"])
+def test_a_body_that_is_only_looked_into_for_a_cost_may_be_anything(body: bytes) -> None:
+    assert json_if_any(body) is None
+
+
+def test_a_number_names_a_workspace_as_it_is_written() -> None:
+    assert name_from(JsonPointer("/w"), a_head(), {}, Json({"w": 42}), "workspace") == "42"
 
 
 # --- names

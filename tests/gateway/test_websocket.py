@@ -23,6 +23,7 @@ from websockets.typing import Subprotocol
 from websockets.utils import accept_key
 
 from gateway import websocket
+from gateway.guard import MINIMUM
 from tests.gateway import gate as making
 from tests.gateway.gate import DENIED, FORWARDED, PROXY, Gate, gateway, start, values
 from tests.heard import Heard
@@ -374,6 +375,19 @@ async def test_an_unreachable_upstream_is_502(tmp_path: Path, store_url: str, fr
     assert head.startswith(b"HTTP/1.1 502 ")
     assert values(head, b"content-type") == [b"application/problem+json"]
     assert b"laravel cannot be reached" in body
+
+
+async def test_an_upstream_whose_handshakes_fail_is_left_alone(
+    tmp_path: Path, store_url: str, free_port: Callable[[], int]
+) -> None:
+    async with gateway(tmp_path, store_url, f"http://127.0.0.1:{free_port()}") as gate:
+        for _ in range(MINIMUM):
+            head, _ = await denied(gate, b"GET /x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
+            assert head.startswith(b"HTTP/1.1 502 ")
+        head, body = await denied(gate, b"GET /x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"laravel fails and is left alone for a moment" in body
+        assert (await gate.http.get("/x")).status_code == 503, "requests and handshakes have one guard"
 
 
 async def test_a_silent_upstream_is_504(tmp_path: Path, store_url: str) -> None:

@@ -16,8 +16,11 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
-from runtime import server_protocol, serving
+from runtime import serving
 from runtime.loops import Stop
+from runtime.server import Cycle, Direct
+from runtime.server import head as server_head
+from runtime.server import protocol as server_protocol
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -79,14 +82,23 @@ class Server:
 
 
 @asynccontextmanager
-async def served(app: App) -> AsyncIterator[Server]:
+async def served(app: App, direct: Direct | None = None) -> AsyncIterator[Server]:
     stop, bound = Stop(), serving.listening("127.0.0.1", 0)
-    running = asyncio.create_task(serving.serve(app, bound, stop))
+    running = asyncio.create_task(serving.serve(app, bound, stop, direct))
     try:
         yield Server(bound.getsockname()[1], stop, running)
     finally:
         stop.request()
         _stopping.append(running)
+
+
+def looking(cycles: list[Cycle]) -> Direct:
+    """Keeps what it is asked, and answers nothing."""
+
+    def look(cycle: Cycle) -> None:
+        cycles.append(cycle)
+
+    return look
 
 
 async def body_of(receive: Any) -> bytes:
@@ -150,10 +162,12 @@ def test_uvicorn_is_the_one_this_was_written_against() -> None:
 )
 async def test_the_target_is_told_as_it_came(sent: bytes, target: bytes, raw_path: bytes, query: bytes) -> None:
     seen: list[Any] = []
-    async with served(ok(seen)) as server, server.client(b"OPTIONS ", sent, b" HTTP/1.1\r\nHost: a\r\n\r\n") as client:
+    cycles: list[Cycle] = []
+    head = b"OPTIONS %b HTTP/1.1\r\nHost: a\r\n\r\n" % sent
+    async with served(ok(seen), looking(cycles)) as server, server.client(head) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
     scope, _ = seen[0]
-    assert (scope["extensions"]["sluice.target"], scope["raw_path"], scope["query_string"]) == (target, raw_path, query)
+    assert (cycles[0].head.target, scope["raw_path"], scope["query_string"]) == (target, raw_path, query)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +252,7 @@ async def test_a_websocket_is_handed_on_once_its_head_is_right() -> None:
 async def test_a_head_of_64_kib_is_read_and_one_byte_more_is_not() -> None:
     seen: list[Any] = []
     begin, end = b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"\r\n\r\n"
-    fill = server_protocol.MOST_HEAD - len(begin) - len(end)
+    fill = server_head.MOST_HEAD - len(begin) - len(end)
     async with served(ok(seen)) as server:
         for size, status in ((fill, b"200"), (fill + 1, b"431")):
             async with server.client(begin, b"a" * size, end) as client:
@@ -448,16 +462,17 @@ async def test_after_an_early_answer_the_body_is_passed_over_and_the_next_reques
 
 async def test_a_leaving_is_told_once_without_a_task_that_waits() -> None:
     told: list[str] = []
+    cycles: list[Cycle] = []
     asked, over = asyncio.Event(), asyncio.Event()
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        scope["extensions"]["sluice.on_disconnect"](lambda: told.append("gone"))
+        cycles[0].on_disconnect(lambda: told.append("gone"))
         asked.set()
         await over.wait()
-        scope["extensions"]["sluice.on_disconnect"](lambda: told.append("gone already"))
+        cycles[0].on_disconnect(lambda: told.append("gone already"))
         await send({"type": "http.response.start", "status": 200, "headers": []})  # heard by nobody, and no error
 
-    async with served(app) as server:
+    async with served(app, looking(cycles)) as server:
         async with server.client(GET):
             await asked.wait()
             assert told == []
@@ -469,16 +484,17 @@ async def test_a_leaving_is_told_once_without_a_task_that_waits() -> None:
 
 async def test_a_reset_is_a_leaving_too() -> None:
     told: list[str] = []
+    cycles: list[Cycle] = []
     asked = asyncio.Event()
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        scope["extensions"]["sluice.on_disconnect"](lambda: told.append("gone"))
+        cycles[0].on_disconnect(lambda: told.append("gone"))
         asked.set()
         assert (await receive())["type"] == "http.request"
         assert (await receive())["type"] == "http.disconnect"
         told.append("received")
 
-    async with served(app) as server, server.client(GET) as client:
+    async with served(app, looking(cycles)) as server, server.client(GET) as client:
         await asked.wait()
         wire = client.writer.get_extra_info("socket")
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -489,12 +505,13 @@ async def test_a_reset_is_a_leaving_too() -> None:
 
 async def test_nobody_leaves_once_answered() -> None:
     told: list[str] = []
+    cycles: list[Cycle] = []
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        scope["extensions"]["sluice.on_disconnect"](lambda: told.append("gone"))
+        cycles[0].on_disconnect(lambda: told.append("gone"))
         await ok([])(scope, receive, send)
 
-    async with served(app) as server:
+    async with served(app, looking(cycles)) as server:
         async with server.client(GET) as client:
             await client.head()
             assert await client.reader.readexactly(2) == b"ok"
@@ -504,17 +521,18 @@ async def test_nobody_leaves_once_answered() -> None:
 
 async def test_a_broken_body_is_a_leaving_and_its_sender_is_told() -> None:
     told: list[str] = []
+    cycles: list[Cycle] = []
     asked = asyncio.Event()
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        scope["extensions"]["sluice.on_disconnect"](lambda: told.append("gone"))
+        cycles[0].on_disconnect(lambda: told.append("gone"))
         asked.set()
         assert (await receive())["body"] == b"abc"
         assert (await receive())["type"] == "http.disconnect"
         told.append("received")
 
     head = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-    async with served(app) as server, server.client(head) as client:
+    async with served(app, looking(cycles)) as server, server.client(head) as client:
         await asked.wait()
         await asyncio.sleep(0.05)
         client.send(b"0x3\r\n")

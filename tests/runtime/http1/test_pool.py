@@ -316,6 +316,21 @@ async def test_https_is_spoken_and_reused_and_the_certificate_is_checked(certifi
 
 
 @pytest.mark.anyio
+async def test_where_addresses_are_judged_the_certificate_is_still_that_of_the_name(certificate: Path) -> None:
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate) + ".crt")
+    async with upstream(echo_length, tls=server) as up:
+        pool = Pool(up.origin, connect=2, tls=trusting, refuse=lambda _: None)
+        assert (await post(pool))[2] == b"ok"
+        await pool.close()
+        pool = Pool(Origin("https", "localhost", up.origin.port), connect=2, tls=trusting, refuse=lambda _: None)
+        with pytest.raises(ConnectFailed):
+            await pool.acquire()
+        await pool.close()
+
+
+@pytest.mark.anyio
 async def test_an_exchange_leaves_nothing_for_the_garbage_collector() -> None:
     async with upstream(saying(OK)) as up, pool_to(up.origin) as pool:
         await use(await pool.acquire())
