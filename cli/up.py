@@ -20,7 +20,7 @@ from cli.addresses import EMBEDDED, base_url, store_url
 from cli.processes import is_free, promise_is_kept, store_answers
 from cli.refusal import CannotStart, StatusUnavailable
 from cli.supervisor import Program, Supervisor
-from runtime import embedded, metrics
+from runtime import embedded, live, metrics
 from runtime.loops import Stop
 from runtime.policies import Policies
 
@@ -69,7 +69,7 @@ async def _run_gateways(policies: Policies, processes: int) -> None:
             say(f"gateway   {base_url(policies.listen)}   ({processes} processes)")
             say(f"logs      {logs}")
             say("stop with Ctrl-C")
-        await stop.wait()
+        await _tell_of_edits(policies, stop)
     finally:
         say("stopping: what is under way is finished")
         await supervisor.stop()
@@ -87,9 +87,11 @@ async def _run(policies: Policies, wishes: Wishes) -> None:
         await _unless_stopped(stop, _start(supervisor, policies, wishes))
         if not stop.requested:
             _tell_where(policies, wishes)
-        while await stop.sleep(_SUMMARY_EVERY):
-            if wishes.demo:
-                await _summary(policies)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_tell_of_edits(policies, stop))
+            while await stop.sleep(_SUMMARY_EVERY):
+                if wishes.demo:
+                    await _summary(policies)
     finally:
         say("stopping: workers, gateway, relay, store; what is under way is finished")
         await supervisor.stop()
@@ -195,6 +197,33 @@ async def _unless_stopped(stop: Stop, work: Awaitable[None]) -> None:
             await starting
     else:
         starting.result()
+
+
+async def _tell_of_edits(policies: Policies, stop: Stop) -> None:
+    """Until stopped. Every process watches the file for itself; this only shows what comes of an edit."""
+    name = policies.source.name
+
+    def tell(outcome: live.Outcome) -> None:
+        for line in edited(name, outcome):
+            say(line)
+
+    await live.Live(policies).watch(stop, lambda edited: None, tell)
+
+
+def edited(name: str, outcome: live.Outcome) -> list[str]:
+    """What became of an edit of the policies file, for the terminal."""
+    match outcome:
+        case live.Refused(problems):
+            first, *others = problems
+            more = f"; and {len(others)} more: sluice check" if others else ""
+            return [f"{name} is wrong and changes nothing: {first}{more}"]
+        case live.Loaded(revision, changed, needs_restart):
+            what = f"changed: {', '.join(changed)}" if changed else "it says the same as before"
+            line = f"{name} is live, revision {revision}; {what}"
+            if not needs_restart:
+                return [line]
+            held = ", ".join(needs_restart)
+            return [line, f"{name}: {held}: what was changed here counts from the next start on; restart Sluice"]
 
 
 def _tell_where(policies: Policies, wishes: Wishes) -> None:

@@ -14,9 +14,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from console.status import snapshot
+from gateway.generations import Parts
 from gateway.internal import PREFIX
 from gateway.problems import Refusal
-from gateway.process import Parts
 from runtime.policies import Secret
 from runtime.store import StoreAway, StoreRefused
 

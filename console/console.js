@@ -100,6 +100,7 @@ function show(snapshot) {
   $("seen").classList.remove("stale");
   setText($("about"), `policies ${snapshot.revision} · promise: ${snapshot.promise}`);
   remember(snapshot);
+  showFile(snapshot);
   showHealth(snapshot);
   showFigures(snapshot);
   showFlow();
@@ -115,6 +116,21 @@ function remember(snapshot) {
   // A store that was emptied, or a clock set back: what was before says nothing any more.
   if (last && (seen.accepted < last.accepted || seen.at <= last.at)) history = [];
   history = [...history.filter((one) => one.at > seen.at - SPAN - WINDOW), seen];
+}
+
+/** A wrong policies file, with every mistake in it, for as long as it is wrong. */
+function showFile({ policies, revision }) {
+  const problems = policies.problems;
+  $("file").hidden = !problems.length;
+  const many = problems.length === 1 ? "a mistake" : `${problems.length} mistakes`;
+  setText($("file-wrong"), problems.length ? `${policies.source} has ${many}; revision ${revision} stays in force` : "");
+  const lines = problems.map(({ line, column, key, message, hint }) => {
+    const place = line ? `line ${line}, column ${column}: ` : "";
+    return `${place}${key ? `${key}: ` : ""}${message}; ${hint}`;
+  });
+  if ($("problems").dataset.shown === lines.join("\n")) return; // readers say an alert aloud when it is set anew
+  $("problems").dataset.shown = lines.join("\n");
+  $("problems").replaceChildren(...lines.map((line) => element("li", line)));
 }
 
 function showHealth(snapshot) {

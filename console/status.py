@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from prometheus_client.samples import Sample
 
 from console.words import words
-from gateway.process import Parts
+from gateway.generations import Parts
 from relay import presence
 from relay.circuit import CircuitView
 from relay.process import open_circuit
 from relay.queue import Counts
 from runtime import metrics
+from runtime.live import Live, told
 from runtime.policies import Endpoint, Policies
 from runtime.store import StoreAway, StoreRefused
 from sessions.registry import SessionRow, WorkerRow
@@ -37,25 +38,38 @@ async def snapshot(parts: Parts) -> dict[str, Any]:
     `traffic` counts since this deployment started, `endpoints` since the store is in use.
     """
     look = _Look()
-    relays, sessions, workers, endpoints, traffic = await asyncio.gather(
+    relays, sessions, workers, endpoints, removed, traffic = await asyncio.gather(
         look.at(presence.alive(parts.store)),
         look.at(parts.registry.sessions()),
         look.at(parts.registry.workers()),
         asyncio.gather(*(_endpoint(look, parts, endpoint) for endpoint in parts.policies.relay.endpoints.values())),
+        asyncio.gather(*(look.at(queue.counts()) for queue in parts.removed.values())),
         asyncio.to_thread(_traffic, parts.policies),  # reads the files of every process
     )
     seen = {
         "at": time.time(),
         "revision": parts.policies.revision,
+        "policies": _policies(parts.live),
         "promise": parts.policies.store.promise,
         "store": {"ok": not look.failures, "why": look.failures[0] if look.failures else None},
         "relays": relays,
         "traffic": traffic,
         "endpoints": dict(zip(parts.policies.relay.endpoints, endpoints, strict=True)),
+        "removed": [_removed(name, counts) for name, counts in zip(parts.removed, removed, strict=True) if counts],
         "workers": [_worker(row, parts.registry.lease) for row in workers or ()],
         "sessions": _sessions(sessions),
     }
     return {**seen, "words": words(seen)}
+
+
+def _policies(live: Live) -> dict[str, Any]:
+    """Of the file: what is wrong with it, which then is not in force, and what of it waits for a restart."""
+    return {
+        "source": str(live.current.source),
+        "loaded_at": live.loaded_at,
+        "problems": [told(problem) for problem in live.problems],
+        "needs_restart": list(live.needs_restart),
+    }
 
 
 class _Look:
@@ -86,6 +100,11 @@ async def _endpoint(look: _Look, parts: Parts, endpoint: Endpoint) -> dict[str, 
         "rate": 1 / endpoint.rate.interval if endpoint.rate else None,
         "backlog": {"events": backlog.events, "bytes": backlog.bytes},
     }
+
+
+def _removed(name: str, counts: Counts) -> dict[str, Any]:
+    """An endpoint that an edit took out of the policies, with what it left in the store."""
+    return {"endpoint": name, "waiting": counts.waiting, "leased": counts.leased, "dead": counts.dead}
 
 
 def _circuit(view: CircuitView | None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _LATE = 10.0  # seconds past its time: less is how a pace and a busy second look
@@ -13,9 +13,11 @@ Row = Mapping[str, Any]
 
 def words(snapshot: Row) -> list[str]:
     """What stops everything first, what waits for a person before what passes by itself."""
-    said = [*_store(snapshot["store"]), *_relays(snapshot)]
+    said = [*_store(snapshot["store"]), *_relays(snapshot), *_policies(snapshot)]
     for name, endpoint in snapshot["endpoints"].items():
         said += [f"{name}: {sentence}" for sentence in _endpoint(endpoint)]
+    for removed in snapshot["removed"]:
+        said += _removed(removed)
     return [*said, *_sessions(snapshot["workers"], snapshot["sessions"])]
 
 
@@ -39,6 +41,22 @@ def _relays(snapshot: Row) -> Iterator[str]:
         yield "no relay is running: events are accepted and wait"
 
 
+def _policies(snapshot: Row) -> Iterator[str]:
+    file = snapshot["policies"]
+    if file["problems"]:
+        first, others = file["problems"][0], len(file["problems"]) - 1
+        place = f"line {first['line']}: " if first["line"] else ""
+        key = f"{first['key']}: " if first["key"] else ""
+        more = f"; {_some(others, 'mistake', 'mistakes')} more: sluice check" if others else ""
+        yield (
+            f"{file['source']} is wrong, so revision {snapshot['revision']} stays in force: "
+            f"{place}{key}{first['message']}; {first['hint']}{more}"
+        )
+    if file["needs_restart"]:
+        keys = file["needs_restart"]
+        yield f"{file['source']}: {_listed(keys)} changed, which counts from the next start on; restart Sluice"
+
+
 # --- endpoints
 
 
@@ -56,6 +74,12 @@ def _endpoint(endpoint: Row) -> Iterator[str]:
     full = max(waiting / endpoint["backlog"]["events"], endpoint["bytes"] / endpoint["backlog"]["bytes"])
     if full >= _NEARLY_FULL:
         yield f"the backlog is {full:.0%} full; at 100% events are refused with 503"
+
+
+def _removed(removed: Row) -> Iterator[str]:
+    if removed["waiting"] or removed["leased"]:
+        wait = _some(removed["waiting"] + removed["leased"], "event waits", "events wait")
+        yield f"{removed['endpoint']} is no longer an endpoint, and {wait} for it: put it back to deliver them"
 
 
 def _circuit(circuit: Row, waiting: int) -> str:
@@ -111,3 +135,9 @@ def _next_worker(room: bool) -> str:
 
 def _some(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
-from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
 
 from gateway import internal
 from gateway.edge import Edge
+from gateway.generations import Front, Generation, Parts
+from gateway.guard import Guards
 from gateway.intake import Intake
 from gateway.limiter import Limiter
 from gateway.owners import WorkerProxy
-from gateway.problems import Receive, Send
-from relay.process import open_queue
+from relay.process import open_queue, settings_of
 from relay.queue import Queue
+from runtime import metrics
+from runtime.live import Live
 from runtime.logs import Log
 from runtime.loops import Stop, every
 from runtime.policies import Policies, Upstream
@@ -32,42 +33,59 @@ _STORE_TIMEOUT = 2.0
 _WORKERS = Upstream("workers", "", connect=1.0, headers=30.0, idle=60.0)
 _TIDY_EVERY = 60.0
 
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the console looks at."""
-
-    policies: Policies
-    store: Store
-    registry: Registry
-    queues: dict[str, Queue]
-
-
 Console = Callable[[Parts], Sequence[BaseRoute]]
 
 
 async def run(policies: Policies, store_url: str, bound: socket.socket, stop: Stop, console: Console) -> None:
-    """Serves until stopped; requests under way are finished."""
+    """Serves until stopped; requests under way are finished. An edit of the policies' file goes live meanwhile."""
     store = Store(store_url, timeout=_STORE_TIMEOUT)
     quick = Store(store_url, timeout=policies.store.timeout)
-    registry = Registry(store, policies.sessions.lease)
-    queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
-    workers = WorkerProxy(registry, _WORKERS)
-    edge = Edge(policies, Limiter(quick), Intake(policies.relay, queues), registry, workers)
-    inside = internal.build(policies, store, registry, queues, console(Parts(policies, store, registry, queues)))
-    existing = ExistingWorkers(registry, policies.sessions.workers, policies.sessions.per_worker)
+    registry, limiter, live = Registry(store, policies.sessions.lease), Limiter(quick), Live(policies)
+    guards = Guards(metrics.upstream_circuit)
+
+    def make(policies: Policies, before: Parts | None) -> Generation:
+        queues = _queues(store, policies, before)
+        removed = {**before.removed, **before.queues} if before else {}
+        removed = {name: queue for name, queue in removed.items() if name not in queues}
+        parts = Parts(policies, store, registry, queues, live, removed)
+        workers = WorkerProxy(registry, _WORKERS)
+        edge = Edge(policies, limiter, Intake(policies.relay, queues), registry, workers, guards)
+        return Generation(parts, edge, internal.build(policies, store, registry, queues, console(parts)), workers)
+
+    front = Front(policies, make)
     _settle_memory()
     LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(serve(_Front(edge, inside), bound, stop))
-            group.create_task(existing.run(stop))
-            group.create_task(every(_TIDY_EVERY, stop, workers.tidy))
+            watch = _Watch(registry, group)
+
+            def apply(policies: Policies) -> None:
+                front.apply(policies)
+                watch.apply(policies)
+
+            watch.apply(policies)
+            group.create_task(serve(front, bound, stop, front.direct))
+            group.create_task(every(_TIDY_EVERY, stop, front.tidy))
+            group.create_task(live.watch(stop, apply))
+            await stop.wait()
+            watch.stop.request()
     finally:
-        await edge.close()
+        await front.close()
         await store.close()
         await quick.close()
     LOG.info("gateway.stopped")
+
+
+def _queues(store: Store, policies: Policies, before: Parts | None) -> dict[str, Queue]:
+    """Those of untouched endpoints go on: what waits in them for the store keeps its order."""
+    queues: dict[str, Queue] = {}
+    for name, endpoint in policies.relay.endpoints.items():
+        old = before.policies.relay.endpoints.get(name) if before else None
+        if before and old and settings_of(before.policies, old) == settings_of(policies, endpoint):
+            queues[name] = before.queues[name]
+        else:
+            queues[name] = open_queue(store, endpoint, policies)
+    return queues
 
 
 def _settle_memory() -> None:
@@ -77,17 +95,22 @@ def _settle_memory() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-class _Front:
-    """Tells the reserved paths from everything else."""
+class _Watch:
+    """Over existing workers: a new one, in `group`, whenever the policies name others."""
 
-    def __init__(self, edge: Edge, inside: Any) -> None:
-        self._edge = edge
-        self._inside = inside
+    def __init__(self, registry: Registry, group: asyncio.TaskGroup) -> None:
+        self.stop = Stop()
+        self._registry = registry
+        self._group = group
+        self._settings: object = None
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["path"].startswith(internal.PREFIX) and scope["path"][len(internal.PREFIX) :][:1] in ("", "/"):
-            await self._inside(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._edge.websocket(scope, receive, send)
-        else:
-            await self._edge(scope, receive, send)
+    def apply(self, policies: Policies) -> None:
+        sessions = policies.sessions
+        settings = (sessions.workers, sessions.per_worker)
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self.stop.request()
+        self.stop = Stop()
+        existing = ExistingWorkers(self._registry, sessions.workers, sessions.per_worker)
+        self._group.create_task(existing.run(self.stop))

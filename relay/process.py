@@ -1,10 +1,16 @@
-"""The relay process: one dispatcher for each endpoint, side by side, until stopped."""
+"""The relay process: one line for each endpoint, side by side, until stopped.
+
+An edit of the policies replaces the lines whose endpoint it touches and leaves the others alone. A line that is
+replaced finishes and settles what is under way before the next one of its endpoint leases anything, so that nothing is
+lost, sent twice or overtaken, and never is more under way than either policy allows.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
@@ -14,10 +20,11 @@ from relay.dead import DeadLetters
 from relay.dispatcher import Dispatcher
 from relay.queue import Queue
 from relay.sender import Sender
+from runtime.live import Live
 from runtime.logs import Log
 from runtime.loops import Stop, every
 from runtime.policies import Endpoint, Policies
-from runtime.store import Store
+from runtime.store import Store, StoreAway, StoreRefused
 
 LOG = Log("relay")
 _STORE_TIMEOUT = 5.0
@@ -41,57 +48,134 @@ def open_circuit(store: Store, endpoint: Endpoint) -> Circuit:
     return Circuit(store, endpoint.name, endpoint.circuit, endpoint.rate, probe_lease=endpoint.timeout + _LEASE_MARGIN)
 
 
+def settings_of(policies: Policies, endpoint: Endpoint) -> object:
+    """All that the queue and the line of an endpoint are made of: they are made anew when any of it differs."""
+    signature = policies.signatures[endpoint.sign] if endpoint.sign else None
+    return endpoint, signature, replace(policies.relay, endpoints={})
+
+
 async def run(policies: Policies, store_url: str, stop: Stop) -> None:
-    """Delivers until stopped, then finishes what is under way."""
+    """Delivers until stopped, then finishes what is under way. Edits of the policies' file go live meanwhile."""
     store = Store(store_url, timeout=_STORE_TIMEOUT)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    endpoints = policies.relay.endpoints.values()
-    queues = {endpoint.name: open_queue(store, endpoint, policies) for endpoint in endpoints}
-    senders = {
-        endpoint.name: Sender(endpoint, policies.signatures[endpoint.sign] if endpoint.sign else None)
-        for endpoint in endpoints
-    }
-    dispatchers = {
-        endpoint.name: Dispatcher(
-            queues[endpoint.name],
-            open_circuit(store, endpoint),
-            senders[endpoint.name],
-            retry=endpoint.retry,
-            concurrency=endpoint.concurrency,
-        )
-        for endpoint in endpoints
-    }
-    dead = [DeadLetters(store, name) for name in queues]
-    keep_dead = policies.relay.keep_dead
-    LOG.info("relay.started", endpoints=list(dispatchers), revision=policies.revision)
+    live = Live(policies)
+
+    async def drop_dead() -> None:
+        relay = live.current.relay
+        await janitor.turn([DeadLetters(store, endpoint) for endpoint in relay.endpoints], relay.keep_dead)
+
+    LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
-            ear = group.create_task(_listen(store, {queues[n].channel.encode(): d for n, d in dispatchers.items()}))
-            group.create_task(every(janitor.EVERY, stop, lambda: janitor.turn(dead, keep_dead)))
+            lines = _Lines(store, group)
+            lines.apply(policies)
+            group.create_task(every(janitor.EVERY, stop, drop_dead))
             group.create_task(every(presence.EVERY, stop, lambda: presence.report(store, name)))
-            running = [group.create_task(dispatcher.run(stop)) for dispatcher in dispatchers.values()]
-            await asyncio.gather(*running)
-            ear.cancel()
+            group.create_task(live.watch(stop, lines.apply))
+            await stop.wait()
+            lines.stop()
     finally:
-        for sender in senders.values():
-            await sender.close()
         await store.close()
     LOG.info("relay.stopped")
 
 
-async def _listen(store: Store, dispatchers: dict[bytes, Dispatcher]) -> None:
-    """Wakes dispatchers when something new is accepted. Without it they find out half a second later."""
-    if not dispatchers:
-        return
-    while True:
-        ear = store.redis.pubsub(ignore_subscribe_messages=True)
+class _Line:
+    """One endpoint at work: its queue, its circuit, its connections, and the loop that moves its deliveries."""
+
+    def __init__(self, store: Store, endpoint: Endpoint, policies: Policies) -> None:
+        self.settings = settings_of(policies, endpoint)
+        self.queue = open_queue(store, endpoint, policies)
+        self.stop = Stop()
+        circuit = open_circuit(store, endpoint)
+        self._sender = Sender(endpoint, policies.signatures[endpoint.sign] if endpoint.sign else None)
+        self.dispatcher = Dispatcher(
+            self.queue, circuit, self._sender, retry=endpoint.retry, concurrency=endpoint.concurrency
+        )
+
+    async def run(self) -> None:
+        """Until stopped; then what is under way is finished and settled."""
         try:
-            await ear.subscribe(*dispatchers)
-            while True:
-                message = await ear.get_message(timeout=60)
-                if message is not None:
-                    dispatchers[message["channel"]].wake(message["data"])
-        except (RedisError, OSError):
-            await asyncio.sleep(0.5)
+            await self.dispatcher.run(self.stop)
         finally:
-            await ear.aclose()  # type: ignore[no-untyped-call]
+            await self._sender.close()
+
+
+class _Lines:
+    """The lines that run. Their tasks are in `group`: one that crashes ends the process."""
+
+    def __init__(self, store: Store, group: asyncio.TaskGroup) -> None:
+        self._store = store
+        self._group = group
+        self._lines: dict[str, _Line] = {}
+        self._last: dict[str, asyncio.Task[None]] = {}
+        """Of each endpoint the newest line's task; those before it have ended when it begins."""
+        self._channels: list[str] = []
+        self._ear: asyncio.Task[None] | None = None
+
+    def apply(self, policies: Policies) -> None:
+        """Goes over to these policies. What cannot be made raises before anything has changed."""
+        endpoints = policies.relay.endpoints
+        made = {
+            name: _Line(self._store, endpoint, policies)
+            for name, endpoint in endpoints.items()
+            if name not in self._lines or self._lines[name].settings != settings_of(policies, endpoint)
+        }
+        for name in [name for name in self._lines if name in made or name not in endpoints]:
+            self._lines.pop(name).stop.request()
+        for name, line in made.items():
+            self._lines[name] = line
+            self._last[name] = self._group.create_task(self._run(line, self._last.get(name)))
+        self._listen_anew()
+
+    def stop(self) -> None:
+        """Nothing more is leased; the tasks end when what is under way is settled."""
+        for line in self._lines.values():
+            line.stop.request()
+        if self._ear is not None:
+            self._ear.cancel()
+
+    async def _run(self, line: _Line, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        await line.run()
+        if self._lines.get(line.queue.endpoint) is None:
+            await _tell_removed(line.queue)
+
+    def _listen_anew(self) -> None:
+        channels = sorted(line.queue.channel for line in self._lines.values())
+        if channels == self._channels:
+            return
+        self._channels = channels
+        if self._ear is not None:
+            self._ear.cancel()
+        self._ear = self._group.create_task(self._listen(channels)) if channels else None
+
+    async def _listen(self, channels: list[str]) -> None:
+        """Wakes dispatchers when something new is accepted. Without it they find out half a second later."""
+        while True:
+            ear = self._store.redis.pubsub(ignore_subscribe_messages=True)
+            try:
+                await ear.subscribe(*channels)
+                while True:
+                    message = await ear.get_message(timeout=60)
+                    if message is not None:
+                        self._wake(message["channel"].decode(), message["data"])
+            except (RedisError, OSError):
+                await asyncio.sleep(0.5)
+            finally:
+                await ear.aclose()  # type: ignore[no-untyped-call]
+
+    def _wake(self, channel: str, partitions: bytes) -> None:
+        for line in self._lines.values():
+            if line.queue.channel == channel:
+                line.dispatcher.wake(partitions)
+
+
+async def _tell_removed(queue: Queue) -> None:
+    """What waits for an endpoint that is no longer in the policies stays in the store until it is put back."""
+    try:
+        counts = await queue.counts()
+    except (StoreAway, StoreRefused):
+        LOG.warning("endpoint.removed", endpoint=queue.endpoint)
+    else:
+        LOG.warning("endpoint.removed", endpoint=queue.endpoint, waiting=counts.waiting, dead=counts.dead)

@@ -44,6 +44,17 @@ _QUEUE = Gauge(
     "sluice_queue_events", "Events in the queue of an endpoint.", ["endpoint", "place"], multiprocess_mode="mostrecent"
 )
 _SESSIONS = Gauge("sluice_sessions", "Sessions by state.", ["state"], multiprocess_mode="mostrecent")
+_POLICIES_LOADED = Gauge(
+    "sluice_policies_loaded_timestamp_seconds",
+    "When the policies in force were loaded; the oldest of all processes.",
+    multiprocess_mode="livemin",
+)
+_POLICIES_WRONG = Gauge(
+    "sluice_policies_wrong",
+    "1 while the policies file is wrong and older policies stay in force; in any process.",
+    multiprocess_mode="livemax",
+)
+_POLICIES_REFUSED = Counter("sluice_policies_refused_total", "Wrong edits of the policies file; every process counts.")
 
 _CIRCUIT_VALUES = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 _EVENT_NAMES: set[str] = set()
@@ -106,6 +117,17 @@ def queue_holds(endpoint: str, place: str, events: int) -> None:
 
 def sessions_are(state: str, sessions: int) -> None:
     _child(_SESSIONS, state).set(sessions)
+
+
+def policies_loaded(at: float) -> None:
+    """`at`: seconds since the epoch."""
+    _POLICIES_LOADED.set(at)
+    _POLICIES_WRONG.set(0)
+
+
+def policies_refused() -> None:
+    _POLICIES_REFUSED.inc()
+    _POLICIES_WRONG.set(1)
 
 
 def registry() -> CollectorRegistry:

@@ -17,8 +17,9 @@ from cli import status
 from cli.status import StatusUnavailable, fetch, render
 from console import api
 from console.status import snapshot
-from gateway.process import Parts
+from gateway.generations import Parts
 from relay.process import open_queue
+from runtime.live import Live
 from runtime.loops import Stop
 from runtime.policies import Policies, load
 from runtime.serving import listening, serve
@@ -58,7 +59,7 @@ def answering(answer: Callable[[Request], Awaitable[Response]]) -> Starlette:
 
 def parts_of(store: Store, policies: Policies) -> Parts:
     queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
-    return Parts(policies, store, Registry(store, 15.0), {"laravel": queue})
+    return Parts(policies, store, Registry(store, 15.0), {"laravel": queue}, Live(policies), {})
 
 
 def text_of(seen: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.process import Parts
+from gateway.generations import Parts
 from runtime.policies import Policies
 from runtime.store import Store
 from tests.console.deployment import parts_on, policies_in

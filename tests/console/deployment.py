@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.process import Parts
+from gateway.generations import Parts
 from relay.process import open_queue
+from runtime.live import Live
 from runtime.policies import Policies, load
 from runtime.store import Store
 from sessions.registry import Registry
@@ -31,4 +32,4 @@ def policies_in(folder: Path, more: str = "console: {token: env:TOKEN}\n") -> Po
 
 def parts_on(store: Store, policies: Policies) -> Parts:
     queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
-    return Parts(policies, store, Registry(store, policies.sessions.lease), queues)
+    return Parts(policies, store, Registry(store, policies.sessions.lease), queues, Live(policies), {})

@@ -11,7 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from console import api
-from gateway.process import Parts
+from gateway.generations import Parts
 from runtime.loops import Stop
 from runtime.policies import Policies
 from runtime.serving import listening, serve
@@ -148,6 +148,13 @@ async def test_the_page_loads_only_what_the_console_serves(http: httpx2.AsyncCli
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert sorted(links) == ["console.css", "console.js", "data:,"]
     assert not re.search(r"<style|<script(?! type=\"module\" src)|\son[a-z]+=|\sstyle=", page)
+
+
+async def test_the_page_has_every_place_that_its_script_fills(http: httpx2.AsyncClient) -> None:
+    page, script = (await http.get("/_sluice/")).text, (await http.get("/_sluice/console.js")).text
+    places = set(re.findall(r'\$\("([^"]+)"\)', script))
+    assert {"file", "file-wrong", "problems"} <= places
+    assert places <= set(re.findall(r'id="([^"]+)"', page))
 
 
 async def test_the_page_never_makes_markup_of_data(http: httpx2.AsyncClient) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,14 @@ import orjson
 import pytest
 
 from console.status import snapshot
-from gateway.process import Parts
+from gateway.generations import Parts
 from relay import presence
 from relay.circuit import Report
 from relay.event import Delivery, Event, new_id
 from relay.process import open_circuit
 from relay.queue import Settled
 from runtime import metrics
+from runtime.loops import Stop
 from runtime.policies import Policies
 from runtime.store import Store
 from sessions.registry import Report as Said
@@ -161,6 +163,34 @@ async def test_every_limit_of_the_policies_shows_even_before_it_has_decided(part
     assert after.keys() == {"typing", "trial"}
     assert after["typing"]["dropped"] == limits["typing"]["dropped"] + 1
     assert after["trial"].keys() == zeros.keys()
+
+
+async def test_a_wrong_file_is_told_with_every_line_until_it_is_right(parts: Parts) -> None:
+    file, stop = parts.policies.source, Stop()
+    right = file.read_text()
+    assert (await seen_of(parts))["policies"] == {
+        "source": str(file),
+        "loaded_at": parts.live.loaded_at,
+        "problems": [],
+        "needs_restart": [],
+    }
+    file.write_text("version: 1\nlimit: []\nlisten: nowhere\n")
+    await parts.live.look(stop, lambda policies: None)
+    seen = await seen_of(parts)
+    assert seen["revision"] == parts.policies.revision
+    assert [(one["line"], one["key"]) for one in seen["policies"]["problems"]] == [(2, "limit"), (3, "listen")]
+    assert seen["policies"]["problems"][0].keys() == {"line", "column", "key", "message", "hint"}
+    assert any("is wrong, so revision" in sentence for sentence in seen["words"])
+    file.write_text(right.replace("console: {token: env:TOKEN}", "listen: 127.0.0.1:9"))
+    await parts.live.look(stop, lambda policies: None)
+    assert (await seen_of(parts))["policies"]["problems"] == []
+    assert (await seen_of(parts))["policies"]["needs_restart"] == ["listen"]
+
+
+async def test_a_removed_endpoint_shows_what_it_left(parts: Parts) -> None:
+    await accept(parts, "a", "b")
+    gone = replace(parts, removed={"laravel": parts.queues["laravel"]})
+    assert (await seen_of(gone))["removed"] == [{"endpoint": "laravel", "waiting": 2, "leased": 0, "dead": 0}]
 
 
 async def test_while_the_store_is_away_it_says_so_and_shows_the_rest(policies: Policies, short_folder: Path) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from console.words import age, words
+
+NOTHING: dict[str, Any] = {}
 
 
 def endpoint(**more: object) -> dict[str, Any]:
@@ -22,12 +25,21 @@ def lost(name: str = "w2", **more: object) -> dict[str, Any]:
     return worker(name, **({"lost": True, "last_beat_s": None, "beat_left_s": 0.0} | more))
 
 
-def said(*workers: dict[str, Any], unowned: int = 0, **endpoints: dict[str, Any]) -> list[str]:
+def said(
+    *workers: dict[str, Any],
+    unowned: int = 0,
+    file: dict[str, Any] = NOTHING,
+    removed: Sequence[dict[str, Any]] = (),
+    **endpoints: dict[str, Any],
+) -> list[str]:
     sessions = {"total": 50, "connected": 50, "states": {}, "unowned": unowned}
     return words(
         {
             "store": {"ok": True, "why": None},
             "relays": 1,
+            "revision": "5e1f00d5e1f0",
+            "policies": {"source": "policies.yaml", "problems": [], "needs_restart": []} | file,
+            "removed": removed,
             "endpoints": endpoints,
             "workers": list(workers),
             "sessions": sessions,
@@ -110,3 +122,57 @@ def test_sessions_that_nobody_has_run_yet() -> None:
 )
 def test_ages_are_short(seconds: float, text: str) -> None:
     assert age(seconds) == text
+
+
+def mistake(line: int, key: str = "limits[0].rate") -> dict[str, Any]:
+    return {"line": line, "column": 9, "key": key, "message": '"x" is not a rate', "hint": "write 10/second"}
+
+
+@pytest.mark.parametrize(
+    ("problems", "what"),
+    [
+        ([mistake(7)], 'line 7: limits[0].rate: "x" is not a rate; write 10/second'),
+        ([mistake(7), mistake(9)], 'line 7: limits[0].rate: "x" is not a rate; write 10/second; 1 mistake more'),
+        (
+            [mistake(7), mistake(8), mistake(9)],
+            'line 7: limits[0].rate: "x" is not a rate; write 10/second; 2 mistakes',
+        ),
+        ([mistake(0, "")], '"x" is not a rate; write 10/second'),
+    ],
+)
+def test_a_wrong_file_and_what_stays_in_force(problems: list[dict[str, Any]], what: str) -> None:
+    (sentence,) = said(file={"problems": problems})
+    assert sentence.startswith(f"policies.yaml is wrong, so revision 5e1f00d5e1f0 stays in force: {what}")
+    assert sentence.endswith("more: sluice check") == (len(problems) > 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "listed"),
+    [
+        (["listen"], "listen"),
+        (["listen", "data"], "listen and data"),
+        (["listen", "data", "store.url"], "listen, data and store.url"),
+    ],
+)
+def test_what_waits_for_a_restart(keys: list[str], listed: str) -> None:
+    assert said(file={"needs_restart": keys}) == [
+        f"policies.yaml: {listed} changed, which counts from the next start on; restart Sluice"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("removed", "sentences"),
+    [
+        ({"waiting": 0, "leased": 0, "dead": 4}, []),
+        (
+            {"waiting": 1, "leased": 0, "dead": 0},
+            ["crm is no longer an endpoint, and 1 event waits for it: put it back to deliver them"],
+        ),
+        (
+            {"waiting": 2, "leased": 1, "dead": 0},
+            ["crm is no longer an endpoint, and 3 events wait for it: put it back to deliver them"],
+        ),
+    ],
+)
+def test_a_removed_endpoint_speaks_while_something_waits_for_it(removed: dict[str, Any], sentences: list[str]) -> None:
+    assert said(removed=[{"endpoint": "crm"} | removed]) == sentences
