@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gateway.limiter import Decision
 from gateway.problems import Refusal
 from gateway.request import Head, Json
 from relay.event import Event, new_id
+from relay.inbox import Accepted, BacklogFull
 from relay.lanes import lane_of
-from relay.queue import Accepted, BacklogFull, Queue
+from relay.queue import Queue
 from relay.sender import ATTEMPT, EVENT_ID
 from runtime import metrics
-from runtime.policies import EventPolicy, RelayPolicy
-from runtime.signatures import HEADERS as PROOF
+from runtime.policies import EventPolicy, RelayPolicy, Signature
+from runtime.signatures import AGEING, proof_of
 from runtime.store import StoreAway, StoreRefused
 
-_MADE_ANEW = PROOF | {b"host", b"content-length", EVENT_ID.lower(), ATTEMPT.lower()}
+_MADE_ANEW = AGEING | {b"host", b"content-length", EVENT_ID.lower(), ATTEMPT.lower()}
 _NEVER_STALE = EventPolicy(ttl=None, keep_latest=False, by=None)
 
 
 class Intake:
-    """Makes events of verified webhooks and puts them into their endpoint's queue."""
+    """Makes events of verified webhooks and puts them into their endpoint's queue.
 
-    def __init__(self, policy: RelayPolicy, queues: Mapping[str, Queue]) -> None:
+    `signatures`: all of the policies. The headers of each stay here: whoever proves himself to us by a key must not
+    find that we have sent it on.
+    """
+
+    def __init__(self, policy: RelayPolicy, queues: Mapping[str, Queue], signatures: Iterable[Signature] = ()) -> None:
         self._policy = policy
         self._queues = queues
+        self._made_anew = _MADE_ANEW.union(*(proof_of(signature).names for signature in signatures))
 
     async def accept(
         self,
@@ -67,7 +73,7 @@ class Intake:
             type=event,
             session=session,
             target=head.target,
-            headers=tuple(pair for pair in head.forwarded() if pair[0] not in _MADE_ANEW),
+            headers=tuple((field.name, field.value) for field in head.forwarded() if field.key not in self._made_anew),
             body=body,
             lane=lane_of(event, self._policy.lanes),
             keep=_keep(stale, event, json),

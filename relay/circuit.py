@@ -1,6 +1,6 @@
-"""The circuit of an endpoint, shared by all processes, and its pace: how many deliveries may be claimed now.
+"""The circuit of an endpoint, shared by all processes, and its pace: how many attempts may begin now.
 
-The rules and their picture are in `relay/lua/circuit.lua` and `admit.lua`. This file owns the key
+The rules and their picture are in `relay/lua/circuit.lua`, `admit.lua` and `hold.lua`. This file owns the key
 `sl:{<endpoint>}:circuit`.
 """
 
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runtime.policies.model import CircuitPolicy, Rate
-from runtime.store import Store, load_script
+from runtime.store import Call, Store, load_script
 
 _ADMIT = load_script("relay", "circuit", "admit")
+_HOLD = load_script("relay", "hold")
 
 State = Literal["closed", "open", "half-open"]
 _STATES: dict[bytes, State] = {b"C": "closed", b"O": "open", b"H": "half-open"}
@@ -27,6 +28,8 @@ class Admission:
     permits: int
     wait: float
     """Seconds until asking again makes sense; infinite: when something else has happened."""
+    slow: float = 0.0
+    """Seconds left in which the concurrency grows to all of it, because the circuit has closed a moment ago."""
 
 
 @dataclass(slots=True)
@@ -54,12 +57,17 @@ class Report:
 class CircuitView:
     state: State
     for_: float
-    """Seconds until an open circuit lets probes through."""
+    """Seconds until an open circuit lets probes through; 0 while it is held."""
     why: str
+    held: bool = False
+    """By a person, until it is let go."""
 
 
 class Circuit:
-    """`probe_lease` in seconds: probes whose results do not come within are given up, and others go."""
+    """`probe_lease` in seconds: probes whose results do not come within are given up, and others go.
+
+    Methods raise StoreAway or StoreRefused.
+    """
 
     def __init__(
         self, store: Store, endpoint: str, policy: CircuitPolicy, rate: Rate | None, *, probe_lease: float
@@ -69,27 +77,49 @@ class Circuit:
         self._settings = (
             *(_ms(policy.window), policy.minimum, policy.ratio, _ms(policy.open), _ms(policy.cap)),
             *(policy.probes, _ms(probe_lease), round(rate.interval * 1e6, 3) if rate else 0, pace_burst(rate)),
+            _ms(policy.slow_start),
         )
+        self.slow_start = policy.slow_start
+        self.paced = rate is not None
 
     async def admit(self, want: int, reports: Sequence[tuple[int, Report]] = ()) -> Admission:
         """Takes in `(generation, report)`s and asks for up to `want` permits, in one round trip.
 
-        Raises StoreAway or StoreRefused; the same reports may then be given again.
+        The same reports may be given again when it could not be done.
         """
+        call = self.admitting(want, reports)
+        return self.admission(await self._store.run(call.script, call.keys, call.args))
+
+    def admitting(self, want: int, reports: Sequence[tuple[int, Report]] = ()) -> Call:
+        """`admit` as a call, to go together with others; `admission` reads its answer."""
         args: list[str | int | float] = [*self._settings, want]
         for generation, r in reports:
             args += (generation, r.well, r.wrong, int(r.not_now), _ms(r.at_least), r.unused, r.why)
-        state, generation, permits, wait = await self._store.run(_ADMIT, [self._key], args)
-        return Admission(_STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf)
+        return Call(_ADMIT, [self._key], args)
+
+    def admission(self, answer: tuple[bytes, int, int, int, int]) -> Admission:
+        state, generation, permits, wait, slow = answer
+        return Admission(_STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf, slow / 1000)
+
+    async def hold(self, state: Literal["open", "closed"], why: str) -> bool:
+        """Open: nothing is sent; closed: everything is, whatever comes of it; until `release`. False: it was so."""
+        return bool(await self._store.run(_HOLD, [self._key], ["O" if state == "open" else "C", why]))
+
+    async def release(self) -> bool:
+        """Leaves it to the results again, beginning with probes where it was held open. False: it was not held."""
+        return bool(await self._store.run(_HOLD, [self._key], ["", ""]))
 
     async def view(self) -> CircuitView:
         """For people."""
         (fields, (seconds, micros)) = await self._store.commands(
-            ("HMGET", self._key, "state", "until", "why"), ("TIME",)
+            ("HMGET", self._key, "state", "until", "why", "held"), ("TIME",)
         )
-        state, until, why = fields
+        state, until, why, held = fields
+        told = (why or b"").decode("utf-8", "replace")
+        if held:
+            return CircuitView(_STATES[held], 0.0, told, held=True)
         left = int(until or 0) / 1000 - (int(seconds) + int(micros) / 1e6)
-        return CircuitView(_STATES[state or b"C"], max(0.0, left), (why or b"").decode("utf-8", "replace"))
+        return CircuitView(_STATES[state or b"C"], max(0.0, left), told)
 
 
 def pace_burst(rate: Rate | None) -> int:

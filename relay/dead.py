@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from relay.event import Headers, unpack
-from relay.layout import KEYS, PARTITIONS, keys, wake_channel
+from relay.event import Headers, id_of, unpack
+from relay.layout import KEYS, LOGGED, PARTITIONS, keys, wake_channel
 from runtime.store import Call, Script, Store, load_script
 
-_REPLAY = load_script("relay", "partition", "replay")
-_DROP = load_script("relay", "partition", "drop")
+_REPLAY = load_script("relay", "events", "partition", "replay")
+_DROP = load_script("relay", "events", "partition", "drop")
 _PAGE = 200
 
 
@@ -49,7 +49,7 @@ class DeadLetters:
                     break
                 eids = page[::2]
                 records, reasons = await self._store.commands(
-                    ("HMGET", key["events"], *eids), ("HMGET", key["reasons"], *eids)
+                    ("HMGET", key["events"], *(id_of(eid) for eid in eids)), ("HMGET", key["reasons"], *eids)
                 )
                 for eid, died_at, record, reason in zip(eids, page[1::2], records, reasons, strict=True):
                     if record is not None:
@@ -57,13 +57,13 @@ class DeadLetters:
 
     async def replay(self, letters: Sequence[DeadLetter]) -> int:
         """Puts them back, in front of younger events of their session. How many were still dead."""
-        replayed = await self._run(_REPLAY, letters)
+        replayed = await self._run(_REPLAY, letters, ())
         await self._store.commands(("PUBLISH", wake_channel(self.endpoint), ",".join(map(str, range(PARTITIONS)))))
         return replayed
 
     async def drop(self, letters: Sequence[DeadLetter]) -> int:
         """Erases them for good. How many were still dead."""
-        return await self._run(_DROP, letters)
+        return await self._run(_DROP, letters, (LOGGED,))
 
     async def drop_older(self, seconds: float) -> int:
         """Drops those that died longer ago than this. How many there were."""
@@ -74,20 +74,21 @@ class DeadLetters:
             declared = keys(self.endpoint, partition)
             oldest = ("ZRANGE", declared[KEYS.index("dead")], "-inf", f"({before}", "BYSCORE", "LIMIT", 0, _PAGE)
             while eids := (await self._store.commands(oldest))[0]:
-                dropped += await self._store.run(_DROP, declared, eids)
+                dropped += await self._store.run(_DROP, declared, [LOGGED, *eids])
         return dropped
 
-    async def _run(self, script: Script, letters: Sequence[DeadLetter]) -> int:
+    async def _run(self, script: Script, letters: Sequence[DeadLetter], first: Sequence[int]) -> int:
         by_partition: dict[int, list[bytes]] = {}
         for letter in letters:
             by_partition.setdefault(letter.partition, []).append(letter.eid)
-        calls = [Call(script, keys(self.endpoint, partition), eids) for partition, eids in by_partition.items()]
+        calls = [
+            Call(script, keys(self.endpoint, partition), [*first, *eids]) for partition, eids in by_partition.items()
+        ]
         return sum(await self._store.run_all(calls))
 
 
 def _dead_letter(partition: int, eid: bytes, died_at: float, record: bytes, reason: bytes | None) -> DeadLetter:
-    header, _, rest = record.partition(b"\n")
-    event = unpack(rest[int(header.split(b" ")[2]) :])
+    event = unpack(record)
     return DeadLetter(
         id=event.id,
         type=event.type,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import orjson
 
@@ -14,7 +14,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event for one endpoint. `body` is opaque: the bytes that are stored are the bytes that are sent."""
+    """`body` is opaque: what is stored is what is sent. `id` and `session` hold no byte below 3."""
 
     id: str
     type: str
@@ -32,13 +32,12 @@ class Event:
     delay: float = 0.0
     """Seconds before it may first be sent (a limit with `over: queue`)."""
     remember: float = 60.0
-    """Seconds a repeat of its id is recognised."""
-    accepted_at: float = field(default_factory=time.time)
+    """Seconds a repeat of its id is recognised, and in any case as long as it is here."""
 
     @property
-    def stream(self) -> str:
-        """What keeps its order: the session within its lane. An event without session is a stream of its own."""
-        return self.lane + (self.session or self.id)
+    def of(self) -> str:
+        """What keeps its order within a lane: the session. An event without session waits for nobody."""
+        return self.session or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +51,18 @@ class Delivery:
     headers: Headers
     body: bytes
     accepted_at: float
+    """Unix seconds, by the store's clock."""
     attempt: int
     """1 for the first."""
     partition: int
     stream: bytes
+    """What keeps its order: lane and session."""
     token: bytes
+    """The fence of its lease."""
     eid: bytes
+    """Stream, place in it, and id."""
+    deaths: int = 0
+    """Holders whose lease ended while they had it, one after the other."""
 
 
 def new_id(idempotency: str | None = None) -> str:
@@ -75,24 +80,54 @@ def pack(event: Event) -> bytes:
         event.session,
         event.target.decode("latin-1"),
         [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers],
-        event.accepted_at,
     ]
     return orjson.dumps(about) + b"\n" + event.body
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
+class Stored:
+    """An event as its record tells it."""
+
     id: str
     type: str
     session: str | None
     target: bytes
     headers: Headers
-    accepted_at: float
     body: bytes
+    seq: int
+    accepted_at: float
+    not_before: float
+    """Unix seconds, like `accepted_at`."""
+    expires: float
+    """Unix seconds; 0: never."""
+    lane: str
+    kept: bytes
+    """The field of `latest` by which a newer event finds it; empty: none replaces it."""
 
 
-def unpack(content: bytes) -> Unpacked:
-    line, _, body = content.partition(b"\n")
-    identity, kind, session, target, headers, accepted_at = orjson.loads(line)
-    pairs = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
-    return Unpacked(identity, kind, session, target.encode("latin-1"), pairs, accepted_at, body)
+def unpack(record: bytes) -> Stored:
+    """The record that `relay/lua/accept.lua` makes (its form is in `events.lua`)."""
+    header, _, rest = record.partition(b"\n")
+    seq, accepted, delay, ttl, _, _, lane, length = header.split(b" ")
+    about, _, body = rest[int(length) :].partition(b"\n")
+    identity, kind, session, target, headers = orjson.loads(about)
+    at = int(accepted)
+    return Stored(
+        id=identity,
+        type=kind,
+        session=session,
+        target=target.encode("latin-1"),
+        headers=tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers),
+        body=body,
+        seq=int(seq),
+        accepted_at=at / 1000,
+        not_before=(at + int(delay)) / 1000,
+        expires=(at + int(ttl)) / 1000 if ttl != b"0" else 0.0,
+        lane=lane.decode(),
+        kept=rest[: int(length)],
+    )
+
+
+def id_of(eid: bytes) -> bytes:
+    """The event of a place in a queue (`relay/lua/events.lua`)."""
+    return eid[eid.index(b"\0") + 16 :]

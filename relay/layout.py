@@ -1,30 +1,48 @@
-"""Where an endpoint's queue lies in the store.
+"""Where events and the queues of the endpoints lie in the store.
 
-Owns the keys `sl:{<endpoint>:<partition>}:*`, as `relay/lua/partition.lua` explains them, and the channel
-`sl:wake:<endpoint>`.
+A partition is one slot: its events, each once (`sl:{<partition>}:*`, as `relay/lua/events.lua` explains them), and of
+each endpoint the queue of what it is to get of them (`sl:{<partition>}:<endpoint>:*`, `relay/lua/partition.lua`). Owns
+these keys and the channels `sl:wake:<endpoint>`.
 """
 
 from __future__ import annotations
 
 import binascii
+from functools import lru_cache
 
 PARTITIONS = 4
 """Part of the layout: another number would look for waiting events in other places."""
 
-KEYS = (
-    *("events", "queue", "urgent", "normal", "bulk", "owners", "attempts"),
-    *("ids", "latest", "dead", "reasons", "counts"),
+LOGGED = 25_000
+"""Of how many events that left something is kept, for each endpoint in each partition; about 100 bytes each."""
+
+SHARED = ("events", "refs", "ids", "seq")
+OWN = (
+    *("queue", "urgent", "normal", "bulk", "owners", "attempts"),
+    *("latest", "dead", "reasons", "counts", "log"),
 )
+KEYS = SHARED + OWN
+
+
+def shared_keys(partition: int) -> list[str]:
+    """Of the events themselves, in the order of `SHARED`."""
+    return [f"sl:{{{partition:02d}}}:{name}" for name in SHARED]
+
+
+@lru_cache(maxsize=1024)
+def own_keys(endpoint: str, partition: int) -> tuple[str, ...]:
+    """Of one endpoint, in the order of `OWN`."""
+    return tuple(f"sl:{{{partition:02d}}}:{endpoint}:{name}" for name in OWN)
 
 
 def keys(endpoint: str, partition: int) -> list[str]:
-    """All keys of a partition, in the order of `KEYS`, in one slot."""
-    return [f"sl:{{{endpoint}:{partition:02d}}}:{name}" for name in KEYS]
+    """All keys that a script about one endpoint needs, in the order of `KEYS`, in one slot."""
+    return [*shared_keys(partition), *own_keys(endpoint, partition)]
 
 
-def partition_of(stream: str) -> int:
-    """By the session alone: its lanes lie together."""
-    return binascii.crc_hqx(stream[1:].encode(), 0) % PARTITIONS
+def partition_of(what: str) -> int:
+    """By the session, or by the event's id where there is none: lanes and endpoints lie together."""
+    return binascii.crc_hqx(what.encode(), 0) % PARTITIONS
 
 
 def wake_channel(endpoint: str) -> str:

@@ -3,16 +3,24 @@
 2xx                                          Delivered
 429; 503 with Retry-After                    Paused    the endpoint cannot take anything now: no attempt is spent
 401 403 404 405 410                          Paused    the endpoint's own fault (a wrong secret, a missing route)
+a name that leads to a private address       Paused    the same
 408 425 3xx other 5xx; no answer, timeout    Failed    an attempt is spent, and the circuit counts it
 any other status                             Rejected  the event's fault: a dead letter at once
+
+A batch that is answered as a whole ends so for each of its events. `207`, or `200` with as many statuses as there are
+events, in their order, says it for each one: a JSON array of numbers, or of objects with a `status`.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
+
+import orjson
 
 _ENDPOINTS_FAULT = {
     401: "check that both sides have the same secret",
@@ -24,6 +32,9 @@ _ENDPOINTS_FAULT = {
 _FAILED = {408, 425}
 SHOWN = 2048
 """Bytes of the receiver's answer that are kept with a dead letter."""
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_LONGEST = 1e9
+_EACH, _WHOLE = 207, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +51,19 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """`at_least` seconds, as the endpoint asked; 0 when it did not say."""
+    """`at_least` seconds, as the endpoint asked; 0 when it did not say. `status` None: it was not even asked."""
 
     reason: str
     at_least: float
-    status: int
+    status: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
+    """`status` None: it was never sent."""
+
     reason: str
-    status: int
+    status: int | None
 
 
 Outcome = Delivered | Failed | Paused | Rejected
@@ -76,10 +89,43 @@ def parse_retry_after(headers: Iterable[tuple[bytes, bytes]], now: float) -> flo
     for name, value in headers:
         if name.lower() == b"retry-after":
             text = value.decode("latin-1").strip()
-            if text.isascii() and text.isdigit():
-                return float(min(int(text), 10**9))
-            try:
-                return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-            except (ValueError, TypeError, OverflowError):
-                return None
+            return min(float(text), _LONGEST) if _SECONDS.fullmatch(text) else _seconds_until(text, now)
     return None
+
+
+def _seconds_until(date: str, now: float) -> float | None:
+    """Dates are in GMT, also in the two old forms that do not say so (RFC 9110 section 5.6.7)."""
+    try:
+        moment = parsedate_to_datetime(date)
+        return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def outcomes_of(
+    status: int, headers: Iterable[tuple[bytes, bytes]], answer: bytes, events: int, now: float | None = None
+) -> list[Outcome]:
+    """Of a batch of so many events, in their order. `answer`: the whole body, or more than statuses take."""
+    each = _statuses(answer, events) if status in (_EACH, _WHOLE) else None
+    if each is not None:
+        return [outcome_of(one, headers, shown, now) for one, shown in each]
+    if status == _EACH:
+        return [Failed(f"answered {_EACH} without one status for each event", None, status)] * events
+    return [outcome_of(status, headers, answer, now)] * events
+
+
+def _statuses(answer: bytes, events: int) -> list[tuple[int, bytes]] | None:
+    """The status of each event, and what is said with it; None where the answer is anything else."""
+    try:
+        items = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(items, list) or len(items) != events:
+        return None
+    found: list[tuple[int, bytes]] = []
+    for item in items:
+        status = item.get("status") if isinstance(item, dict) else item
+        if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
+            return None
+        found.append((status, orjson.dumps(item) if isinstance(item, dict) else b""))
+    return found

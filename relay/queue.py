@@ -1,6 +1,6 @@
 """The durable queue of one endpoint: events go in once, deliveries come out in order per session until settled.
 
-An event is always in exactly one place:
+An event is always in exactly one place of each endpoint that it is for:
 
     accept --> waiting --turn(want)--> leased --turn(settled)--> delivered (gone)
                  ^                       |
@@ -9,43 +9,28 @@ An event is always in exactly one place:
                  |                       +--> dead --replay--> waiting
                  +--> expired, replaced (gone, and counted)      +--drop--> gone
 
-All rules are in `relay/lua/`; this file speaks to it, and `relay/dead.py` for the dead letters. The keys are in
-`relay/layout.py`.
+All rules are in `relay/lua/`; this file speaks to it, `relay/inbox.py` for the way in, and `relay/dead.py` for the dead
+letters. The keys are in `relay/layout.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relay.event import Delivery, Event, pack, unpack
+from relay.event import Delivery, Event, unpack
+from relay.inbox import Accepted, Inbox, Place
 from relay.lanes import quotas
-from relay.layout import KEYS, PARTITIONS, keys, partition_of, wake_channel
-from runtime.shared_calls import Full, SharedCalls
-from runtime.store import Call, Store, StoreAway, load_script
+from relay.layout import KEYS, LOGGED, PARTITIONS, keys, wake_channel
+from runtime.store import Arg, Call, Store, load_script
 
-_ACCEPT = load_script("relay", "partition", "accept")
-_TURN = load_script("relay", "partition", "turn")
-_SHARED, _WAITING = 64, 4096
-_LARGEST_CALL = 4 * 1024 * 1024
-_PATIENCE = 3.0  # seconds a producer is held while the store is away: a restart takes less, and producers may not retry
-_AWAY_FOR = 0.25  # seconds between two tries after that
+_TURN = load_script("relay", "events", "partition", "turn")
+_EXTEND = load_script("relay", "events", "partition", "extend")
 _POISON = 3
-
-
-class BacklogFull(Exception):
-    """The endpoint's backlog is at its cap; nothing was stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    id: str
-    repeat: bool
-    """True: this id was accepted before, and was not stored again."""
+_TOLD = ("bytes", "accepted", "delivered", "retried", "replaced", "expired", "repeats", "refused", "dead")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +40,8 @@ class Settled:
     delivery: Delivery
     how: Literal["o", "r", "p", "d"]
     argument: int | str = 0
+    told: str = ""
+    """What came of the attempt, for people: `<status or -> <ms> <reason>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,84 +70,38 @@ class Counts:
 
 
 class Queue:
-    """`lease` in seconds, longer than the whole attempt."""
+    """`lease` in seconds: `extend` it while an attempt is under way.
 
-    def __init__(self, store: Store, endpoint: str, *, lease: float, most_bytes: int, most_events: int) -> None:
+    `most_bytes` and `most_events` may wait, dead letters included; `most_of_one` of a stream are leased together.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        endpoint: str,
+        *,
+        lease: float,
+        most_bytes: int,
+        most_events: int,
+        in_order: bool = True,
+        most_of_one: int = 1,
+        logged: bool = True,
+    ) -> None:
         self.endpoint = endpoint
         self.lease = lease
+        self.place = Place(endpoint, most_bytes, most_events, in_order, logged)
         self._store = store
-        self._most = (-(-most_events // PARTITIONS), -(-most_bytes // PARTITIONS))
-        self._accepts: SharedCalls[Event, int] = SharedCalls(self._accept_all, size=_SHARED, waiting=_WAITING)
-        self._away = False
-        self._try_again = 0.0
+        self._inbox = Inbox(store)
+        self._keys = [keys(endpoint, partition) for partition in range(PARTITIONS)]
+        self._most_of_one = most_of_one
+        self._most_logged = LOGGED if logged else 0
         self._turns = 0
         self._due = [0.0] * PARTITIONS  # monotonic time at which each partition is worth asking
         self._woken: set[int] = set()  # while a turn was under way: its answer knows nothing of it
 
-    # --- in
-
     async def accept(self, event: Event) -> Accepted:
-        """Stores an event. When this returns, it is stored as the store's promise says.
-
-        While the store is away, callers are held for up to three seconds in the order they came. Raises StoreAway
-        (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or BacklogFull.
-        """
-        try:
-            answer = await self._accepts.ask(event)
-        except Full:
-            raise BacklogFull from None
-        if answer < 0:
-            raise BacklogFull
-        return Accepted(event.id, repeat=answer == 0)
-
-    async def _accept_all(self, events: Sequence[Event]) -> list[int]:
-        """In the order they came, in calls of a bounded size: an event may carry a whole video."""
-        answers: list[int] = []
-        for call in _by_size(events):
-            answers += await self._accept_call_of(call)
-        return answers
-
-    async def _accept_call_of(self, events: Sequence[Event]) -> list[int]:
-        by_partition: dict[int, list[int]] = {}
-        for i, event in enumerate(events):
-            by_partition.setdefault(partition_of(event.stream), []).append(i)
-        calls = [self._accept_call(p, [events[i] for i in chosen]) for p, chosen in by_partition.items()]
-        wake = [("PUBLISH", self.channel, ",".join(map(str, by_partition)))]
-        results = await self._held_while_away(calls, wake)
-        answers = [0] * len(events)
-        for chosen, part in zip(by_partition.values(), results, strict=False):
-            for i, answer in zip(chosen, part, strict=True):
-                answers[i] = answer
-        return answers
-
-    async def _held_while_away(self, calls: list[Call], wake: list[tuple[str, str, str]]) -> list[list[int]]:
-        """Tried again here and not by each caller, so that what came later is not stored earlier.
-
-        Only the first call of an outage waits: those behind it must not add up their waits.
-        """
-        deadline = time.monotonic() + (0.0 if self._away else _PATIENCE)
-        if self._away and time.monotonic() < self._try_again:
-            raise StoreAway("the store did not answer a moment ago")
-        while True:
-            try:
-                results: list[list[int]] = await self._store.run_all(calls, wake)
-            except StoreAway:
-                if time.monotonic() >= deadline:
-                    self._away, self._try_again = True, time.monotonic() + _AWAY_FOR
-                    raise
-                await asyncio.sleep(0.05)
-            else:
-                self._away = False
-                return results
-
-    def _accept_call(self, partition: int, events: list[Event]) -> Call:
-        args: list[bytes | str | int] = [*self._most]
-        for event in events:
-            args += (
-                *(event.stream, event.id, int(event.remember * 1000)),
-                *(int(event.delay * 1000), int(event.ttl * 1000), event.keep, pack(event)),
-            )
-        return Call(_ACCEPT, keys(self.endpoint, partition), args)
+        """Stores an event for this endpoint alone; as `Inbox.accept`, which stores for several."""
+        return await self._inbox.accept(event, [self.place])
 
     # --- out
 
@@ -221,16 +162,35 @@ class Queue:
         return {p: share + (i < more) for i, p in enumerate(worth) if share + (i < more)}
 
     def _turn_call(self, partition: int, settled: list[Settled], want: int) -> Call:
-        args: list[bytes | str | int] = [
-            int(self.lease * 1000),
-            *quotas(want, self._turns // PARTITIONS),
-            want,
-            _POISON,
+        args: list[Arg] = [
+            *(int(self.lease * 1000), *quotas(want, self._turns // PARTITIONS), want),
+            *(_POISON, self._most_of_one, self._most_logged),
         ]
         for result in settled:
             delivery = result.delivery
-            args += (delivery.stream, delivery.token, delivery.eid, result.how, result.argument)
-        return Call(_TURN, keys(self.endpoint, partition), args)
+            args += (delivery.token, delivery.eid, result.how, result.argument, result.told)
+        return Call(_TURN, self._keys[partition], args)
+
+    async def extend(self, held: Sequence[Delivery]) -> list[Delivery]:
+        """Leases begin anew now. Those that are somebody else's by now.
+
+        Raises StoreAway or StoreRefused; then nothing is known.
+        """
+        by_partition: dict[int, list[Delivery]] = {}
+        for delivery in held:
+            by_partition.setdefault(delivery.partition, []).append(delivery)
+        calls = [
+            Call(
+                _EXTEND,
+                self._keys[partition],
+                [int(self.lease * 1000), *(part for one in leases for part in (one.token, one.eid))],
+            )
+            for partition, leases in by_partition.items()
+        ]
+        lost: list[Delivery] = []
+        for leases, extended in zip(by_partition.values(), await self._store.run_all(calls), strict=True):
+            lost += [one for one, still in zip(leases, extended, strict=True) if not still]
+        return lost
 
     # --- looking
 
@@ -238,56 +198,32 @@ class Queue:
         """What is in the queue now, and what happened so far."""
         commands: list[tuple[str | int, ...]] = [("TIME",)]
         for partition in range(PARTITIONS):
-            key = dict(zip(KEYS, keys(self.endpoint, partition), strict=True))
+            key = dict(zip(KEYS, self._keys[partition], strict=True))
             commands += [
                 ("ZCARD", key["queue"]),
                 ("HLEN", key["owners"]),
                 ("ZCARD", key["dead"]),
-                ("HGETALL", key["counts"]),
+                ("HMGET", key["counts"], *_TOLD),
                 *(("ZRANGE", key[lane], 0, 0, "WITHSCORES") for lane in ("urgent", "normal", "bulk")),
             ]
         (seconds, micros), *rest = await self._store.commands(*commands)
         now = int(seconds) * 1000 + int(micros) // 1000
         rows = [rest[i : i + 7] for i in range(0, len(rest), 7)]
-        told: dict[str, int] = {}
-        for row in rows:
-            for name, value in row[3].items():
-                told[name.decode()] = told.get(name.decode(), 0) + int(value)
+        told = {name: sum(int(row[3][i] or 0) for row in rows) for i, name in enumerate(_TOLD)}
         dues = [float(lane[1]) for row in rows for lane in row[4:] if lane]
         return Counts(
             waiting=sum(row[0] - row[1] for row in rows),
             leased=sum(row[1] for row in rows),
             dead=sum(row[2] for row in rows),
-            bytes=told.get("bytes", 0),
             oldest_due=max(0.0, now - min(dues, default=now)) / 1000,
-            accepted=told.get("accepted", 0),
-            delivered=told.get("delivered", 0),
-            retried=told.get("retried", 0),
-            replaced=told.get("replaced", 0),
-            expired=told.get("expired", 0),
-            repeats=told.get("repeats", 0),
-            refused=told.get("refused", 0),
-            buried=told.get("dead", 0),
+            buried=told.pop("dead"),
+            **told,
         )
 
 
-def _by_size(events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Consecutive events, together of at most 4 MiB or a single one."""
-    together: list[Event] = []
-    size = 0
-    for event in events:
-        if together and size + len(event.body) > _LARGEST_CALL:
-            yield together
-            together, size = [], 0
-        together.append(event)
-        size += len(event.body)
-    if together:
-        yield together
-
-
-def _delivery(partition: int, head: tuple[bytes, int, bytes, bytes, bytes]) -> Delivery:
-    stream, token, eid, content, attempts = head
-    event = unpack(content)
+def _delivery(partition: int, row: tuple[bytes, bytes, bytes, bytes, bytes]) -> Delivery:
+    eid, token, record, attempts, deaths = row
+    event = unpack(record)
     return Delivery(
         id=event.id,
         type=event.type,
@@ -298,7 +234,8 @@ def _delivery(partition: int, head: tuple[bytes, int, bytes, bytes, bytes]) -> D
         accepted_at=event.accepted_at,
         attempt=int(attempts) + 1,
         partition=partition,
-        stream=stream,
-        token=b"%d" % token,
+        stream=eid[: eid.index(b"\0")],
+        token=token,
         eid=eid,
+        deaths=int(deaths),
     )

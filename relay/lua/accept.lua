@@ -1,73 +1,123 @@
--- Purpose    Stores events, each at the end of its stream.
--- Guarantee  When it has answered 1 or 2 for an event, the event is stored and will be claimed; an event id that was
---            accepted before is answered 0 and not stored again.
--- KEYS       see partition.lua
--- ARGV       1 most events of this partition  2 most bytes, both with the dead letters
---            then for each event: stream, event id, recognise repeats for (ms), not before (ms from now), time to live
---            (ms, 0: for ever), keep ('' or what a newer event of the same stream and keep replaces), content
--- Return     for each event 1 stored | 2 stored in the place of an older one | 0 a repeat | -1 refused: full
+-- Purpose    Stores events, each once, at the end of its stream in every endpoint that it is for.
+-- Guarantee  An event is stored for all of its endpoints or, when one of them is full, for none. When it has answered 1
+--            or 2, it will be claimed; an event id that was accepted before is answered 0 and not stored again.
+-- KEYS       four of the partition (events.lua), then eleven for each endpoint (partition.lua)
+-- ARGV       1 how many endpoints  2 of how many events that left something is kept (0: none)
+--            for each endpoint: most events, most bytes, both with the dead letters; 's' in order per session | 'n' not
+--            for each event: lane, session or event id, event id, recognise repeats for (ms), not before (ms from now),
+--            time to live (ms, 0: for ever), keep ('' or what a newer event of the same lane, session and keep
+--            replaces), its endpoints ("1 3"), content
+-- Return     for each event 1 stored | 2 stored, somewhere in the place of an older one | 0 a repeat | -n refused:
+--            endpoint n is full
 -- Twice      is the same as once: the second time all are repeats.
 
-local most_events, most_bytes = tonumber(ARGV[1]), tonumber(ARGV[2])
-local given = (#ARGV - 2) / 7
+local OWN, PER_EVENT = 11, 9
+local endpoints, most_logged = {}, tonumber(ARGV[2])
 
-local old = call('ZRANGEBYSCORE', IDS, '-inf', now, 'LIMIT', 0, 2 * given + 2)
-if #old > 0 then call('ZREM', IDS, unpack(old)) end
-
-local stored, bytes = call('HLEN', EVENTS), tonumber(call('HGET', COUNTS, 'bytes') or 0)
-
--- What goes stale anyway is refused first, so that the rest still finds room.
-local function full(stream, size)
-  local share = string.sub(stream, 1, 1) == 'b' and 0.9 or 1
-  return stored + 1 > most_events * share or bytes + size > most_bytes * share
+for i = 1, tonumber(ARGV[1]) do
+  local k, a = 4 + (i - 1) * OWN, 3 * i
+  local e = {
+    queue = KEYS[k + 1], u = KEYS[k + 2], n = KEYS[k + 3], b = KEYS[k + 4], owners = KEYS[k + 5],
+    attempts = KEYS[k + 6], latest = KEYS[k + 7], dead = KEYS[k + 8], counts = KEYS[k + 10], log = KEYS[k + 11],
+    most_events = tonumber(ARGV[a]), most_bytes = tonumber(ARGV[a + 1]), in_order = ARGV[a + 2] == 's',
+    happened = {},
+  }
+  e.held = call('ZCARD', e.queue) + call('ZCARD', e.dead)
+  e.bytes = tonumber(call('HGET', e.counts, 'bytes') or 0)
+  endpoints[i] = e
 end
 
--- The waiting event that this one replaces: not the one being delivered right now.
-local function older(stream, keep)
-  if keep == '' then return nil end
-  local eid = call('HGET', LATEST, stream .. '\0' .. keep)
+local function count(e, what, by) e.happened[what] = (e.happened[what] or 0) + (by or 1) end
+
+-- What goes stale anyway is refused first, so that the rest still finds room.
+local function full(e, lane, size)
+  local share = lane == 'b' and 0.9 or 1
+  return e.held + 1 > e.most_events * share or e.bytes + size > e.most_bytes * share
+end
+
+-- The waiting event that this one replaces: not one that is being delivered right now.
+local function older(e, kept)
+  local eid = call('HGET', e.latest, kept)
   if not eid then return nil end
-  local owner = call('HGET', OWNERS, stream)
-  if owner and string.match(owner, '^%d+ (.*)$') == eid then return nil end
+  local stream, seq = split(eid)
+  local owner = call('HGET', e.owners, stream)
+  if owner and seq <= tonumber(string.match(owner, '^%d+ (%d+) ')) then return nil end
   return eid
 end
 
-local answers = {}
-for i = 3, #ARGV, 7 do
-  local stream, id, keep = ARGV[i], ARGV[i + 1], ARGV[i + 5]
-  local not_before, ttl = now + tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
-  local expires = ttl > 0 and now + ttl or 0
-  local record = string.format('%d %d %d\n', not_before, expires, #keep) .. keep .. ARGV[i + 6]
-  local answer
-  if call('ZSCORE', IDS, id) then
-    count('repeats')
-    answer = 0
-  else
-    local replaced = older(stream, keep)
-    if replaced then
-      bytes = bytes + #record - call('HSTRLEN', EVENTS, replaced)
-      call('HSET', EVENTS, replaced, record)
-      call('HDEL', ATTEMPTS, replaced, replaced .. '\2')
-      count('replaced')
-      answer = 2
-    elseif full(stream, #record) then
-      count('refused')
-      answer = -1
-    else
-      local eid = stream .. '\0' .. string.format('%014d', call('HINCRBY', COUNTS, 'seq', 1))
-      call('HSET', EVENTS, eid, record)
-      call('ZADD', QUEUE, 0, eid)
-      call('ZADD', lane(stream), 'NX', not_before, stream)
-      if keep ~= '' then call('HSET', LATEST, stream .. '\0' .. keep, eid) end
-      stored, bytes = stored + 1, bytes + #record
-      answer = 1
-    end
-    if answer > 0 then
-      call('ZADD', IDS, now + tonumber(ARGV[i + 2]), id)
-      count('accepted')
+local function replace(e, eid, id, kept)
+  local stream, seq, gone = split(eid)
+  local record = call('HGET', EVENTS, gone)
+  local accepted, _, _, recognised_until, holders = parse(record)
+  local fresh = string.format('%s\0%014d\0%s', stream, seq, id)
+  call('ZREM', e.queue, eid)
+  call('ZADD', e.queue, 0, fresh)
+  call('HDEL', e.attempts, eid, eid .. '\2', eid .. '\3', eid .. '\4')
+  call('HSET', e.latest, kept, fresh)
+  let_go(gone, holders, recognised_until)
+  remember(e.log, most_logged, gone, accepted, 'replaced', 0, id)
+  e.bytes = e.bytes - #record
+  count(e, 'bytes', -#record)
+  count(e, 'replaced')
+end
+
+local function append(e, lane, of, id, seq, not_before, kept)
+  local stream = lane .. (e.in_order and of or id)
+  local eid = string.format('%s\0%014d\0%s', stream, seq, id)
+  call('ZADD', e.queue, 0, eid)
+  call('ZADD', e[lane], 'NX', not_before, stream)
+  if kept ~= '' then call('HSET', e.latest, kept, eid) end
+  e.held = e.held + 1
+end
+
+local function is_repeat(id)
+  if call('HEXISTS', EVENTS, id) == 1 then return true end
+  local known = call('ZSCORE', IDS, id)
+  return known and tonumber(known) > now
+end
+
+local function accept(at)
+  local lane, of, id, content = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 8]
+  local kept = ARGV[at + 6] ~= '' and lane .. of .. '\0' .. ARGV[at + 6] or ''
+  local delay = tonumber(ARGV[at + 4])
+  local to = {}
+  for number in string.gmatch(ARGV[at + 7], '%d+') do to[#to + 1] = tonumber(number) end
+  if is_repeat(id) then
+    for _, i in ipairs(to) do count(endpoints[i], 'repeats') end
+    return 0
+  end
+  local size = #kept + #content
+  for _, i in ipairs(to) do
+    if full(endpoints[i], lane, size) then
+      count(endpoints[i], 'refused')
+      return -i
     end
   end
-  answers[#answers + 1] = answer
+  local seq = call('INCR', SEQ)
+  local record = string.format('%d %d %d %d %d %d %s %d\n', seq, now, delay, tonumber(ARGV[at + 5]),
+    tonumber(ARGV[at + 3]), #to, lane, #kept) .. kept .. content
+  call('HSET', EVENTS, id, record)
+  if #to > 1 then call('HSET', REFS, id, #to) end
+  local answer = 1
+  for _, i in ipairs(to) do
+    local e = endpoints[i]
+    local eid = kept ~= '' and older(e, kept)
+    if eid then
+      replace(e, eid, id, kept)
+      answer = 2
+    else
+      append(e, lane, of, id, seq, now + delay, kept)
+    end
+    e.bytes = e.bytes + #record
+    count(e, 'bytes', #record)
+    count(e, 'accepted')
+  end
+  return answer
 end
-call('HSET', COUNTS, 'bytes', bytes)
+
+local answers = {}
+for at = 3 + 3 * #endpoints, #ARGV, PER_EVENT do answers[#answers + 1] = accept(at) end
+for _, e in ipairs(endpoints) do
+  for what, by in pairs(e.happened) do call('HINCRBY', e.counts, what, by) end
+end
 return answers

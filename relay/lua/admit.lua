@@ -1,12 +1,15 @@
 -- Purpose    Takes in what came of earlier deliveries, then says how many may be claimed now.
 -- Guarantee  Across all processes: nothing while the circuit is open, at most `probes` at a time while it is half-open,
---            and never more than the pace allows. Results of an older generation are ignored.
+--            and never more than the pace allows. Results of an older generation are ignored, and all while it is held.
 -- KEYS       see circuit.lua
--- ARGV       as in circuit.lua, then 10 how many are wanted, and for each report: generation, went well, went wrong,
+-- ARGV       as in circuit.lua, then 11 how many are wanted, and for each report: generation, went well, went wrong,
 --            the endpoint said "not now" (0|1), for at least (ms), permits not used, why (for people)
--- Return     { state, generation, permits, ms to wait when there are none (-1: no need to come back on its own) }
+-- Return     { state, generation, permits, ms to wait when there are none (-1: no need to come back on its own),
+--            ms left of the slow start }
 -- Twice      counts results twice and spends permits that nobody uses: both err on the side of sending less, and pass
 --            with the window.
+
+local HELD_LOOK = 1000  -- ms: how soon a process sees that a person has let go
 
 local function count_results(well, wrong)
   local slot_length = math.max(1, WINDOW / 10)
@@ -29,7 +32,7 @@ end
 
 local function report(generation, well, wrong, not_now, floor, unused, why)
   level = math.min(BURST, level + unused)
-  if generation ~= gen then return end
+  if held or generation ~= gen then return end
   if state == 'H' then
     out = math.max(0, out - well - wrong - unused)
     if not_now or wrong > 0 then return trip(floor, why) end
@@ -51,6 +54,8 @@ local function report(generation, well, wrong, not_now, floor, unused, why)
 end
 
 local function permits(wanted)
+  if held == 'O' then return 0, HELD_LOOK end
+  if held == 'C' then state = 'C' end
   if state == 'O' and now >= opened_until then become('H') end
   if state == 'O' then return 0, opened_until - now end
   if wanted == 0 then return 0, -1 end
@@ -72,10 +77,11 @@ local function permits(wanted)
 end
 
 refill()
-for i = 11, #ARGV, 7 do
+for i = 12, #ARGV, 7 do
   report(tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3] == '1', tonumber(ARGV[i + 4]),
     tonumber(ARGV[i + 5]), ARGV[i + 6])
 end
-local given, wait = permits(tonumber(ARGV[10]))
+local given, wait = permits(tonumber(ARGV[11]))
 save_level()
-return {state, gen, given, wait}
+local slow = state == 'C' and not held and math.max(0, closed_at + SLOW_START - now) or 0
+return {held or state, gen, given, wait, closed_at > 0 and slow or 0}

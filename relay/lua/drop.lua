@@ -1,17 +1,26 @@
 -- Purpose    Erases dead letters for good.
 -- Guarantee  Nothing that is not dead is touched.
--- KEYS       see partition.lua
--- ARGV       eids
+-- KEYS       see events.lua and partition.lua
+-- ARGV       1 of how many events that left something is kept (0: none), then eids
 -- Return     how many were erased
 -- Twice      what is gone is left alone.
 
-local dropped = 0
-for _, eid in ipairs(ARGV) do
+local most_logged, dropped = tonumber(ARGV[1]), 0
+for i = 2, #ARGV do
+  local eid = ARGV[i]
   if call('ZREM', DEAD, eid) == 1 then
+    local _, _, id = split(eid)
+    local record = call('HGET', EVENTS, id)
+    local accepted, _, _, recognised_until, endpoints = parse(record)
+    local before = call('HMGET', ATTEMPTS, eid, eid .. '\3')
+    remember(LOG, most_logged, id, accepted, 'dropped', before[1] or 0, call('HGET', REASONS, eid) or '', before[2])
     call('HDEL', REASONS, eid)
-    erase(eid)
+    forget_attempts(eid)
+    count('bytes', -#record)
+    let_go(id, endpoints, recognised_until)
     dropped = dropped + 1
   end
 end
 if dropped > 0 then count('dropped', dropped) end
+save_counts()
 return dropped

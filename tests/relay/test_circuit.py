@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -137,3 +138,44 @@ async def test_asking_for_nothing_costs_nothing_and_needs_no_coming_back(circuit
     await half_open(circuit)
     assert (await circuit.admit(0)).permits == 0
     assert (await circuit.admit(0)).wait == float("inf")
+
+
+async def test_held_open_it_lets_nothing_through_until_it_is_let_go_and_then_probes_first(circuit: Circuit) -> None:
+    assert await circuit.hold("open", "the receiver moves house")
+    assert not await circuit.hold("open", "again")
+    admission = await circuit.admit(5)
+    assert (admission.state, admission.permits, admission.wait) == ("open", 0, 1.0)
+    view = await circuit.view()
+    assert (view.state, view.held, view.why) == ("open", True, "the receiver moves house")
+    assert await circuit.release()
+    assert not await circuit.release()
+    assert ((await circuit.admit(5)).state, (await circuit.view()).held) == ("half-open", False)
+
+
+async def test_held_closed_it_lets_everything_through_whatever_comes_of_it(circuit: Circuit) -> None:
+    await opened(circuit)
+    await circuit.hold("closed", "we know")
+    admission = await circuit.admit(5)
+    assert (admission.state, admission.permits) == ("closed", 5)
+    after = await circuit.admit(5, [(admission.generation, Report(wrong=100, not_now=True, at_least=60))])
+    assert (after.state, after.permits) == ("closed", 5)
+    await circuit.release()
+    assert (await circuit.admit(5)).permits == 5
+
+
+async def test_what_was_sent_before_it_was_held_does_not_count_afterwards(circuit: Circuit) -> None:
+    old = (await circuit.admit(10)).generation
+    await circuit.hold("closed", "")
+    await circuit.release()
+    assert (await circuit.admit(1, [(old, Report(wrong=10, not_now=True))])).state == "closed"
+
+
+async def test_after_closing_it_says_how_long_to_go_slowly(store: Store) -> None:
+    circuit = Circuit(store, "slow", replace(POLICY, slow_start=5.0), None, probe_lease=0.1)
+    assert (await circuit.admit(1)).slow == 0, "it has never been open"
+    await opened(circuit)
+    probes = await half_open(circuit, want=3)
+    assert probes.slow == 0
+    closed = await circuit.admit(1, [(probes.generation, Report(well=3))])
+    assert closed.state == "closed"
+    assert 4.5 < closed.slow <= 5.0

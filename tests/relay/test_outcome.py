@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.outcome import Delivered, Failed, Paused, Rejected, outcome_of, parse_retry_after
+from relay.outcome import Delivered, Failed, Outcome, Paused, Rejected, outcome_of, outcomes_of, parse_retry_after
 
 NOW = 1_700_000_000.0
 
@@ -52,11 +52,66 @@ def test_only_the_first_2_kib_of_the_answer_are_kept() -> None:
         (b"0", 0.0),
         (b"Tue, 14 Nov 2023 22:13:30 GMT", 10.0),
         (b"Tue, 14 Nov 2023 22:00:00 GMT", 0.0),
+        (b"Tuesday, 14-Nov-23 22:13:30 GMT", 10.0),
+        (b"Tue Nov 14 22:13:30 2023", 10.0),
+        (b"Tue, 14 Nov 2023 22:13:30 -0000", 10.0),
+        (b" 7 ", 7.0),
+        (b"1.5", 1.5),
+        (b"999999999999", 1e9),
+        (b"9" * 5000, None),
         (b"-5", None),
-        (b"1.5", None),
+        (b"1e9", None),
+        (b"1.", None),
+        (b"Tue, 99 Nov 2023 22:13:30 GMT", None),
+        (b"Tue, 14 Nov 99999 22:13:30 GMT", None),
+        ("١٢".encode(), None),
         (b"soon", None),
         (b"", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: bytes, seconds: float | None) -> None:
     assert parse_retry_after([(b"Retry-After", value)], NOW) == seconds
+
+
+def test_the_endpoint_s_own_fault_waits_at_least_as_long_as_it_asks() -> None:
+    outcome = outcome_of(401, [(b"retry-after", b"90")], b"")
+    assert outcome == Paused("answered 401: check that both sides have the same secret", 90.0, 401)
+
+
+def test_what_failed_is_not_tried_again_before_the_receiver_asks_for_it() -> None:
+    assert outcome_of(500, [(b"retry-after", b"90")], b"") == Failed("answered 500", 90.0, 500)
+
+
+# --- batches
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"ok", b"[]", b'{"status":422}', b"[200]", b'["a","b"]', b"[200,true]", b"[1,2]"]
+)
+def test_a_batch_that_is_taken_as_a_whole_is_delivered(answer: bytes) -> None:
+    assert outcomes_of(200, [], answer, 2) == [Delivered(200), Delivered(200)]
+
+
+@pytest.mark.parametrize("status", [200, 207])
+def test_a_batch_may_be_answered_event_by_event(status: int) -> None:
+    answer = b'[200, 500, {"status": 422, "error": "no such chat"}, {"status": 429}]'
+    expected: list[Outcome] = [
+        Delivered(200),
+        Failed("answered 500", 5.0, 500),
+        Rejected('answered 422: {"status":422,"error":"no such chat"}', 422),
+        Paused("answered 429", 5.0, 429),
+    ]
+    assert outcomes_of(status, [(b"Retry-After", b"5")], answer, 4) == expected
+
+
+@pytest.mark.parametrize("answer", [b"", b"ok", b"[200]", b"[200,200,200]", b'[200,{"error":"x"}]', b'[200,"200"]'])
+def test_207_without_a_status_for_each_event_is_a_failure_of_all(answer: bytes) -> None:
+    failed = Failed("answered 207 without one status for each event", None, 207)
+    assert outcomes_of(207, [], answer, 2) == [failed, failed]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(201, Delivered), (202, Delivered), (500, Failed), (302, Failed), (429, Paused), (401, Paused)]
+)
+def test_another_answer_to_a_batch_is_that_of_all_its_events(status: int, kind: type[Outcome]) -> None:
+    assert [type(outcome) for outcome in outcomes_of(status, [], b"[422,422]", 2)] == [kind, kind]

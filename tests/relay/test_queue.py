@@ -6,17 +6,14 @@ import dataclasses
 import pytest
 
 from relay.dead import DeadLetters
-from relay.event import Delivery, Event, new_id
-from relay.queue import BacklogFull, Queue, Settled
+from relay.event import Delivery, new_id
+from relay.inbox import BacklogFull
+from relay.queue import Queue, Settled
 from runtime.store import Store
+from tests.relay.making import event
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-
-def event(session: str | None = "s1", body: bytes = b"{}", lane: str = "n", **more: object) -> Event:
-    known = {"id": new_id(), "type": "message_received", "target": b"/hook?a=1", "headers": ((b"X-A", b"1"),)}
-    return Event(**{**known, "session": session, "body": body, "lane": lane, **more})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -261,7 +258,7 @@ async def test_an_empty_queue_leaves_only_its_counters_and_the_remembered_ids(qu
     await queue.accept(event(keep="k", ttl=60))
     await queue.turn([Settled(await lease_one(queue), "o")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
-    assert kinds == {b"counts", b"ids"}
+    assert kinds == {b"counts", b"ids", b"seq", b"log"}
 
 
 async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, store: Store) -> None:
@@ -289,10 +286,10 @@ def test_an_idempotency_key_always_gives_the_same_id() -> None:
     assert new_id() != new_id()
 
 
-def test_an_event_without_session_is_its_own_stream() -> None:
+def test_an_event_without_session_waits_for_nobody() -> None:
     one = event(None)
-    assert one.stream == "n" + one.id
-    assert dataclasses.replace(one, session="s").stream == "ns"
+    assert one.of == one.id
+    assert dataclasses.replace(one, session="s").of == "s"
 
 
 async def test_large_events_go_in_several_calls_and_stay_in_order(store: Store) -> None:

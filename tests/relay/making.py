@@ -1,0 +1,10 @@
+"""Events to try things with."""
+
+from __future__ import annotations
+
+from relay.event import Event, new_id
+
+
+def event(session: str | None = "s1", body: bytes = b"{}", lane: str = "n", **more: object) -> Event:
+    known = {"id": new_id(), "type": "message_received", "target": b"/hook?a=1", "headers": ((b"X-A", b"1"),)}
+    return Event(**{**known, "session": session, "body": body, "lane": lane, **more})  # type: ignore[arg-type]
