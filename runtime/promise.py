@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from redis.exceptions import ConnectionError as NotConnected
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as NotInTime
-
 from runtime.policies import Promise
-from runtime.store import Store, StoreAway
+from runtime.store import Store, StoreRefused
 
 _NEEDED: dict[Promise, dict[str, set[str]]] = {
     "memory": {},
@@ -29,11 +25,10 @@ async def broken(store: Store, promise: Promise) -> list[str]:
     wrong = []
     for name, allowed in (_NEEDED[promise] | _ALWAYS_NEEDED).items():
         try:
-            found = (await store.redis.config_get(name)).get(name)
-        except (NotConnected, NotInTime, OSError) as error:
-            raise StoreAway(str(error)) from error
-        except RedisError as error:
+            (setting,) = await store.commands(("CONFIG", "GET", name))
+        except StoreRefused as error:
             raise Unknowable(str(error)) from error
+        found = setting[1].decode() if setting else "unknown"
         if found not in allowed:
             wrong.append(f"{name} is {found}, it must be {' or '.join(sorted(allowed))}")
     return wrong

@@ -1,35 +1,29 @@
 """The store: how to connect to it, and how to run scripts on it.
 
-Any Redis or Valkey from 7.0 on. A key has one owner: the module whose scripts (`<room>/lua/*.lua`) use it. This file
-owns none.
+Any Redis or Valkey from 7.0 on: one server, the master that sentinels name, or a cluster. A key has one owner: the
+module whose scripts (`<room>/lua/*.lua`) use it. This file owns none.
 
 Scripts go over the wire as EVALSHA; a store that has forgotten them (restart, failover, SCRIPT FLUSH) gets the missing
-ones again in the same call. A call may therefore run twice, and so may one whose answer was lost on the way: every
-script says in its legend what that does.
+ones again. A call may therefore run twice, and so may one whose answer was lost on the way: every script says in its
+legend what that does.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-Arg = bytes | str | int | float
+from runtime.resp import deployment
+from runtime.resp.errors import ErrorReply, StoreAway, StoreRefused, raised
+from runtime.resp.packing import Arg, Command
 
-
-class StoreAway(Exception):
-    """The store did not answer, or not in time. Nothing is known about what it did with the call."""
-
-
-class StoreRefused(Exception):
-    """The store answered with an error: out of memory, read only, disk full, a bug in a script."""
+__all__ = ["Arg", "Call", "Script", "Store", "StoreAway", "StoreRefused", "load_script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,86 +50,71 @@ class Call:
 
 
 class Store:
-    """A connection pool to the store. `timeout` in seconds is the longest any one call waits.
+    """A connection to the store, shared by all who call: nobody waits for a free one, and none is in a call's way
+    except by its size. `timeout` in seconds is the longest any one call waits, connecting included.
 
-    redis-py's own retries are off: whoever calls knows better whether to wait, to answer 503, or to decide alone.
+    It belongs to one event loop. Nothing is ever sent twice here: whoever calls knows better whether to wait, to answer
+    503, or to decide alone. No commands that block the server's side of the connection (BLPOP, SUBSCRIBE).
     """
 
-    def __init__(self, url: str, timeout: float, *, connections: int = 64) -> None:
+    def __init__(self, url: str, timeout: float) -> None:
         self.url = url
-        self.redis: Redis = Redis.from_url(  # type: ignore[no-untyped-call, unused-ignore]
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=connections,
-            protocol=2,
-        )
+        self._timeout = timeout
+        self._routes = deployment.routes(url, timeout)
 
     async def run(self, script: Script, keys: Sequence[Arg], args: Sequence[Arg]) -> Any:
-        """One script, one round trip, at two thirds of what `run_all` costs. Raises StoreAway or StoreRefused."""
-        evalsha = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        execute: Callable[..., Awaitable[Any]] = self.redis.execute_command
-        try:
-            try:
-                return await execute(*evalsha)
-            except NoScriptError:
-                await self._teach({script})
-                return await execute(*evalsha)
-        except ResponseError as error:
-            raise StoreRefused(str(error)) from error
-        except (RedisError, OSError) as error:
-            raise StoreAway(str(error) or type(error).__name__) from error
+        """One script, one round trip. Raises StoreAway or StoreRefused."""
+        (reply,) = await self._routes.ask((("EVALSHA", script.sha, len(keys), *keys, *args),))
+        if type(reply) is not ErrorReply:
+            return reply
+        if reply.code == "NOSCRIPT":
+            (reply,) = await self._routes.ask((("EVAL", script.text, len(keys), *keys, *args),))
+        if type(reply) is ErrorReply:
+            raise raised(reply) from reply
+        return reply
 
-    async def run_all(self, calls: Sequence[Call], also: Sequence[Sequence[Arg]] = ()) -> list[Any]:
+    async def run_all(self, calls: Sequence[Call], also: Sequence[Command] = ()) -> list[Any]:
         """Several scripts, and plain commands after them (`also`), in one round trip; the scripts' results in order.
 
-        Not a transaction: if one fails, others may have run. Raises StoreAway or StoreRefused.
+        Not a transaction: if one fails, others may have run. A plain command's first argument is its key, or it is of
+        those that have none. Raises StoreAway or StoreRefused.
         """
-        results = await self._send(calls, also)
-        forgotten = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
+        asked: list[Command] = [("EVALSHA", c.script.sha, len(c.keys), *c.keys, *c.args) for c in calls]
+        asked += also
+        replies = await self._routes.ask(asked) if asked else []
+        forgotten = [i for i, reply in enumerate(replies) if type(reply) is ErrorReply and reply.code == "NOSCRIPT"]
         if forgotten:
-            await self._teach({calls[i].script for i in forgotten})
-            again = await self._send([calls[i] for i in forgotten], ())
-            for i, result in zip(forgotten, again, strict=True):
-                results[i] = result
-        for result in results:
-            if isinstance(result, Exception):
-                raise StoreRefused(str(result)) from result
-        return results
+            again = [calls[i] for i in forgotten]
+            whole = [("EVAL", c.script.text, len(c.keys), *c.keys, *c.args) for c in again]
+            for i, reply in zip(forgotten, await self._routes.ask(whole), strict=True):
+                replies[i] = reply
+        for reply in replies:
+            if type(reply) is ErrorReply:
+                raise raised(reply) from reply
+        return replies
 
-    async def commands(self, *commands: Sequence[Arg]) -> list[Any]:
-        """Plain commands in one round trip. Raises StoreAway or StoreRefused."""
-        return await self.run_all((), commands)
+    async def commands(self, *commands: Command) -> list[Any]:
+        """Plain commands in one round trip, their replies as RESP2 has them; HGETALL's as a dict.
+
+        Raises StoreAway or StoreRefused.
+        """
+        replies = await self.run_all((), commands)
+        for i, command in enumerate(commands):
+            if command[0] == "HGETALL":
+                replies[i] = dict(zip(replies[i][::2], replies[i][1::2], strict=True))
+        return replies
 
     async def ping(self) -> None:
         """Raises StoreAway or StoreRefused unless the store answers."""
         await self.commands(("PING",))
 
     async def close(self) -> None:
-        await self.redis.aclose()
+        """Calls under way get StoreAway."""
+        await self._routes.close()
+        if "redis" in self.__dict__:
+            await self.redis.aclose()
 
-    async def _send(self, calls: Sequence[Call], also: Sequence[Sequence[Arg]]) -> list[Any]:
-        pipe = self.redis.pipeline(transaction=False)
-        for call in calls:
-            pipe.execute_command("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
-        for command in also:
-            pipe.execute_command(*command)
-        try:
-            results = await pipe.execute(raise_on_error=False)
-        except (RedisError, OSError) as error:
-            raise StoreAway(str(error) or type(error).__name__) from error
-        if any(_loading(result) for result in results):
-            raise StoreAway("the store is loading its data")
-        return list(results)
-
-    async def _teach(self, scripts: set[Script]) -> None:
-        try:
-            for script in scripts:
-                await self.redis.script_load(script.text)
-        except (RedisError, OSError) as error:
-            raise StoreAway(str(error)) from error
-
-
-def _loading(result: object) -> bool:
-    return isinstance(result, Exception) and type(result).__name__ in ("BusyLoadingError", "ConnectionError")
+    @cached_property
+    def redis(self) -> Redis:
+        """redis-py's client, on connections of its own: to listen to channels, and for what is rare."""
+        return deployment.client(self.url, self._timeout)
