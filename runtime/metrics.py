@@ -2,35 +2,43 @@
 
 With `PROMETHEUS_MULTIPROC_DIR` set (by `sluice up`) every process writes its numbers to files there, and the gateway's
 page shows the sum of all processes; what a process counted stays counted when it dies. Without it the page shows the
-gateway's own.
+gateway's own. How they are counted: `runtime.tallies`.
 """
 
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import REGISTRY
 
-Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+from runtime.tallies import Counts, Spreads, flush
+
+_text = {status: str(status) for status in range(1000)}.__getitem__
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 60, 300, 1800, 7200)
 
-_REQUESTS = Counter("sluice_requests_total", "Requests answered by the gateway.", ["route", "status"])
-_REQUEST_SECONDS = Histogram("sluice_request_seconds", "From request to answer.", ["route"], buckets=_SECONDS)
-_DECISIONS = Counter("sluice_limit_decisions_total", "What a limit decided.", ["limit", "decision"])
-_LIMITER_AWAY = Counter("sluice_limiter_store_away_total", "Decisions taken while the store was away.", ["limit"])
-_ACCEPTED = Counter("sluice_events_accepted_total", "Events stored for an endpoint.", ["endpoint", "event"])
-_REFUSED = Counter("sluice_events_refused_total", "Events not stored.", ["endpoint", "reason"])
-_ATTEMPTS = Counter("sluice_attempts_total", "Attempts to deliver.", ["endpoint", "outcome"])
-_ATTEMPT_SECONDS = Histogram("sluice_attempt_seconds", "One attempt.", ["endpoint"], buckets=_SECONDS)
-_DELIVERY_SECONDS = Histogram("sluice_delivery_seconds", "From accept to delivery.", ["endpoint"], buckets=_WAITS)
+
+def _spreads(name: str, what: str, labels: Sequence[str], bounds: Sequence[float]) -> Spreads:
+    return Spreads(Histogram(name, what, labels, buckets=bounds), bounds)
+
+
+_REQUESTS = Counts(Counter("sluice_requests_total", "Requests answered by the gateway.", ["route", "status"]))
+_REQUEST_SECONDS = _spreads("sluice_request_seconds", "From request to answer.", ["route"], _SECONDS)
+_DECISIONS = Counts(Counter("sluice_limit_decisions_total", "What a limit decided.", ["limit", "decision"]))
+_LIMITER_AWAY = Counts(
+    Counter("sluice_limiter_store_away_total", "Decisions taken while the store was away.", ["limit"])
+)
+_ACCEPTED = Counts(Counter("sluice_events_accepted_total", "Events stored for an endpoint.", ["endpoint", "event"]))
+_REFUSED = Counts(Counter("sluice_events_refused_total", "Events not stored.", ["endpoint", "reason"]))
+_ATTEMPTS = Counts(Counter("sluice_attempts_total", "Attempts to deliver.", ["endpoint", "outcome"]))
+_ATTEMPT_SECONDS = _spreads("sluice_attempt_seconds", "One attempt.", ["endpoint"], _SECONDS)
+_DELIVERY_SECONDS = _spreads("sluice_delivery_seconds", "From accept to delivery.", ["endpoint"], _WAITS)
 _CIRCUIT = Gauge(
     "sluice_circuit_open", "0 closed, 0.5 half-open, 1 open.", ["endpoint"], multiprocess_mode="livemostrecent"
 )
@@ -61,25 +69,19 @@ _EVENT_NAMES: set[str] = set()
 _MOST_EVENT_NAMES = 200
 
 
-@lru_cache(maxsize=4096)
-def _child(metric: Metric, *labels: object) -> Metric:
-    """Looking a child up by its labels costs more than counting in it."""
-    return metric.labels(*labels)
-
-
 def request(route: str, status: int, seconds: float) -> None:
     """One answered request. `route` is the pattern from the policies, never the path: few values."""
-    _child(_REQUESTS, route, status).inc()
-    _child(_REQUEST_SECONDS, route).observe(seconds)
+    _REQUESTS.add(route, _text(status))
+    _REQUEST_SECONDS.observe(seconds, route)
 
 
 def decided(limit: str, decision: str) -> None:
     """`allowed`, `delayed`, `dropped`, `rejected`, or `would_reject` of a limit that only observes."""
-    _child(_DECISIONS, limit, decision).inc()
+    _DECISIONS.add(limit, decision)
 
 
 def decided_without_store(limit: str) -> None:
-    _child(_LIMITER_AWAY, limit).inc()
+    _LIMITER_AWAY.add(limit)
 
 
 def accepted(endpoint: str, event: str) -> None:
@@ -89,34 +91,34 @@ def accepted(endpoint: str, event: str) -> None:
             event = "other"
         else:
             _EVENT_NAMES.add(event)
-    _child(_ACCEPTED, endpoint, event).inc()
+    _ACCEPTED.add(endpoint, event)
 
 
 def refused(endpoint: str, reason: str) -> None:
-    _child(_REFUSED, endpoint, reason).inc()
+    _REFUSED.add(endpoint, reason)
 
 
 def attempted(endpoint: str, outcome: str, seconds: float, since_accepted: float) -> None:
-    _child(_ATTEMPTS, endpoint, outcome).inc()
-    _child(_ATTEMPT_SECONDS, endpoint).observe(seconds)
+    _ATTEMPTS.add(endpoint, outcome)
+    _ATTEMPT_SECONDS.observe(seconds, endpoint)
     if outcome == "delivered":
-        _child(_DELIVERY_SECONDS, endpoint).observe(since_accepted)
+        _DELIVERY_SECONDS.observe(since_accepted, endpoint)
 
 
 def circuit_state(endpoint: str, state: str) -> None:
-    _child(_CIRCUIT, endpoint).set(_CIRCUIT_VALUES[state])
+    _CIRCUIT.labels(endpoint).set(_CIRCUIT_VALUES[state])
 
 
 def upstream_circuit(upstream: str, state: str) -> None:
-    _child(_UPSTREAM_CIRCUIT, upstream).set(_CIRCUIT_VALUES[state])
+    _UPSTREAM_CIRCUIT.labels(upstream).set(_CIRCUIT_VALUES[state])
 
 
 def queue_holds(endpoint: str, place: str, events: int) -> None:
-    _child(_QUEUE, endpoint, place).set(events)
+    _QUEUE.labels(endpoint, place).set(events)
 
 
 def sessions_are(state: str, sessions: int) -> None:
-    _child(_SESSIONS, state).set(sessions)
+    _SESSIONS.labels(state).set(sessions)
 
 
 def policies_loaded(at: float) -> None:
@@ -131,7 +133,8 @@ def policies_refused() -> None:
 
 
 def registry() -> CollectorRegistry:
-    """What the page shows: all processes of this `sluice up`, or this one alone."""
+    """What the page shows: all processes of this `sluice up`, to their last second, or this one alone."""
+    flush()
     if not os.environ.get(_DIRECTORY):
         return REGISTRY
     every_process = CollectorRegistry()
