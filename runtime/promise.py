@@ -9,6 +9,7 @@ _NEEDED: dict[Promise, dict[str, set[str]]] = {
     "memory": {},
     "second": {"appendonly": {"yes"}, "appendfsync": {"everysec", "always"}},
     "always": {"appendonly": {"yes"}, "appendfsync": {"always"}},
+    "replica": {"appendonly": {"yes"}, "appendfsync": {"everysec", "always"}},
 }
 _ALWAYS_NEEDED = {"maxmemory-policy": {"noeviction"}}
 

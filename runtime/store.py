@@ -112,7 +112,7 @@ class Store:
         """Calls under way get StoreAway."""
         await self._routes.close()
         if "redis" in self.__dict__:
-            await self.redis.aclose()
+            await deployment.close_client(self.redis)
 
     @cached_property
     def redis(self) -> Redis:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urlsplit
 
-from runtime.policies.problems import Malformed, not_yet, quoted
+from runtime.policies.problems import Malformed, quoted
 
-STORES = "write embedded, redis://127.0.0.1:6379/0, rediss://… or unix:///run/valkey.sock"
-STORES_LATER = ("redis+sentinel", "redis+cluster")
+STORES = (
+    "write embedded, redis://127.0.0.1:6379/0, rediss://…, unix:///run/valkey.sock, "
+    "redis+sentinel://host:26379,host:26379/mymaster or redis+cluster://host:6379,host:6379"
+)
+_ONE = ("redis", "rediss", "unix")
+_SEVERAL = ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 
 def http_url(text: str) -> str:
@@ -28,15 +32,29 @@ def store_url(text: str) -> str:
     """Never quoted in a message: a password may stand in it."""
     if text == "embedded":
         return text
-    parts = _split(text, Malformed("is not an address of a store", STORES))
-    if parts.scheme in STORES_LATER:
-        raise not_yet(f"{parts.scheme}://", f", or {STORES}")
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise Malformed("is not an address of a store", STORES)
+    malformed = Malformed("is not an address of a store", STORES)
+    scheme, _, rest = text.partition("://")
+    if scheme in _SEVERAL:
+        return _several(text, scheme, rest, malformed)
+    parts = _split(text, malformed)
+    if parts.scheme not in _ONE:
+        raise malformed
     if parts.scheme == "unix" and not parts.path.strip("/"):
         raise Malformed("names no socket", "write unix:///run/valkey.sock")
     if parts.scheme != "unix" and not parts.hostname:
         raise Malformed("names no host", "write redis://127.0.0.1:6379/0")
+    return text
+
+
+def _several(text: str, scheme: str, rest: str, malformed: Malformed) -> str:
+    netloc, _, path = rest.partition("?")[0].partition("/")
+    login, at, hosts = netloc.rpartition("@")
+    for host in hosts.split(","):
+        if not _split(f"redis://{login}{at}{host}", malformed).hostname:
+            raise Malformed("names no host", f"write {scheme}://host,host")
+    _split(text.replace(netloc, "host", 1), malformed)
+    if scheme.endswith("sentinel") and not path.strip("/"):
+        raise Malformed("names no master", f"write {scheme}://host:26379,host:26379/mymaster")
     return text
 
 

@@ -98,6 +98,8 @@ class Wire(asyncio.Protocol):
         self._ready = False
         if self._timer is not None:
             self._timer.cancel()
+        if self._transport is None or self.opening is not None:
+            self._gone.set_result(None)  # uvloop never tells of a socket whose opening was cancelled
         if self.opening is not None:
             self.opening.cancel()
         for exchange in (*self._sent, *(exchange for exchange, _ in self._held)):
@@ -105,9 +107,7 @@ class Wire(asyncio.Protocol):
                 exchange.future.set_exception(StoreAway(why))
         self._sent.clear()
         self._held.clear()
-        if self._transport is None:
-            self._gone.set_result(None)
-        else:
+        if self._transport is not None:
             self._transport.abort()
 
     async def closed(self) -> None:

@@ -21,7 +21,7 @@ async def adjustable(store: Store) -> AsyncIterator[Store]:
         await store.redis.config_set(name, value)
 
 
-@pytest.mark.parametrize("promise", ["memory", "second"])
+@pytest.mark.parametrize("promise", ["memory", "second", "replica"])
 async def test_the_store_of_the_tests_keeps_these(store: Store, promise: Promise) -> None:
     assert await broken(store, promise) == []
 

@@ -752,8 +752,9 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "store_url": [
         (
-            "2:14: store.url: is not an address of a store; write embedded, redis://127.0.0.1:6379/0, "
-            "rediss://… or unix:///run/valkey.sock"
+            "2:14: store.url: is not an address of a store; write embedded, redis://127.0.0.1:6379/0, rediss://…, "
+            "unix:///run/valkey.sock, redis+sentinel://host:26379,host:26379/mymaster or "
+            "redis+cluster://host:6379,host:6379"
         ),
     ],
     "store_url_without_host": [
@@ -813,20 +814,11 @@ EXPECTED: dict[str, list[str]] = {
         "5:3: sessions.vault: not in this version yet; remove it",
         "6:3: sessions.browser: not in this version yet; remove it",
     ],
-    "later_replica": [
-        ('2:18: store.promise: "replica" is not in this version yet; remove it, or write memory, second or always'),
+    "store_sentinel_without_master": [
+        "2:14: store.url: names no master; write redis+sentinel://host:26379,host:26379/mymaster",
     ],
-    "later_store_urls": [
-        (
-            "2:14: store.url: redis+sentinel:// is not in this version yet; remove it, or write embedded, "
-            "redis://127.0.0.1:6379/0, rediss://… or unix:///run/valkey.sock"
-        ),
-    ],
-    "later_store_cluster": [
-        (
-            "2:14: store.url: redis+cluster:// is not in this version yet; remove it, or write embedded, "
-            "redis://127.0.0.1:6379/0, rediss://… or unix:///run/valkey.sock"
-        ),
+    "store_cluster_without_host": [
+        "2:14: store.url: names no host; write redis+cluster://host,host",
     ],
     "retention_delivered": [
         '2:32: relay.retention.delivered: "never" is not a duration; write 250ms, 5s, 2m, 1h or 1d, or none',
@@ -834,6 +826,12 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "relay_unknown_signature": [
         '2:17: relay.verify: no signature is called "publishers"; define it under signatures',
+    ],
+    "replica_of_embedded": [
+        (
+            "2:18: store.promise: the embedded store has no replica; set store.url to one of yours that has a "
+            "replica, or write always"
+        ),
     ],
     "several": [
         '2:18: store.timeout: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d',

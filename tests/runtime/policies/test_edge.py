@@ -50,3 +50,9 @@ def test_headers_prefix_and_tolerance_are_the_preset_s_to_set(tmp_path: Path) ->
 def test_secrets_that_are_not_there_are_missed_only_where_they_are_needed(tmp_path: Path, preset: str) -> None:
     found = signature(tmp_path, f"preset: {preset}, secrets: [env:GONE, env:LOST]", need_secrets=False)
     assert found.secrets == (Secret(b""), Secret(b""))
+
+
+def test_a_store_with_a_replica_can_promise_it(tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text("version: 1\nstore: {url: redis://127.0.0.1:6379/0, promise: replica}\n")
+    assert load(path).store.promise == "replica"
