@@ -17,7 +17,7 @@ from runtime.policies import AddressList, JsonPointer, Limit, Per, Route, can_me
 
 How = Literal["e", "q", "o"]
 """Enforced, queued (it may run into debt, and is delivered later), or only observed."""
-_PREFIX = "sl:{limits}:"
+PREFIX = "sl:{l}:"
 _ADDRESS_BITS = 32
 _HIGHEST_COST = 10**9
 _TOLERANCE = 1e-9  # as in take.lua
@@ -80,7 +80,7 @@ class _Special:
                 bucket.interval, bucket.burst = override.rate.interval, override.burst
         if self._pointer is not None and json is not None:
             bucket.cost = cost_of(json.at(self._pointer))
-        if 0 < self._enforce < 1 and share_of(bucket.key.removeprefix(_PREFIX)) >= self._enforce:
+        if 0 < self._enforce < 1 and share_of(bucket.key.removeprefix(PREFIX)) >= self._enforce:
             bucket.how = "o"
         return True
 
@@ -144,7 +144,7 @@ def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ..
         places["ip"] = len(_PLACES) + prefixes.index(limit.ipv4_prefix)
     return (
         limit,
-        _PREFIX + limit.id,
+        PREFIX + limit.id,
         tuple(places[by] for by in limit.per),
         AddressList.joined(lists[name] for name in limit.exempt) if limit.exempt else None,
         (enforced, "q" if limit.over == "queue" and not limit.observe else enforced),

@@ -29,6 +29,7 @@ from gateway.request import (
     reading_of,
 )
 from gateway.routes import BadPath, Match, Routes
+from gateway.standing import QUOTA_EXCEEDED, lines_of
 from gateway.websocket import Talk, WebSocketUpstream, read_handshake, upstream_of
 from gateway.websocket import serve as serve_websocket
 from runtime import http1, metrics
@@ -102,17 +103,16 @@ class Edge:
         subject = _subject(head, match, json, seen)
         event, session = subject.event, subject.session
         _refuse_incomplete(route, event, session)
-        decision = await self._decide(subject, json, seen)
+        decision = await self._decide(subject, json, seen, cycle)
         if decision.verdict == "drop":
             return await _given(cycle.send, 202, {"status": "dropped", "limit": decision.limit})
         match route.action:
             case ToUpstream(name):
                 return await self._to_upstream(self._upstreams[name], Outgoing(head, body), cycle)
-            case ToRelay(endpoint):
-                accepted = await self._intake.accept(endpoint, head, body or b"", json, event or "", session, decision)
-                seen.id = accepted.id
-                told = {"status": "queued", "id": accepted.id, "promise": self._policies.store.promise}
-                return await _given(cycle.send, 202, told | ({"repeat": True} if accepted.repeat else {}))
+            case ToRelay() as to:
+                taken = await self._intake.accept(to.endpoints, head, body or b"", json, event or "", session, decision)
+                seen.id = taken.id
+                return await _given(cycle.send, 202, taken.fields(self._policies.store.promise))
             case ToWorkers("list"):
                 return await self._list_sessions(cycle.send)
             case ToWorkers("owner"):
@@ -128,10 +128,9 @@ class Edge:
         head = read_handshake(scope, self._policies.trust)
         match = self._admit(head, talk)
         name = upstream_of(match.route, self._readings[match.index])
-        decision = await self._decide(_subject(head, match, None, talk), None, talk)
+        decision = await self._decide(_subject(head, match, None, talk), None, talk, None)
         if decision.verdict == "drop":
-            wait = retry_after_header(decision.retry_after)
-            raise Refusal(429, f"limit {decision.limit} is used up", retry_after=wait, limit=decision.limit)
+            raise _exceeded(decision)
         return head, self._websockets[name]
 
     def _admit(self, head: Head, seen: Seen | Talk) -> Match:
@@ -161,8 +160,8 @@ class Edge:
             return body, parse_json(body, reading.json)
         return body, json_if_any(body) if reading.cost else None
 
-    async def _decide(self, subject: Subject, json: Json | None, seen: Seen | Talk) -> Decision:
-        """Raises Refusal 429 or 503 for what may not pass."""
+    async def _decide(self, subject: Subject, json: Json | None, seen: Seen | Talk, cycle: Cycle | None) -> Decision:
+        """`cycle`: whose answer tells how the limits stand. Raises Refusal 413, 429 or 503 for what may not pass."""
         buckets = self._limits.buckets(subject, json)
         never = never_passes(buckets)
         if never is not None:
@@ -170,9 +169,10 @@ class Edge:
             raise Refusal(413, f"this costs {never.cost} tokens of {held}; send fewer at once", limit=never.limit.id)
         decision = await self._limiter.take(buckets)
         seen.limit = decision.limit
+        if cycle is not None and decision.levels and self._policies.limit_headers:
+            cycle.also = lines_of(buckets, decision.levels, decision.violated, self._policies.limit_headers)
         if decision.verdict == "reject":
-            wait = retry_after_header(decision.retry_after)
-            raise Refusal(429, f"limit {decision.limit} is used up", retry_after=wait, limit=decision.limit)
+            raise _exceeded(decision)
         if decision.verdict == "unavailable":
             wait = retry_after_header(decision.retry_after)
             raise Refusal(503, f"limit {decision.limit} cannot be decided right now", retry_after=wait)
@@ -211,6 +211,19 @@ class Edge:
         for pools in self._upstreams.values():
             await pools.close()
         await self._workers.close()
+
+
+def _exceeded(decision: Decision) -> Refusal:
+    """As draft-ietf-httpapi-ratelimit-headers has it."""
+    return Refusal(
+        429,
+        f"limit {decision.limit} is used up",
+        retry_after=retry_after_header(decision.retry_after),
+        type=QUOTA_EXCEEDED,
+        title="Quota exceeded",
+        limit=decision.limit,
+        **{"violated-policies": decision.violated},
+    )
 
 
 def _subject(head: Head, match: Match, json: Json | None, seen: Seen | Talk) -> Subject:

@@ -1,8 +1,8 @@
-"""The reserved paths under `/_sluice/`: health, metrics, the workers' API, and what the console adds."""
+"""The reserved paths under `/_sluice/`: health, metrics, the workers' API, publishing, and what the console adds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from starlette.applications import Starlette
@@ -10,8 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from gateway import worker_api
+from gateway import publish, worker_api
+from gateway.intake import Intake
 from relay import presence
+from relay.circuit import Circuit
+from relay.process import open_circuit
+from relay.progress import Progress
 from relay.queue import Queue
 from runtime import metrics
 from runtime.policies import Policies
@@ -31,15 +35,23 @@ def is_reserved(target: bytes) -> bool:
 
 
 def build(
-    policies: Policies, store: Store, registry: Registry, queues: dict[str, Queue], more: Sequence[BaseRoute]
+    policies: Policies,
+    store: Store,
+    registry: Registry,
+    queues: dict[str, Queue],
+    intake: Intake,
+    more: Sequence[BaseRoute],
 ) -> Starlette:
     """`more`: the console's routes, handed in from above."""
+
+    progress = Progress()
+    circuits = {name: open_circuit(store, endpoint) for name, endpoint in policies.relay.endpoints.items()}
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> Response:
-        problems = await _not_ready(store, has_endpoints=bool(queues))
+        problems = await _not_ready(store, queues, circuits, progress)
         return JSONResponse(
             {"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200
         )
@@ -55,18 +67,27 @@ def build(
             Route(f"{PREFIX}/readyz", readyz),
             Route(f"{PREFIX}/metrics", metrics_page),
             *worker_api.routes(registry, lambda: verify),
+            *publish.routes(policies, intake),
             *more,
         ]
     )
 
 
-async def _not_ready(store: Store, *, has_endpoints: bool) -> list[str]:
+async def _not_ready(
+    store: Store, queues: Mapping[str, Queue], circuits: Mapping[str, Circuit], progress: Progress
+) -> list[str]:
     """Why this deployment does not do its work, in words."""
     try:
         relays = await presence.alive(store)
+        if queues and not relays:
+            return ["no relay is running: events are accepted and wait"]
+        return [
+            f"what is due for {name} is not claimed, though its circuit is closed"
+            for name, queue in queues.items()
+            if await progress.stalled(queue, circuits[name])
+        ]
     except (StoreAway, StoreRefused) as error:
         return [f"the store does not answer: {error}"]
-    return ["no relay is running: events are accepted and wait"] if has_endpoints and not relays else []
 
 
 async def _look(registry: Registry, queues: dict[str, Queue]) -> None:

@@ -1,7 +1,7 @@
 """The limiter: one decision over all buckets of a request, exact across processes.
 
 Concurrent requests of a process share a call of `take.lua`. When the store does not answer in time, each limit's
-`when_store_away` decides, and for a moment nobody waits for the store again. Owns the keys `sl:{limits}:*`.
+`when_store_away` decides, and for a moment nobody waits for the store again. Owns the keys `sl:{l}:*`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import orjson
 
 from gateway.buckets import Bucket, LocalBucket
+from gateway.remembered import Refusals
 from runtime import metrics
 from runtime.logs import Log
 from runtime.shared_calls import Full, SharedCalls
 from runtime.store import Store, StoreAway, StoreRefused, load_script
 
 LOG = Log("gateway")
-_TAKE = load_script("gateway", "take")
+TAKE = load_script("gateway", "take")
 _SHARED, _WAITING = 64, 10_000
 _AWAY_FOR = 0.25  # seconds between two tries while the store is away
 _MOST_LOCAL = 100_000
@@ -30,43 +31,61 @@ _MOST_LOCAL = 100_000
 Verdict = Literal["pass", "drop", "reject", "unavailable"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
-    """`unavailable`: the store is away and a limit says `deny` then."""
+    """`unavailable`: the store is away and a limit says `deny` then. Never changed."""
 
     verdict: Verdict
     limit: str | None = None
-    """The limit that refuses."""
+    """The limit that refuses, and for longest where several do."""
     retry_after: float = 0.0
     """Seconds until it would pass, when refused."""
     delay: float = 0.0
     """Seconds before a relayed event may be delivered, when it passes."""
+    violated: tuple[str, ...] = ()
+    """All limits that refuse, as far as is known."""
+    levels: Sequence[float] = ()
+    """The tokens of each of its buckets afterwards; empty where that is not known."""
 
 
 PASS = Decision("pass")
-_Row = tuple[int, int, int, int]
 _CODES = {"e": 0, "q": 1, "o": 2}
 
 
+class _Answer(NamedTuple):
+    """Of `take.lua` for one request."""
+
+    row: list[float]
+    asked_at: float
+    """Monotonic, before it was asked."""
+
+
 class Limiter:
+    """`gateways`: how many of them share what is counted in processes while the store is away."""
+
     def __init__(self, store: Store) -> None:
+        self.gateways = 1
         self._store = store
-        self._calls: SharedCalls[Sequence[Bucket], _Row] = SharedCalls(self._take_all, size=_SHARED, waiting=_WAITING)
+        self._calls: SharedCalls[list[Bucket], _Answer] = SharedCalls(self._take_all, size=_SHARED, waiting=_WAITING)
+        self._refusals = Refusals()
         self._local: OrderedDict[str, LocalBucket] = OrderedDict()
         self._away_until = 0.0
         self._away = False
         self._probing = False
 
-    async def take(self, buckets: Sequence[Bucket]) -> Decision:
-        """A token from every bucket, or from none. Never raises for an absent store."""
+    async def take(self, buckets: list[Bucket]) -> Decision:
+        """What it costs from every bucket, or nothing from any. Never raises for an absent store."""
         if not buckets:
             return PASS
         now = time.monotonic()
+        known = self._refusals.find(buckets, now)
+        if known is not None:
+            return _refused_again(*known)
         if now < self._away_until or self._probing:
             return self._without_store(buckets, now)
         self._probing = self._away  # one finds out whether the store is back; nobody waits with it
         try:
-            row = await self._calls.ask(buckets)
+            answer = await self._calls.ask(buckets)
         except (StoreAway, StoreRefused):
             return self._without_store(buckets, time.monotonic())
         except Full as error:
@@ -74,19 +93,42 @@ class Limiter:
             return self._without_store(buckets, time.monotonic())
         finally:
             self._probing = False
-        self._came_back()
-        return _decision(buckets, row)
+        if self._away:
+            self._came_back()
+        return self._decide(buckets, answer)
 
-    async def _take_all(self, requests: Sequence[Sequence[Bucket]]) -> list[_Row]:
-        if time.monotonic() < self._away_until:
+    def forget(self) -> None:
+        """What was refused under other policies."""
+        self._refusals.forget()
+
+    def _decide(self, buckets: Sequence[Bucket], answer: _Answer) -> Decision:
+        refusing, refused_for, delay, had, *levels = answer.row
+        _count(buckets, int(refusing), int(had))
+        if not refusing:
+            return Decision("pass", delay=delay / 1e6, levels=levels)
+        violated = [pair for i, pair in enumerate(zip(buckets, levels, strict=True)) if int(refusing) >> i & 1]
+        for bucket, level in violated:
+            self._refusals.remember(bucket, answer.asked_at, (bucket.cost - level) * bucket.interval)
+        longest, _ = max(violated, key=lambda pair: (pair[0].cost - pair[1]) * pair[0].interval)
+        return Decision(
+            _refusal(longest),
+            longest.limit.id,
+            retry_after=refused_for / 1e6,
+            violated=tuple(bucket.limit.id for bucket, _ in violated),
+            levels=levels,
+        )
+
+    async def _take_all(self, requests: Sequence[list[Bucket]]) -> list[_Answer]:
+        asked_at = time.monotonic()
+        if asked_at < self._away_until:
             raise StoreAway("the call before this one failed")  # waits must not add up
         keys, asked = _asked(requests)
         try:
-            rows: list[_Row] = await self._store.run(_TAKE, keys, [asked])
+            rows = orjson.loads(await self._store.run(TAKE, keys, [asked]))
         except (StoreAway, StoreRefused) as error:
             self._went_away(error)
             raise
-        return rows
+        return [_Answer(row, asked_at) for row in rows]
 
     def _went_away(self, error: Exception) -> None:
         self._away_until = time.monotonic() + _AWAY_FOR
@@ -95,39 +137,45 @@ class Limiter:
             LOG.error("limiter.store_away", reason=str(error) or type(error).__name__)
 
     def _came_back(self) -> None:
-        if self._away:
-            self._away = False
-            self._local.clear()
-            LOG.info("limiter.store_back")
+        self._away = False
+        self._local.clear()
+        LOG.info("limiter.store_back")
 
     def _without_store(self, buckets: Sequence[Bucket], now: float) -> Decision:
         """What the limits say while the store is away; `local` ones are counted in this process, all or nothing too."""
-        local: list[LocalBucket] = []
-        refused, delay = PASS, 0.0
+        local: list[tuple[LocalBucket, int]] = []
+        refusing: list[tuple[Bucket, float]] = []
+        delay = 0.0
         for bucket in buckets:
             limit = bucket.limit
             metrics.decided_without_store(limit.id)
-            if limit.observe or limit.when_store_away == "allow":
+            if bucket.how == "o" or limit.when_store_away == "allow":
                 continue
             if limit.when_store_away == "deny":
-                return Decision("unavailable", limit.id, retry_after=1.0)
+                return Decision("unavailable", limit.id, retry_after=1.0, violated=(limit.id,))
             found = self._local_bucket(bucket, now)
-            wait = found.wait(now, limit.rate.interval, limit.burst)
-            local.append(found)
+            wait = found.wait(now, bucket.interval * self.gateways, self._share(bucket), bucket.cost)
+            local.append((found, bucket.cost))
             if bucket.how == "q":
                 delay = max(delay, wait)
-            elif wait > refused.retry_after:
-                refused = Decision(_refusal(bucket), limit.id, retry_after=wait)
-        if refused is not PASS:
-            return refused
-        for found in local:
-            found.take()
+            elif wait > 0:
+                refusing.append((bucket, wait))
+        if refusing:
+            longest, wait = max(refusing, key=lambda pair: pair[1])
+            violated = tuple(bucket.limit.id for bucket, _ in refusing)
+            return Decision(_refusal(longest), longest.limit.id, retry_after=wait, violated=violated)
+        for found, cost in local:
+            found.take(cost)
         return Decision("pass", delay=delay)
+
+    def _share(self, bucket: Bucket) -> float:
+        """This gateway's part of a burst: not less than what one request costs, which could never pass otherwise."""
+        return max(bucket.cost, bucket.burst / self.gateways)
 
     def _local_bucket(self, bucket: Bucket, now: float) -> LocalBucket:
         found = self._local.get(bucket.key)
         if found is None:
-            found = self._local[bucket.key] = LocalBucket(float(bucket.limit.burst), now)
+            found = self._local[bucket.key] = LocalBucket(self._share(bucket), now)
             if len(self._local) > _MOST_LOCAL:
                 self._local.popitem(last=False)
         return found
@@ -144,19 +192,18 @@ def _asked(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], bytes]:
             index = indices.get(bucket.key)
             if index is None:
                 index = indices[bucket.key] = len(indices) + 1
-                numbers.append((bucket.limit.rate.interval * 1e6, bucket.limit.burst))
+                numbers.append((bucket.interval * 1e6, bucket.burst))
             row.append(4 * index + _CODES[bucket.how])
+            if bucket.cost != 1:
+                row.append(-bucket.cost)
         coded.append(row)
     return list(indices), orjson.dumps({"buckets": numbers, "requests": coded})
 
 
-def _decision(buckets: Sequence[Bucket], row: _Row) -> Decision:
-    refusing, refused_for, delay, had = row
-    _count(buckets, refusing, had)
-    if refusing:
-        bucket = buckets[refusing - 1]
-        return Decision(_refusal(bucket), bucket.limit.id, retry_after=refused_for / 1e6)
-    return Decision("pass", delay=delay / 1e6) if delay else PASS
+def _refused_again(bucket: Bucket, wait: float) -> Decision:
+    verdict = _refusal(bucket)
+    metrics.decided(bucket.limit.id, "dropped" if verdict == "drop" else "rejected")
+    return Decision(verdict, bucket.limit.id, retry_after=wait, violated=(bucket.limit.id,))
 
 
 def _refusal(bucket: Bucket) -> Literal["drop", "reject"]:
@@ -164,14 +211,15 @@ def _refusal(bucket: Bucket) -> Literal["drop", "reject"]:
 
 
 def _count(buckets: Sequence[Bucket], refusing: int, had: int) -> None:
-    """`had`: a bit for each bucket that had a token."""
-    for i, bucket in enumerate(buckets, 1):
+    """`refusing`, `had`: a bit for each bucket that refuses, and that had its tokens."""
+    for i, bucket in enumerate(buckets):
+        limit = bucket.limit
         if bucket.how == "o":
-            metrics.decided(bucket.limit.id, "allowed" if had >> (i - 1) & 1 else "would_reject")
+            metrics.decided(limit.id, "allowed" if had >> i & 1 else "would_reject")
         elif not refusing:
-            metrics.decided(bucket.limit.id, "allowed" if had >> (i - 1) & 1 else "delayed")
-        elif i == refusing:
-            metrics.decided(bucket.limit.id, "dropped" if bucket.limit.over == "drop" else "rejected")
+            metrics.decided(limit.id, "allowed" if had >> i & 1 else "delayed")
+        elif refusing >> i & 1:
+            metrics.decided(limit.id, "dropped" if limit.over == "drop" else "rejected")
 
 
 def retry_after_header(seconds: float) -> bytes:

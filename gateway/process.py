@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
 
-from gateway import internal
+from gateway import internal, peers
 from gateway.edge import Edge
 from gateway.generations import Front, Generation, Parts
 from gateway.guard import Guards
 from gateway.intake import Intake
 from gateway.limiter import Limiter
 from gateway.owners import WorkerProxy
+from relay.inbox import Inbox
 from relay.process import open_queue, settings_of
 from relay.queue import Queue
 from runtime import metrics
@@ -41,7 +43,9 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
     store = Store(store_url, timeout=_STORE_TIMEOUT)
     quick = Store(store_url, timeout=policies.store.timeout)
     registry, limiter, live = Registry(store, policies.sessions.lease), Limiter(quick), Live(policies)
-    guards = Guards(metrics.upstream_circuit)
+    alone = Store(store_url, timeout=_STORE_TIMEOUT)  # what waits for a replica keeps nobody else waiting
+    inbox = Inbox(alone, replicas=1 if policies.store.promise == "replica" else 0)
+    guards, name = Guards(metrics.upstream_circuit), f"{socket.gethostname()}:{os.getpid()}"
 
     def make(policies: Policies, before: Parts | None) -> Generation:
         queues = _queues(store, policies, before)
@@ -49,8 +53,10 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
         removed = {name: queue for name, queue in removed.items() if name not in queues}
         parts = Parts(policies, store, registry, queues, live, removed)
         workers = WorkerProxy(registry, _WORKERS)
-        edge = Edge(policies, limiter, Intake(policies.relay, queues), registry, workers, guards)
-        return Generation(parts, edge, internal.build(policies, store, registry, queues, console(parts)), workers)
+        intake = Intake(policies, queues, inbox)
+        edge = Edge(policies, limiter, intake, registry, workers, guards)
+        inside = internal.build(policies, store, registry, queues, intake, console(parts))
+        return Generation(parts, edge, inside, workers)
 
     front = Front(policies, make)
     _settle_memory()
@@ -61,11 +67,13 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
 
             def apply(policies: Policies) -> None:
                 front.apply(policies)
+                limiter.forget()
                 watch.apply(policies)
 
             watch.apply(policies)
             group.create_task(serve(front, bound, stop, front.direct))
             group.create_task(every(_TIDY_EVERY, stop, front.tidy))
+            group.create_task(every(peers.EVERY, stop, lambda: peers.turn(quick, name, limiter)))
             group.create_task(live.watch(stop, apply))
             await stop.wait()
             watch.stop.request()
@@ -73,6 +81,7 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
         await front.close()
         await store.close()
         await quick.close()
+        await alone.close()
     LOG.info("gateway.stopped")
 
 

@@ -27,11 +27,22 @@ WHSEC = b"whsec_"
 
 def store(value: Value) -> StorePolicy:
     with value.fields() as fields:
-        return StorePolicy(
+        found = StorePolicy(
             url=fields.take("url", of(urls.store_url), STORE.url),
-            promise=fields.take("promise", choice("memory", "second", "always", later=("replica",)), STORE.promise),
+            promise=fields.take("promise", choice("memory", "second", "always", "replica"), STORE.promise),
             timeout=fields.take("timeout", of(units.duration), STORE.timeout),
         )
+        if found.promise == "replica" and fields.sound("url", "promise"):
+            _refuse_without_replica(found.url, fields)
+        return found
+
+
+def _refuse_without_replica(url: str, fields: Fields) -> None:
+    if url == "embedded":
+        cure = "set store.url to one of yours that has a replica, or write always"
+        fields.wrong("promise", Malformed("the embedded store has no replica", cure))
+    if url.startswith("redis+cluster:"):
+        fields.wrong("promise", Malformed("a cluster does not tell what its replicas have", "write second or always"))
 
 
 def upstream(name: str, value: Value) -> Upstream:

@@ -154,17 +154,11 @@ class ToUpstream:
     upstream: str
 
 
-@dataclass(frozen=True, slots=True, match_args=False)
+@dataclass(frozen=True, slots=True)
 class ToRelay:
     """Store it, answer 202, deliver it later: to each of these endpoints whose `events` it is one of."""
 
     endpoints: tuple[str, ...]
-
-    __match_args__ = ("endpoint",)
-
-    @property
-    def endpoint(self) -> str:
-        return self.endpoints[0]
 
 
 @dataclass(frozen=True, slots=True)

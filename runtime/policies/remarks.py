@@ -27,7 +27,7 @@ def remarks(policies: Policies, now: float) -> Iterator[str]:
 
 
 def _signatures_used(policies: Policies) -> set[str | None]:
-    verified = {route.verify for route in policies.routes} | {policies.sessions.verify}
+    verified = {route.verify for route in policies.routes} | {policies.sessions.verify, policies.relay.verify}
     return verified | {endpoint.sign for endpoint in policies.relay.endpoints.values()}
 
 

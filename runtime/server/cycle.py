@@ -51,6 +51,8 @@ class Cycle:
     """What has come of it and nobody has received."""
     response_started = False
     response_complete = False
+    also: Sequence[bytes] = ()
+    """Whole field lines of ours that go with the answer, whoever gives it."""
     task: asyncio.Task[None] | None = None
     _news = True
     """Something has come that was not received: the end of a body that is not there, too."""
@@ -236,7 +238,7 @@ class Cycle:
         self._left = 0 if bodiless else length
         self.response_started = True
         self._waits_for_100_continue = False
-        self._held = b"".join((STATUS_LINE[status], *lines, last))
+        self._held = b"".join((STATUS_LINE[status], *lines, *self.also, last))
 
     def _flush(self) -> None:
         held, self._held = self._held, b""

@@ -71,6 +71,7 @@ class ServerProtocol(HttpToolsProtocol):
         self._ahead = bytearray()  # what has come after a request that is not answered yet
         self._chunk_end = b""  # the last bytes of chunks, which may begin the end of the message
         self._overhead = 0
+        self._quiet = False  # nothing of a body has come since the timer looked
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -171,6 +172,7 @@ class ServerProtocol(HttpToolsProtocol):
         self._start(cycle)
 
     def _expect_body(self, cycle: Cycle) -> None:
+        self._quiet = False
         cycle.expect_body()
         if cycle.head.length is None:
             self._at, self._chunk_end, self._overhead = _CHUNKS, b"", 0
@@ -236,6 +238,7 @@ class ServerProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle.response_complete or cycle.disconnected:
             return
+        self._quiet = False
         cycle.take(body)
         if len(cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
@@ -311,6 +314,9 @@ class ServerProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
+            if self._stalled():
+                self._refuse(408, f"no more of the body came for {self.timeout_keep_alive:g} seconds")
+                return
             self._deadline = now + self.timeout_keep_alive
         elif now + 0.01 >= self._deadline:
             if self._head:
@@ -319,6 +325,11 @@ class ServerProtocol(HttpToolsProtocol):
                 self.transport.close()
             return
         self._timer = self.loop.call_at(self._deadline, self._late)
+
+    def _stalled(self) -> bool:
+        """Nothing of a body came since the last look, though somebody is there to take it."""
+        quiet, self._quiet = self._quiet, True
+        return quiet and self.cycle.more_body and not self.flow.read_paused
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

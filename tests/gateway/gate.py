@@ -14,6 +14,7 @@ import httpx2
 import orjson
 
 from gateway import process
+from gateway.standing import QUOTA_EXCEEDED
 from runtime import policies, serving
 from runtime.loops import Stop
 from runtime.policies import Policies, Secret, Signature
@@ -51,6 +52,7 @@ routes:
   - {{path: /undecided/**, event: undecided, upstream: laravel}}
   - {{path: /nowhere/**, methods: [DELETE], upstream: laravel}}
   - {{path: /**, methods: [GET, HEAD, POST, PUT, OPTIONS], upstream: laravel}}
+limit_headers: []
 limits:
   - {{id: limited, event: limited, rate: 1/hour, burst: 1, over: reject}}
   - {{id: typing, event: typing_indicator, per: [session], rate: 1/hour, burst: 1, over: drop}}
@@ -208,7 +210,7 @@ def problem(response: httpx2.Response) -> tuple[int, str]:
     """Status and detail of a refusal, which must be problem+json (RFC 9457)."""
     assert response.headers["content-type"] == "application/problem+json", response.text
     fields: dict[str, Any] = response.json()
-    assert fields["type"] == "about:blank"
+    assert fields["type"] == (QUOTA_EXCEEDED if response.status_code == 429 else "about:blank")
     assert fields["status"] == response.status_code
     assert fields["title"]
     return response.status_code, fields["detail"]

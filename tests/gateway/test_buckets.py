@@ -132,7 +132,7 @@ def test_a_key_holds_no_number_of_the_limit_and_is_in_the_limits_slot() -> None:
     overridden = replace(limit, overrides=(Override("session", ("s1",), Rate(66666, 1.0), 55555, None),), enforce=0.5)
     subject = a_subject("message_send", "s1")
     assert key(limit, subject) == key(edited, subject) == key(overridden, subject)
-    assert key(limit, subject).startswith("sl:{limits}:send")
+    assert key(limit, subject).startswith("sl:{l}:send")
     assert not any(number in key(limit, subject) for number in ("77777", "88888", "99999"))
 
 
@@ -165,7 +165,7 @@ def test_a_prefix_puts_ipv4_addresses_into_one_bucket() -> None:
     limit = a_limit(per=("ip",), ipv4_prefix=24)
     first, second, third = (key(limit, a_subject(ip=ip)) for ip in ("192.0.2.7", "192.0.2.200", "192.0.3.7"))
     assert first == second != third
-    assert first == "sl:{limits}:limit\x00192.0.2.0/24"
+    assert first == "sl:{l}:limit\x00192.0.2.0/24"
 
 
 def test_an_ipv6_address_is_its_64_whatever_the_prefix_of_ipv4() -> None:
@@ -207,7 +207,7 @@ def test_an_override_that_has_ended_is_the_limit_again() -> None:
 def test_a_bucket_has_the_numbers_of_its_limit() -> None:
     limit = a_limit(per=("session",), rate=Rate(5, 10.0), burst=7, cost=3)
     (bucket,) = Limits([limit], LISTS).buckets(a_subject(session="s1"))
-    assert bucket == Bucket(limit, "sl:{limits}:limit\0s1", "e", interval=2.0, burst=7, cost=3)
+    assert bucket == Bucket(limit, "sl:{l}:limit\0s1", "e", interval=2.0, burst=7, cost=3)
 
 
 def test_an_override_gives_a_subject_other_numbers_and_the_others_none() -> None:

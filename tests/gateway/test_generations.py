@@ -14,6 +14,7 @@ from starlette.routing import Route
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from gateway.standing import QUOTA_EXCEEDED
 from runtime import serving
 from runtime.loops import Stop
 from tests.gateway.gate import SECRET, Gate, Receiver, gateway
@@ -101,6 +102,44 @@ async def test_a_websocket_outlives_an_edit(tmp_path: Path, store_url: str, hear
             await edit(gate, heard, f"http://127.0.0.1:{port}", "http://127.0.0.1:1")
             await socket.send("after")
             assert await socket.recv() == "after"
+
+
+async def test_answers_tell_how_the_limits_stand(
+    tmp_path: Path, store_url: str, laravel: Receiver, heard: Heard
+) -> None:
+    async with gateway(tmp_path, store_url, laravel.url) as gate:
+        assert "ratelimit" not in (await gate.http.get("/x")).headers
+        await edit(gate, heard, "limit_headers: []", "limit_headers: [ratelimit, x-ratelimit]")
+        passed = await gate.http.get("/limited/x")
+        assert passed.status_code == 200
+        assert passed.headers["ratelimit-policy"] == '"limited";q=1;w=3600,"address";q=1000;w=1'
+        assert passed.headers["ratelimit"] == '"limited";r=0;t=3600,"address";r=999;t=1'
+        assert (passed.headers["x-ratelimit-limit"], passed.headers["x-ratelimit-remaining"]) == ("1", "0")
+        refused = await gate.http.get("/limited/x")
+        assert refused.headers["ratelimit"].startswith('"limited";r=0;t=3')
+        assert int(refused.headers["retry-after"]) >= int(refused.headers["ratelimit"].partition("t=")[2])
+        assert refused.json() == {
+            "type": QUOTA_EXCEEDED,
+            "title": "Quota exceeded",
+            "status": 429,
+            "detail": "limit limited is used up",
+            "limit": "limited",
+            "violated-policies": ["limited"],
+        }
+
+
+async def test_a_used_up_key_is_asked_for_again_after_an_edit(
+    tmp_path: Path, store_url: str, laravel: Receiver, heard: Heard
+) -> None:
+    """And its bucket has kept its level: a larger burst does not refill it."""
+    async with gateway(tmp_path, store_url, laravel.url) as gate:
+        assert [(await gate.http.get("/limited/x")).status_code for _ in range(3)] == [200, 429, 429]
+        await edit(gate, heard, "rate: 1/hour, burst: 1, over: reject", "rate: 20/second, burst: 40, over: reject")
+        await until(lambda: _passes(gate), timeout=2.0, what="the new rate to bring a token")
+
+
+async def _passes(gate: Gate) -> bool:
+    return (await gate.http.get("/limited/x")).status_code == 200
 
 
 async def test_an_edit_elsewhere_leaves_an_upstream_alone_that_fails(

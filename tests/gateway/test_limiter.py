@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from gateway import peers
 from gateway.buckets import Bucket, How
 from gateway.limiter import PASS, Decision, Limiter, retry_after_header
 from runtime.policies import Limit, Rate
@@ -26,13 +29,13 @@ pytestmark = pytest.mark.anyio
 TAKE = load_script("gateway", "take")
 
 
-def bucket(limit: Limit, subject: str = "s1", how: How = "e") -> Bucket:
-    key = "sl:{limits}:" + limit.id + "\0" + subject
-    return Bucket(limit, key, how, limit.rate.interval, limit.burst, cost=1)
+def bucket(limit: Limit, subject: str = "s1", how: How = "e", cost: int = 1) -> Bucket:
+    key = "sl:{l}:" + limit.id + "\0" + subject
+    return Bucket(limit, key, how, limit.rate.interval, limit.burst, cost)
 
 
 async def verdicts(limiter: Limiter, times: int, *buckets: Bucket) -> list[str]:
-    return [(await limiter.take(buckets)).verdict for _ in range(times)]
+    return [(await limiter.take(list(buckets))).verdict for _ in range(times)]
 
 
 async def left_in(limiter: Limiter, one: Bucket) -> int:
@@ -160,6 +163,104 @@ async def test_a_limit_that_observes_never_refuses_and_takes_nothing_from_others
     assert await verdicts(limiter, 3, trial) == ["pass"] * 3
 
 
+# --- costs, and what a decision tells
+
+
+async def test_a_request_takes_what_it_costs_or_nothing(limiter: Limiter) -> None:
+    limit = a_limit("send", rate=HOURLY, burst=10)
+    assert await verdicts(limiter, 2, bucket(limit, cost=4)) == ["pass", "pass"]
+    refused = await limiter.take([bucket(limit, cost=4)])
+    assert (refused.verdict, refused.retry_after) == ("reject", pytest.approx(2 * 3600, abs=5))
+    assert await left_in(limiter, bucket(limit)) == 2
+
+
+async def test_a_refusal_names_all_limits_that_refuse(limiter: Limiter) -> None:
+    one, two, wide = bucket(a_limit("one")), bucket(a_limit("two")), bucket(a_limit("wide", burst=9))
+    await limiter.take([one])
+    await limiter.take([two])
+    limiter.forget()
+    assert (await limiter.take([wide, one, two])).violated == ("one", "two")
+
+
+async def test_a_decision_tells_what_is_left_in_each_bucket(limiter: Limiter) -> None:
+    narrow, wide = bucket(a_limit("narrow", burst=2)), bucket(a_limit("wide", burst=9), cost=3)
+    assert (await limiter.take([narrow, wide])).levels == pytest.approx([1, 6], abs=0.01)
+    assert (await limiter.take([narrow, wide])).levels == pytest.approx([0, 3], abs=0.01)
+    assert (await limiter.take([narrow, wide])).levels == pytest.approx([0, 3], abs=0.01)
+
+
+async def test_a_bucket_is_small_in_the_store(limiter: Limiter, store: Store) -> None:
+    one = bucket(a_limit("message"), subject="webjs_4711_1764000000_abcd")
+    await limiter.take([one])
+    assert (await store.commands(("STRLEN", one.key))) == [14]
+
+
+# --- refusals that are remembered
+
+
+async def test_a_flood_on_a_used_up_key_asks_the_store_once(limiter: Limiter, store: Store) -> None:
+    one = bucket(a_limit("send", burst=1))
+    await verdicts(limiter, 2, one)
+    before = await calls_of(store, "evalsha")
+    assert await verdicts(limiter, 1000, one) == ["reject"] * 1000
+    assert await calls_of(store, "evalsha") == before
+
+
+async def test_an_edit_forgets_what_was_refused(limiter: Limiter) -> None:
+    limit = a_limit("send", burst=1)
+    await verdicts(limiter, 2, bucket(limit))
+    assert (await limiter.take([bucket(replace(limit, rate=Rate(1, 60.0)))])).retry_after <= 60, "other numbers"
+    limiter.forget()
+    assert await left_in(limiter, bucket(limit)) == 0
+
+
+async def test_what_costs_less_than_what_was_refused_is_asked_for(limiter: Limiter) -> None:
+    limit = a_limit("send", burst=3)
+    assert await verdicts(limiter, 1, bucket(limit, cost=2)) == ["pass"]
+    assert await verdicts(limiter, 1, bucket(limit, cost=2)) == ["reject"]
+    assert await verdicts(limiter, 2, bucket(limit)) == ["pass", "reject"]
+
+
+async def test_what_only_observes_is_counted_by_the_store_also_in_a_flood(limiter: Limiter, store: Store) -> None:
+    full, trial = bucket(a_limit("full")), bucket(a_limit("trial", burst=5, observe=True), how="o")
+    await verdicts(limiter, 2, full)
+    assert await verdicts(limiter, 3, full, trial) == ["reject"] * 3
+    assert await left_in(limiter, trial) == 2
+
+
+async def test_a_remembered_refusal_ends_when_the_stores_does(limiter: Limiter) -> None:
+    one = bucket(a_limit("quick", rate=Rate(20, 1.0), burst=1))
+    for _ in range(10):
+        refused, _, answered = await refusal_of(limiter, one)
+        await limiter.take([one])
+        await asyncio.sleep(max(0.0, refused.retry_after - (time.monotonic() - answered)))
+        assert (await limiter.take([one])).verdict == "pass"
+
+
+# --- several gateways, and none of them can ask
+
+
+async def test_without_the_store_each_gateway_lets_its_part_through(link: Link, quick: Limiter, store: Store) -> None:
+    for name in ("a", "b", "c"):
+        await peers.turn(store, name, Limiter(store))
+    await peers.turn(store, "quick", quick)
+    assert quick.gateways == 4
+    link.block()
+    wide = bucket(a_limit("wide", rate=Rate(1, 100.0), burst=20))
+    assert await verdicts(quick, 6, wide) == ["pass"] * 5 + ["reject"]
+    assert (await quick.take([wide])).retry_after == pytest.approx(400, abs=2), "a quarter of the rate"
+
+
+async def test_a_gateway_that_says_nothing_is_not_counted(
+    store: Store, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "_SILENT_FOR", 50)
+    await peers.turn(store, "a", limiter)
+    await asyncio.sleep(0.1)
+    await peers.turn(store, "b", limiter)
+    assert limiter.gateways == 1
+
+
 # --- edits
 
 
@@ -285,7 +386,7 @@ async def test_with_the_store_away_each_limit_does_what_it_says(link: Link, quic
     deny = bucket(a_limit("deny", when_store_away="deny"))
     local = bucket(a_limit("local", burst=2))
     assert await verdicts(quick, 3, allow) == ["pass"] * 3
-    assert await quick.take([deny]) == Decision("unavailable", "deny", retry_after=1.0)
+    assert await quick.take([deny]) == Decision("unavailable", "deny", retry_after=1.0, violated=("deny",))
     assert await verdicts(quick, 3, local) == ["pass", "pass", "reject"]
     refused = await quick.take([local])
     assert refused.limit == "local"
@@ -374,29 +475,40 @@ INTERVALS = (1e12, 1.37e12, 1.913e12)  # us for one token: nothing refills, and 
 
 @dataclass
 class Plain:
-    """What take.lua should do, where no time passes."""
+    """What take.lua should do, where no time passes. A bucket: its number, how it enforces, what it costs."""
 
     levels: dict[int, float] = field(default_factory=dict)
 
-    def decide(self, asked: list[tuple[int, str]], bursts: list[int]) -> tuple[int, float, float, list[int]]:
-        levels = [min(bursts[i], self.levels.get(i, bursts[i])) for i, _ in asked]
-        waits = [(1 - level) * INTERVALS[i] for level, (i, _) in zip(levels, asked, strict=True)]
-        had = [level >= 1 for level in levels]
-        enforced = [
-            (wait, at)
-            for at, (wait, there) in enumerate(zip(waits, had, strict=True))
-            if not there and asked[at][1] == "e"
-        ]
-        refused_for, refusing = max(enforced, default=(0.0, -1))
-        delays = [wait for wait, there, (_, how) in zip(waits, had, asked, strict=True) if how == "q" and not there]
-        for level, there, (i, how) in zip(levels, had, asked, strict=True):
-            if there if how == "o" else not enforced:
-                self.levels[i] = level - 1
-        return refusing + 1, refused_for, 0.0 if enforced else max(delays, default=0.0), [int(there) for there in had]
+    def decide(self, asked: list[tuple[int, str, int]], bursts: list[int]) -> list[Any]:
+        levels = [min(bursts[i], self.levels.get(i, bursts[i])) for i, _, _ in asked]
+        had = [level >= cost for level, (_, _, cost) in zip(levels, asked, strict=True)]
+        waits = [(cost - level) * INTERVALS[i] for level, (i, _, cost) in zip(levels, asked, strict=True)]
+        short = [how for there, (_, how, _) in zip(had, asked, strict=True) if not there]
+        refusing = "e" in short
+        longest = {
+            how: max((w for w, t, (_, h, _) in zip(waits, had, asked, strict=True) if h == how and not t), default=0.0)
+            for how in "eq"
+        }
+        for k, (level, there, (i, how, cost)) in enumerate(zip(levels, had, asked, strict=True)):
+            if there if how == "o" else not refusing:
+                self.levels[i] = levels[k] = level - cost
+        refused = [how == "e" and not there for there, (_, how, _) in zip(had, asked, strict=True)]
+        return [bits(refused), longest["e"], 0.0 if refusing else longest["q"], bits(had), *levels]
+
+
+def bits(of: list[bool]) -> int:
+    return sum(2**i for i, one in enumerate(of) if one)
+
+
+def coded(asked: list[tuple[int, str, int]]) -> list[int]:
+    return [n for i, how, cost in asked for n in ([4 * (i + 1) + "eqo".index(how)] + ([-cost] if cost > 1 else []))]
 
 
 BUCKETS = st.lists(
-    st.tuples(st.integers(0, 2), st.sampled_from("eeqo")), min_size=1, max_size=3, unique_by=lambda b: b[0]
+    st.tuples(st.integers(0, 2), st.sampled_from("eeqo"), st.sampled_from([1, 1, 2, 3])),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda b: b[0],
 )
 CALLS = st.lists(
     st.tuples(st.lists(st.integers(1, 4), min_size=3, max_size=3), st.lists(BUCKETS, min_size=1, max_size=4)),
@@ -411,23 +523,61 @@ def redis(store_address: str) -> Iterator[Redis]:
         yield client
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(CALLS)
 def test_the_script_decides_like_a_plain_bucket(
-    redis: Redis, calls: list[tuple[list[int], list[list[tuple[int, str]]]]]
+    redis: Redis, calls: list[tuple[list[int], list[list[tuple[int, str, int]]]]]
 ) -> None:
-    """Any requests on three buckets, several in a call, the bursts edited between calls."""
+    """Any requests on three buckets, several in a call, at any cost, the bursts edited between calls."""
     example, plain = next(EXAMPLES), Plain()
-    keys = [f"sl:{{limits}}:model{example}-{i}" for i in range(3)]
+    keys = [f"sl:{{l}}:model{example}-{i}" for i in range(3)]
     for bursts, requests in calls:
         numbers = list(zip(INTERVALS, bursts, strict=True))
-        coded = [[4 * (i + 1) + "eqo".index(how) for i, how in asked] for asked in requests]
-        rows = redis.eval(TAKE.text, 3, *keys, orjson.dumps({"buckets": numbers, "requests": coded}))
-        for asked, (refusing, refused_for, delay, had) in zip(requests, rows, strict=True):
-            expected = plain.decide(asked, bursts)
-            assert (refusing, [had >> i & 1 for i in range(len(asked))]) == (expected[0], expected[3])
-            assert refused_for == pytest.approx(expected[1], rel=1e-4)
-            assert delay == pytest.approx(expected[2], rel=1e-4)
+        asked = orjson.dumps({"buckets": numbers, "requests": [coded(request) for request in requests]})
+        rows = orjson.loads(redis.eval(TAKE.text, 3, *keys, asked))
+        for request, row in zip(requests, rows, strict=True):
+            expected = plain.decide(request, bursts)
+            assert (row[0], row[3]) == (expected[0], expected[3])
+            assert row == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+class Clock:
+    """The store's clock, as a test wants it."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._script = redis.register_script(TAKE.text.replace("call('TIME')", "{ARGV[2], ARGV[3]}"))
+
+    def take(self, key: str, now: int, interval: float, burst: int, cost: int) -> bool:
+        asked = orjson.dumps({"buckets": [[interval, burst]], "requests": [coded([(0, "e", cost)])]})
+        answer = orjson.loads(self._script([key], [asked, now // 1_000_000, now % 1_000_000]))
+        self._redis.persist(key)  # its time is the test's too
+        return not answer[0][0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1, 3, 7, 1000, 333_333, 60_000_000]),
+    st.sampled_from([1, 3, 60]),
+    st.lists(st.tuples(st.integers(-50_000, 40_000_000), st.integers(1, 3)), min_size=1, max_size=40),
+)
+def test_with_any_clock_no_more_passes_than_an_exact_bucket_lets_through(
+    redis: Redis, burst: int, period: int, amount: int, steps: list[tuple[int, int]]
+) -> None:
+    """Exact fractions beside it. A clock that goes back adds nothing, and takes away what comes in 10 us at most."""
+    clock, key = Clock(redis), f"sl:{{l}}:clock{next(EXAMPLES)}"
+    interval = Fraction(period, amount)
+    level, at, now = Fraction(burst), 0, 1_800_000_000_000_000
+    for step, cost in steps:
+        now += step
+        exact = min(Fraction(burst), level + max(0, now - at) / interval) if at else level
+        passed = clock.take(key, now, float(interval), burst, cost)
+        hair = Fraction(1, 10**6)
+        assert not passed or exact >= cost - hair, "more than the limit"
+        assert passed or exact < cost + hair + 10 / interval, "refused for nothing"
+        if passed:
+            level, at = exact - cost, now
 
 
 @settings(max_examples=20, deadline=None)
@@ -436,7 +586,7 @@ def test_the_script_refills_with_the_time_that_passes(
     redis: Redis, burst: int, interval: float, requests: list[int]
 ) -> None:
     """Between two moments of the store's clock, as many as a bucket may have let through, and not one less."""
-    key = f"sl:{{limits}}:refill{next(EXAMPLES)}"
+    key = f"sl:{{l}}:refill{next(EXAMPLES)}"
     low = high = float(burst)  # the level, as far as it can be known from outside
     before = after = _now(redis)
     for busy in requests:
@@ -444,7 +594,7 @@ def test_the_script_refills_with_the_time_that_passes(
             redis.ping()
         earliest = _now(redis)
         one = orjson.dumps({"buckets": [[interval, burst]], "requests": [[4]]})
-        ((refusing, wait, _, _),) = redis.eval(TAKE.text, 1, key, one)
+        ((refusing, wait, _, _, _),) = orjson.loads(redis.eval(TAKE.text, 1, key, one))
         latest = _now(redis)
         low = min(burst, low + max(0, earliest - after) / interval)
         high = min(burst, high + (latest - before) / interval)

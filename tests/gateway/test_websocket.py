@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from prometheus_client.registry import REGISTRY
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -24,6 +23,7 @@ from websockets.utils import accept_key
 
 from gateway import websocket
 from gateway.guard import MINIMUM
+from runtime import metrics
 from tests.gateway import gate as making
 from tests.gateway.gate import DENIED, FORWARDED, PROXY, Gate, gateway, start, values
 from tests.heard import Heard
@@ -805,7 +805,7 @@ async def test_a_stop_does_not_wait_for_a_handshake(tmp_path: Path, store_url: s
 
 async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, logged: Logged) -> None:
     def counted(status: str) -> float:
-        return REGISTRY.get_sample_value("sluice_requests_total", {"route": "/**", "status": status}) or 0.0
+        return metrics.registry().get_sample_value("sluice_requests_total", {"route": "/**", "status": status}) or 0.0
 
     before = counted("101")
     async with to(gate, "/app/key?secret=1") as client:

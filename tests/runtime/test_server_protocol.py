@@ -318,6 +318,27 @@ async def test_an_idle_connection_is_closed_after_the_keep_alive_timeout(monkeyp
     assert made[0] == 75
 
 
+async def test_a_body_that_stops_coming_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = server_protocol.ServerProtocol.__init__
+
+    def impatient(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self.timeout_keep_alive = 0.2
+
+    monkeypatch.setattr(server_protocol.ServerProtocol, "__init__", impatient)
+    seen: list[Any] = []
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n"
+    async with served(ok(seen)) as server, server.client(head) as slow, server.client(head) as stalled:
+        for _ in range(8):
+            slow.send(b"x")
+            await asyncio.sleep(0.1)
+        assert (await slow.head()).startswith(b"HTTP/1.1 200 "), "slow, but it came"
+        answer = await stalled.rest()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"no more of the body came for 0.2 seconds" in answer
+    assert [body for _, body in seen] == [b"x" * 8]
+
+
 async def test_a_body_is_not_read_ahead_of_whoever_takes_it() -> None:
     go_on, took = asyncio.Event(), []
 

@@ -88,7 +88,11 @@ async def test_both_answer_and_count_as_one_and_a_limit_is_exact_across_them(slu
 
     await until(lambda: sum(shares()) == 60, what="60 lines of requests")
     assert all(shares()), f"one of them answered nothing: {shares()}"
-    assert {await counted(sluice) for _ in range(12)} == {60}, "whichever of them is asked"
+
+    async def all_count_them() -> bool:
+        return {await counted(sluice) for _ in range(12)} == {60}
+
+    await until(all_count_them, what="60 on the page, whichever of them is asked")
     assert (await sluice.status())["traffic"]["requests"]["total"] == 60
     assert not (sluice.policies.data / "logs" / "gateway.jsonl").exists()
 
@@ -114,6 +118,11 @@ async def test_one_that_is_killed_comes_back_while_the_other_answers_and_all_dra
 
     for _ in range(20):
         assert (await get(sluice, "/")).status_code == 200
+
+    async def the_page_shows_them() -> bool:
+        return {await counted(sluice) for _ in range(12)} == {20}
+
+    await until(the_page_shows_them, what="20 on the page: a process counts into it once a second")
     await sluice.kill_child("gateway-1")
     answered, failed = 0, 0
     while logged(sluice, "gateway-1", "gateway.started") < 2:
