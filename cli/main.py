@@ -151,6 +151,10 @@ def _add_looking(commands: Commands) -> None:
     status = _command(commands, "status", "one screen: traffic, circuits, queues, sessions", _status)
     _policies_option(status)
     status.add_argument("--json", action="store_true")
+    event = _command(commands, "event", "what has happened to an event, and why it is not there yet", _event)
+    event.add_argument("id")
+    event.add_argument("--json", action="store_true")
+    _policies_option(event)
 
 
 def _check(wishes: argparse.Namespace) -> int:
@@ -170,6 +174,12 @@ def _status(wishes: argparse.Namespace) -> None:
         sys.stdout.write(orjson.dumps(snapshot, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         screen().print(status.render(snapshot))
+
+
+def _event(wishes: argparse.Namespace) -> int:
+    from cli import event
+
+    return event.show(wishes.policies, wishes.id, as_json=wishes.json)
 
 
 # --- dead letters and sessions

@@ -14,8 +14,8 @@ from typing import Literal
 from runtime.policies.model import CircuitPolicy, Rate
 from runtime.store import Call, Store, load_script
 
-_ADMIT = load_script("relay", "circuit", "admit")
-_HOLD = load_script("relay", "hold")
+_ADMIT = load_script("relay", "draining", "circuit", "admit")
+_HOLD = load_script("relay", "draining", "hold")
 
 State = Literal["closed", "open", "half-open"]
 _STATES: dict[bytes, State] = {b"C": "closed", b"O": "open", b"H": "half-open"}
@@ -80,7 +80,8 @@ class Circuit:
             _ms(policy.slow_start),
         )
         self.slow_start = policy.slow_start
-        self.paced = rate is not None
+        self.interval = rate.interval if rate else 0.0
+        """Seconds for one attempt; 0: no pace."""
 
     async def admit(self, want: int, reports: Sequence[tuple[int, Report]] = ()) -> Admission:
         """Takes in `(generation, report)`s and asks for up to `want` permits, in one round trip.

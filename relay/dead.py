@@ -11,7 +11,7 @@ from relay.layout import KEYS, LOGGED, PARTITIONS, keys, wake_channel
 from runtime.store import Call, Script, Store, load_script
 
 _REPLAY = load_script("relay", "events", "partition", "replay")
-_DROP = load_script("relay", "events", "partition", "drop")
+_DROP = load_script("relay", "draining", "events", "partition", "drop")
 _PAGE = 200
 
 

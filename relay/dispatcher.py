@@ -1,8 +1,12 @@
 """The loop that moves one endpoint's deliveries: permits from the circuit, leases from the queue, posts, outcomes.
 
-A turn is two round trips however many deliveries it handles: results go to the circuit and permits come back, then
-results go to the queue and leased deliveries come back. Between turns the loop sleeps until an attempt ends, something
-is due, the queue's channel speaks, or half a second has passed in case it spoke in vain.
+A turn is one round trip however many deliveries it handles: results go to the circuit and to the queue, permits and
+leased deliveries come back. While permits are scarce (the circuit is not closed, or has closed a moment ago, or there
+is a pace) it is two: nothing is leased that may not be sent. Between turns the loop sleeps until an attempt ends,
+something is due, the queue's channel speaks, or half a second has passed in case it spoke in vain.
+
+Leases are short, so that the deliveries of a killed process come back soon; they are extended while an attempt is
+under way.
 """
 
 from __future__ import annotations
@@ -10,45 +14,76 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol
 
-from relay.backoff import delay
 from relay.circuit import Admission, Circuit, Report
 from relay.event import Delivery
+from relay.layout import PARTITIONS
 from relay.outcome import Delivered, Failed, Outcome, Paused, Rejected
-from relay.queue import Queue, Settled
+from relay.queue import Queue, Settled, Turn
+from relay.settling import settle_batch
 from runtime import metrics
 from runtime.logs import Log
 from runtime.loops import Stop
-from runtime.policies import Retry
+from runtime.policies import Batch, Retry
 from runtime.store import StoreAway, StoreRefused
 
 LOG = Log("relay")
 _LONGEST_SLEEP = 0.5
+_LONGEST_BLOCKED = 2.0  # seconds in which a process sees that a person has let go of an open circuit
 _STORE_AWAY_SLEEP = 0.2
 _LAST_PATIENCE = 5.0  # seconds a stopping dispatcher waits for an absent store; what it cannot settle is sent again
+_UNKNOWN = Admission("open", -1, 0, 0.0)
+
+
+_Posts = list[list[Delivery]]
 
 
 class Sends(Protocol):
     async def post(self, delivery: Delivery) -> Outcome: ...
 
+    async def post_batch(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """One POST of several, in order; the outcome of each."""
+        ...
+
 
 class Dispatcher:
-    """Delivers what waits for one endpoint, at most `concurrency` attempts at a time in this process."""
+    """Delivers what waits for one endpoint, at most `concurrency` POSTs at a time in this process."""
 
-    def __init__(self, queue: Queue, circuit: Circuit, sender: Sends, *, retry: Retry, concurrency: int) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        circuit: Circuit,
+        sender: Sends,
+        *,
+        retry: Retry,
+        concurrency: int,
+        batch: Batch | None = None,
+    ) -> None:
         self._queue = queue
         self._circuit = circuit
         self._sender = sender
         self._retry = retry
         self._concurrency = concurrency
+        self._gathering = _Gathering(batch) if batch else None
         self._ended: deque[Settled] = deque()
         self._reports: dict[int, Report] = {}
-        self._attempts: set[asyncio.Task[None]] = set()
-        self._woken = asyncio.Event()
+        self._admission = _UNKNOWN
+        self._slow_until = 0.0
         self._blocked_until = 0.0
+        self._posts: dict[bytes, asyncio.Task[None]] = {}
+        """By the first eid of each."""
+        self._held: dict[bytes, _Held] = {}
+        self._woken = asyncio.Event()
         self._away_since: float | None = None
         self._looked_at = 0.0
+        self._turned_at: float | None = None
+
+    @property
+    def stuck_for(self) -> float:
+        """Seconds since its last turn, while it runs."""
+        return time.monotonic() - self._turned_at if self._turned_at is not None else 0.0
 
     def wake(self, partitions: bytes) -> None:
         """Something new waits (a message of the queue's channel)."""
@@ -57,17 +92,26 @@ class Dispatcher:
 
     async def run(self, stop: Stop) -> None:
         """Until stopped; then no more is leased, attempts under way are finished and settled."""
-        stopping = asyncio.create_task(self._wake_on(stop))
+        self._turned_at = time.monotonic()
         try:
-            while True:
+            async with asyncio.TaskGroup() as group:
+                beside = [group.create_task(self._wake_on(stop)), group.create_task(self._keep_leases())]
                 wait = await self._turn_or_wait(stop)
-                if stop.requested and not self._attempts and (not self._ended or self._away_for() > _LAST_PATIENCE):
-                    break
-                await self._sleep(wait)
+                while not self._is_over(stop):
+                    await self._sleep(wait)
+                    wait = await self._turn_or_wait(stop)
+                for task in beside:
+                    task.cancel()
         finally:
-            stopping.cancel()
-            for attempt in self._attempts:
-                attempt.cancel()
+            self._turned_at = None
+            for post in self._posts.values():
+                post.cancel()
+
+    def _is_over(self, stop: Stop) -> bool:
+        done = not self._ended or self._away_for() > _LAST_PATIENCE
+        return stop.requested and not self._posts and done
+
+    # --- turns
 
     async def turn(self, *, leasing: bool = True) -> float:
         """One turn. Seconds until the next one makes sense. Raises StoreAway or StoreRefused, having lost nothing."""
@@ -75,60 +119,134 @@ class Dispatcher:
         if now - self._looked_at >= _LONGEST_SLEEP:
             self._looked_at = now
             self._queue.look_everywhere()
-        room = self._concurrency - len(self._attempts) if leasing else 0
-        permits, generation = await self._admitted(self._wanted(room, now))
-        try:
-            leased = await self._settle_and_lease(permits)
-        except (StoreAway, StoreRefused):
-            self._give_back(generation, permits)
-            raise
-        self._give_back(generation, permits - len(leased))
-        for delivery in leased:
-            self._start(delivery, generation)
-        return self._until_next_turn(room - len(leased))
+        room = self._room(now) if leasing else 0
+        want = self._wanted(room, now)
+        posts = await (self._turn_at_once(want) if self._flows(now) else self._turn_in_two(want))
+        self._turned_at = time.monotonic()
+        for deliveries in posts:
+            self._begin(deliveries, self._admission.generation)
+        return self._until_next_turn(room - len(posts))
 
-    def _wanted(self, room: int, now: float) -> int:
-        """Nothing while the circuit has told us to wait, unless there is news for it that may change its mind."""
-        asking = bool(self._reports) or now >= self._blocked_until
-        return room if asking and (self._ended or self._queue.next_due() == 0) else 0
+    def _flows(self, now: float) -> bool:
+        """Whether there are as many permits as anybody wants."""
+        return self._admission.state == "closed" and now >= self._slow_until and not self._circuit.interval
 
-    async def _admitted(self, want: int) -> tuple[int, int]:
-        """Permits and their generation, in exchange for what came of earlier ones."""
+    async def _turn_at_once(self, want: int) -> _Posts:
+        """Should the circuit not be closed any more, what was leased is put back before anything is sent."""
+        settled = list(self._ended)
         reports, self._reports = self._reports, {}
         if not want and not reports:
-            return 0, -1
+            if settled:
+                await self._turned(settled, 0)
+            return []
+        along = self._circuit.admitting(want, list(reports.items()))
         try:
-            admission = await self._circuit.admit(want, list(reports.items()))
+            answer, turn = await self._queue.turn_along(along, settled, self._deliveries(want))
         except (StoreAway, StoreRefused):
-            for generation, report in reports.items():
-                self._report(generation).add(report)
+            self._take_back(reports)
             raise
-        metrics.circuit_state(self._queue.endpoint, admission.state)
-        if want:
-            self._blocked_until = time.monotonic() + (0 if admission.permits else _patience(admission))
-        return admission.permits, admission.generation
+        self._note_turn(settled, turn)
+        self._note_admission(self._circuit.admission(answer), want)
+        is_closed = self._admission.state == "closed"
+        posts, back = self._sendable(turn.leased, want) if is_closed else ([], turn.leased)
+        self._ended.extend(Settled(delivery, "p") for delivery in back)
+        return posts
 
-    async def _settle_and_lease(self, permits: int) -> list[Delivery]:
+    async def _turn_in_two(self, want: int) -> _Posts:
+        permits = await self._admitted(want)
+        generation = self._admission.generation
         settled = list(self._ended)
         if not settled and not permits:
             return []
-        turn = await self._queue.turn(settled, permits)
+        try:
+            leased = (await self._turned(settled, permits)).leased
+        except (StoreAway, StoreRefused):
+            self._give_back(generation, permits)
+            raise
+        posts, back = self._sendable(leased, permits)
+        self._ended.extend(Settled(delivery, "p") for delivery in back)
+        self._give_back(generation, permits - len(posts))
+        return posts
+
+    async def _admitted(self, want: int) -> int:
+        """Permits, in exchange for what came of earlier ones."""
+        reports, self._reports = self._reports, {}
+        if not want and not reports:
+            return 0
+        try:
+            admission = await self._circuit.admit(want, list(reports.items()))
+        except (StoreAway, StoreRefused):
+            self._take_back(reports)
+            raise
+        self._note_admission(admission, want)
+        return admission.permits
+
+    async def _turned(self, settled: list[Settled], permits: int) -> Turn:
+        turn = await self._queue.turn(settled, self._deliveries(permits))
+        self._note_turn(settled, turn)
+        return turn
+
+    def _note_admission(self, admission: Admission, want: int) -> None:
+        now = time.monotonic()
+        if admission.state != self._admission.state:
+            metrics.circuit_state(self._queue.endpoint, admission.state)
+        self._admission = admission
+        self._slow_until = now + admission.slow
+        if want:
+            self._blocked_until = now + (0 if admission.permits else _patience(admission))
+
+    def _note_turn(self, settled: list[Settled], turn: Turn) -> None:
         for _ in settled:
             self._ended.popleft()
         for delivery in turn.refused:
             LOG.warning("delivery.settled_late", id=delivery.id, endpoint=self._queue.endpoint)
-        return turn.leased
+
+    def _take_back(self, reports: dict[int, Report]) -> None:
+        for generation, report in reports.items():
+            self._report(generation).add(report)
 
     def _give_back(self, generation: int, permits: int) -> None:
-        if permits:
+        """Where they are scarce."""
+        if permits and (self._circuit.interval or self._admission.state == "half-open"):
             self._report(generation).unused += permits
+
+    # --- how much
+
+    def _room(self, now: float) -> int:
+        """After an outage the concurrency grows to all of it, so that the receiver does not fall over at once again."""
+        slow = self._slow_until - now
+        share = 1 - slow / self._circuit.slow_start if slow > 0 else 1.0
+        return max(1, int(self._concurrency * share)) - len(self._posts)
+
+    def _wanted(self, room: int, now: float) -> int:
+        """Nothing while the circuit has told us to wait, unless there is news for it that may change its mind."""
+        if room <= 0 or not (self._reports or now >= self._blocked_until):
+            return 0
+        is_due = self._queue.next_due() == 0
+        if self._gathering is not None:
+            return min(room, PARTITIONS) if is_due and self._gathering.is_over(now) else 0
+        return room if is_due or self._ended else 0
+
+    def _sendable(self, leased: list[Delivery], permits: int) -> tuple[_Posts, list[Delivery]]:
+        """The POSTs that are made of what was leased, and what is put back."""
+        if self._gathering is None:
+            return [[delivery] for delivery in leased], []
+        return self._gathering.posts(leased, permits) if permits else ([], [])
+
+    def _deliveries(self, permits: int) -> int:
+        """A permit is for one POST."""
+        return permits * self._gathering.most if self._gathering is not None else permits
 
     def _until_next_turn(self, room: int) -> float:
         if self._ended:
             return 0.0
         if room <= 0:
             return _LONGEST_SLEEP
-        return max(self._queue.next_due(), self._blocked_until - time.monotonic())
+        now = time.monotonic()
+        gathering = self._gathering.left(now) if self._gathering is not None else 0.0
+        return max(self._queue.next_due(), self._blocked_until - now, gathering)
+
+    # --- waiting
 
     async def _turn_or_wait(self, stop: Stop) -> float:
         try:
@@ -147,7 +265,10 @@ class Dispatcher:
         return time.monotonic() - self._away_since if self._away_since is not None else 0.0
 
     async def _sleep(self, seconds: float) -> None:
-        if seconds > 0:
+        """Woken by an ended attempt or the channel; not while the store is away, for then both would spin."""
+        if self._away_since is not None:
+            await asyncio.sleep(seconds)
+        elif seconds > 0:
             try:
                 async with asyncio.timeout(min(seconds, _LONGEST_SLEEP)):
                     await self._woken.wait()
@@ -161,48 +282,78 @@ class Dispatcher:
         await stop.wait()
         self._woken.set()
 
+    async def _keep_leases(self) -> None:
+        """Extends those that an attempt has used a third of, or more."""
+        third = self._queue.lease / 3
+        pause = third
+        while True:
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            held = [one.delivery for one in self._held.values() if now - one.since >= third * 0.9]
+            try:
+                lost = await self._queue.extend(held) if held else []
+            except (StoreAway, StoreRefused):
+                pause = min(third, _STORE_AWAY_SLEEP)
+                continue
+            pause = third
+            for delivery in lost:
+                if self._held.pop(delivery.eid, None):
+                    LOG.warning("delivery.lease_lost", id=delivery.id, endpoint=self._queue.endpoint)
+
     # --- attempts
 
-    def _start(self, delivery: Delivery, generation: int) -> None:
-        attempt = asyncio.create_task(self._attempt(delivery, generation))
-        self._attempts.add(attempt)
+    def _begin(self, deliveries: list[Delivery], generation: int) -> None:
+        now = time.monotonic()
+        for delivery in deliveries:
+            self._held[delivery.eid] = _Held(delivery, now)
+        self._posts[deliveries[0].eid] = asyncio.create_task(self._attempt(deliveries, generation, now))
 
-    async def _attempt(self, delivery: Delivery, generation: int) -> None:
-        started = time.monotonic()
+    async def _attempt(self, deliveries: list[Delivery], generation: int, started: float) -> None:
         try:
-            outcome = await self._sender.post(delivery)
-        except Exception as error:  # noqa: BLE001 - a bug in sending must not lose the delivery or end the loop
-            LOG.error("delivery.crashed", exception=error, id=delivery.id)
-            outcome = Failed(f"our own error: {type(error).__name__}")
-        self._count(generation, outcome)
-        settled = settle(delivery, outcome, self._retry)
-        self._ended.append(settled)
-        task = asyncio.current_task()
-        if task is not None:
-            self._attempts.discard(task)  # already here, so that the turn this wakes finds the room
+            outcomes = await self._posted(deliveries)
+        except Exception as error:  # noqa: BLE001 - a bug in sending must not lose deliveries or end the loop
+            LOG.error("delivery.crashed", exception=error, id=deliveries[0].id)
+            outcomes = [Failed(f"our own error: {type(error).__name__}")] * len(deliveries)
+        seconds = time.monotonic() - started
+        self._count(generation, outcomes)
+        settled = settle_batch(deliveries, outcomes, self._retry, ms=seconds * 1000)
+        self._ended.extend(settled)  # all of them, so that they go in one turn
+        for delivery in deliveries:
+            self._held.pop(delivery.eid, None)
+        del self._posts[deliveries[0].eid]  # already here, so that the turn this wakes finds the room
         self._woken.set()
-        self._log(delivery, outcome, settled, time.monotonic() - started)
+        for outcome, result in zip(outcomes, settled, strict=True):
+            self._log(outcome, result, seconds)
+
+    async def _posted(self, deliveries: list[Delivery]) -> list[Outcome]:
+        if self._gathering is None:
+            return [await self._sender.post(deliveries[0])]
+        return await self._sender.post_batch(deliveries)
 
     def _report(self, generation: int) -> Report:
-        return self._reports.setdefault(generation, Report())
+        report = self._reports.get(generation)
+        if report is None:
+            report = self._reports[generation] = Report()
+        return report
 
-    def _count(self, generation: int, outcome: Outcome) -> None:
+    def _count(self, generation: int, outcomes: Sequence[Outcome]) -> None:
+        """A POST counts once: what any of its events says against the endpoint."""
         report = self._report(generation)
-        match outcome:
-            case Delivered() | Rejected():
-                report.well += 1  # a refused event is the event's fault: the endpoint answered
-            case Failed(reason):
+        for outcome in outcomes:
+            if isinstance(outcome, Failed | Paused):
                 report.wrong += 1
-                report.why = reason
-            case Paused(reason, at_least):
-                report.wrong += 1
-                report.not_now = True
-                report.at_least = max(report.at_least, at_least)
-                report.why = reason
+                report.why = outcome.reason
+                if isinstance(outcome, Paused):
+                    report.not_now = True
+                    report.at_least = max(report.at_least, outcome.at_least)
+                return
+        report.well += 1  # a rejected event is the event's fault: the endpoint answered
 
-    def _log(self, delivery: Delivery, outcome: Outcome, settled: Settled, seconds: float) -> None:
+    def _log(self, outcome: Outcome, settled: Settled, seconds: float) -> None:
+        delivery = settled.delivery
         waited = time.time() - delivery.accepted_at
-        metrics.attempted(self._queue.endpoint, type(outcome).__name__.lower(), seconds, waited)
+        kind = _KINDS[type(outcome)]
+        metrics.attempted(self._queue.endpoint, kind, seconds, waited)
         LOG.info(
             "delivery.attempted",
             id=delivery.id,
@@ -210,7 +361,7 @@ class Dispatcher:
             event=delivery.type,
             session=delivery.session,
             attempt=delivery.attempt,
-            outcome=type(outcome).__name__.lower(),
+            outcome=kind,
             status=outcome.status,
             reason=None if isinstance(outcome, Delivered) else outcome.reason,
             again_in_ms=settled.argument if settled.how in "rp" else None,
@@ -219,22 +370,78 @@ class Dispatcher:
         )
 
 
+class _Held:
+    """A delivery under way, and since when (monotonic)."""
+
+    __slots__ = ("delivery", "since")
+
+    def __init__(self, delivery: Delivery, since: float) -> None:
+        self.delivery = delivery
+        self.since = since
+
+
+class _Gathering:
+    """What waits is left together for a while before it is leased, so that it goes in one POST.
+
+    Not leased meanwhile, the next events of a session come along with its first.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._since: float | None = None
+        self._full = False
+        """The last POST was: more may wait, and has waited long enough."""
+
+    @property
+    def most(self) -> int:
+        """Deliveries in one POST."""
+        return self._batch.max
+
+    def is_over(self, now: float) -> bool:
+        if self._full:
+            return True
+        if self._since is None:
+            self._since = now
+        return now - self._since >= self._batch.wait
+
+    def left(self, now: float) -> float:
+        """Seconds; 0 when nothing is gathered."""
+        return max(0.0, self._since + self._batch.wait - now) if self._since is not None else 0.0
+
+    def posts(self, leased: list[Delivery], most: int) -> tuple[_Posts, list[Delivery]]:
+        """At most so many POSTs, and what is put back."""
+        self._since = None
+        self._full = len(leased) >= self._batch.max
+        posts = pack(leased, self._batch.max)
+        return posts[:most], [delivery for post in posts[most:] for delivery in post]
+
+
+def pack(leased: Sequence[Delivery], most: int) -> _Posts:
+    """Into few POSTs of at most `most`, a stream whole in one; what may have ended a process takes no others along."""
+    alone = [[delivery] for delivery in leased if delivery.deaths]
+    streams: dict[bytes, list[Delivery]] = {}
+    for delivery in leased:
+        if not delivery.deaths:
+            streams.setdefault(delivery.stream, []).append(delivery)
+    posts: _Posts = []
+    for stream in sorted(streams.values(), key=len, reverse=True):
+        post = next((post for post in posts if len(post) + len(stream) <= most), None)
+        if post is None:
+            posts.append(stream)
+        else:
+            post += stream
+    return alone + posts
+
+
+_KINDS: dict[type[Outcome], str] = {
+    Delivered: "delivered",
+    Failed: "failed",
+    Paused: "paused",
+    Rejected: "rejected",
+}
+
+
 def _patience(admission: Admission) -> float:
-    """Half-open, another process may close the circuit at any time; open or out of pace, the wait is known."""
-    return min(admission.wait, _LONGEST_SLEEP) if admission.state == "half-open" else admission.wait
-
-
-def settle(delivery: Delivery, outcome: Outcome, retry: Retry, chance: float | None = None) -> Settled:
-    """What becomes of a delivery after an attempt. `chance` takes the place of the dice."""
-    match outcome:
-        case Delivered():
-            return Settled(delivery, "o")
-        case Rejected(reason):
-            return Settled(delivery, "d", reason)
-        case Paused():
-            return Settled(delivery, "p", 0)  # the circuit, which opens now, decides when
-        case Failed(reason) if delivery.attempt >= retry.attempts:
-            return Settled(delivery, "d", f"{reason}; attempt {delivery.attempt} of {retry.attempts}")
-        case Failed(_, retry_after):
-            seconds = delay(delivery.attempt, retry.base, retry.cap, retry_after, chance)
-            return Settled(delivery, "r", int(seconds * 1000))
+    """Half-open, another process may close the circuit at any time; out of pace, the wait is known."""
+    longest = _LONGEST_SLEEP if admission.state == "half-open" else _LONGEST_BLOCKED
+    return min(admission.wait, longest)

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 
@@ -22,7 +23,7 @@ class Event:
     target: bytes
     """Path and query on the receiver, as they came."""
     headers: Headers
-    """The end-to-end headers that go with it; signatures and framing are made anew for each attempt."""
+    """The end-to-end headers that go with it, without line breaks; signatures and framing are made anew for each attempt."""
     body: bytes
     lane: str
     keep: str = ""
@@ -74,13 +75,8 @@ def new_id(idempotency: str | None = None) -> str:
 
 def pack(event: Event) -> bytes:
     """The stored form: one line of JSON about the event, then its body untouched."""
-    about = [
-        event.id,
-        event.type,
-        event.session,
-        event.target.decode("latin-1"),
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers],
-    ]
+    lines = b"\n".join([part for field in event.headers for part in field]).decode("latin-1")
+    about = [event.id, event.type, event.session, event.target.decode("latin-1"), lines]
     return orjson.dumps(about) + b"\n" + event.body
 
 
@@ -117,7 +113,7 @@ def unpack(record: bytes) -> Stored:
         type=kind,
         session=session,
         target=target.encode("latin-1"),
-        headers=tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers),
+        headers=_headers(headers),
         body=body,
         seq=int(seq),
         accepted_at=at / 1000,
@@ -126,6 +122,38 @@ def unpack(record: bytes) -> Stored:
         lane=lane.decode(),
         kept=rest[: int(length)],
     )
+
+
+def delivery_of(partition: int, row: tuple[bytes, bytes, bytes, bytes, bytes]) -> Delivery:
+    """What `relay/lua/turn.lua` leases: eid, token, record, attempts that failed, holders that died on it."""
+    eid, token, record, attempts, deaths = row
+    header, _, rest = record.partition(b"\n")
+    fields = header.split(b" ")
+    length = int(fields[7])
+    about, _, body = (rest[length:] if length else rest).partition(b"\n")
+    identity, kind, session, target, headers = orjson.loads(about)
+    return Delivery(
+        identity,
+        kind,
+        session,
+        target.encode("latin-1"),
+        _headers(headers),
+        body,
+        int(fields[1]) / 1000,
+        int(attempts) + 1,
+        partition,
+        eid[: eid.index(b"\0")],
+        token,
+        eid,
+        int(deaths),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _headers(lines: str) -> Headers:
+    """Of many events they are the same: what they come from sends all of them alike."""
+    parts = lines.encode("latin-1").split(b"\n") if lines else []
+    return tuple(zip(parts[::2], parts[1::2], strict=True))
 
 
 def id_of(eid: bytes) -> bytes:

@@ -35,6 +35,8 @@ class Accepted:
     id: str
     repeat: bool
     """True: this id was accepted before, and was not stored again."""
+    replicas: int = 0
+    """So many of the store's replicas have it, too; 0: it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,22 @@ class _Given:
     places: tuple[Place, ...]
 
 
-class Inbox:
-    """One for all endpoints: what comes in together is stored together."""
+class NotReplicated(StoreAway):
+    """The store has it, but not enough of its replicas: a failover could lose it, so it is not accepted."""
 
-    def __init__(self, store: Store) -> None:
+
+class Inbox:
+    """One for all endpoints: what comes in together is stored together.
+
+    `replicas` must have an event, too, before it is accepted (WAIT), within `replicas_within` seconds. Then `store` is
+    to be a connection of the inbox's own: what is behind a WAIT on it waits along. Not on a cluster, where WAIT is for
+    one server of many.
+    """
+
+    def __init__(self, store: Store, *, replicas: int = 0, replicas_within: float = 0.5) -> None:
         self._store = store
+        self._replicas = replicas
+        self._wait = ("WAIT", replicas, int(replicas_within * 1000))
         self._accepts: SharedCalls[_Given, int] = SharedCalls(self._accept_all, size=_SHARED, waiting=_WAITING)
         self._away = False
         self._try_again = 0.0
@@ -78,7 +91,7 @@ class Inbox:
             raise BacklogFull(places[0].endpoint) from None
         if answer < 0:
             raise BacklogFull(places[-answer - 1].endpoint)
-        return Accepted(event.id, repeat=answer == 0)
+        return Accepted(event.id, repeat=answer == 0, replicas=self._replicas)
 
     async def _accept_all(self, given: Sequence[_Given]) -> list[int]:
         """In the order they came, in calls of a bounded size: an event may carry a whole video."""
@@ -92,14 +105,15 @@ class Inbox:
         for i, one in enumerate(given):
             by_partition.setdefault(partition_of(one.event.of), []).append(i)
         batches = [_Batch(partition, [given[i] for i in chosen]) for partition, chosen in by_partition.items()]
-        results = await self._held_while_away([batch.call() for batch in batches], _wakes(batches))
+        also: list[Sequence[Arg]] = [*_wakes(batches), *([self._wait] if self._replicas else [])]
+        results = await self._held_while_away([batch.call() for batch in batches], also)
         answers = [0] * len(given)
-        for chosen, batch, told in zip(by_partition.values(), batches, results, strict=False):
+        for chosen, batch, told in zip(by_partition.values(), batches, results, strict=True):
             for i, answer in zip(chosen, batch.answers(told), strict=True):
                 answers[i] = answer
         return answers
 
-    async def _held_while_away(self, calls: list[Call], also: list[tuple[str, str, str]]) -> list[list[int]]:
+    async def _held_while_away(self, calls: list[Call], also: list[Sequence[Arg]]) -> list[list[int]]:
         """Tried again here and not by each caller, so that what came later is not stored earlier.
 
         Only the first call of an outage waits: those behind it must not add up their waits.
@@ -109,15 +123,24 @@ class Inbox:
             raise StoreAway("the store did not answer a moment ago")
         while True:
             try:
-                results: list[list[int]] = await self._store.run_all(calls, also)
+                return await self._stored(calls, also)
             except StoreAway:
                 if time.monotonic() >= deadline:
                     self._away, self._try_again = True, time.monotonic() + _AWAY_FOR
                     raise
                 await asyncio.sleep(0.05)
-            else:
-                self._away = False
-                return results
+
+    async def _stored(self, calls: list[Call], also: list[Sequence[Arg]]) -> list[list[int]]:
+        if self._replicas:
+            # Whole: a script that the server has forgotten would be sent again by the store, behind the WAIT.
+            whole = [("EVAL", call.script.text, len(call.keys), *call.keys, *call.args) for call in calls]
+            results = await self._store.run_all((), [*whole, *also])
+            if results[-1] < self._replicas:
+                raise NotReplicated(f"{results[-1]} of {self._replicas} replicas have it in time")
+        else:
+            results = await self._store.run_all(calls, also)
+        self._away = False
+        return list(results[: len(calls)])
 
 
 class _Batch:
@@ -165,7 +188,7 @@ class _Batch:
                 yield answer
 
 
-def _wakes(batches: Sequence[_Batch]) -> list[tuple[str, str, str]]:
+def _wakes(batches: Sequence[_Batch]) -> list[tuple[Arg, ...]]:
     partitions: dict[str, list[str]] = {}
     for batch in batches:
         for endpoint in batch.endpoints:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from runtime.store import Store, StoreAway, StoreRefused, load_script
 
 EVERY = 1.0
+STUCK = 10.0
+"""Seconds without a turn of one of its loops after which a process says no more that it is alive."""
 _GIVEN_UP = 5.0
 _KEY = "sl:relays"
 _PRESENT = load_script("relay", "present")

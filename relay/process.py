@@ -16,7 +16,6 @@ from redis.exceptions import RedisError
 
 from relay import janitor, presence
 from relay.circuit import Circuit
-from relay.dead import DeadLetters
 from relay.dispatcher import Dispatcher
 from relay.queue import Queue
 from relay.sender import Sender
@@ -28,7 +27,8 @@ from runtime.store import Store, StoreAway, StoreRefused
 
 LOG = Log("relay")
 _STORE_TIMEOUT = 5.0
-_LEASE_MARGIN = 5.0  # seconds between the end of the longest attempt and the end of its lease
+_LEASE = 5.0  # seconds after which the deliveries of a killed process go to another; extended during an attempt
+_PROBE_MARGIN = 5.0  # seconds between the end of the longest attempt and giving its probe to another
 
 
 def open_queue(store: Store, endpoint: Endpoint, policies: Policies) -> Queue:
@@ -37,15 +37,18 @@ def open_queue(store: Store, endpoint: Endpoint, policies: Policies) -> Queue:
     return Queue(
         store,
         endpoint.name,
-        lease=endpoint.timeout + _LEASE_MARGIN,
+        lease=_LEASE,
         most_bytes=backlog.bytes,
         most_events=backlog.events,
+        in_order=endpoint.order == "session",
+        most_of_one=endpoint.batch.max if endpoint.batch else 1,
+        logged=policies.relay.keep_delivered > 0,
     )
 
 
 def open_circuit(store: Store, endpoint: Endpoint) -> Circuit:
     """The circuit of an endpoint, as every process must see it."""
-    return Circuit(store, endpoint.name, endpoint.circuit, endpoint.rate, probe_lease=endpoint.timeout + _LEASE_MARGIN)
+    return Circuit(store, endpoint.name, endpoint.circuit, endpoint.rate, probe_lease=endpoint.timeout + _PROBE_MARGIN)
 
 
 def settings_of(policies: Policies, endpoint: Endpoint) -> object:
@@ -62,7 +65,7 @@ async def run(policies: Policies, store_url: str, stop: Stop) -> None:
 
     async def drop_dead() -> None:
         relay = live.current.relay
-        await janitor.turn([DeadLetters(store, endpoint) for endpoint in relay.endpoints], relay.keep_dead)
+        await janitor.turn(store, relay.endpoints, relay.keep_dead, relay.keep_delivered)
 
     LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)
     try:
@@ -70,7 +73,7 @@ async def run(policies: Policies, store_url: str, stop: Stop) -> None:
             lines = _Lines(store, group)
             lines.apply(policies)
             group.create_task(every(janitor.EVERY, stop, drop_dead))
-            group.create_task(every(presence.EVERY, stop, lambda: presence.report(store, name)))
+            group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, lines)))
             group.create_task(live.watch(stop, lines.apply))
             await stop.wait()
             lines.stop()
@@ -89,7 +92,12 @@ class _Line:
         circuit = open_circuit(store, endpoint)
         self._sender = Sender(endpoint, policies.signatures[endpoint.sign] if endpoint.sign else None)
         self.dispatcher = Dispatcher(
-            self.queue, circuit, self._sender, retry=endpoint.retry, concurrency=endpoint.concurrency
+            self.queue,
+            circuit,
+            self._sender,
+            retry=endpoint.retry,
+            concurrency=endpoint.concurrency,
+            batch=endpoint.batch,
         )
 
     async def run(self) -> None:
@@ -126,6 +134,11 @@ class _Lines:
             self._lines[name] = line
             self._last[name] = self._group.create_task(self._run(line, self._last.get(name)))
         self._listen_anew()
+
+    @property
+    def stuck_for(self) -> float:
+        """Seconds since the last turn of the line that has gone longest without one."""
+        return max((line.dispatcher.stuck_for for line in self._lines.values()), default=0.0)
 
     def stop(self) -> None:
         """Nothing more is leased; the tasks end when what is under way is settled."""
@@ -169,6 +182,14 @@ class _Lines:
         for line in self._lines.values():
             if line.queue.channel == channel:
                 line.dispatcher.wake(partitions)
+
+
+async def _report(store: Store, name: str, lines: _Lines) -> None:
+    """Only a process that progresses says that it is alive."""
+    if lines.stuck_for < presence.STUCK:
+        await presence.report(store, name)
+    else:
+        LOG.error("relay.stuck", for_s=round(lines.stuck_for, 1))
 
 
 async def _tell_removed(queue: Queue) -> None:

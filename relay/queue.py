@@ -17,20 +17,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from relay.event import Delivery, Event, unpack
+from relay.event import Delivery, Event, delivery_of
 from relay.inbox import Accepted, Inbox, Place
 from relay.lanes import quotas
 from relay.layout import KEYS, LOGGED, PARTITIONS, keys, wake_channel
 from runtime.store import Arg, Call, Store, load_script
 
-_TURN = load_script("relay", "events", "partition", "turn")
-_EXTEND = load_script("relay", "events", "partition", "extend")
+_TURN = load_script("relay", "draining", "events", "partition", "turn")
+_EXTEND = load_script("relay", "draining", "events", "partition", "extend")
 _POISON = 3
-_TOLD = ("bytes", "accepted", "delivered", "retried", "replaced", "expired", "repeats", "refused", "dead")
+_TOLD = (
+    "bytes",
+    "accepted",
+    "delivered",
+    "retried",
+    "replaced",
+    "expired",
+    "repeats",
+    "refused",
+    "dropped",
+    "dead",
+    "tok",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,10 @@ class Counts:
     repeats: int
     refused: int
     buried: int
+    dropped: int
+    """By a person, or for their age."""
+    claims: int
+    """Only ever grows: by it is seen whether anything is claimed."""
 
 
 class Queue:
@@ -130,46 +146,67 @@ class Queue:
 
         Raises StoreAway or StoreRefused; then nothing is known, and the same results may be given again.
         """
+        turning = self._turning(settled, want)
+        return turning.read(await self._store.run_all(turning.calls)) if turning.calls else Turn([], [])
+
+    async def turn_along(self, along: Call, settled: Sequence[Settled], want: int) -> tuple[Any, Turn]:
+        """A turn with another call before it in the same round trip, and the answer to that."""
+        turning = self._turning(settled, want)
+        answer, *results = await self._store.run_all([along, *turning.calls])
+        return answer, turning.read(results)
+
+    def _turning(self, settled: Sequence[Settled], want: int) -> _Turning:
         self._turns += 1
         by_partition: dict[int, list[Settled]] = {}
         for result in settled:
             by_partition.setdefault(result.delivery.partition, []).append(result)
         shares = self._shares(want, by_partition)
         asked = sorted(by_partition.keys() | shares.keys())
-        if not asked:
-            return Turn([], [])
-        calls = [self._turn_call(p, by_partition.get(p, []), shares.get(p, 0)) for p in asked]
         self._woken.clear()
+        calls = [self._turn_call(p, by_partition.get(p, []), shares.get(p, 0)) for p in asked]
+        return _Turning(calls, lambda results: self._read(asked, by_partition, results))
+
+    def _read(self, asked: list[int], by_partition: dict[int, list[Settled]], answers: Sequence[Any]) -> Turn:
         leased: list[Delivery] = []
         refused: list[Delivery] = []
-        for partition, (ends, due, heads) in zip(asked, await self._store.run_all(calls), strict=True):
+        for partition, (ends, due, rows) in zip(asked, answers, strict=True):
             results = by_partition.get(partition, [])
             refused += [result.delivery for result, end in zip(results, ends, strict=True) if not end]
-            leased += [_delivery(partition, head) for head in heads]
+            leased += [delivery_of(partition, row) for row in rows]
             if partition not in self._woken:
                 self._due[partition] = time.monotonic() + due / 1000 if due >= 0 else math.inf
         return Turn(leased, refused)
 
     def _shares(self, want: int, settling: dict[int, list[Settled]]) -> dict[int, int]:
-        """How many to ask of each partition: evenly over those that are worth asking; settling makes one worth it."""
+        """How many to ask of each partition that is worth asking; settling makes one worth it.
+
+        Evenly; where several of a stream go together, for as many as go together of some.
+        """
         now = time.monotonic()
         worth = [p for p in range(PARTITIONS) if self._due[p] <= now or p in settling]
         if not worth or want <= 0:
             return {}
         first = self._turns % len(worth)
         worth = worth[first:] + worth[:first]
+        if self._most_of_one > 1:
+            return dict.fromkeys(worth[: max(1, want // self._most_of_one)], min(want, self._most_of_one))
         share, more = divmod(want, len(worth))
         return {p: share + (i < more) for i, p in enumerate(worth) if share + (i < more)}
 
     def _turn_call(self, partition: int, settled: list[Settled], want: int) -> Call:
         args: list[Arg] = [
-            *(int(self.lease * 1000), *quotas(want, self._turns // PARTITIONS), want),
+            *(int(self.lease * 1000), *self._quotas(want), want),
             *(_POISON, self._most_of_one, self._most_logged),
         ]
         for result in settled:
             delivery = result.delivery
             args += (delivery.token, delivery.eid, result.how, result.argument, result.told)
         return Call(_TURN, self._keys[partition], args)
+
+    def _quotas(self, want: int) -> tuple[int, int, int]:
+        """Where several of a stream go together, a stream is not cut at its lane's quota; only bulk has one."""
+        urgent, normal, bulk = quotas(want, self._turns // PARTITIONS)
+        return (urgent, normal, bulk) if self._most_of_one == 1 else (urgent + normal, 0, bulk)
 
     async def extend(self, held: Sequence[Delivery]) -> list[Delivery]:
         """Leases begin anew now. Those that are somebody else's by now.
@@ -217,25 +254,12 @@ class Queue:
             dead=sum(row[2] for row in rows),
             oldest_due=max(0.0, now - min(dues, default=now)) / 1000,
             buried=told.pop("dead"),
+            claims=told.pop("tok"),
             **told,
         )
 
 
-def _delivery(partition: int, row: tuple[bytes, bytes, bytes, bytes, bytes]) -> Delivery:
-    eid, token, record, attempts, deaths = row
-    event = unpack(record)
-    return Delivery(
-        id=event.id,
-        type=event.type,
-        session=event.session,
-        target=event.target,
-        headers=event.headers,
-        body=event.body,
-        accepted_at=event.accepted_at,
-        attempt=int(attempts) + 1,
-        partition=partition,
-        stream=eid[: eid.index(b"\0")],
-        token=token,
-        eid=eid,
-        deaths=int(deaths),
-    )
+@dataclass(frozen=True, slots=True)
+class _Turning:
+    calls: list[Call]
+    read: Callable[[Sequence[Any]], Turn]

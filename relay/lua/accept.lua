@@ -55,7 +55,7 @@ local function replace(e, eid, id, kept)
   call('HDEL', e.attempts, eid, eid .. '\2', eid .. '\3', eid .. '\4')
   call('HSET', e.latest, kept, fresh)
   let_go(gone, holders, recognised_until)
-  remember(e.log, most_logged, gone, accepted, 'replaced', 0, id)
+  append_to(e.log, {farewell(eid, accepted, 'replaced', 0, id)}, most_logged)
   e.bytes = e.bytes - #record
   count(e, 'bytes', -#record)
   count(e, 'replaced')

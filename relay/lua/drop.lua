@@ -13,7 +13,8 @@ for i = 2, #ARGV do
     local record = call('HGET', EVENTS, id)
     local accepted, _, _, recognised_until, endpoints = parse(record)
     local before = call('HMGET', ATTEMPTS, eid, eid .. '\3')
-    remember(LOG, most_logged, id, accepted, 'dropped', before[1] or 0, call('HGET', REASONS, eid) or '', before[2])
+    local reason = call('HGET', REASONS, eid) or ''
+    append_to(LOG, {farewell(eid, accepted, 'dropped', before[1] or 0, reason, before[2])}, most_logged)
     call('HDEL', REASONS, eid)
     forget_attempts(eid)
     count('bytes', -#record)

@@ -41,13 +41,14 @@ local function let_go(id, endpoints, recognised_until)
   if recognised_until > now then call('ZADD', IDS, recognised_until, id) end
 end
 
--- What is left of an event that has left, for those who look for it: `log` is a STREAM of at most about `most`.
-local function remember(log, most, id, accepted, how, attempts, told, history)
-  if most == 0 then return end
-  local fields = {'id', id, 'accepted', accepted, 'how', how, 'attempts', attempts, 'told', told}
-  if history then
-    fields[11] = 'history'
-    fields[12] = history
-  end
-  call('XADD', log, 'MAXLEN', '~', most, '*', unpack(fields))
+-- What is left of an event that has left, for those who look for it: a line of its endpoint's log, and its history.
+local function farewell(eid, accepted, how, attempts, told, history)
+  return string.format('%d %d %s %d ', now, accepted, how, attempts) .. string.gsub(told, '\n', ' ') .. '\n' .. eid ..
+    '\n' .. (history or '')
+end
+
+local function append_to(log, lines, most)
+  if most == 0 or #lines == 0 then return end
+  for i = 1, #lines, 1000 do call('RPUSH', log, unpack(lines, i, math.min(i + 999, #lines))) end
+  call('LTRIM', log, -most, -1)
 end

@@ -12,7 +12,8 @@
 --   KEYS[12] dead      ZSET    eid -> when it died (ms)
 --   KEYS[13] reasons   HASH    eid -> why it died
 --   KEYS[14] counts    HASH    tok, bytes and what happened so far
---   KEYS[15] log       STREAM  what is left of events that have left
+--   KEYS[15] log       LIST    of events that have left, the last at its end: "<left, ms> <accepted, ms> <how>
+--                              <failed attempts> <what came of it>\n<eid>\n<its last attempts, as above>"
 --
 -- stream = lane letter .. session, or .. event id where there is no session or no order. It holds no byte below 3.
 -- The head of a stream is the first eid with its prefix, and what is leased begins with the head: that is the order.
@@ -33,25 +34,6 @@ local function lane(stream) return SCHEDULE[string.sub(stream, 1, 1)] end
 -- The first `most` of a stream.
 local function first_of(stream, most)
   return call('ZRANGEBYLEX', QUEUE, '[' .. stream .. '\0', '(' .. stream .. '\1', 'LIMIT', 0, most)
-end
-
-local function record_of(eid)
-  local _, _, id = split(eid)
-  return call('HGET', EVENTS, id)
-end
-
-local function schedule_next(stream)
-  local eid = first_of(stream, 1)[1]
-  if not eid then call('ZREM', lane(stream), stream) return end
-  local _, not_before = parse(record_of(eid))
-  call('ZADD', lane(stream), math.max(now, not_before), stream)
-end
-
--- Takes an event out of its stream; its record stays. False when it is not there.
-local function leave_queue(eid, kept)
-  if call('ZREM', QUEUE, eid) == 0 then return false end
-  if kept ~= '' and call('HGET', LATEST, kept) == eid then call('HDEL', LATEST, kept) end
-  return true
 end
 
 local function forget_attempts(eid) call('HDEL', ATTEMPTS, eid, eid .. '\2', eid .. '\3', eid .. '\4') end

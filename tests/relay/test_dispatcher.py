@@ -5,14 +5,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from relay.circuit import Circuit
+from relay.circuit import Circuit, Report
 from relay.dead import DeadLetters
-from relay.dispatcher import Dispatcher, settle
-from relay.event import Delivery, Event, new_id
-from relay.outcome import Delivered, Failed, Paused, Rejected
+from relay.dispatcher import Dispatcher
+from relay.event import Event, new_id
 from relay.queue import Queue
 from relay.sender import Sender
 from runtime.loops import Stop
@@ -294,29 +294,110 @@ async def test_an_open_circuit_leaves_the_store_and_the_receiver_in_peace(
         assert await commands() - before < 40
 
 
-# --- deciding
+class Counted(Store):
+    """Counts round trips."""
+
+    trips = 0
+
+    async def run(self, *given: Any) -> Any:
+        self.trips += 1
+        return await super().run(*given)
+
+    async def run_all(self, *given: Any) -> list[Any]:
+        self.trips += 1
+        return await super().run_all(*given)
 
 
-DELIVERY = Delivery("evt", "message", "s", b"/", (), b"", 0.0, 2, 0, b"ns", b"1", b"ns\x001")
+@pytest.fixture
+async def counted(store_url: str) -> AsyncIterator[Counted]:
+    client = Counted(store_url, timeout=5.0)
+    yield client
+    await client.close()
 
 
-@pytest.mark.parametrize(
-    ("outcome", "how", "argument"),
-    [
-        (Delivered(200), "o", 0),
-        (Rejected("answered 422", 422), "d", "answered 422"),
-        (Paused("answered 429", 3.0, 429), "p", 0),
-        (Failed("answered 500"), "r", 1000),
-        (Failed("answered 503", retry_after=9.0), "r", 9000),
-    ],
-)
-def test_what_becomes_of_a_delivery(
-    outcome: Delivered | Rejected | Paused | Failed, how: str, argument: object
+async def test_a_backlog_costs_a_fraction_of_a_round_trip_for_each_event(
+    counted: Counted, receiver: tuple[Receiver, str]
 ) -> None:
-    settled = settle(DELIVERY, outcome, Retry(attempts=12, base=1.0, cap=600.0), chance=0.5)
-    assert (settled.how, settled.argument) == (how, argument)
+    """With that of its accept, at most 1.2 at 16 at a time."""
+    relay = Relay(counted, receiver[1], concurrency=16)
+    events = 320
+    for i in range(events):
+        await relay.accept(b"%d" % i, f"s{i}")
+    assert counted.trips == events
+    async with running(relay):
+        await until(lambda: len(receiver[0].requests) == events)
+    each = counted.trips / events
+    assert each <= 1.2, f"{each:.2f}"
 
 
-def test_the_last_attempt_is_the_last() -> None:
-    settled = settle(DELIVERY, Failed("answered 500"), Retry(attempts=2, base=1.0, cap=600.0))
-    assert (settled.how, settled.argument) == ("d", "answered 500; attempt 2 of 2")
+async def test_an_idle_event_costs_three_round_trips(counted: Counted, receiver: tuple[Receiver, str]) -> None:
+    """One in, one to lease it, one to settle it; and one a while to see whether the channel spoke in vain."""
+    async with running(Relay(counted, receiver[1])) as relay:
+        await relay.accept(b"first")
+        await until(lambda: len(receiver[0].requests) == 1)
+        await asyncio.sleep(0.1)  # until it is settled
+        relay.dispatcher._looked_at = time.monotonic() + 3600
+        before = counted.trips
+        await relay.accept(b"second")
+        await until(lambda: len(receiver[0].requests) == 2)
+        await asyncio.sleep(0.1)
+        assert counted.trips - before <= 4
+
+
+async def test_after_an_outage_it_goes_slowly_at_first(store: Store, receiver: tuple[Receiver, str]) -> None:
+    app, url = receiver
+    circuit = replace(CIRCUIT, slow_start=1.0)
+    refusing_until = time.monotonic() + 0.2
+    app.answer = lambda body: (429 if time.monotonic() < refusing_until else 200, [], b"")
+    async with running(Relay(store, url, circuit=circuit, concurrency=16, timeout=5.0)) as relay:
+        await relay.accept(b"first")
+        await until(lambda: relay.settled(1))
+        app.gate.clear()
+        closed = time.monotonic()
+        for i in range(30):
+            await relay.accept(b"%d" % i, f"s{i}")
+        assert app.at_once <= 16 * (time.monotonic() - closed + 0.2) + 1
+        early = app.at_once
+        await until(lambda: app.at_once == 16)
+        assert early < 16
+        assert time.monotonic() - closed > 0.5
+        app.gate.set()
+        await until(lambda: relay.settled(31))
+
+
+async def test_held_open_nothing_is_sent_and_let_go_it_goes_on(store: Store, receiver: tuple[Receiver, str]) -> None:
+    app, url = receiver
+    async with running(Relay(store, url)) as relay:
+        await relay.accept(b"before")
+        await until(lambda: relay.settled(1))
+        circuit = Circuit(store, "laravel", CIRCUIT, None, probe_lease=1.0)
+        await circuit.hold("open", "moving house")
+        await relay.accept(b"after")
+        await asyncio.sleep(0.5)  # what is shown is that nothing happens in this time
+        assert app.bodies == [b"before"]
+        counts = await relay.queue.counts()
+        assert (counts.waiting, counts.leased, counts.retried) == (1, 0, 0)
+        await circuit.release()
+        await until(lambda: relay.settled(2))
+    assert {headers[b"x-sluice-attempt"] for headers, _, _ in app.requests} == {b"1"}
+
+
+async def test_what_it_was_leased_while_the_circuit_opened_is_put_back_unsent(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    """Another process has seen the receiver fall: this one learns it in the very turn in which it leases."""
+    app, url = receiver
+    async with running(Relay(store, url)) as relay:
+        await relay.accept(b"before")
+        await until(lambda: relay.settled(1))
+        other = Circuit(store, "laravel", replace(CIRCUIT, open=30.0, cap=30.0), None, probe_lease=1.0)
+        generation = (await other.admit(0)).generation
+        await other.admit(0, [(generation, Report(wrong=1, not_now=True, why="answered 429"))])
+        await relay.accept(b"after")
+
+        async def put_back() -> bool:
+            return (await relay.queue.counts()).leased == 0
+
+        await asyncio.sleep(0.2)
+        await until(put_back)
+        assert (app.bodies, (await relay.queue.counts()).waiting) == ([b"before"], 1)

@@ -1,0 +1,141 @@
+"""Leases that are short, and extended while an attempt is under way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from relay.circuit import Circuit
+from relay.dispatcher import Dispatcher
+from relay.event import Delivery
+from relay.outcome import Delivered, Outcome
+from relay.queue import Queue, Settled
+from runtime.loops import Stop
+from runtime.policies.model import CircuitPolicy, Retry
+from runtime.store import Store
+from tests.heard import Heard
+from tests.relay.making import event
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+CIRCUIT = CircuitPolicy(window=30, minimum=1000, ratio=0.5, open=0.05, cap=0.2, probes=1)
+RETRY = Retry(attempts=3, base=0.01, cap=0.05)
+
+
+class Slow:
+    """A receiver that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.posted: list[bytes] = []
+        self.gate = asyncio.Event()
+
+    async def post(self, delivery: Delivery) -> Outcome:
+        self.posted.append(delivery.body)
+        await self.gate.wait()
+        return Delivered(200)
+
+    async def post_batch(self, deliveries: object) -> list[Outcome]:
+        raise NotImplementedError
+
+
+def queue_of(store: Store, lease: float) -> Queue:
+    return Queue(store, "laravel", lease=lease, most_bytes=10**6, most_events=100)
+
+
+def dispatcher_of(store: Store, sender: Slow, lease: float) -> Dispatcher:
+    circuit = Circuit(store, "laravel", CIRCUIT, None, probe_lease=1.0)
+    return Dispatcher(queue_of(store, lease), circuit, sender, retry=RETRY, concurrency=4)
+
+
+async def lease(queue: Queue, settled: list[Settled] | None = None) -> list[Delivery]:
+    queue.look_everywhere()
+    return (await queue.turn(settled or [], 100)).leased
+
+
+async def test_an_attempt_that_takes_many_leases_is_not_repeated(store: Store) -> None:
+    sender, stop = Slow(), Stop()
+    one, other = dispatcher_of(store, sender, 0.3), dispatcher_of(store, sender, 0.3)
+    queue = queue_of(store, 0.3)
+    await queue.accept(event(body=b"long"))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(one.run(stop))
+        group.create_task(other.run(stop))
+        await until(lambda: sender.posted)
+        await asyncio.sleep(1.2)  # what is shown is that nothing is repeated in four leases
+        sender.gate.set()
+
+        async def delivered() -> bool:
+            return (await queue.counts()).delivered == 1
+
+        await until(delivered)
+        stop.request()
+    assert sender.posted == [b"long"]
+
+
+async def test_the_deliveries_of_a_killed_relay_come_back_when_their_leases_end(store: Store) -> None:
+    sender = Slow()
+    killed = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(Stop()))
+    queue = queue_of(store, 0.3)
+    await queue.accept(event(body=b"x"))
+    await until(lambda: sender.posted)
+    killed.cancel()
+    came_back: list[Delivery] = []
+
+    async def again() -> bool:
+        came_back.extend(await lease(queue))
+        return bool(came_back)
+
+    started = asyncio.get_running_loop().time()
+    await until(again)
+    assert asyncio.get_running_loop().time() - started < 1.0
+    assert (came_back[0].body, came_back[0].attempt, came_back[0].deaths) == (b"x", 1, 1)
+
+
+async def test_only_the_holder_extends(store: Store) -> None:
+    queue = queue_of(store, 0.1)
+    await queue.accept(event())
+    (late,) = await lease(queue)
+    now: list[Delivery] = []
+
+    async def again() -> bool:
+        now.extend(await lease(queue))
+        return bool(now)
+
+    await until(again)
+    assert await queue.extend([late]) == [late]
+    assert await queue.extend(now) == []
+    await queue.turn([Settled(now[0], "o")], 0)
+    assert await queue.extend(now) == now
+
+
+async def test_a_holder_that_was_only_late_does_not_count_as_one_that_died(store: Store) -> None:
+    queue = queue_of(store, 0.05)
+    await queue.accept(event())
+    holder = await lease(queue)
+    for _ in range(6):
+        following: list[Delivery] = []
+
+        async def again(into: list[Delivery] = following) -> bool:
+            into.extend(await lease(queue))
+            return bool(into)
+
+        await until(again)
+        assert (await queue.turn([Settled(holder[0], "o")], 0)).refused == holder
+        holder = following
+    assert (await queue.counts()).dead == 0
+
+
+async def test_a_lease_that_was_lost_is_told(store: Store, heard: Heard) -> None:
+    sender, stop = Slow(), Stop()
+    queue = queue_of(store, 0.3)
+    await queue.accept(event(body=b"x"))
+    running = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(stop))
+    await until(lambda: sender.posted)
+    for partition in range(4):
+        await store.redis.delete(f"sl:{{{partition:02d}}}:laravel:owners")
+    await until(lambda: "delivery.lease_lost" in heard.messages())
+    sender.gate.set()
+    stop.request()
+    await running
