@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LAYERS = ["runtime", "relay", "sessions", "gateway", "console", "cli"]
 """Each may import only what stands before it."""
-SHARED_LUA = {"events.lua", "partition.lua", "circuit.lua", "prelude.lua"}
+SHARED_LUA = {"draining.lua", "events.lua", "partition.lua", "circuit.lua", "prelude.lua"}
 
 
 def broken_imports() -> Iterator[str]:
