@@ -15,8 +15,8 @@ from gateway.address import Client
 from gateway.overrides import Overrides
 from runtime.policies import AddressList, JsonPointer, Limit, Per, Route, can_meet, speaks_of
 
-How = Literal["e", "q", "o"]
-"""Enforced, queued (it may run into debt, and is delivered later), or only observed."""
+How = Literal["e", "q", "o", "g"]
+"""Enforced, queued (it may run into debt, and is delivered later), only observed; or given back."""
 PREFIX = "sl:{l}:"
 _ADDRESS_BITS = 32
 _HIGHEST_COST = 10**9
@@ -103,9 +103,10 @@ _Row = tuple[
 class Limits:
     """The limits of the policies, and which of them a request meets."""
 
-    def __init__(self, limits: Sequence[Limit], lists: Mapping[str, AddressList]) -> None:
+    def __init__(self, limits: Sequence[Limit], lists: Mapping[str, AddressList], *, spread: bool = False) -> None:
+        """`spread`: over the slots of a cluster, each limit in one."""
         self._prefixes = tuple(sorted({limit.ipv4_prefix for limit in limits} - {_ADDRESS_BITS}))
-        self._rows = [_row(limit, lists, self._prefixes) for limit in limits]
+        self._rows = [_row(limit, lists, self._prefixes, spread) for limit in limits]
         self._speaking = lru_cache(maxsize=1024)(self._that_speak_of)
 
     def buckets(self, subject: Subject, json: Json | None = None, now: float | None = None) -> list[Bucket]:
@@ -136,7 +137,7 @@ class Limits:
         return [row for row in self._rows if speaks_of(row[0].events, event)]
 
 
-def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ...]) -> _Row:
+def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ...], spread: bool) -> _Row:
     plain = isinstance(limit.cost, int) and not limit.overrides and limit.enforce in (0.0, 1.0)
     enforced: How = "o" if limit.observe else "e"
     places = dict(_PLACES)
@@ -144,7 +145,7 @@ def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ..
         places["ip"] = len(_PLACES) + prefixes.index(limit.ipv4_prefix)
     return (
         limit,
-        PREFIX + limit.id,
+        f"sl:{{l:{limit.id}}}:" if spread else PREFIX + limit.id,
         tuple(places[by] for by in limit.per),
         AddressList.joined(lists[name] for name in limit.exempt) if limit.exempt else None,
         (enforced, "q" if limit.over == "queue" and not limit.observe else enforced),

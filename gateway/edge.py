@@ -71,7 +71,8 @@ class Edge:
     ) -> None:
         self._policies = policies
         self._routes = Routes(policies.routes)
-        self._limits = Limits(policies.limits, policies.trust.lists)
+        spread = "+cluster://" in policies.store.url
+        self._limits = Limits(policies.limits, policies.trust.lists, spread=spread)
         self._readings = [reading_of(route, cost_pointers(policies.limits, route)) for route in policies.routes]
         self._limiter = limiter
         self._intake = intake

@@ -6,11 +6,12 @@ Concurrent requests of a process share a call of `take.lua`. When the store does
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import orjson
@@ -49,7 +50,7 @@ class Decision:
 
 
 PASS = Decision("pass")
-_CODES = {"e": 0, "q": 1, "o": 2}
+_CODES = {"e": 0, "q": 1, "o": 2, "g": 3}
 
 
 class _Answer(NamedTuple):
@@ -66,7 +67,7 @@ class Limiter:
     def __init__(self, store: Store) -> None:
         self.gateways = 1
         self._store = store
-        self._calls: SharedCalls[list[Bucket], _Answer] = SharedCalls(self._take_all, size=_SHARED, waiting=_WAITING)
+        self._calls: dict[str, SharedCalls[list[Bucket], _Answer]] = {}
         self._refusals = Refusals()
         self._local: OrderedDict[str, LocalBucket] = OrderedDict()
         self._away_until = 0.0
@@ -85,7 +86,7 @@ class Limiter:
             return self._without_store(buckets, now)
         self._probing = self._away  # one finds out whether the store is back; nobody waits with it
         try:
-            answer = await self._calls.ask(buckets)
+            answer = await self._ask(buckets)
         except (StoreAway, StoreRefused):
             return self._without_store(buckets, time.monotonic())
         except Full as error:
@@ -117,6 +118,34 @@ class Limiter:
             violated=tuple(bucket.limit.id for bucket, _ in violated),
             levels=levels,
         )
+
+    async def _ask(self, buckets: list[Bucket]) -> _Answer:
+        """One call; on a cluster one for each slot, side by side. What some took and others refused is given back."""
+        parts = _slots(buckets)
+        if len(parts) == 1:
+            return await self._calls_of(*parts).ask(buckets)
+        asked = [(self._calls_of(slot), part) for slot, part in parts.items()]
+        answers = await asyncio.gather(*(calls.ask(part) for calls, part in asked), return_exceptions=True)
+        failed = [answer for answer in answers if isinstance(answer, BaseException)]
+        answered = [answer for answer in answers if not isinstance(answer, BaseException)]
+        if failed or any(answer.row[0] for answer in answered):
+            await asyncio.gather(
+                *(
+                    calls.ask([replace(bucket, how="g") for bucket in part if bucket.how != "o"])
+                    for (calls, part), answer in zip(asked, answers, strict=True)
+                    if not isinstance(answer, BaseException) and not answer.row[0]
+                ),
+                return_exceptions=True,
+            )
+        if failed:
+            raise failed[0]
+        return _joined(buckets, list(parts.values()), answered)
+
+    def _calls_of(self, slot: str) -> SharedCalls[list[Bucket], _Answer]:
+        found = self._calls.get(slot)
+        if found is None:
+            found = self._calls[slot] = SharedCalls(self._take_all, size=_SHARED, waiting=_WAITING)
+        return found
 
     async def _take_all(self, requests: Sequence[list[Bucket]]) -> list[_Answer]:
         asked_at = time.monotonic()
@@ -198,6 +227,34 @@ def _asked(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], bytes]:
                 row.append(-bucket.cost)
         coded.append(row)
     return list(indices), orjson.dumps({"buckets": numbers, "requests": coded})
+
+
+def _slots(buckets: list[Bucket]) -> dict[str, list[Bucket]]:
+    """The buckets by the hash tags of their keys: nearly always one for all."""
+    first = buckets[0].key
+    tag = first[: first.index("}")]
+    if all(bucket.key.startswith(tag) for bucket in buckets):
+        return {tag: buckets}
+    parts: dict[str, list[Bucket]] = {}
+    for bucket in buckets:
+        parts.setdefault(bucket.key[: bucket.key.index("}")], []).append(bucket)
+    return parts
+
+
+def _joined(buckets: Sequence[Bucket], parts: Sequence[Sequence[Bucket]], answers: Sequence[_Answer]) -> _Answer:
+    """As if one call had decided them all."""
+    refusing = had = 0
+    levels = [0.0] * len(buckets)
+    places = {bucket.key: i for i, bucket in enumerate(buckets)}
+    for part, answer in zip(parts, answers, strict=True):
+        for i, bucket in enumerate(part):
+            place = places[bucket.key]
+            refusing |= (int(answer.row[0]) >> i & 1) << place
+            had |= (int(answer.row[3]) >> i & 1) << place
+            levels[place] = answer.row[4 + i]
+    refused_for = max(answer.row[1] for answer in answers)
+    delay = 0.0 if refusing else max(answer.row[2] for answer in answers)
+    return _Answer([refusing, refused_for, delay, had, *levels], min(answer.asked_at for answer in answers))
 
 
 def _refused_again(bucket: Bucket, wait: float) -> Decision:

@@ -313,6 +313,7 @@ upstreams:
 routes:
   - {{path: /**, event: hello, upstream: hello}}
 limits: {limits}
+limit_headers: []   # no peer tells in each answer how its limits stand
 """
     )
     command = [sys.executable, "-m", "cli.main", "gateway", "--policies", str(policies)]

@@ -10,10 +10,12 @@
 --                      "requests": for each request its buckets as 4 * (index in KEYS) + how it enforces, which is
 --                                  followed by what it costs, as a negative number, where that is not one token }
 --            how: 0 refuse | 1 let pass, to be delayed until there is a token | 2 only observe
+--                 | 3 give back what an earlier call took, of a request that another slot has refused
 --            One argument, because a client pays for each.
 -- Return     JSON: for each request [ the sum of 2^(i-1) over those of its buckets that refuse it, us until it would
 --            pass, us to delay, the same sum over those that had its tokens, the level of each afterwards ]
--- Twice      takes twice: it errs on the strict side, and a bucket refills by itself.
+-- Twice      takes twice: it errs on the strict side, and a bucket refills by itself. Giving back is asked for once: it
+--            may be lost, and is never done twice.
 
 local call = redis.call
 local clock = call('TIME')
@@ -21,7 +23,7 @@ local now = clock[1] * 1000000 + clock[2]
 local stamp = math.floor(now / 10)
 local asked = cjson.decode(ARGV[1])
 local limits, levels, changed = asked.buckets, {}, {}
-local REFUSE, DELAY, OBSERVE = 0, 1, 2
+local REFUSE, DELAY, OBSERVE, GIVE = 0, 1, 2, 3
 
 local function level(index)
   if levels[index] == nil then
@@ -53,7 +55,9 @@ for r, request in ipairs(asked.requests) do
   end
   for i, index in ipairs(indices) do
     local left = level(index)
-    if left >= costs[i] - HAIR then
+    if hows[i] == GIVE then
+      costs[i] = -math.min(costs[i], limits[index][2] - left)
+    elseif left >= costs[i] - HAIR then
       had = had + bit
     else
       local wait = math.ceil((costs[i] - left) * limits[index][1])

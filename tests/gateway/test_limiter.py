@@ -261,6 +261,52 @@ async def test_a_gateway_that_says_nothing_is_not_counted(
     assert limiter.gateways == 1
 
 
+# --- in several slots
+
+
+def spread(limit: Limit, how: How = "e", cost: int = 1) -> Bucket:
+    return Bucket(limit, f"sl:{{l:{limit.id}}}:\0s1", how, limit.rate.interval, limit.burst, cost)
+
+
+async def test_what_one_slot_refuses_is_given_back_in_the_others(limiter: Limiter) -> None:
+    empty, wide = spread(a_limit("empty")), spread(a_limit("wide", burst=5), cost=2)
+    queued = spread(a_limit("queued", burst=5, over="queue"), how="q")
+    await limiter.take([empty])
+    limiter.forget()
+    refused = await limiter.take([wide, empty, queued])
+    assert (refused.verdict, refused.limit, refused.violated) == ("reject", "empty", ("empty",))
+    assert await left_in(limiter, replace(wide, cost=1)) == 5
+    assert await left_in(limiter, queued) == 5
+
+
+async def test_giving_back_never_gives_more_than_the_burst(limiter: Limiter) -> None:
+    one = spread(a_limit("one", burst=3))
+    await limiter.take([one])
+    await limiter.take([replace(one, how="g", cost=9)])
+    assert await left_in(limiter, one) == 3
+
+
+async def test_over_several_slots_a_decision_is_told_as_one(limiter: Limiter) -> None:
+    queued = spread(a_limit("queued", rate=Rate(1, 100.0), over="queue"), how="q")
+    wide, trial = spread(a_limit("wide", burst=9)), spread(a_limit("trial", observe=True), how="o")
+    assert (await limiter.take([wide, queued, trial])).levels == pytest.approx([8, 0, 0], abs=0.01)
+    second = await limiter.take([wide, queued, trial])
+    assert (second.verdict, second.delay) == ("pass", pytest.approx(100, abs=2))
+
+
+async def test_in_several_slots_crossing_requests_never_pass_beyond_the_limit(limiter: Limiter, store: Store) -> None:
+    """Wrong refusals are possible there, while one gives back what another is just asking for."""
+    a, b, c = (spread(a_limit(name, burst=30)) for name in "abc")
+    gateways = [limiter, Limiter(store)]
+    pairs = [[a, b], [b, c], [c, a]]
+    decisions = await asyncio.gather(*(gateway.take(pair) for _ in range(40) for gateway in gateways for pair in pairs))
+    passed = sum(decision.verdict == "pass" for decision in decisions)
+    for gateway in gateways:
+        gateway.forget()
+    left = [await left_in(limiter, one) for one in (a, b, c)]
+    assert 2 * passed + sum(left) == 90, "what was taken for nothing came back, and nothing else"
+
+
 # --- edits
 
 
