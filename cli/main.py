@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,24 @@ def _add_looking(commands: Commands) -> None:
     status = _command(commands, "status", "one screen: traffic, circuits, queues, sessions", _status)
     _policies_option(status)
     status.add_argument("--json", action="store_true")
+    explain = _command(commands, "explain", "what would become of a request, and why", _explain)
+    explain.add_argument("--method", default="GET", metavar="METHOD")
+    explain.add_argument("--path", required=True, metavar="PATH", help="with its query, as it would come")
+    explain.add_argument("--ip", type=_ip, default="127.0.0.1", metavar="ADDRESS", help="who asks (default: 127.0.0.1)")
+    explain.add_argument("--header", type=_header, action="append", default=[], metavar="'NAME: VALUE'")
+    explain.add_argument("--body", default="", metavar="JSON", help="the body itself, or @FILE")
+    explain.add_argument("--json", action="store_true")
+    _policies_option(explain)
+    diff = _command(commands, "diff", "what an edit of the policies changes; exit code 0 nothing, 1 something", _diff)
+    diff.add_argument("old", type=Path, metavar="OLD")
+    diff.add_argument("new", type=Path, metavar="NEW")
+    diff.add_argument("--json", action="store_true")
+    replay = _command(
+        commands, "replay", "who would have been refused, by the access log; exit code 1: somebody", _replay
+    )
+    replay.add_argument("log", metavar="LOG", help="<data>/logs/gateway.jsonl, or - for standard input")
+    replay.add_argument("--json", action="store_true")
+    _policies_option(replay)
     event = _command(commands, "event", "what has happened to an event, and why it is not there yet", _event)
     event.add_argument("id")
     event.add_argument("--json", action="store_true")
@@ -174,6 +193,36 @@ def _status(wishes: argparse.Namespace) -> None:
         sys.stdout.write(orjson.dumps(snapshot, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         screen().print(status.render(snapshot))
+
+
+def _explain(wishes: argparse.Namespace) -> int:
+    from cli import explain
+    from gateway.explaining import Asked
+
+    if not wishes.path.startswith("/"):
+        raise CannotStart(f"{quoted(wishes.path)} is not a path; write --path /{wishes.path}")
+    body = _read(wishes.body[1:]) if wishes.body.startswith("@") else wishes.body.encode()
+    asked = Asked(wishes.method.upper(), wishes.path, wishes.ip, tuple(wishes.header), body)
+    return explain.run(wishes.policies, asked, as_json=wishes.json)
+
+
+def _read(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise CannotStart(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+
+
+def _diff(wishes: argparse.Namespace) -> int:
+    from cli import diff
+
+    return diff.run(wishes.old, wishes.new, as_json=wishes.json)
+
+
+def _replay(wishes: argparse.Namespace) -> int:
+    from cli import replay
+
+    return replay.run(wishes.log, wishes.policies, as_json=wishes.json)
 
 
 def _event(wishes: argparse.Namespace) -> int:
@@ -294,6 +343,22 @@ def _processes(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number of processes; write 1, 2 or more")
     return int(text)
+
+
+def _ip(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is not an address; write 203.0.113.7 or 2001:db8::1"
+        ) from None
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a header; write 'Name: value'")
+    return name.strip(), value.strip()
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -210,6 +210,19 @@ class Limiter:
         return found
 
 
+async def levels_of(store: Store, buckets: Sequence[Bucket]) -> list[float]:
+    """The tokens of each bucket now; nothing is taken. Raises StoreAway or StoreRefused."""
+    # More than there can be, and only observed: nothing is taken, and the level is told.
+    asked = [[replace(bucket, how="o", cost=bucket.burst + 1)] for bucket in buckets]
+    rows = [orjson.loads(await store.run(TAKE, *_call_of([one])))[0] for one in asked]
+    return [row[4] for row in rows]
+
+
+def _call_of(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], list[bytes]]:
+    keys, asked = _asked(requests)
+    return keys, [asked]
+
+
 def _asked(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], bytes]:
     """Each bucket once, and what take.lua is to decide on them."""
     indices: dict[str, int] = {}
