@@ -4,9 +4,6 @@ A turn is one round trip however many deliveries it handles: results go to the c
 leased deliveries come back. While permits are scarce (the circuit is not closed, or has closed a moment ago, or there
 is a pace) it is two: nothing is leased that may not be sent. Between turns the loop sleeps until an attempt ends,
 something is due, the queue's channel speaks, or half a second has passed in case it spoke in vain.
-
-Leases are short, so that the deliveries of a killed process come back soon; they are extended while an attempt is
-under way.
 """
 
 from __future__ import annotations
@@ -19,7 +16,9 @@ from typing import Protocol
 
 from relay.circuit import Admission, Circuit, Report
 from relay.event import Delivery
+from relay.gathering import Gathering, Posts
 from relay.layout import PARTITIONS
+from relay.leases import Leases, lease_of
 from relay.outcome import Delivered, Failed, Outcome, Paused, Rejected
 from relay.queue import Queue, Settled, Turn
 from relay.settling import settle_batch
@@ -35,9 +34,6 @@ _LONGEST_BLOCKED = 2.0  # seconds in which a process sees that a person has let 
 _STORE_AWAY_SLEEP = 0.2
 _LAST_PATIENCE = 5.0  # seconds a stopping dispatcher waits for an absent store; what it cannot settle is sent again
 _UNKNOWN = Admission("open", -1, 0, 0.0)
-
-
-_Posts = list[list[Delivery]]
 
 
 class Sends(Protocol):
@@ -66,15 +62,15 @@ class Dispatcher:
         self._sender = sender
         self._retry = retry
         self._concurrency = concurrency
-        self._gathering = _Gathering(batch) if batch else None
+        self._gathering = Gathering(batch) if batch else None
         self._ended: deque[Settled] = deque()
         self._reports: dict[int, Report] = {}
         self._admission = _UNKNOWN
         self._slow_until = 0.0
         self._blocked_until = 0.0
         self._posts: dict[bytes, asyncio.Task[None]] = {}
-        """By the first eid of each."""
-        self._held: dict[bytes, _Held] = {}
+        """By the lease of the first delivery of each."""
+        self._leases = Leases(queue)
         self._woken = asyncio.Event()
         self._away_since: float | None = None
         self._looked_at = 0.0
@@ -95,7 +91,7 @@ class Dispatcher:
         self._turned_at = time.monotonic()
         try:
             async with asyncio.TaskGroup() as group:
-                beside = [group.create_task(self._wake_on(stop)), group.create_task(self._keep_leases())]
+                beside = [group.create_task(self._wake_on(stop)), group.create_task(self._leases.keep())]
                 wait = await self._turn_or_wait(stop)
                 while not self._is_over(stop):
                     await self._sleep(wait)
@@ -131,7 +127,7 @@ class Dispatcher:
         """Whether there are as many permits as anybody wants."""
         return self._admission.state == "closed" and now >= self._slow_until and not self._circuit.interval
 
-    async def _turn_at_once(self, want: int) -> _Posts:
+    async def _turn_at_once(self, want: int) -> Posts:
         """Should the circuit not be closed any more, what was leased is put back before anything is sent."""
         settled = list(self._ended)
         reports, self._reports = self._reports, {}
@@ -152,7 +148,7 @@ class Dispatcher:
         self._ended.extend(Settled(delivery, "p") for delivery in back)
         return posts
 
-    async def _turn_in_two(self, want: int) -> _Posts:
+    async def _turn_in_two(self, want: int) -> Posts:
         permits = await self._admitted(want)
         generation = self._admission.generation
         settled = list(self._ended)
@@ -227,7 +223,7 @@ class Dispatcher:
             return min(room, PARTITIONS) if is_due and self._gathering.is_over(now) else 0
         return room if is_due or self._ended else 0
 
-    def _sendable(self, leased: list[Delivery], permits: int) -> tuple[_Posts, list[Delivery]]:
+    def _sendable(self, leased: list[Delivery], permits: int) -> tuple[Posts, list[Delivery]]:
         """The POSTs that are made of what was leased, and what is put back."""
         if self._gathering is None:
             return [[delivery] for delivery in leased], []
@@ -282,31 +278,12 @@ class Dispatcher:
         await stop.wait()
         self._woken.set()
 
-    async def _keep_leases(self) -> None:
-        """Extends those that an attempt has used a third of, or more."""
-        third = self._queue.lease / 3
-        pause = third
-        while True:
-            await asyncio.sleep(pause)
-            now = time.monotonic()
-            held = [one.delivery for one in self._held.values() if now - one.since >= third * 0.9]
-            try:
-                lost = await self._queue.extend(held) if held else []
-            except (StoreAway, StoreRefused):
-                pause = min(third, _STORE_AWAY_SLEEP)
-                continue
-            pause = third
-            for delivery in lost:
-                if self._held.pop(delivery.eid, None):
-                    LOG.warning("delivery.lease_lost", id=delivery.id, endpoint=self._queue.endpoint)
-
     # --- attempts
 
     def _begin(self, deliveries: list[Delivery], generation: int) -> None:
         now = time.monotonic()
-        for delivery in deliveries:
-            self._held[delivery.eid] = _Held(delivery, now)
-        self._posts[deliveries[0].eid] = asyncio.create_task(self._attempt(deliveries, generation, now))
+        self._leases.begin(deliveries, now)
+        self._posts[lease_of(deliveries[0])] = asyncio.create_task(self._attempt(deliveries, generation, now))
 
     async def _attempt(self, deliveries: list[Delivery], generation: int, started: float) -> None:
         try:
@@ -318,9 +295,8 @@ class Dispatcher:
         self._count(generation, outcomes)
         settled = settle_batch(deliveries, outcomes, self._retry, ms=seconds * 1000)
         self._ended.extend(settled)  # all of them, so that they go in one turn
-        for delivery in deliveries:
-            self._held.pop(delivery.eid, None)
-        del self._posts[deliveries[0].eid]  # already here, so that the turn this wakes finds the room
+        self._leases.end(deliveries)
+        del self._posts[lease_of(deliveries[0])]  # already here, so that the turn this wakes finds the room
         self._woken.set()
         for outcome, result in zip(outcomes, settled, strict=True):
             self._log(outcome, result, seconds)
@@ -340,7 +316,7 @@ class Dispatcher:
         """A POST counts once: what any of its events says against the endpoint."""
         report = self._report(generation)
         for outcome in outcomes:
-            if isinstance(outcome, Failed | Paused):
+            if isinstance(outcome, (Failed, Paused)):
                 report.wrong += 1
                 report.why = outcome.reason
                 if isinstance(outcome, Paused):
@@ -368,69 +344,6 @@ class Dispatcher:
             ms=round(seconds * 1000, 1),
             since_accepted_ms=round(waited * 1000, 1),
         )
-
-
-class _Held:
-    """A delivery under way, and since when (monotonic)."""
-
-    __slots__ = ("delivery", "since")
-
-    def __init__(self, delivery: Delivery, since: float) -> None:
-        self.delivery = delivery
-        self.since = since
-
-
-class _Gathering:
-    """What waits is left together for a while before it is leased, so that it goes in one POST.
-
-    Not leased meanwhile, the next events of a session come along with its first.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._since: float | None = None
-        self._full = False
-        """The last POST was: more may wait, and has waited long enough."""
-
-    @property
-    def most(self) -> int:
-        """Deliveries in one POST."""
-        return self._batch.max
-
-    def is_over(self, now: float) -> bool:
-        if self._full:
-            return True
-        if self._since is None:
-            self._since = now
-        return now - self._since >= self._batch.wait
-
-    def left(self, now: float) -> float:
-        """Seconds; 0 when nothing is gathered."""
-        return max(0.0, self._since + self._batch.wait - now) if self._since is not None else 0.0
-
-    def posts(self, leased: list[Delivery], most: int) -> tuple[_Posts, list[Delivery]]:
-        """At most so many POSTs, and what is put back."""
-        self._since = None
-        self._full = len(leased) >= self._batch.max
-        posts = pack(leased, self._batch.max)
-        return posts[:most], [delivery for post in posts[most:] for delivery in post]
-
-
-def pack(leased: Sequence[Delivery], most: int) -> _Posts:
-    """Into few POSTs of at most `most`, a stream whole in one; what may have ended a process takes no others along."""
-    alone = [[delivery] for delivery in leased if delivery.deaths]
-    streams: dict[bytes, list[Delivery]] = {}
-    for delivery in leased:
-        if not delivery.deaths:
-            streams.setdefault(delivery.stream, []).append(delivery)
-    posts: _Posts = []
-    for stream in sorted(streams.values(), key=len, reverse=True):
-        post = next((post for post in posts if len(post) + len(stream) <= most), None)
-        if post is None:
-            posts.append(stream)
-        else:
-            post += stream
-    return alone + posts
 
 
 _KINDS: dict[type[Outcome], str] = {

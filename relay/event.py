@@ -23,7 +23,7 @@ class Event:
     target: bytes
     """Path and query on the receiver, as they came."""
     headers: Headers
-    """The end-to-end headers that go with it, without line breaks; signatures and framing are made anew for each attempt."""
+    """The end-to-end headers that go with it; signatures and framing are made anew for each attempt."""
     body: bytes
     lane: str
     keep: str = ""
@@ -74,8 +74,13 @@ def new_id(idempotency: str | None = None) -> str:
 
 
 def pack(event: Event) -> bytes:
-    """The stored form: one line of JSON about the event, then its body untouched."""
+    """The stored form: one line of JSON about the event, then its body untouched.
+
+    Raises ValueError for a header with a line break in it.
+    """
     lines = b"\n".join([part for field in event.headers for part in field]).decode("latin-1")
+    if event.headers and lines.count("\n") != 2 * len(event.headers) - 1:
+        raise ValueError("a header has a line break in it")
     about = [event.id, event.type, event.session, event.target.decode("latin-1"), lines]
     return orjson.dumps(about) + b"\n" + event.body
 

@@ -56,6 +56,7 @@ class Place:
 class _Given:
     event: Event
     places: tuple[Place, ...]
+    content: bytes
 
 
 class NotReplicated(StoreAway):
@@ -84,7 +85,7 @@ class Inbox:
         While the store is away, callers are held for up to three seconds in the order they came. Raises StoreAway
         (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or BacklogFull.
         """
-        given = _Given(event, tuple(places))
+        given = _Given(event, tuple(places), pack(event))
         try:
             answer = await self._accepts.ask(given)
         except Full:
@@ -172,7 +173,7 @@ class _Batch:
         for one in self._given:
             event = one.event
             args += (event.lane, event.of, event.id, int(event.remember * 1000), int(event.delay * 1000))
-            args += (int(event.ttl * 1000), event.keep, self._numbers(one), pack(event))
+            args += (int(event.ttl * 1000), event.keep, self._numbers(one), one.content)
         return Call(_ACCEPT, declared, args)
 
     def _numbers(self, given: _Given) -> str:
@@ -201,10 +202,10 @@ def _by_size(given: Sequence[_Given]) -> Iterator[list[_Given]]:
     together: list[_Given] = []
     size = 0
     for one in given:
-        if together and size + len(one.event.body) > _LARGEST_CALL:
+        if together and size + len(one.content) > _LARGEST_CALL:
             yield together
             together, size = [], 0
         together.append(one)
-        size += len(one.event.body)
+        size += len(one.content)
     if together:
         yield together

@@ -40,6 +40,7 @@ _TOLD = (
     "repeats",
     "refused",
     "dropped",
+    "lost",
     "dead",
     "tok",
 )
@@ -81,6 +82,8 @@ class Counts:
     buried: int
     dropped: int
     """By a person, or for their age."""
+    lost: int
+    """Their content was taken out of the store by somebody else."""
     claims: int
     """Only ever grows: by it is seen whether anything is claimed."""
 

@@ -24,6 +24,10 @@ for i = 1, tonumber(ARGV[1]) do
   }
   e.held = call('ZCARD', e.queue) + call('ZCARD', e.dead)
   e.bytes = tonumber(call('HGET', e.counts, 'bytes') or 0)
+  if e.held == 0 and e.bytes ~= 0 then  -- some were lost, and how large they were nobody knows
+    e.bytes = 0
+    call('HSET', e.counts, 'bytes', 0)
+  end
   endpoints[i] = e
 end
 
@@ -39,7 +43,8 @@ end
 local function older(e, kept)
   local eid = call('HGET', e.latest, kept)
   if not eid then return nil end
-  local stream, seq = split(eid)
+  local stream, seq, id = split(eid)
+  if call('HEXISTS', EVENTS, id) == 0 then return nil end
   local owner = call('HGET', e.owners, stream)
   if owner and seq <= tonumber(string.match(owner, '^%d+ (%d+) ')) then return nil end
   return eid

@@ -11,14 +11,16 @@ for i = 2, #ARGV do
   if call('ZREM', DEAD, eid) == 1 then
     local _, _, id = split(eid)
     local record = call('HGET', EVENTS, id)
-    local accepted, _, _, recognised_until, endpoints = parse(record)
-    local before = call('HMGET', ATTEMPTS, eid, eid .. '\3')
-    local reason = call('HGET', REASONS, eid) or ''
-    append_to(LOG, {farewell(eid, accepted, 'dropped', before[1] or 0, reason, before[2])}, most_logged)
+    if record then
+      local accepted, _, _, recognised_until, endpoints = parse(record)
+      local before = call('HMGET', ATTEMPTS, eid, eid .. '\3')
+      local reason = call('HGET', REASONS, eid) or ''
+      append_to(LOG, {farewell(eid, accepted, 'dropped', before[1] or 0, reason, before[2])}, most_logged)
+      count('bytes', -#record)
+      let_go(id, endpoints, recognised_until)
+    end
     call('HDEL', REASONS, eid)
     forget_attempts(eid)
-    count('bytes', -#record)
-    let_go(id, endpoints, recognised_until)
     dropped = dropped + 1
   end
 end

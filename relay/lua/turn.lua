@@ -40,14 +40,14 @@ end
 local at, off = {u = {}, n = {}, b = {}}, {u = {}, n = {}, b = {}}
 
 local function schedule(stream, moment)
-  local lane = at[string.sub(stream, 1, 1)]
-  lane[#lane + 1] = moment
-  lane[#lane + 1] = stream
+  local moments = at[string.sub(stream, 1, 1)]
+  moments[#moments + 1] = moment
+  moments[#moments + 1] = stream
 end
 
 local function unschedule(stream)
-  local lane = off[string.sub(stream, 1, 1)]
-  lane[#lane + 1] = stream
+  local streams = off[string.sub(stream, 1, 1)]
+  streams[#streams + 1] = stream
 end
 
 local function save_schedules()
@@ -91,6 +91,13 @@ local function leaves(eid, id, record, how, told)
     left.known[#left.known + 1] = recognised_until
     left.known[#left.known + 1] = id
   end
+end
+
+-- Somebody has taken its record out of the store: it must not stand in the way of the others.
+local function lose(eid)
+  leave_queue(eid, '')
+  forget_attempts(eid)
+  count('lost')
 end
 
 local function history_with(eid, told)
@@ -186,7 +193,7 @@ local function settle_all()
   local mine, answers, freed = fenced(results())
   local records = fields_of(EVENTS, column(mine, 'id'))
   for i, result in ipairs(mine) do
-    if records[i] then settle(result, records[i]) end
+    if records[i] then settle(result, records[i]) else lose(result.eid) end
   end
   save_left()
   for _, stream in ipairs(freed) do
@@ -240,19 +247,23 @@ local function worth_sending(stream, owner)
     if not eid then return unschedule(stream) end
     local _, _, id = split(eid)
     local record = call('HGET', EVENTS, id)
-    local _, not_before, expires = parse(record)
-    if not_before > now then return schedule(stream, not_before) end
-    local deaths = 0
-    if eid == left_behind then
-      deaths = call('HINCRBY', ATTEMPTS, eid .. '\2', 1)
-      any_attempts = true
-    end
-    if is_stale(eid, expires) then
-      leaves(eid, id, record, 'expired', '')
-    elseif deaths >= poison then
-      bury(eid, record, 'its delivery ended ' .. poison .. ' processes', '')
+    if not record then
+      lose(eid)
     else
-      return eid, record
+      local _, not_before, expires = parse(record)
+      if not_before > now then return schedule(stream, not_before) end
+      local deaths = 0
+      if eid == left_behind then
+        deaths = call('HINCRBY', ATTEMPTS, eid .. '\2', 1)
+        any_attempts = true
+      end
+      if is_stale(eid, expires) then
+        leaves(eid, id, record, 'expired', '')
+      elseif deaths >= poison then
+        bury(eid, record, 'its delivery ended ' .. poison .. ' processes', '')
+      else
+        return eid, record
+      end
     end
     save_left()
   end
@@ -265,6 +276,7 @@ local function lease_more(stream, wanted)
     if i > 1 then
       local _, _, id = split(eid)
       local record = call('HGET', EVENTS, id)
+      if not record then break end
       local _, not_before, expires = parse(record)
       if not_before > now or is_stale(eid, expires) then break end
       lease_one(eid, record)
@@ -303,9 +315,13 @@ local function lease_heads(streams)
     else
       local record = records[next_record]
       next_record = next_record + 1
-      local _, not_before, expires = parse(record)
-      if not_before > now then schedule(stream, not_before)
-      elseif is_stale(eid, expires) then lease_stream(stream, nil, 1)
+      local not_before, expires = 0, 0
+      if record then
+        local _, moment, over = parse(record)
+        not_before, expires = moment, over
+      end
+      if not record or is_stale(eid, expires) then lease_stream(stream, nil, 1)
+      elseif not_before > now then schedule(stream, not_before)
       else
         lease_one(eid, record)
         own(stream, eid, eid)

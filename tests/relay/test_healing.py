@@ -189,3 +189,28 @@ async def test_a_store_that_is_emptied_does_not_wedge(store: Store) -> None:
         await store.redis.flushall()
         await queue.accept(event("s0", b"s0 1"))
         await until(lambda: taker.bodies[-1] == b"s0 1")
+
+
+async def test_content_that_somebody_took_out_of_the_store_stands_in_nobodys_way(store: Store) -> None:
+    taker, queue = Taker(), queue_of(store)
+    for i in range(5):
+        await queue.accept(event(None if i % 2 else "s0", b"s0 %d" % i, keep="k" if i > 3 else ""))
+    for partition in range(4):
+        await store.redis.delete(f"sl:{{{partition:02d}}}:events")
+    await queue.accept(event("s0", b"s0 9", keep="k"))
+    async with running(store, taker):
+        await until(lambda: taker.bodies == [b"s0 9"])
+
+        async def settled() -> bool:
+            counts = await queue.counts()
+            return (counts.lost, counts.waiting, counts.leased, counts.delivered) == (5, 0, 0, 1)
+
+        await until(settled)
+        for i in range(16):
+            await queue.accept(event(f"s{i}", b"s%d 0" % i))
+        await until(lambda: len(taker.bodies) == 17)
+
+        async def nothing_is_left() -> bool:
+            return (await queue.counts()).bytes == 0
+
+        await until(nothing_is_left)

@@ -176,3 +176,9 @@ async def test_an_event_takes_little_memory(inbox: Inbox, store: Store) -> None:
         await asyncio.gather(*(inbox.accept(given(i), [queue.place]) for i in range(first, first + 1000)))
     each = (int((await store.redis.info("memory"))["used_memory"]) - before) / events
     assert each <= 1200, f"{each:.0f} bytes"
+
+
+async def test_a_header_with_a_line_break_is_refused(inbox: Inbox, store: Store) -> None:
+    with pytest.raises(ValueError, match="a header has a line break in it"):
+        await inbox.accept(event(headers=((b"a", b"1\nb: 2"),)), [queue_of(store, "one").place])
+    assert (await queue_of(store, "one").counts()).waiting == 0

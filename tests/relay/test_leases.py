@@ -139,3 +139,28 @@ async def test_a_lease_that_was_lost_is_told(store: Store, heard: Heard) -> None
     sender.gate.set()
     stop.request()
     await running
+
+
+async def test_what_was_lost_and_leased_again_by_the_same_process_ends_twice_and_settles_once(store: Store) -> None:
+    """A store that was away for longer than a lease: the attempt goes on, and so does another one of the same event."""
+    sender, stop = Slow(), Stop()
+    queue = queue_of(store, 60.0)
+    await queue.accept(event(body=b"x"))
+    dispatcher = dispatcher_of(store, sender, 60.0)
+    running = asyncio.create_task(dispatcher.run(stop))
+    await until(lambda: len(sender.posted) == 1)
+    for partition in range(4):
+        key = f"sl:{{{partition:02d}}}:laravel:normal"
+        for stream in await store.redis.zrange(key, 0, -1):
+            await store.redis.zadd(key, {stream: 0})
+    await until(lambda: len(sender.posted) == 2)
+    sender.gate.set()
+
+    async def delivered() -> bool:
+        return (await queue.counts()).delivered == 1
+
+    await until(delivered)
+    stop.request()
+    await running
+    counts = await queue.counts()
+    assert (counts.delivered, counts.waiting, counts.leased) == (1, 0, 0)
