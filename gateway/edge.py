@@ -257,17 +257,19 @@ async def _given(send: Send, status: int, value: object) -> int:
 
 def _tell(cycle: Cycle, seen: Seen, seconds: float) -> None:
     metrics.request(seen.route, seen.status, seconds)
-    LOG.info(
+    LOG.line(
         "request",
-        method=cycle.head.method.decode(),
-        path=cycle.head.target.partition(b"?")[0].decode(),
-        route=seen.route,
-        status=seen.status,
-        ms=round(seconds * 1000, 2),
-        client=seen.client,
-        event=seen.event,
-        session=seen.session,
-        limit=seen.limit,
-        id=seen.id,
-        why=seen.why,
+        {
+            "method": cycle.head.method.decode(),
+            "path": cycle.head.target.partition(b"?")[0].decode(),
+            "route": seen.route,
+            "status": seen.status,
+            "ms": round(seconds * 1000, 2),
+            "client": seen.client,
+            "event": seen.event,
+            "session": seen.session,
+            "limit": seen.limit,
+            "id": seen.id,
+            "why": seen.why,
+        },
     )

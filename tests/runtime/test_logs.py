@@ -99,6 +99,29 @@ def test_a_file_that_has_grown_makes_room_for_a_new_one(tmp_path: Path, monkeypa
     assert lines(tmp_path / "relay.jsonl")[-1]["number"] == 29
 
 
+@pytest.mark.parametrize("happens", ["moved", "removed"])
+def test_a_file_that_somebody_takes_away_is_followed_by_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: str
+) -> None:
+    monkeypatch.setenv("SLUICE_LOGS", str(tmp_path))
+    logs.start("relay")
+    logs.Log("relay").info("before")
+    file = tmp_path / "relay.jsonl"
+    if happens == "moved":
+        file.rename(tmp_path / "relay.jsonl-20261124")
+    else:
+        file.unlink()
+    logs.Log("relay").info("after")
+    assert [line["msg"] for line in lines(file)] == ["after"]
+
+
+def test_a_field_cannot_stand_for_the_head_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.start("gateway")
+    logs.Log("gateway").line("request", {"level": "fake", "path": "\ud800"})
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["level_"], line["msg"]) == ("info", "'fake'", "'request'")
+
+
 def test_what_libraries_say_comes_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
     logs.start("gateway")
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
