@@ -86,12 +86,15 @@ def _text(value: object) -> str:
 
 
 def _said(key: str, was: str | None, now: str | None) -> str:
-    later = "   (at the next start)" if _later(key) else ""
+    notes = ["at the next start"] if _later(key) else []
+    if key.startswith("limits.") and key.endswith((".rate", ".burst")) and was is not None and now is not None:
+        notes.append("buckets keep their level")
+    note = f" ({', '.join(notes)})" if notes else ""
     if was is None:
-        return f"+ {key}: {now}{later}"
+        return f"{key} is new: {now}{note}"
     if now is None:
-        return f"- {key}: {was}{later}"
-    return f"~ {key}: {'changed' if '***' in (was, now) else f'{was} -> {now}'}{later}"
+        return f"{key} is gone; it was {was}{note}"
+    return f"{key} changes{'' if '***' in (was, now) else f' from {was} to {now}'}{note}"
 
 
 def _later(key: str) -> bool:
