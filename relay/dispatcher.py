@@ -149,9 +149,9 @@ class Dispatcher:
         return posts
 
     async def _turn_in_two(self, want: int) -> Posts:
+        settled = list(self._ended)  # now: what ends meanwhile is not told to the circuit before the next turn
         permits = await self._admitted(want)
         generation = self._admission.generation
-        settled = list(self._ended)
         if not settled and not permits:
             return []
         try:

@@ -15,8 +15,8 @@ from runtime.http1.framing import NO_BODY, Framing, Headers, request_head
 from runtime.http1.response import Response, Timeout
 from runtime.http1.waits import bounded, wake
 
-JOINED = 64 * 1024
-"""Bytes of a body up to which copying it behind its head is cheaper than a second write."""
+JOINED = 4 * 1024
+"""Bytes of a body up to which copying it behind its head is cheaper than handing over both."""
 
 
 class Home(Protocol):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from runtime.server.protocol import ServerProtocol
 
-_JOINED = 64 * 1024
-"""Bytes of a body up to which copying it behind its head is cheaper than a second write."""
+_JOINED = 4 * 1024
+"""Bytes of a body up to which copying it behind its head is cheaper than handing over both."""
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _IN_VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 _BODILESS = frozenset((204, 304))
@@ -246,14 +246,13 @@ class Cycle:
             self.transport.write(held)
 
     def _write(self, body: bytes) -> None:
-        if not self._held:
+        held, self._held = self._held, b""
+        if not held:
             self.transport.write(body)
         elif len(body) <= _JOINED:
-            held, self._held = self._held, b""
             self.transport.write(held + body)
         else:
-            self._flush()
-            self.transport.write(body)
+            self.transport.writelines((held, body))
 
     def _write_chunk(self, body: bytes, more: bool) -> None:
         if body:
