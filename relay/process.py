@@ -82,7 +82,7 @@ async def run(policies: Policies, store_url: str, stop: Stop) -> None:
     LOG.info("relay.stopped")
 
 
-class _Line:
+class Line:
     """One endpoint at work: its queue, its circuit, its connections, and the loop that moves its deliveries."""
 
     def __init__(self, store: Store, endpoint: Endpoint, policies: Policies) -> None:
@@ -114,7 +114,7 @@ class _Lines:
     def __init__(self, store: Store, group: asyncio.TaskGroup) -> None:
         self._store = store
         self._group = group
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, Line] = {}
         self._last: dict[str, asyncio.Task[None]] = {}
         """Of each endpoint the newest line's task; those before it have ended when it begins."""
         self._channels: list[str] = []
@@ -124,7 +124,7 @@ class _Lines:
         """Goes over to these policies. What cannot be made raises before anything has changed."""
         endpoints = policies.relay.endpoints
         made = {
-            name: _Line(self._store, endpoint, policies)
+            name: Line(self._store, endpoint, policies)
             for name, endpoint in endpoints.items()
             if name not in self._lines or self._lines[name].settings != settings_of(policies, endpoint)
         }
@@ -147,7 +147,7 @@ class _Lines:
         if self._ear is not None:
             self._ear.cancel()
 
-    async def _run(self, line: _Line, before: asyncio.Task[None] | None) -> None:
+    async def _run(self, line: Line, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait([before])
         await line.run()

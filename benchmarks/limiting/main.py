@@ -20,7 +20,7 @@ from proxy.processes import NotReady
 from limiting import report
 from limiting.accuracy import Accuracy, Seen, judged
 from limiting.report import Memory, Rate, Report
-from limiting.store import Store, store
+from limiting.store import Cores, Store, store
 from limiting.worker import Result, Task
 
 PARTS = ("rates", "accuracy", "memory")
@@ -43,18 +43,6 @@ class Plan:
     seconds: float
     accuracy: float
     buckets: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cores:
-    process: int
-    store: int
-
-    @classmethod
-    def of_this_machine(cls) -> Cores:
-        """The first two that we may use; the same one twice where there is only one."""
-        usable = sorted(os.sched_getaffinity(0))
-        return cls(usable[0], usable[1 % len(usable)])
 
 
 def main() -> int:

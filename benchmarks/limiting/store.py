@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,18 @@ from redis.exceptions import RedisError
 from runtime import embedded
 
 _READY_WITHIN = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    process: int
+    store: int
+
+    @classmethod
+    def of_this_machine(cls) -> Cores:
+        """The first two that we may use; the same one twice where there is only one."""
+        usable = sorted(os.sched_getaffinity(0))
+        return cls(usable[0], usable[1 % len(usable)])
 
 
 @dataclass(frozen=True, slots=True)

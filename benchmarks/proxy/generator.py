@@ -24,6 +24,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import cycle, repeat
 
 from proxy.processes import cpu_seconds
 
@@ -45,6 +46,8 @@ class Task:
     """Requests per second of an open loop; None: a closed one."""
     watch: dict[str, int] = field(default_factory=dict)
     """Process trees whose CPU time is taken at the start and the end of the measured time."""
+    posts: str | None = None
+    """A file of whole requests, each behind its length in a line, sent one after the other; None: GETs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Result:
     cpu: dict[str, float]
     p50: float | None = None
     p99: float | None = None
+    p95: float | None = None
     """Milliseconds, open loop only."""
     unanswered: int = 0
 
@@ -66,10 +70,10 @@ class _Broken(Exception):
 class _Connection:
     """One request at a time, and a reader that believes in Content-Length and in nothing else."""
 
-    __slots__ = ("_buffer", "_left", "_port", "_request", "due", "socket")
+    __slots__ = ("_buffer", "_left", "_port", "_requests", "due", "socket")
 
-    def __init__(self, port: int, request: bytes, buffer: bytearray) -> None:
-        self._port, self._request, self._buffer = port, request, buffer
+    def __init__(self, port: int, requests: Iterator[bytes], buffer: bytearray) -> None:
+        self._port, self._requests, self._buffer = port, requests, buffer
         self._left = 0
         self.due = 0.0
         self.open()
@@ -82,7 +86,7 @@ class _Connection:
 
     def send(self) -> None:
         try:
-            self.socket.send(self._request)
+            self.socket.send(next(self._requests))
         except OSError:
             return  # `receive` finds the connection closed, and counts that
 
@@ -103,10 +107,18 @@ class _Connection:
         end = self._buffer.find(b"\r\n\r\n", 0, size)
         head = self._buffer[:end].lower()
         at = head.find(b"\r\ncontent-length:")
-        if end < 0 or at < 0 or head[9:12] != b"200":
+        if end < 0 or at < 0 or head[9:11] != b"20":
             raise _Broken
         stop = head.find(b"\r\n", at + 2)
         return end + 4 + int(head[at + 17 : stop if stop > 0 else end])
+
+
+def _requests(task: Task) -> Iterator[bytes]:
+    if task.posts is not None:
+        with open(task.posts, "rb") as file:
+            return cycle([file.read(int(line)) for line in iter(file.readline, b"")])
+    request = f"GET {task.path} HTTP/1.1\r\nHost: benchmark.test\r\nUser-Agent: sluice-benchmark\r\n"
+    return repeat(f"{request}Accept: */*\r\n\r\n".encode())
 
 
 class _Load:
@@ -114,10 +126,9 @@ class _Load:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        request = f"GET {task.path} HTTP/1.1\r\nHost: benchmark.test\r\nUser-Agent: sluice-benchmark\r\n"
-        request += "Accept: */*\r\n\r\n"
+        requests = _requests(task)
         buffer = bytearray(_BUFFER)
-        self.connections = [_Connection(task.port, request.encode(), buffer) for _ in range(task.connections)]
+        self.connections = [_Connection(task.port, requests, buffer) for _ in range(task.connections)]
         self.failed = 0
         self._epoll = select.epoll()
         self._by_fd: dict[int, _Connection] = {}
@@ -225,8 +236,9 @@ class _OpenLoop:
         self._drain(end + _DRAIN, began)
         unanswered = len(self._waiting) + self._task.connections - len(self._free)
         found = sorted(self._latencies)
-        p50, p99 = (_at(found, share) for share in (0.5, 0.99))
-        return Result(answered - failed, failed, self._task.seconds, _difference(before, after), p50, p99, unanswered)
+        p50, p95, p99 = (_at(found, share) for share in (0.5, 0.95, 0.99))
+        cost = _difference(before, after)
+        return Result(answered - failed, failed, self._task.seconds, cost, p50, p99, p95, unanswered)
 
     def _turn_until(self, end: float, began: float) -> None:
         while time.perf_counter() < end:
