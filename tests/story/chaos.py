@@ -78,14 +78,14 @@ class Account:
 async def chaos(folder: Path, ports: tuple[int, int], *, kills: int, seed: int) -> Account:
     """Ends once everything accepted was delivered. Raises AssertionError if that takes too long."""
     chance, account, stop = random.Random(seed), Account(), asyncio.Event()
-    async with _bad_receiver(ports[1], random.Random(seed + 1), account) as calm, deployment(folder, ports) as deployed:
+    async with bad_receiver(ports[1], random.Random(seed + 1), account) as calm, deployment(folder, ports) as deployed:
         text = deployed.file.read_text().replace("rate: 3000/minute, burst: 500", "rate: 60000/minute, burst: 10000")
         deployed.file.write_text(text)
         deployed.policies = load(deployed.file, environment=SECRETS)
         await deployed.start_up()
         async with asyncio.TaskGroup() as group:
             for number in range(SESSIONS):
-                group.create_task(_produce(deployed, f"session-{number}", account, stop))
+                group.create_task(produce(deployed, f"session-{number}", account, stop))
             for _ in range(kills):
                 await asyncio.sleep(chance.uniform(*_PAUSE))
                 victim = chance.choice(VICTIMS)
@@ -97,7 +97,7 @@ async def chaos(folder: Path, ports: tuple[int, int], *, kills: int, seed: int) 
     return account
 
 
-async def _produce(deployed: Deployment, session: str, account: Account, stop: asyncio.Event) -> None:
+async def produce(deployed: Deployment, session: str, account: Account, stop: asyncio.Event) -> None:
     sequence = 0
     async with httpx2.AsyncClient(base_url=deployed.gateway, trust_env=False, timeout=10) as client:
         while not stop.is_set():
@@ -117,7 +117,7 @@ async def _produce(deployed: Deployment, session: str, account: Account, stop: a
 
 
 @asynccontextmanager
-async def _bad_receiver(port: int, chance: random.Random, account: Account) -> AsyncIterator[asyncio.Event]:
+async def bad_receiver(port: int, chance: random.Random, account: Account) -> AsyncIterator[asyncio.Event]:
     """Fails, hangs and throttles until the event it gives is set."""
     calm = asyncio.Event()
 
