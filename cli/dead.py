@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,14 @@ from cli.opening import with_store
 from cli.refusal import CannotStart
 from cli.screen import screen
 from relay.dead import DeadLetter, DeadLetters
-from runtime.policies import Policies
+from relay.dead_filter import Filter
+from runtime.policies import Policies, Rate
 from runtime.store import Store
 
 _AT_ONCE = 100
+_TOLD_EVERY = 2.0  # seconds
+_MOST_KINDS = 20
 Act = Callable[[DeadLetters, Sequence[DeadLetter]], Awaitable[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which letters are meant: those of `ids`, or all that have these properties. None: any."""
-
-    ids: tuple[str, ...] = ()
-    endpoint: str | None = None
-    session: str | None = None
-    event: str | None = None
-    """A type or a glob."""
-
-    def has(self, letter: DeadLetter) -> bool:
-        return (
-            (not self.ids or letter.id in self.ids)
-            and (self.session is None or letter.session == self.session)
-            and (self.event is None or fnmatchcase(letter.type, self.event))
-        )
 
 
 def list_letters(path: Path, wanted: Filter, *, as_json: bool) -> int:
@@ -76,9 +62,13 @@ def show(path: Path, identity: str) -> int:
     return 0
 
 
-def replay(path: Path, wanted: Filter, *, dry_run: bool) -> int:
-    """Sends them again: each goes before younger events of its session."""
-    return _act(path, wanted, DeadLetters.replay, "replayed", dry_run=dry_run)
+def replay(path: Path, wanted: Filter, *, dry_run: bool, rate: Rate | None = None) -> int:
+    """Sends them again, each before younger events of its session; at most at `rate`.
+
+    Those that die again while it runs are left alone. Cut short, it goes on when it is run again with the same filter
+    and the `--until` that it says: what was replayed is no longer dead.
+    """
+    return _act(path, wanted, DeadLetters.replay, "replayed", dry_run=dry_run, rate=rate)
 
 
 def drop(path: Path, wanted: Filter, *, dry_run: bool) -> int:
@@ -86,20 +76,25 @@ def drop(path: Path, wanted: Filter, *, dry_run: bool) -> int:
     return _act(path, wanted, DeadLetters.drop, "dropped", dry_run=dry_run)
 
 
-def _act(path: Path, wanted: Filter, act: Act, done: str, *, dry_run: bool) -> int:
+def _act(path: Path, wanted: Filter, act: Act, done: str, *, dry_run: bool, rate: Rate | None = None) -> int:
     async def work(policies: Policies, store: Store) -> int:
-        letters = await _find(policies, store, wanted)
+        chosen = wanted
+        if wanted.until is None and not wanted.ids:
+            chosen = changed(wanted, until=await DeadLetters(store, "").now())
+        letters = await _find(policies, store, chosen, bodies=False)
         missing = set(wanted.ids) - {letter.id for _, letter in letters}
         if missing:
             raise CannotStart(f"no dead letter {', '.join(sorted(missing))}; `sluice dead list` shows them")
         if dry_run:
+            _print_counts(letters)
             return len(letters)
+        progress = _Progress(done, len(letters), chosen.until)
         count = 0
-        for name in {endpoint for endpoint, _ in letters}:
-            letters_of = DeadLetters(store, name)
-            mine = [letter for endpoint, letter in letters if endpoint == name]
-            for first in range(0, len(mine), _AT_ONCE):
-                count += await act(letters_of, mine[first : first + _AT_ONCE])
+        for endpoint, together in _steps(letters, _AT_ONCE if rate is None else _in_a_second(rate)):
+            count += await act(DeadLetters(store, endpoint), together)
+            progress.tell(count)
+            if rate is not None and count < len(letters):
+                await asyncio.sleep(len(together) * rate.interval)
         return count
 
     count = with_store(path, work)
@@ -107,14 +102,59 @@ def _act(path: Path, wanted: Filter, act: Act, done: str, *, dry_run: bool) -> i
     return 0
 
 
-async def _find(policies: Policies, store: Store, wanted: Filter) -> list[tuple[str, DeadLetter]]:
+def _steps(letters: list[tuple[str, DeadLetter]], most: int) -> Iterator[tuple[str, list[DeadLetter]]]:
+    """Of each endpoint in the order in which they were accepted, so that within a session none overtakes another."""
+    for name in sorted({endpoint for endpoint, _ in letters}):
+        mine = sorted((letter for endpoint, letter in letters if endpoint == name), key=lambda one: one.sequence)
+        for first in range(0, len(mine), most):
+            yield name, mine[first : first + most]
+
+
+def _in_a_second(rate: Rate) -> int:
+    return max(1, min(_AT_ONCE, int(1 / rate.interval)))
+
+
+class _Progress:
+    """Lines on standard error while there is more to do than a few."""
+
+    def __init__(self, done: str, total: int, until: float | None) -> None:
+        self._done, self._total = done, total
+        self._next = time.monotonic() + _TOLD_EVERY
+        if until is not None and total > _AT_ONCE:
+            moment = _exact(until)
+            sys.stderr.write(f"{total:,} to do; should this be cut short, run it again with --until {moment}\n")
+
+    def tell(self, count: int) -> None:
+        if count < self._total and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _TOLD_EVERY
+            sys.stderr.write(f"{self._done}: {count:,} of {self._total:,}\n")
+
+
+def _print_counts(letters: list[tuple[str, DeadLetter]]) -> None:
+    """What a dry run is for: whether these are the ones that are meant."""
+    kinds = Counter((endpoint, letter.type, _first_line(letter.reason)) for endpoint, letter in letters)
+    for (endpoint, event, reason), count in kinds.most_common(_MOST_KINDS):
+        sys.stdout.write(f"{count:>8,}  {endpoint}  {event}  {reason}\n")
+    if len(kinds) > _MOST_KINDS:
+        sys.stdout.write(f"          and {len(kinds) - _MOST_KINDS:,} kinds more\n")
+
+
+async def _find(
+    policies: Policies, store: Store, wanted: Filter, *, bodies: bool = True
+) -> list[tuple[str, DeadLetter]]:
+    """Oldest first. Without `bodies` and headers, which may be many megabytes."""
     endpoints = policies.relay.endpoints
     if wanted.endpoint is not None and wanted.endpoint not in endpoints:
         raise CannotStart(
             f"there is no endpoint {wanted.endpoint}; {policies.source} has {', '.join(endpoints) or 'none'}"
         )
     names = [wanted.endpoint] if wanted.endpoint else list(endpoints)
-    found = [(name, letter) for name in names async for letter in DeadLetters(store, name).all() if wanted.has(letter)]
+    found = [
+        (name, letter if bodies else changed(letter, body=b"", headers=()))
+        for name in names
+        async for letter in DeadLetters(store, name).all()
+        if wanted.has(letter)
+    ]
     return sorted(found, key=lambda pair: pair[1].died_at)
 
 
@@ -142,11 +182,19 @@ def _print_table(letters: list[tuple[str, DeadLetter]]) -> None:
     for title in ("endpoint", "event", "session", "died", "reason"):
         table.add_column(title)
     for endpoint, letter in letters:
-        reason = letter.reason.splitlines()[0][:80] if letter.reason else ""
-        table.add_row(letter.id, endpoint, letter.type, letter.session or "-", _moment(letter.died_at), reason)
+        moment, reason = _moment(letter.died_at), _first_line(letter.reason)
+        table.add_row(letter.id, endpoint, letter.type, letter.session or "-", moment, reason)
     console = screen()
     console.print(table)
     console.print(f"{len(letters)} dead letters; send them again with `sluice dead replay ID` or `--all`")
+
+
+def _first_line(reason: str) -> str:
+    return reason.splitlines()[0][:80] if reason else ""
+
+
+def _exact(seconds: float) -> str:
+    return _moment(seconds)[:-1] + f".{int(seconds % 1 * 1000):03d}Z"
 
 
 def _moment(seconds: float) -> str:

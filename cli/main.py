@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +17,14 @@ from cli.refusal import CannotStart, StatusUnavailable
 from runtime.embedded import EmbeddedStoreError
 from runtime.policies import PolicyError, load
 from runtime.policies.problems import Malformed, quoted
-from runtime.policies.units import duration, listen
+from runtime.policies.units import duration, listen, rate
 from runtime.serving import CannotListen
 from runtime.store import StoreAway, StoreRefused
 
 if TYPE_CHECKING:
+    from relay.dead_filter import Filter
+    from runtime.policies import Rate
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _DEFAULT = Path("policies.yaml")
@@ -55,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_processes(commands)
     _add_looking(commands)
     _add_dead(commands)
+    _add_circuit(commands)
     _add_sessions(commands)
     return parser
 
@@ -250,8 +256,11 @@ def _add_dead(commands: Commands) -> None:
         parser = _command(inner, name, help_, run)
         parser.add_argument("ids", nargs="*", metavar="ID")
         parser.add_argument("--all", action="store_true", help="all that the filters leave")
-        parser.add_argument("--dry-run", action="store_true", help="only say how many")
+        parser.add_argument("--dry-run", action="store_true", help="only say how many, of which kind")
         _filter_options(parser)
+        if name == "replay":
+            rate = "1000/minute at most; without it the endpoint's own rate is the only one"
+            parser.add_argument("--rate", type=_rate, metavar="RATE", help=rate)
         if name == "drop":
             parser.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -261,13 +270,17 @@ def _filter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", metavar="NAME")
     parser.add_argument("--session", metavar="ID")
     parser.add_argument("--event", metavar="TYPE", help="an event type or a glob")
+    when = "a moment, 2026-01-31T12:00:00Z, or so long ago, 2h"
+    parser.add_argument("--since", type=_moment, metavar="WHEN", help=f"that died then or later: {when}")
+    parser.add_argument("--until", type=_moment, metavar="WHEN", help="that died before it")
+    parser.add_argument("--reason", metavar="TEXT", help="that died of something with this in it")
+    parser.add_argument("--text", metavar="TEXT", help="with this in body, path or headers")
 
 
 def _dead_list(wishes: argparse.Namespace) -> int:
     from cli import dead
 
-    wanted = dead.Filter((), wishes.endpoint, wishes.session, wishes.event)
-    return dead.list_letters(wishes.policies, wanted, as_json=wishes.json)
+    return dead.list_letters(wishes.policies, _wanted(wishes, ()), as_json=wishes.json)
 
 
 def _dead_show(wishes: argparse.Namespace) -> int:
@@ -279,13 +292,13 @@ def _dead_show(wishes: argparse.Namespace) -> int:
 def _dead_replay(wishes: argparse.Namespace) -> int:
     from cli import dead
 
-    return dead.replay(wishes.policies, dead.Filter(*_which(wishes)), dry_run=wishes.dry_run)
+    return dead.replay(wishes.policies, _which(wishes), dry_run=wishes.dry_run, rate=wishes.rate)
 
 
 def _dead_drop(wishes: argparse.Namespace) -> int:
     from cli import dead
 
-    wanted = dead.Filter(*_which(wishes))
+    wanted = _which(wishes)
     if not wishes.dry_run and not wishes.yes:
         dead.drop(wishes.policies, wanted, dry_run=True)
         if not sys.stdin.isatty() or input("erase them for good? [y/N] ").strip().lower() not in ("y", "yes"):
@@ -294,10 +307,53 @@ def _dead_drop(wishes: argparse.Namespace) -> int:
     return dead.drop(wishes.policies, wanted, dry_run=wishes.dry_run)
 
 
-def _which(wishes: argparse.Namespace) -> tuple[tuple[str, ...], str | None, str | None, str | None]:
+def _which(wishes: argparse.Namespace) -> Filter:
     if bool(wishes.ids) == wishes.all:
         raise CannotStart("say which dead letters: their ids, or --all (with --endpoint, --session, --event)")
-    return tuple(wishes.ids), wishes.endpoint, wishes.session, wishes.event
+    return _wanted(wishes, tuple(wishes.ids))
+
+
+def _wanted(wishes: argparse.Namespace, ids: tuple[str, ...]) -> Filter:
+    from relay.dead_filter import Filter
+
+    return Filter(
+        *(ids, wishes.endpoint, wishes.session, wishes.event),
+        *(wishes.since, wishes.until, wishes.reason, wishes.text),
+    )
+
+
+def _add_circuit(commands: Commands) -> None:
+    about = "Whether an endpoint is sent to: left to the results, or held open or closed by a person."
+    circuit = commands.add_parser("circuit", help="circuits of the endpoints", description=about)
+    inner = circuit.add_subparsers(required=True, metavar="COMMAND")
+    listing = _command(inner, "list", "list them", _circuit_list)
+    listing.add_argument("--json", action="store_true", help="one JSON object a line")
+    hold = _command(inner, "hold", "open: nothing is sent; closed: everything is, whatever comes of it", _circuit_hold)
+    hold.add_argument("endpoint", metavar="ENDPOINT")
+    hold.add_argument("state", choices=["open", "closed"])
+    hold.add_argument("--why", default="", metavar="TEXT", help="for whoever looks at it")
+    release = _command(inner, "release", "leave it to the results again", _circuit_release)
+    release.add_argument("endpoint", metavar="ENDPOINT")
+    for parser in (listing, hold, release):
+        _policies_option(parser)
+
+
+def _circuit_list(wishes: argparse.Namespace) -> int:
+    from cli import circuit
+
+    return circuit.list_circuits(wishes.policies, as_json=wishes.json)
+
+
+def _circuit_hold(wishes: argparse.Namespace) -> int:
+    from cli import circuit
+
+    return circuit.hold(wishes.policies, wishes.endpoint, wishes.state, wishes.why)
+
+
+def _circuit_release(wishes: argparse.Namespace) -> int:
+    from cli import circuit
+
+    return circuit.release(wishes.policies, wishes.endpoint)
 
 
 def _add_sessions(commands: Commands) -> None:
@@ -331,6 +387,28 @@ def _seconds(text: str) -> float:
         return duration(text)
     except Malformed as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _rate(text: str) -> Rate:
+    try:
+        return rate(text)
+    except Malformed as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _moment(text: str) -> float:
+    """Unix seconds, of a moment or of so long ago."""
+    try:
+        return time.time() - duration(text)
+    except Malformed:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{quoted(text)} is neither a moment nor so long ago; write 2026-01-31T12:00:00Z or 2h"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _count(text: str) -> int:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from console import circuits, dead
 from console.status import snapshot
 from gateway.generations import Parts
 from gateway.internal import PREFIX
@@ -34,24 +35,34 @@ _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _NO_TOKEN = "console.token is not set; set it in policies.yaml, for example to env:SLUICE_CONSOLE_TOKEN, and restart"  # noqa: S105
 _SEND_TOKEN = "send Authorization: Bearer <console.token>"  # noqa: S105
 
-Answer = Callable[[], Awaitable[Any]]
+Answer = Callable[[Request], Awaitable[Any]]
 
 
 def routes(parts: Parts) -> list[Route]:
     """What `gateway.process.run` takes as its console."""
 
-    async def status() -> dict[str, Any]:
+    async def status(_: Request) -> dict[str, Any]:
         return await snapshot(parts)
 
-    async def sessions() -> dict[str, Any]:
+    async def sessions(_: Request) -> dict[str, Any]:
         return {"sessions": [asdict(row) for row in await parts.registry.sessions()]}
 
     token = parts.policies.console.token
+
+    def of(work: Callable[[Parts, Request], Awaitable[Any]]) -> Answer:
+        return lambda request: work(parts, request)
+
     return [
         Route(PREFIX, _to_page),
         *(_file(path, name) for path, name in _FILES.items()),
         _guarded("/api/status", status, token),
         _guarded("/api/sessions", sessions, token),
+        _guarded("/api/circuits", of(circuits.circuits), token),
+        _guarded("/api/circuits/{endpoint}", of(circuits.hold), token, "POST"),
+        _guarded("/api/dead", of(dead.listed), token),
+        _guarded("/api/dead/replay", of(dead.replay), token, "POST"),
+        _guarded("/api/dead/drop", of(dead.drop), token, "POST"),
+        _guarded("/api/dead/{endpoint}/{id}", of(dead.shown), token),
     ]
 
 
@@ -69,18 +80,20 @@ def _file(path: str, name: str) -> Route:
     return Route(PREFIX + path, endpoint)
 
 
-def _guarded(path: str, answer: Answer, token: Secret | None) -> Route:
+def _guarded(path: str, answer: Answer, token: Secret | None, method: str = "GET") -> Route:
     async def endpoint(request: Request) -> Response:
         refusal = _refusal(request.headers.get("authorization", ""), token)
         if refusal is not None:
             return _problem(refusal)
         try:
-            content = orjson.dumps(await answer())
+            content = orjson.dumps(await answer(request))
+        except Refusal as refused:
+            return _problem(refused)
         except (StoreAway, StoreRefused):
             return _problem(Refusal(503, "the store does not answer; try again", retry_after=b"1"))
         return Response(content, headers=_HEADERS, media_type="application/json")
 
-    return Route(PREFIX + path, endpoint)
+    return Route(PREFIX + path, endpoint, methods=[method])
 
 
 def _refusal(authorization: str, token: Secret | None) -> Refusal | None:

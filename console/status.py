@@ -97,9 +97,18 @@ async def _endpoint(look: _Look, parts: Parts, endpoint: Endpoint) -> dict[str, 
     return {
         "circuit": _circuit(circuit),
         **_counts(counts),
+        "inflow": parts.inflows[endpoint.name].per_second,
         "rate": 1 / endpoint.rate.interval if endpoint.rate else None,
+        "most_per_s": _most_per_second(endpoint),
         "backlog": {"events": backlog.events, "bytes": backlog.bytes},
     }
+
+
+def _most_per_second(endpoint: Endpoint) -> float | None:
+    """Events that its rate lets through; None: as many as it takes."""
+    if endpoint.rate is None:
+        return None
+    return (endpoint.batch.max if endpoint.batch else 1) / endpoint.rate.interval
 
 
 def _removed(name: str, counts: Counts) -> dict[str, Any]:
@@ -111,7 +120,8 @@ def _circuit(view: CircuitView | None) -> dict[str, Any] | None:
     if view is None:
         return None
     closed = view.state == "closed"
-    return {"state": view.state, "for_s": 0.0 if closed else view.for_, "why": None if closed else view.why or None}
+    why = None if closed and not view.held else view.why or None
+    return {"state": view.state, "for_s": 0.0 if closed else view.for_, "why": why, "held": view.held}
 
 
 def _counts(counts: Counts | None) -> dict[str, Any]:

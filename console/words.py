@@ -7,6 +7,7 @@ from typing import Any
 
 _LATE = 10.0  # seconds past its time: less is how a pace and a busy second look
 _NEARLY_FULL = 0.8
+_BARELY_MORE = 1.05  # times the rate: what a minute more or less makes of a queue that keeps up
 
 Row = Mapping[str, Any]
 
@@ -15,7 +16,7 @@ def words(snapshot: Row) -> list[str]:
     """What stops everything first, what waits for a person before what passes by itself."""
     said = [*_store(snapshot["store"]), *_relays(snapshot), *_policies(snapshot)]
     for name, endpoint in snapshot["endpoints"].items():
-        said += [f"{name}: {sentence}" for sentence in _endpoint(endpoint)]
+        said += [f"{name}: {sentence}" for sentence in _endpoint(name, endpoint)]
     for removed in snapshot["removed"]:
         said += _removed(removed)
     return [*said, *_sessions(snapshot["workers"], snapshot["sessions"])]
@@ -60,15 +61,19 @@ def _policies(snapshot: Row) -> Iterator[str]:
 # --- endpoints
 
 
-def _endpoint(endpoint: Row) -> Iterator[str]:
+def _endpoint(name: str, endpoint: Row) -> Iterator[str]:
     waiting = endpoint["waiting"]
     if waiting is None:
         return
-    circuit = endpoint["circuit"]
-    if circuit is not None and circuit["state"] != "closed":
+    circuit, too_much = endpoint["circuit"], _too_much(name, endpoint)
+    if circuit is not None and circuit["held"]:
+        yield _held(name, circuit, waiting)
+    elif circuit is not None and circuit["state"] != "closed":
         yield _circuit(circuit, waiting)
-    elif endpoint["oldest_due_s"] >= _LATE:
+    elif endpoint["oldest_due_s"] >= _LATE and not too_much:
         yield _late(endpoint)
+    if too_much:
+        yield too_much
     if endpoint["dead"]:
         yield f"{_some(endpoint['dead'], 'dead letter waits', 'dead letters wait')} for a person: sluice dead list"
     full = max(waiting / endpoint["backlog"]["events"], endpoint["bytes"] / endpoint["backlog"]["bytes"])
@@ -89,6 +94,32 @@ def _circuit(circuit: Row, waiting: int) -> str:
         return f"the circuit is half-open{because}: a few probes go through; {wait}"
     left = f"open for {age(circuit['for_s'])} more" if circuit["for_s"] else "open until the next probe"
     return f"the circuit is {left}{because}; {wait}"
+
+
+def _held(name: str, circuit: Row, waiting: int) -> str:
+    because = f" ({circuit['why']})" if circuit["why"] else ""
+    if circuit["state"] == "closed":
+        means = "everything is sent, whatever comes of it"
+    else:
+        means = f"nothing is sent; {_some(waiting, 'event waits', 'events wait')}, nothing is lost"
+    return f"the circuit is held {circuit['state']} by a person{because}: {means}; sluice circuit release {name}"
+
+
+def _too_much(name: str, endpoint: Row) -> str:
+    """Where more comes in, for minutes, than the endpoint's rate can ever deliver."""
+    comes, goes = endpoint["inflow"], endpoint["most_per_s"]
+    if comes is None or goes is None or not endpoint["waiting"] or comes <= goes * _BARELY_MORE:
+        return ""
+    full = max(0.0, endpoint["backlog"]["events"] - endpoint["waiting"]) / (comes - goes)
+    return (
+        f"{_each_minute(comes)} come in and its rate lets {_each_minute(goes)} through: the backlog grows by "
+        f"{_each_minute(comes - goes)} and is full in {age(full)}; raise relay.endpoints.{name}.rate, or give "
+        "events that go stale a ttl or keep: latest"
+    )
+
+
+def _each_minute(per_second: float) -> str:
+    return f"{per_second * 60:,.0f} a minute"
 
 
 def _late(endpoint: Row) -> str:

@@ -7,14 +7,16 @@ one before it is closed, and with it its connections, when the last of its reque
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import internal
 from gateway.edge import Edge
 from gateway.owners import WorkerProxy
 from gateway.problems import Receive, Send
+from relay.inflow import Inflow
 from relay.queue import Queue
 from runtime.live import Live
 from runtime.logs import Log
@@ -38,6 +40,8 @@ class Parts:
     live: Live
     removed: Mapping[str, Queue]
     """Of the endpoints that edits have taken out of the policies since this process began."""
+    inflows: defaultdict[str, Inflow] = field(default_factory=lambda: defaultdict(Inflow))
+    """By endpoint; the same through all edits."""
 
 
 class Generation:
@@ -108,6 +112,11 @@ class Front:
             oldest = next(iter(self._retired))
             LOG.warning("generation.cut", revision=oldest.parts.policies.revision, under_way=oldest.under_way)
             oldest.over.set()
+
+    @property
+    def parts(self) -> Parts:
+        """Of the newest generation."""
+        return self._now.parts
 
     async def tidy(self) -> None:
         await self._now.workers.tidy()

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import os
 import socket
+import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
@@ -17,7 +19,9 @@ from gateway.guard import Guards
 from gateway.intake import Intake
 from gateway.limiter import Limiter
 from gateway.owners import WorkerProxy
+from relay import inflow
 from relay.inbox import Inbox
+from relay.inflow import Inflow
 from relay.process import open_queue, settings_of
 from relay.queue import Queue
 from runtime import metrics
@@ -26,7 +30,7 @@ from runtime.logs import Log
 from runtime.loops import Stop, every
 from runtime.policies import Policies, Upstream
 from runtime.serving import serve
-from runtime.store import Store
+from runtime.store import Store, StoreAway, StoreRefused
 from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
 
@@ -45,13 +49,14 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
     registry, limiter, live = Registry(store, policies.sessions.lease), Limiter(quick), Live(policies)
     alone = Store(store_url, timeout=_STORE_TIMEOUT)  # what waits for a replica keeps nobody else waiting
     inbox = Inbox(alone, replicas=1 if policies.store.promise == "replica" else 0)
+    inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
     guards, name = Guards(metrics.upstream_circuit), f"{socket.gethostname()}:{os.getpid()}"
 
     def make(policies: Policies, before: Parts | None) -> Generation:
         queues = _queues(store, policies, before)
         removed = {**before.removed, **before.queues} if before else {}
         removed = {name: queue for name, queue in removed.items() if name not in queues}
-        parts = Parts(policies, store, registry, queues, live, removed)
+        parts = Parts(policies, store, registry, queues, live, removed, inflows)
         workers = WorkerProxy(registry, _WORKERS)
         intake = Intake(policies, queues, inbox)
         edge = Edge(policies, limiter, intake, registry, workers, guards)
@@ -74,6 +79,7 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
             group.create_task(serve(front, bound, stop, front.direct))
             group.create_task(every(_TIDY_EVERY, stop, front.tidy))
             group.create_task(every(peers.EVERY, stop, lambda: peers.turn(quick, name, limiter)))
+            group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(front.parts)))
             group.create_task(live.watch(stop, apply))
             await stop.wait()
             watch.stop.request()
@@ -95,6 +101,16 @@ def _queues(store: Store, policies: Policies, before: Parts | None) -> dict[str,
         else:
             queues[name] = open_queue(store, endpoint, policies)
     return queues
+
+
+async def _note_inflows(parts: Parts) -> None:
+    """What the store does not tell right now is left out."""
+    for name, queue in parts.queues.items():
+        try:
+            counts = await queue.counts()
+        except (StoreAway, StoreRefused):
+            return
+        parts.inflows[name].note(time.monotonic(), counts.accepted - counts.replaced - counts.expired)
 
 
 def _settle_memory() -> None:

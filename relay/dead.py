@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 from relay.event import Headers, id_of, unpack
 from relay.layout import KEYS, LOGGED, PARTITIONS, keys, wake_channel
@@ -31,6 +30,12 @@ class DeadLetter:
     partition: int
     eid: bytes
 
+    @property
+    def sequence(self) -> int:
+        """By which it is sent within its session."""
+        at = self.eid.index(b"\0") + 1
+        return int(self.eid[at : at + 14])
+
 
 class DeadLetters:
     """Methods raise StoreAway or StoreRefused."""
@@ -40,23 +45,42 @@ class DeadLetters:
         self._store = store
 
     async def all(self) -> AsyncIterator[DeadLetter]:
-        """Oldest first within each partition, a page at a time. What comes or goes meanwhile may be left out."""
+        """Oldest first within each partition, a page at a time. What goes meanwhile hides nothing that stays."""
         for partition in range(PARTITIONS):
             key = dict(zip(KEYS, keys(self.endpoint, partition), strict=True))
-            for first in count(0, _PAGE):
-                (page,) = await self._store.commands(("ZRANGE", key["dead"], first, first + _PAGE - 1, "WITHSCORES"))
-                if not page:
-                    break
-                eids = page[::2]
+            async for page in self._pages(key["dead"]):
+                eids = [eid for eid, _ in page]
                 records, reasons = await self._store.commands(
                     ("HMGET", key["events"], *(id_of(eid) for eid in eids)), ("HMGET", key["reasons"], *eids)
                 )
-                for eid, died_at, record, reason in zip(eids, page[1::2], records, reasons, strict=True):
+                for (eid, died_at), record, reason in zip(page, records, reasons, strict=True):
                     if record is not None:
-                        yield _dead_letter(partition, eid, float(died_at), record, reason)
+                        yield _dead_letter(partition, eid, died_at, record, reason)
+
+    async def _pages(self, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
+        """By the moment they died, and not by their number, which changes when others go."""
+        last, seen = "-inf", set[bytes]()  # those of the last moment that were given out
+        while True:
+            asked = ("ZRANGE", key, last, "+inf", "BYSCORE", "LIMIT", 0, _PAGE + len(seen), "WITHSCORES")
+            (flat,) = await self._store.commands(asked)
+            page = [(eid, at) for eid, at in zip(flat[::2], flat[1::2], strict=True) if eid not in seen]
+            if not page:
+                return
+            yield [(eid, float(at)) for eid, at in page]
+            moment = page[-1][1]
+            same = {eid for eid, at in page if at == moment}
+            last, seen = moment.decode(), same | seen if moment.decode() == last else same
+
+    async def now(self) -> float:
+        """Unix seconds by the clock that says when letters died."""
+        ((seconds, micros),) = await self._store.commands(("TIME",))
+        return int(seconds) + int(micros) / 1e6
 
     async def replay(self, letters: Sequence[DeadLetter]) -> int:
-        """Puts them back, in front of younger events of their session. How many were still dead."""
+        """Puts them back, in front of younger events of their session. How many were still dead.
+
+        Where they do not go all at once, they are to go by their `sequence`: else one overtakes another.
+        """
         replayed = await self._run(_REPLAY, letters, ())
         await self._store.commands(("PUBLISH", wake_channel(self.endpoint), ",".join(map(str, range(PARTITIONS)))))
         return replayed

@@ -78,7 +78,7 @@ async def test_an_endpoint_shows_its_queue_its_circuit_and_its_bounds(parts: Par
     await accept(parts, "a", "b", "c")
     await settle(parts, "o")
     seen = (await seen_of(parts))["endpoints"]["laravel"]
-    assert seen["circuit"] == {"state": "closed", "for_s": 0.0, "why": None}
+    assert seen["circuit"] == {"state": "closed", "for_s": 0.0, "why": None, "held": False}
     assert (seen["accepted"], seen["delivered"], seen["waiting"], seen["dead"]) == (3, 1, 2, 0)
     assert (seen["rate"], seen["backlog"]) == (2.0, {"events": 1000, "bytes": 1024 * 1024})
     assert seen["bytes"] > 0

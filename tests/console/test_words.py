@@ -13,7 +13,11 @@ NOTHING: dict[str, Any] = {}
 def endpoint(**more: object) -> dict[str, Any]:
     calm = {"circuit": {"state": "closed", "for_s": 0.0, "why": None}, "waiting": 0, "dead": 0, "bytes": 0}
     bounds = {"oldest_due_s": 0.0, "rate": None, "backlog": {"events": 1000, "bytes": 1000}}
-    return calm | bounds | more
+    seen = calm | bounds | {"inflow": None, "most_per_s": None} | more
+    return seen | {"circuit": {"held": False, **seen["circuit"]} if seen["circuit"] else None}
+
+
+HELD = {"for_s": 0.0, "held": True}
 
 
 def worker(name: str = "w1", **more: object) -> dict[str, Any]:
@@ -176,3 +180,43 @@ def test_what_waits_for_a_restart(keys: list[str], listed: str) -> None:
 )
 def test_a_removed_endpoint_speaks_while_something_waits_for_it(removed: dict[str, Any], sentences: list[str]) -> None:
     assert said(removed=[{"endpoint": "crm"} | removed]) == sentences
+
+
+@pytest.mark.parametrize(
+    ("circuit", "sentence"),
+    [
+        (
+            {"state": "open", "why": "moving house", **HELD},
+            "laravel: the circuit is held open by a person (moving house): nothing is sent; 2 events wait, "
+            "nothing is lost; sluice circuit release laravel",
+        ),
+        (
+            {"state": "closed", "why": None, **HELD},
+            "laravel: the circuit is held closed by a person: everything is sent, whatever comes of it; "
+            "sluice circuit release laravel",
+        ),
+    ],
+)
+def test_a_circuit_that_a_person_holds_says_how_to_let_it_go(circuit: dict[str, Any], sentence: str) -> None:
+    assert said(worker(), laravel=endpoint(circuit=circuit, waiting=2)) == [sentence]
+
+
+def test_more_than_a_rate_can_ever_deliver_says_when_it_is_full_and_the_cure() -> None:
+    flooded = endpoint(waiting=400, oldest_due_s=240.0, inflow=2.5, rate=100 / 60, most_per_s=100 / 60)
+    assert said(worker(), laravel=flooded) == [
+        "laravel: 150 a minute come in and its rate lets 100 a minute through: the backlog grows by 50 a minute and is "
+        "full in 12m; raise relay.endpoints.laravel.rate, or give events that go stale a ttl or keep: latest"
+    ]
+
+
+@pytest.mark.parametrize("inflow", [None, 1.6, 1.7])
+def test_what_a_rate_can_deliver_is_only_late(inflow: float | None) -> None:
+    late = endpoint(waiting=400, oldest_due_s=240.0, inflow=inflow, rate=100 / 60, most_per_s=100 / 60)
+    assert said(worker(), laravel=late) == [
+        "laravel: 400 events wait, the oldest for 4m; the endpoint's rate lets 1.67 a second through"
+    ]
+
+
+def test_a_flood_that_batches_can_deliver_is_none() -> None:
+    calm = endpoint(waiting=4, oldest_due_s=0.0, inflow=2.5, rate=100 / 60, most_per_s=10000 / 60)
+    assert said(worker(), laravel=calm) == []
