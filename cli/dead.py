@@ -71,35 +71,61 @@ def replay(path: Path, wanted: Filter, *, dry_run: bool, rate: Rate | None = Non
     return _act(path, wanted, DeadLetters.replay, "replayed", dry_run=dry_run, rate=rate)
 
 
-def drop(path: Path, wanted: Filter, *, dry_run: bool) -> int:
-    """Erases them for good."""
-    return _act(path, wanted, DeadLetters.drop, "dropped", dry_run=dry_run)
+def drop(path: Path, wanted: Filter, *, dry_run: bool, sure: bool) -> int:
+    """Erases them for good. Unless `sure`, a person is shown what is meant, and asked."""
+    return _act(path, wanted, DeadLetters.drop, "dropped", dry_run=dry_run, ask=not sure)
 
 
-def _act(path: Path, wanted: Filter, act: Act, done: str, *, dry_run: bool, rate: Rate | None = None) -> int:
+def _act(
+    path: Path,
+    wanted: Filter,
+    act: Act,
+    done: str,
+    *,
+    dry_run: bool,
+    ask: bool = False,
+    rate: Rate | None = None,
+) -> int:
     async def work(policies: Policies, store: Store) -> int:
-        chosen = wanted
-        if wanted.until is None and not wanted.ids:
-            chosen = changed(wanted, until=await DeadLetters(store, "").now())
-        letters = await _find(policies, store, chosen, bodies=False)
+        until = wanted.until
+        if until is None and not wanted.ids:
+            until = await DeadLetters(store, "").now()
+        letters = await _find(policies, store, changed(wanted, until=until), bodies=False)
         missing = set(wanted.ids) - {letter.id for _, letter in letters}
         if missing:
             raise CannotStart(f"no dead letter {', '.join(sorted(missing))}; `sluice dead list` shows them")
-        if dry_run:
+        if dry_run or ask:
             _print_counts(letters)
-            return len(letters)
-        progress = _Progress(done, len(letters), chosen.until)
-        count = 0
-        for endpoint, together in _steps(letters, _AT_ONCE if rate is None else _in_a_second(rate)):
-            count += await act(DeadLetters(store, endpoint), together)
-            progress.tell(count)
-            if rate is not None and count < len(letters):
-                await asyncio.sleep(len(together) * rate.interval)
-        return count
+            sys.stdout.write(f"would be {done}: {len(letters)}\n")
+        if dry_run:
+            return 0
+        if ask and not _is_sure():
+            sys.stderr.write(f"sluice: nothing was {done}; say yes, or give --yes\n")
+            return 1
+        count = await _do(store, letters, act, _Progress(done, len(letters), until), rate)
+        sys.stdout.write(f"{done}: {count}\n")
+        return 0
 
-    count = with_store(path, work)
-    sys.stdout.write(f"would be {done}: {count}\n" if dry_run else f"{done}: {count}\n")
-    return 0
+    return with_store(path, work)
+
+
+def _is_sure() -> bool:
+    sys.stdout.flush()
+    return sys.stdin.isatty() and input("erase them for good? [y/N] ").strip().lower() in ("y", "yes")
+
+
+async def _do(
+    store: Store, letters: list[tuple[str, DeadLetter]], act: Act, progress: _Progress, rate: Rate | None
+) -> int:
+    """How many were still dead."""
+    count = handled = 0
+    for endpoint, together in _steps(letters, _AT_ONCE if rate is None else _in_a_second(rate)):
+        count += await act(DeadLetters(store, endpoint), together)
+        handled += len(together)
+        progress.tell(count)
+        if rate is not None and handled < len(letters):
+            await asyncio.sleep(len(together) * rate.interval)
+    return count
 
 
 def _steps(letters: list[tuple[str, DeadLetter]], most: int) -> Iterator[tuple[str, list[DeadLetter]]]:

@@ -298,13 +298,7 @@ def _dead_replay(wishes: argparse.Namespace) -> int:
 def _dead_drop(wishes: argparse.Namespace) -> int:
     from cli import dead
 
-    wanted = _which(wishes)
-    if not wishes.dry_run and not wishes.yes:
-        dead.drop(wishes.policies, wanted, dry_run=True)
-        if not sys.stdin.isatty() or input("erase them for good? [y/N] ").strip().lower() not in ("y", "yes"):
-            sys.stderr.write("sluice: nothing was dropped; say yes, or give --yes\n")
-            return 1
-    return dead.drop(wishes.policies, wanted, dry_run=wishes.dry_run)
+    return dead.drop(wishes.policies, _which(wishes), dry_run=wishes.dry_run, sure=wishes.yes)
 
 
 def _which(wishes: argparse.Namespace) -> Filter:

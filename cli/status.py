@@ -126,7 +126,7 @@ def _endpoints(endpoints: Row) -> Table:
         dropped = None if seen["replaced"] is None else seen["replaced"] + seen["expired"]
         table.add_row(
             Text(name),
-            Text(state, _COLOURS.get(state, "dim")),
+            Text(f"held {state}" if seen["circuit"] and seen["circuit"]["held"] else state, _COLOURS.get(state, "dim")),
             _number(seen["waiting"]),
             late,
             *(_number(seen[key]) for key in ("delivered", "retried")),

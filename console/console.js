@@ -230,7 +230,7 @@ function endpointRow(name, seen) {
   const dropped = seen.replaced === null ? null : seen.replaced + seen.expired;
   return [
     { text: name, small: `${pace} · room for ${room}` },
-    { text: state, kind: STATES[state], left: true },
+    { text: state, kind: STATES[state], left: true, small: seen.circuit?.held ? "held by a person" : "" },
     { ...count(seen.waiting), small: seen.bytes === null ? "" : size(seen.bytes) },
     { text: seen.oldest_due_s ? age(seen.oldest_due_s) : "–" },
     count(seen.delivered), count(seen.retried), count(seen.dead, "look"), count(dropped),
