@@ -33,6 +33,8 @@ _LONGEST_SLEEP = 0.5
 _LONGEST_BLOCKED = 2.0  # seconds in which a process sees that a person has let go of an open circuit
 _STORE_AWAY_SLEEP = 0.2
 _LAST_PATIENCE = 5.0  # seconds a stopping dispatcher waits for an absent store; what it cannot settle is sent again
+_SUSPECT = 2  # holders that died on it, one less than bury it
+_SUSPECT_WAIT = 200  # ms until it is seen whether another suspect is still under way
 _UNKNOWN = Admission("open", -1, 0, 0.0)
 
 
@@ -70,6 +72,8 @@ class Dispatcher:
         self._blocked_until = 0.0
         self._posts: dict[bytes, asyncio.Task[None]] = {}
         """By the lease of the first delivery of each."""
+        self._suspect: bytes | None = None
+        """The lease of the one that is under way."""
         self._leases = Leases(queue)
         self._woken = asyncio.Event()
         self._away_since: float | None = None
@@ -145,7 +149,7 @@ class Dispatcher:
         self._note_admission(self._circuit.admission(answer), want)
         is_closed = self._admission.state == "closed"
         posts, back = self._sendable(turn.leased, want) if is_closed else ([], turn.leased)
-        self._ended.extend(Settled(delivery, "p") for delivery in back)
+        self._put_back(back)
         return posts
 
     async def _turn_in_two(self, want: int) -> Posts:
@@ -160,7 +164,7 @@ class Dispatcher:
             self._give_back(generation, permits)
             raise
         posts, back = self._sendable(leased, permits)
-        self._ended.extend(Settled(delivery, "p") for delivery in back)
+        self._put_back(back)
         self._give_back(generation, permits - len(posts))
         return posts
 
@@ -226,8 +230,30 @@ class Dispatcher:
     def _sendable(self, leased: list[Delivery], permits: int) -> tuple[Posts, list[Delivery]]:
         """The POSTs that are made of what was leased, and what is put back."""
         if self._gathering is None:
-            return [[delivery] for delivery in leased], []
-        return self._gathering.posts(leased, permits) if permits else ([], [])
+            return self._with_one_suspect([[delivery] for delivery in leased], [])
+        return self._with_one_suspect(*self._gathering.posts(leased, permits)) if permits else ([], [])
+
+    def _with_one_suspect(self, posts: Posts, back: list[Delivery]) -> tuple[Posts, list[Delivery]]:
+        """What may be ending processes goes without others that may: else all of them would be buried for one's fault.
+
+        It is alone in its POST.
+        """
+        sent: Posts = []
+        for post in posts:
+            if post[0].deaths < _SUSPECT:
+                sent.append(post)
+            elif self._suspect is None:
+                self._suspect = lease_of(post[0])
+                sent.append(post)
+            else:
+                back = [*back, *post]
+        return sent, back
+
+    def _put_back(self, deliveries: list[Delivery]) -> None:
+        """What was leased and not sent."""
+        self._ended.extend(
+            Settled(delivery, "p", _SUSPECT_WAIT if delivery.deaths >= _SUSPECT else 0) for delivery in deliveries
+        )
 
     def _deliveries(self, permits: int) -> int:
         """A permit is for one POST."""
@@ -296,6 +322,8 @@ class Dispatcher:
         settled = settle_batch(deliveries, outcomes, self._retry, ms=seconds * 1000)
         self._ended.extend(settled)  # all of them, so that they go in one turn
         self._leases.end(deliveries)
+        if self._suspect == lease_of(deliveries[0]):
+            self._suspect = None
         del self._posts[lease_of(deliveries[0])]  # already here, so that the turn this wakes finds the room
         self._woken.set()
         for outcome, result in zip(outcomes, settled, strict=True):

@@ -8,7 +8,7 @@
 --            8 of how many events that left something is kept (0: none)
 --            then for each result: token, eid, outcome, argument, what came of the attempt (for people; '': nothing)
 --              'o' delivered | 'r' failed, again after argument ms | 'p' put back for argument ms, not counted
---              | 'd' dead, argument is the reason
+--              | 'd' dead, argument is the reason. A 'p' of which nothing came was never sent: who died on it stays known.
 -- Return     { for each result 1 settled | 0 refused, ms until something is due (-1: nothing waits), deliveries }
 --            delivery = { eid, token, record, attempts that failed, holders that died on it }
 -- Twice      the second time the results are refused, for their tokens are gone, and further deliveries are leased;
@@ -184,7 +184,8 @@ local function settle(result, record)
     any_attempts = true
     count('retried')
   end
-  if any_attempts then call('HDEL', ATTEMPTS, eid .. '\2') end
+  local unsent = outcome == 'p' and result.told == ''
+  if any_attempts and not unsent then call('HDEL', ATTEMPTS, eid .. '\2') end
   note(eid, result.told)
   wait_until[result.stream] = math.max(wait_until[result.stream] or 0, now + tonumber(result.argument))
 end

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from relay.circuit import Circuit
-from relay.dispatcher import Dispatcher
+from relay.dead import DeadLetters
+from relay.dispatcher import Dispatcher, Sends
 from relay.event import Delivery
 from relay.outcome import Delivered, Outcome
 from relay.queue import Queue, Settled
@@ -44,7 +45,7 @@ def queue_of(store: Store, lease: float) -> Queue:
     return Queue(store, "laravel", lease=lease, most_bytes=10**6, most_events=100)
 
 
-def dispatcher_of(store: Store, sender: Slow, lease: float) -> Dispatcher:
+def dispatcher_of(store: Store, sender: Sends, lease: float) -> Dispatcher:
     circuit = Circuit(store, "laravel", CIRCUIT, None, probe_lease=1.0)
     return Dispatcher(queue_of(store, lease), circuit, sender, retry=RETRY, concurrency=4)
 
@@ -164,3 +165,63 @@ async def test_what_was_lost_and_leased_again_by_the_same_process_ends_twice_and
     await running
     counts = await queue.counts()
     assert (counts.delivered, counts.waiting, counts.leased) == (1, 0, 0)
+
+
+async def test_in_a_crash_loop_only_the_event_that_ends_its_holders_is_buried(store: Store) -> None:
+    """Each holder leases all that waits and dies of one event; what was beside it must not be buried with it."""
+    queue = queue_of(store, 0.1)
+    poison = event("s0", b"poison")
+    for given in (poison, *(event(f"s{i}", b"x") for i in range(1, 8))):
+        await queue.accept(given)
+    for deaths in (0, 1):
+        leased: list[Delivery] = []
+
+        async def all_of_them(leased: list[Delivery] = leased) -> bool:
+            leased += await lease(queue)
+            return len(leased) == 8
+
+        await until(all_of_them)
+        assert {one.deaths for one in leased} == {deaths}
+
+    stop, sender = Stop(), Lethal()
+    dispatcher = dispatcher_of(store, sender, 0.1)
+    running = asyncio.create_task(dispatcher.run(stop))
+    await until(lambda: sender.died)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert sender.most_suspects == 1
+
+    last, sender = Stop(), Lethal()
+    running = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(last))
+
+    async def over() -> bool:
+        counts = await queue.counts()
+        return counts.dead == 1 and counts.delivered == 7
+
+    await until(over)
+    last.request()
+    await running
+    (buried,) = [letter async for letter in DeadLetters(store, "laravel").all()]
+    assert (buried.id, buried.reason) == (poison.id, "its delivery ended 3 processes")
+
+
+class Lethal:
+    """A receiver of which one event is the process's end."""
+
+    def __init__(self) -> None:
+        self.died = False
+        self.suspects = self.most_suspects = 0
+
+    async def post(self, delivery: Delivery) -> Outcome:
+        suspect = delivery.deaths >= 2
+        self.suspects += suspect
+        self.most_suspects = max(self.most_suspects, self.suspects)
+        await asyncio.sleep(0.01)
+        if delivery.body == b"poison":
+            self.died = True
+            await asyncio.Event().wait()
+        self.suspects -= suspect
+        return Delivered(200)
+
+    async def post_batch(self, deliveries: object) -> list[Outcome]:
+        raise NotImplementedError

@@ -302,3 +302,21 @@ async def test_large_events_go_in_several_calls_and_stay_in_order(store: Store) 
         leased.append(heads[0].body)
         settled = [Settled(heads[0], "o")]
     assert leased == bodies
+
+
+async def test_what_is_put_back_unsent_still_knows_how_many_holders_died_on_it(store: Store) -> None:
+    queue = Queue(store, "laravel", lease=0.05, most_bytes=10**6, most_events=100)
+    await queue.accept(event())
+    await lease(queue)
+    again: list[Delivery] = []
+
+    async def back() -> bool:
+        again[:] = await lease(queue)
+        return bool(again)
+
+    await until(back)
+    assert again[0].deaths == 1
+    (unsent,) = await lease(queue, settled=[Settled(again[0], "p", 0)])
+    assert unsent.deaths == 1
+    (sent,) = await lease(queue, settled=[Settled(unsent, "p", 0, "429 12 answered 429")])
+    assert sent.deaths == 0
