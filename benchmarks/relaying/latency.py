@@ -31,7 +31,7 @@ class Latency:
 def idle(folder: Path, events: int) -> Latency:
     """One event at a time, both processes on one core, store and receiver on the other."""
     with site(folder) as there, there.process("gateway"), there.process("relay"):
-        _send(there, 20, EVERY)
+        _warmed_up(there, 20, EVERY)
         return _latency(_measured(there, events, EVERY))
 
 
@@ -46,7 +46,7 @@ def beside(folder: Path, events: int, stuck: bool) -> Latency:
             stack.enter_context(there.process(kind))
         if stuck:
             _until_each_failed_and_hangs(there)
-        _send(there, int(RATE), 1 / RATE)
+        _warmed_up(there, int(RATE), 1 / RATE)
         return _latency(_measured(there, events, 1 / RATE))
 
 
@@ -58,9 +58,21 @@ def _until_each_failed_and_hangs(there: Site) -> None:
         time.sleep(0.05)
 
 
+def _warmed_up(there: Site, events: int, every: float) -> None:
+    """All of them have arrived, so that none is counted with those that are measured."""
+    before = there.receiver.told().taken
+    _send(there, events, every)
+    _taken(there, before + events)
+
+
 def _measured(there: Site, events: int, every: float) -> Told:
     there.receiver.forget()
     _send(there, events, every)
+    return _taken(there, events)
+
+
+def _taken(there: Site, events: int) -> Told:
+    """Once so many have arrived, or ten seconds later."""
     deadline = time.monotonic() + 10
     while (told := there.receiver.told()).taken < events and time.monotonic() < deadline:
         time.sleep(0.05)

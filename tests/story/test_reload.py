@@ -259,9 +259,16 @@ async def test_what_waits_for_a_removed_endpoint_is_kept_told_and_delivered_when
         assert await words(sluice) == []
 
 
+def all_started(sluice: Deployment) -> bool:
+    """Ready is said by the first gateway that is; one that starts after the edit has nothing to go over to."""
+    kinds = {"gateway-1": "gateway.started", "gateway-2": "gateway.started", "relay": "relay.started"}
+    return all(logged(sluice, name, started) for name, started in kinds.items())
+
+
 async def test_several_gateways_go_over_together_and_the_sockets_wait_for_a_restart(sluice: Deployment) -> None:
     async with site(port_of(sluice.laravel), "well"):
         await sluice.start_up("--processes", "2")
+        await until(lambda: all_started(sluice), what="both gateways and the relay")
         port = sluice.policies.listen.port
         edit(sluice, (ADDRESS, FEW), (f"listen: 127.0.0.1:{port}", "listen: 127.0.0.1:1"))
         await live(sluice, 1, "gateway-1", "gateway-2", "relay")
