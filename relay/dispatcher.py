@@ -4,6 +4,9 @@ A turn is one round trip however many deliveries it handles: results go to the c
 leased deliveries come back. While permits are scarce (the circuit is not closed, or has closed a moment ago, or there
 is a pace) it is two: nothing is leased that may not be sent. Between turns the loop sleeps until an attempt ends,
 something is due, the queue's channel speaks, or half a second has passed in case it spoke in vain.
+
+Where attempts are short a turn leases more than may be under way at once (`relay/ahead.py`): so an attempt that went
+well finds its successor here, and turns are few and large, which is what makes them cheap.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from relay.ahead import Ahead
 from relay.circuit import Admission, Circuit, Report
 from relay.event import Delivery
 from relay.gathering import Gathering, Posts
@@ -35,6 +39,7 @@ _STORE_AWAY_SLEEP = 0.2
 _LAST_PATIENCE = 5.0  # seconds a stopping dispatcher waits for an absent store; what it cannot settle is sent again
 _SUSPECT = 2  # holders that died on it, one less than bury it
 _SUSPECT_WAIT = 200  # ms until it is seen whether another suspect is still under way
+_GATHERING = 0.002  # seconds in which ended attempts are gathered for one turn, while others take their places
 _UNKNOWN = Admission("open", -1, 0, 0.0)
 
 
@@ -70,6 +75,7 @@ class Dispatcher:
         self._admission = _UNKNOWN
         self._slow_until = 0.0
         self._blocked_until = 0.0
+        self._ahead = Ahead(0 if batch else 2 * concurrency)
         self._posts: dict[bytes, asyncio.Task[None]] = {}
         """By the lease of the first delivery of each."""
         self._suspect: bytes | None = None
@@ -108,8 +114,8 @@ class Dispatcher:
                 post.cancel()
 
     def _is_over(self, stop: Stop) -> bool:
-        done = not self._ended or self._away_for() > _LAST_PATIENCE
-        return stop.requested and not self._posts and done
+        settled = not self._ended or self._away_for() > _LAST_PATIENCE
+        return stop.requested and not self._posts and not self._ahead and settled
 
     # --- turns
 
@@ -119,12 +125,21 @@ class Dispatcher:
         if now - self._looked_at >= _LONGEST_SLEEP:
             self._looked_at = now
             self._queue.look_everywhere()
-        room = self._room(now) if leasing else 0
+        flows = self._flows(now)
+        self._put_back(self._ahead.give_back(now if leasing and flows else None))
+        self._ahead.note_turn()
+        room = self._room(now, flows) if leasing else 0
         want = self._wanted(room, now)
-        posts = await (self._turn_at_once(want) if self._flows(now) else self._turn_in_two(want))
-        self._turned_at = time.monotonic()
+        posts = await (self._turn_at_once(want) if flows else self._turn_in_two(want))
+        self._turned_at = now = time.monotonic()
         for deliveries in posts:
-            self._begin(deliveries, self._admission.generation)
+            self._leases.begin(deliveries, now)
+        if flows:
+            self._ahead.add(posts, now)
+            self._begin_those_ahead(now)
+        else:
+            for deliveries in posts:
+                self._begin(deliveries)
         return self._until_next_turn(room - len(posts))
 
     def _flows(self, now: float) -> bool:
@@ -148,7 +163,7 @@ class Dispatcher:
         self._note_turn(settled, turn)
         self._note_admission(self._circuit.admission(answer), want)
         is_closed = self._admission.state == "closed"
-        posts, back = self._sendable(turn.leased, want) if is_closed else ([], turn.leased)
+        posts, back = self._sendable(turn.leased, want) if is_closed else ([], turn.leased + self._ahead.give_back())
         self._put_back(back)
         return posts
 
@@ -212,11 +227,16 @@ class Dispatcher:
 
     # --- how much
 
-    def _room(self, now: float) -> int:
+    def _room(self, now: float, flows: bool) -> int:
+        """For how many more POSTs, those that are leased ahead included."""
+        ahead = self._ahead.wanted if flows else 0
+        return self._most_at_once(now) + ahead - len(self._posts) - len(self._ahead)
+
+    def _most_at_once(self, now: float) -> int:
         """After an outage the concurrency grows to all of it, so that the receiver does not fall over at once again."""
         slow = self._slow_until - now
         share = 1 - slow / self._circuit.slow_start if slow > 0 else 1.0
-        return max(1, int(self._concurrency * share)) - len(self._posts)
+        return max(1, int(self._concurrency * share))
 
     def _wanted(self, room: int, now: float) -> int:
         """Nothing while the circuit has told us to wait, unless there is news for it that may change its mind."""
@@ -251,6 +271,9 @@ class Dispatcher:
 
     def _put_back(self, deliveries: list[Delivery]) -> None:
         """What was leased and not sent."""
+        self._leases.end(deliveries)
+        if any(lease_of(delivery) == self._suspect for delivery in deliveries):
+            self._suspect = None
         self._ended.extend(
             Settled(delivery, "p", _SUSPECT_WAIT if delivery.deaths >= _SUSPECT else 0) for delivery in deliveries
         )
@@ -260,6 +283,8 @@ class Dispatcher:
         return permits * self._gathering.most if self._gathering is not None else permits
 
     def _until_next_turn(self, room: int) -> float:
+        if self._ahead:
+            return 0.0 if self._ended and self._ahead.is_low else _GATHERING
         if self._ended:
             return 0.0
         if room <= 0:
@@ -306,28 +331,40 @@ class Dispatcher:
 
     # --- attempts
 
-    def _begin(self, deliveries: list[Delivery], generation: int) -> None:
-        now = time.monotonic()
-        self._leases.begin(deliveries, now)
-        self._posts[lease_of(deliveries[0])] = asyncio.create_task(self._attempt(deliveries, generation, now))
+    def _begin_those_ahead(self, now: float) -> None:
+        """As many as there is room for."""
+        while len(self._posts) < self._most_at_once(now) and (deliveries := self._ahead.take()):
+            self._begin(deliveries)
 
-    async def _attempt(self, deliveries: list[Delivery], generation: int, started: float) -> None:
+    def _begin(self, deliveries: list[Delivery]) -> None:
+        attempt = self._attempt(deliveries, self._admission.generation)
+        self._posts[lease_of(deliveries[0])] = asyncio.create_task(attempt)
+
+    async def _attempt(self, deliveries: list[Delivery], generation: int) -> None:
+        started = time.monotonic()
         try:
             outcomes = await self._posted(deliveries)
         except Exception as error:  # noqa: BLE001 - a bug in sending must not lose deliveries or end the loop
             LOG.error("delivery.crashed", exception=error, id=deliveries[0].id)
             outcomes = [Failed(f"our own error: {type(error).__name__}")] * len(deliveries)
-        seconds = time.monotonic() - started
-        self._count(generation, outcomes)
-        settled = settle_batch(deliveries, outcomes, self._retry, ms=seconds * 1000)
+        now = time.monotonic()
+        went_well = self._count(generation, outcomes)
+        settled = settle_batch(deliveries, outcomes, self._retry, ms=(now - started) * 1000)
+        self._end(deliveries, settled)
+        if went_well:  # else the circuit is asked first
+            self._begin_those_ahead(now)
+        if self._ahead.is_low:
+            self._woken.set()
+        for outcome, result in zip(outcomes, settled, strict=True):
+            self._log(outcome, result, now - started)
+
+    def _end(self, deliveries: list[Delivery], settled: list[Settled]) -> None:
         self._ended.extend(settled)  # all of them, so that they go in one turn
+        self._ahead.note_ended()
         self._leases.end(deliveries)
         if self._suspect == lease_of(deliveries[0]):
             self._suspect = None
         del self._posts[lease_of(deliveries[0])]  # already here, so that the turn this wakes finds the room
-        self._woken.set()
-        for outcome, result in zip(outcomes, settled, strict=True):
-            self._log(outcome, result, seconds)
 
     async def _posted(self, deliveries: list[Delivery]) -> list[Outcome]:
         if self._gathering is None:
@@ -340,8 +377,8 @@ class Dispatcher:
             report = self._reports[generation] = Report()
         return report
 
-    def _count(self, generation: int, outcomes: Sequence[Outcome]) -> None:
-        """A POST counts once: what any of its events says against the endpoint."""
+    def _count(self, generation: int, outcomes: Sequence[Outcome]) -> bool:
+        """A POST counts once: what any of its events says against the endpoint. Whether none says anything."""
         report = self._report(generation)
         for outcome in outcomes:
             if isinstance(outcome, (Failed, Paused)):
@@ -350,8 +387,9 @@ class Dispatcher:
                 if isinstance(outcome, Paused):
                     report.not_now = True
                     report.at_least = max(report.at_least, outcome.at_least)
-                return
+                return False
         report.well += 1  # a rejected event is the event's fault: the endpoint answered
+        return True
 
     def _log(self, outcome: Outcome, settled: Settled, seconds: float) -> None:
         delivery = settled.delivery

@@ -262,6 +262,76 @@ async def test_stopping_finishes_what_is_under_way_and_starts_nothing_new(
     assert (counts.delivered, counts.waiting, counts.leased) == (1, 1, 0)
 
 
+async def test_what_was_leased_ahead_goes_back_unsent_when_the_endpoint_hangs(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    relay = Relay(store, url, timeout=20.0)
+    for number in range(600):
+        await relay.accept(b"%d" % number, session=f"s{number}")
+    most = 0
+
+    async def only_those_under_way() -> bool:
+        nonlocal most
+        leased = (await relay.queue.counts()).leased
+        most = max(most, leased)
+        return leased == 16
+
+    async with running(relay):
+        await until(lambda: len(app.requests) > 200)
+        app.gate.clear()
+        await until(only_those_under_way)
+        sent = len(app.requests)
+        app.gate.set()
+        await until(lambda: relay.settled(600))
+    assert sent < 600
+    assert most <= 3 * 16
+    assert len(app.requests) == len(set(app.bodies)) == 600
+    assert {headers[b"x-sluice-attempt"] for headers, _, _ in app.requests} == {b"1"}
+
+
+async def test_stopping_gives_back_what_was_leased_ahead(store: Store, receiver: tuple[Receiver, str]) -> None:
+    app, url = receiver
+    relay = Relay(store, url, timeout=20.0)
+    for number in range(600):
+        await relay.accept(b"%d" % number, session=f"s{number}")
+    async with running(relay):
+        await until(lambda: len(app.requests) > 200)
+    counts = await relay.queue.counts()
+    assert counts.leased == 0
+    assert counts.delivered == len(app.requests) == 600 - counts.waiting
+    assert counts.waiting > 0
+
+
+async def test_after_a_failure_the_circuit_is_asked_before_anything_more_is_sent(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    circuit = replace(CIRCUIT, minimum=1, ratio=0.001, open=60, cap=60)
+    relay = Relay(store, url, timeout=20.0, circuit=circuit)
+    for number in range(600):
+        await relay.accept(b"%d" % number, session=f"s{number}")
+    failed = 0
+
+    def answer(body: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        nonlocal failed
+        if len(app.requests) <= 200:
+            return 200, [], b""
+        failed += 1
+        return 500, [], b""
+
+    app.answer = answer
+    async with running(relay):
+        await until(lambda: len(app.requests) > 200)
+
+        async def parked() -> bool:
+            counts = await relay.queue.counts()
+            return counts.leased == 0 and counts.waiting > 0
+
+        await until(parked)
+    assert failed <= 2 * 16  # those under way, and those of a turn that was under way too
+
+
 async def test_two_relays_share_the_work_and_repeat_nothing(store: Store, receiver: tuple[Receiver, str]) -> None:
     app, url = receiver
     async with running(Relay(store, url)) as one, running(Relay(store, url)) as other:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from relay.ahead import LONGEST, Ahead
+from relay.event import Delivery
+
+
+def delivery(name: str) -> Delivery:
+    return Delivery(name, "", None, b"", (), b"", 0.0, 1, 0, b"n" + name.encode(), b"1", name.encode())
+
+
+def after(ended: int, most: int = 100, turns: int = 1) -> Ahead:
+    ahead = Ahead(most)
+    for _ in range(turns):
+        for _ in range(ended):
+            ahead.note_ended()
+        ahead.note_turn()
+    return ahead
+
+
+def test_nothing_is_wanted_before_anything_has_ended() -> None:
+    assert Ahead(100).wanted == after(0).wanted == 0
+
+
+def test_one_that_ends_between_two_turns_finds_its_successor_in_time() -> None:
+    assert after(1, turns=5).wanted == 0
+
+
+def test_twice_as_many_as_ended_since_the_last_turn_are_wanted_and_never_more_than_allowed() -> None:
+    assert after(11).wanted == 20
+    assert after(1000).wanted == 100
+    assert after(1000, most=0).wanted == 0
+
+
+def test_when_less_ends_less_is_wanted_from_turn_to_turn_down_to_nothing() -> None:
+    ahead, seen = after(11), []
+    for _ in range(6):
+        ahead.note_turn()
+        seen.append(ahead.wanted)
+    assert seen == [10, 5, 2, 1, 0, 0]
+
+
+def test_the_first_that_came_is_the_first_that_goes() -> None:
+    ahead = Ahead(100)
+    ahead.add([[delivery("a")], [delivery("b")]], 0.0)
+    ahead.add([[delivery("c")]], 0.0)
+    assert [post[0].id for _ in range(3) if (post := ahead.take())] == ["a", "b", "c"]
+    assert ahead.take() is None
+
+
+def test_it_is_low_when_half_is_gone() -> None:
+    ahead = after(3)
+    ahead.add([[delivery(name)] for name in "abcd"], 0.0)
+    assert ahead.wanted == 4
+    assert not ahead.is_low
+    ahead.take()
+    assert not ahead.is_low
+    ahead.take()
+    assert ahead.is_low
+
+
+def test_what_has_waited_too_long_is_given_back_and_the_rest_stays() -> None:
+    ahead = Ahead(100)
+    ahead.add([[delivery("old")]], 0.0)
+    ahead.add([[delivery("new")]], LONGEST / 2)
+    assert [each.id for each in ahead.give_back(LONGEST)] == ["old"]
+    assert [each.id for each in ahead.give_back()] == ["new"]
+    assert not ahead
