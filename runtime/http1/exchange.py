@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from time import monotonic
 
 from runtime.http1.errors import UpstreamReset
 from runtime.http1.framing import NO_BODY, Framing, Headers, request_head, sized
@@ -29,16 +29,15 @@ async def ask(
     pool: Pool, head: bytes, framing: Framing, body: bytes, *, timeout: float, most: int, head_only: bool = False
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """The same, of a head that is known to be sound and to say what `framing` says. `head_only`: it is a HEAD."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + timeout
+    end = monotonic() + timeout
     connection = await pool.acquire(timeout=timeout)
     try:
         connection.send(head, framing, body, head_only=head_only)
-        response = await connection.response(end - loop.time())
+        response = await connection.response(end - monotonic())
     except UpstreamReset as reset:
         if reset.response_started or not connection.reused:
             raise
-        connection = await pool.acquire(fresh=True, timeout=end - loop.time())
+        connection = await pool.acquire(fresh=True, timeout=end - monotonic())
         connection.send(head, framing, body, head_only=head_only)
-        response = await connection.response(end - loop.time())
-    return response.status, response.headers, await response.read(most, end - loop.time())
+        response = await connection.response(end - monotonic())
+    return response.status, response.headers, await response.read(most, end - monotonic())

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections import deque
 from math import inf
+from time import monotonic
 
 from runtime.http1.connection import Connection, Wire
 from runtime.http1.errors import ConnectFailed, ConnectTimeout, PoolExhausted
@@ -82,7 +83,7 @@ class Pool:
             raise PoolExhausted("the pool is closed")
         if not fresh and (wire := self._youngest()) is not None:
             return Connection(wire, reused=True)
-        end = asyncio.get_running_loop().time() + timeout
+        end = monotonic() + timeout
         if self._open < self._limit:
             self._open += 1
         elif (wire := await self._turn(fresh, min(self._wait, timeout))) is not None:
@@ -104,7 +105,7 @@ class Pool:
     def _youngest(self) -> Wire | None:
         if not self._idle:
             return None
-        if self._expired(self._idle[-1], asyncio.get_running_loop().time()):
+        if self._expired(self._idle[-1], monotonic()):
             for wire in tuple(self._idle):
                 wire.abort()
             return None
@@ -147,7 +148,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         wire = Wire(self)
         ready = False
-        timeout = min(self._connect_timeout, end - loop.time())
+        timeout = min(self._connect_timeout, end - monotonic())
         try:
             async with asyncio.timeout(timeout):
                 if self._refuse is None:
@@ -194,7 +195,7 @@ class Pool:
             if not turn.done():
                 turn.set_result(wire)
                 return
-        wire.since = now = asyncio.get_running_loop().time()
+        wire.since = now = monotonic()
         wire.idle = True
         self._idle.append(wire)
         if self._expired(self._idle[0], now):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from time import monotonic
 from typing import Protocol
 
 import httptools
@@ -106,11 +107,10 @@ class Response:
     async def read(self, most: int, timeout: float | None) -> bytes:
         """The first `most` bytes of the body, within `timeout` seconds in all. If there is more, the connection is cut:
         a new one costs less than the rest of an endless answer. Raises like `chunk`."""
-        loop = asyncio.get_running_loop()
-        end = None if timeout is None else loop.time() + timeout
+        end = None if timeout is None else monotonic() + timeout
         body = b""
         while len(body) < most:
-            piece = await self.chunk(None if end is None else max(0.0, end - loop.time()))
+            piece = await self.chunk(None if end is None else max(0.0, end - monotonic()))
             if not piece:
                 return body
             body += piece
