@@ -351,9 +351,9 @@ class Dispatcher:
         went_well = self._count(generation, outcomes)
         settled = settle_batch(deliveries, outcomes, self._retry, ms=(now - started) * 1000)
         self._end(deliveries, settled)
-        if went_well:  # else the circuit is asked first
+        if went_well:
             self._begin_those_ahead(now)
-        if self._ahead.is_low:
+        if self._ahead.is_low or not went_well:  # then the circuit is asked first, and at once
             self._woken.set()
         for outcome, result in zip(outcomes, settled, strict=True):
             self._log(outcome, result, now - started)
