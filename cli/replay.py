@@ -19,7 +19,8 @@ import orjson
 from cli.refusal import CannotStart
 from gateway.address import client_of
 from gateway.buckets import Bucket, Limits, LocalBucket, Subject
-from gateway.routes import BadPath, Routes
+from gateway.problems import BadPath
+from gateway.routes import Routes
 from runtime.http1 import fields_of
 from runtime.policies import Policies, ToRelay, load
 

@@ -30,9 +30,9 @@ class Json(Protocol):
         """What an RFC 6901 pointer points to; None where it points to nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Subject:
-    """What a request is about."""
+    """What a request is about. Never changed."""
 
     client: Client
     event: str | None
@@ -41,8 +41,17 @@ class Subject:
     """It can wait: a limit with `over: queue` delays it. Anything else is rejected instead."""
     workspace: str | None = None
 
+    def __init__(
+        self, client: Client, event: str | None, session: str | None, relayed: bool, workspace: str | None = None
+    ) -> None:
+        self.client = client
+        self.event = event
+        self.session = session
+        self.relayed = relayed
+        self.workspace = workspace
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, init=False)
 class Bucket:
     """One limit for one subject, and what this request takes from it.
 
@@ -59,6 +68,14 @@ class Bucket:
     burst: int
     cost: int
     """Tokens. More than the burst can never pass at once, see `never_passes`."""
+
+    def __init__(self, limit: Limit, key: str, how: How, interval: float, burst: int, cost: int) -> None:
+        self.limit = limit
+        self.key = key
+        self.how = how
+        self.interval = interval
+        self.burst = burst
+        self.cost = cost
 
 
 class _Special:

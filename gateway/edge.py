@@ -14,10 +14,9 @@ from gateway.guard import Guards
 from gateway.intake import Intake
 from gateway.limiter import Decision, Limiter, retry_after_header
 from gateway.owners import WorkerProxy
-from gateway.problems import Receive, Refusal, Send, answer_json, answer_refusal
+from gateway.problems import BadPath, ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy import Downstream, Outgoing, UpstreamPools, refusal_for
 from gateway.request import (
-    ClientGone,
     Head,
     Json,
     Reading,
@@ -28,7 +27,7 @@ from gateway.request import (
     read_body,
     reading_of,
 )
-from gateway.routes import BadPath, Match, Routes
+from gateway.routes import Match, Routes
 from gateway.standing import QUOTA_EXCEEDED, lines_of
 from gateway.websocket import Talk, WebSocketUpstream, read_handshake, upstream_of
 from gateway.websocket import serve as serve_websocket

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.buckets import Bucket, Limits, Subject, cost_pointers, never_passes
-from gateway.problems import Refusal
+from gateway.problems import BadPath, Refusal
 from gateway.request import Head, Json, head_of, json_if_any, name_from, parse_json, reading_of
-from gateway.routes import BadPath, Match, Routes
+from gateway.routes import Match, Routes
 from runtime.policies import Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, speaks_of
-from runtime.server.head import Refused, read_head
+from runtime.server.head import read_head
+from runtime.server.refused import Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from gateway.limiter import Decision
 from gateway.problems import Refusal
 from gateway.request import Head, Json
+from relay.errors import BacklogFull
 from relay.event import Event, Headers, new_id
 from relay.filters import takes
-from relay.inbox import BacklogFull, Inbox
+from relay.inbox import Inbox
 from relay.lanes import lane_of
 from relay.queue import Queue
 from relay.sender import ATTEMPT, BATCHED, EVENT_ID
@@ -130,8 +131,8 @@ def as_event(
     post: Post,
     json: Json | None,
     *,
-    delay: float = 0.0,
     remember: bool,
+    delay: float = 0.0,
 ) -> Event:
     """An event as the policies say how it travels. `remember`: its id is one by which repeats are meant to be found."""
     stale = policy.events.get(event_type, _NEVER_STALE)

@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import orjson
 
@@ -20,7 +20,8 @@ from gateway.buckets import Bucket, LocalBucket
 from gateway.remembered import Refusals
 from runtime import metrics
 from runtime.logs import Log
-from runtime.shared_calls import Full, SharedCalls
+from runtime.resp.errors import Full
+from runtime.shared_calls import SharedCalls
 from runtime.store import Store, StoreAway, StoreRefused, load_script
 
 LOG = Log("gateway")
@@ -32,7 +33,7 @@ _MOST_LOCAL = 100_000
 Verdict = Literal["pass", "drop", "reject", "unavailable"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Decision:
     """`unavailable`: the store is away and a limit says `deny` then. Never changed."""
 
@@ -48,17 +49,35 @@ class Decision:
     levels: Sequence[float] = ()
     """The tokens of each of its buckets afterwards; empty where that is not known."""
 
+    def __init__(
+        self,
+        verdict: Verdict,
+        limit: str | None = None,
+        retry_after: float = 0.0,
+        delay: float = 0.0,
+        violated: tuple[str, ...] = (),
+        levels: Sequence[float] = (),
+    ) -> None:
+        self.verdict = verdict
+        self.limit = limit
+        self.retry_after = retry_after
+        self.delay = delay
+        self.violated = violated
+        self.levels = levels
+
 
 PASS = Decision("pass")
 _CODES = {"e": 0, "q": 1, "o": 2, "g": 3}
 
 
-class _Answer(NamedTuple):
-    """Of `take.lua` for one request."""
+class _Answer:
+    """Of `take.lua` for one request. `asked_at`: monotonic, before it was asked."""
 
-    row: list[float]
-    asked_at: float
-    """Monotonic, before it was asked."""
+    __slots__ = ("asked_at", "row")
+
+    def __init__(self, row: list[float], asked_at: float) -> None:
+        self.row = row
+        self.asked_at = asked_at
 
 
 class Limiter:

@@ -28,6 +28,14 @@ class Refusal(Exception):
         return orjson.dumps(about)
 
 
+class ClientGone(Exception):
+    """The client went away before its request was read."""
+
+
+class BadPath(ValueError):
+    """A path that no two readers would understand in the same way."""
+
+
 async def answer_refusal(send: Send, refusal: Refusal) -> None:
     headers = [(b"retry-after", refusal.retry_after)] if refusal.retry_after else []
     await answer(send, refusal.status, refusal.body(), b"application/problem+json", headers)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.guard import Admission, Refused, UpstreamGuard
-from gateway.problems import Refusal
-from gateway.request import ClientGone, Head
+from gateway.problems import ClientGone, Refusal
+from gateway.request import Head
 from runtime import http1
 from runtime.http1.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING, UPGRADE, Field
 from runtime.policies import Upstream
@@ -21,7 +21,7 @@ _BODILESS = frozenset((204, 304))
 _UPSTREAM_FAILS = frozenset((502, 503, 504))  # a 500 is one request's failure, not the upstream's
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Outgoing:
     """What is sent to an upstream. `body` None: streamed from the client as it comes."""
 
@@ -29,6 +29,11 @@ class Outgoing:
     body: bytes | None = None
     more: Sequence[Field] = ()
     """Ours, beside what is forwarded."""
+
+    def __init__(self, head: Head, body: bytes | None = None, more: Sequence[Field] = ()) -> None:
+        self.head = head
+        self.body = body
+        self.more = more
 
     def framing(self) -> http1.Framing:
         length = self.head.length

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import orjson
 
 from gateway.address import Client, client_of, forwarding
-from gateway.problems import Receive, Refusal
+from gateway.problems import ClientGone, Receive, Refusal
 from runtime.http1.fields import (
     CONNECTION,
     EXPECT,
@@ -44,7 +45,7 @@ _LONGEST_NAME = 200
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Head:
     """The head of a request, who sent it and where to. Never changed."""
 
@@ -58,6 +59,26 @@ class Head:
     client: Client
     scheme: str
     port: int
+
+    def __init__(
+        self,
+        method: str,
+        path: bytes,
+        target: bytes,
+        fields: Fields,
+        length: int | None,
+        client: Client,
+        scheme: str,
+        port: int,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.target = target
+        self.fields = fields
+        self.length = length
+        self.client = client
+        self.scheme = scheme
+        self.port = port
 
     @property
     def headers(self) -> Pairs:
@@ -113,15 +134,11 @@ async def read_body(head: Head, receive: Receive, most: int) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-class ClientGone(Exception):
-    """The client went away before its request was read."""
-
-
 @dataclass(frozen=True, slots=True)
 class Json:
     """A body that has been parsed because something had to be found in it."""
 
-    value: object
+    value: Any
 
     def at(self, pointer: str) -> object:
         """What an RFC 6901 pointer points to; None where it points to nothing."""

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
+from gateway.problems import BadPath
 from runtime.policies import Route
 
 _REST = "**"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_REMEMBERED = 256  # bytes of path: what is remembered stays small
-
-
-class BadPath(ValueError):
-    """A path that no two readers would understand in the same way."""
 
 
 @dataclass(frozen=True, slots=True)

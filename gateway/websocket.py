@@ -32,9 +32,9 @@ from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
 from gateway.guard import UpstreamGuard
-from gateway.problems import Receive, Refusal, Send, answer, answer_refusal
+from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_refusal
 from gateway.proxy import admitted, judge, refusal_for
-from gateway.request import ClientGone, Head, Pairs, Reading, head_of
+from gateway.request import Head, Pairs, Reading, head_of
 from runtime import http1, metrics
 from runtime.http1.fields import CONTENT_LENGTH, HOST
 from runtime.logs import Log

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from runtime.policies.model import CircuitPolicy, Rate
 from runtime.store import Call, Store, load_script
@@ -98,7 +98,7 @@ class Circuit:
             args += (generation, r.well, r.wrong, int(r.not_now), _ms(r.at_least), r.unused, r.why)
         return Call(_ADMIT, [self._key], args)
 
-    def admission(self, answer: tuple[bytes, int, int, int, int]) -> Admission:
+    def admission(self, answer: Sequence[Any]) -> Admission:
         state, generation, permits, wait, slow = answer
         return Admission(_STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf, slow / 1000)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import orjson
 
@@ -129,7 +131,7 @@ def unpack(record: bytes) -> Stored:
     )
 
 
-def delivery_of(partition: int, row: tuple[bytes, bytes, bytes, bytes, bytes]) -> Delivery:
+def delivery_of(partition: int, row: Sequence[Any]) -> Delivery:
     """What `relay/lua/turn.lua` leases: eid, token, record, attempts that failed, holders that died on it."""
     eid, token, record, attempts, deaths = row
     header, _, rest = record.partition(b"\n")

@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from relay.errors import BacklogFull, NotReplicated
 from relay.event import Event, pack
 from relay.layout import LOGGED, PARTITIONS, own_keys, partition_of, shared_keys, wake_channel
-from runtime.shared_calls import Full, SharedCalls
+from runtime.resp.errors import Full
+from runtime.shared_calls import SharedCalls
 from runtime.store import Arg, Call, Store, StoreAway, load_script
 
 _ACCEPT = load_script("relay", "events", "accept")
@@ -20,14 +22,6 @@ _SHARED, _WAITING = 64, 4096
 _LARGEST_CALL = 4 * 1024 * 1024
 _PATIENCE = 3.0  # seconds a producer is held while the store is away: a restart takes less, and producers may not retry
 _AWAY_FOR = 0.25  # seconds between two tries after that
-
-
-class BacklogFull(Exception):
-    """The backlog of `endpoint` is at its cap; nothing was stored, for no endpoint."""
-
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(f"the backlog of {endpoint} is full")
-        self.endpoint = endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +51,6 @@ class _Given:
     event: Event
     places: tuple[Place, ...]
     content: bytes
-
-
-class NotReplicated(StoreAway):
-    """The store has it, but not enough of its replicas: a failover could lose it, so it is not accepted."""
 
 
 class Inbox:

@@ -12,12 +12,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from runtime.resp.errors import Full
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class Full(Exception):
-    """More callers wait than are allowed to."""
 
 
 class SharedCalls(Generic[Item, Result]):

@@ -137,10 +137,11 @@ class _OverBody:
 class _Waha:
     """The body alone, signed with SHA-512; what stands beside it is not."""
 
-    names = frozenset((b"x-webhook-hmac", b"x-webhook-hmac-algorithm", b"x-webhook-request-id", b"x-webhook-timestamp"))
-
     def __init__(self, signature: Signature) -> None:
         self._keys = _Keys(signature, "sha512")
+        self.names = frozenset(
+            (b"x-webhook-hmac", b"x-webhook-hmac-algorithm", b"x-webhook-request-id", b"x-webhook-timestamp")
+        )
 
     def sign(self, body: bytes, now: float, event_id: bytes) -> Pairs:
         return [
@@ -162,11 +163,10 @@ class _Waha:
 class _Standard:
     """Id, time and body, signed together, once with each secret."""
 
-    names = frozenset((b"webhook-id", b"webhook-timestamp", b"webhook-signature"))
-
     def __init__(self, signature: Signature) -> None:
         self._keys = _Keys(signature)
         self._tolerance = signature.tolerance
+        self.names = frozenset((b"webhook-id", b"webhook-timestamp", b"webhook-signature"))
 
     def sign(self, body: bytes, now: float, event_id: bytes) -> Pairs:
         timestamp = b"%d" % now

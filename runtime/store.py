@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -59,11 +58,15 @@ class Store:
 
     def __init__(self, url: str, timeout: float) -> None:
         self.url = url
+        self.trips = 0
+        """Round trips so far, but for those to servers that had to be asked again."""
         self._timeout = timeout
         self._routes = deployment.routes(url, timeout)
+        self._redis: Redis | None = None
 
     async def run(self, script: Script, keys: Sequence[Arg], args: Sequence[Arg]) -> Any:
         """One script, one round trip. Raises StoreAway or StoreRefused."""
+        self.trips += 1
         (reply,) = await self._routes.ask((("EVALSHA", script.sha, len(keys), *keys, *args),))
         if type(reply) is not ErrorReply:
             return reply
@@ -81,7 +84,10 @@ class Store:
         """
         asked: list[Command] = [("EVALSHA", c.script.sha, len(c.keys), *c.keys, *c.args) for c in calls]
         asked += also
-        replies = await self._routes.ask(asked) if asked else []
+        if not asked:
+            return []
+        self.trips += 1
+        replies = await self._routes.ask(asked)
         forgotten = [i for i, reply in enumerate(replies) if type(reply) is ErrorReply and reply.code == "NOSCRIPT"]
         if forgotten:
             again = [calls[i] for i in forgotten]
@@ -111,10 +117,12 @@ class Store:
     async def close(self) -> None:
         """Calls under way get StoreAway."""
         await self._routes.close()
-        if "redis" in self.__dict__:
-            await deployment.close_client(self.redis)
+        if self._redis is not None:
+            await deployment.close_client(self._redis)
 
-    @cached_property
+    @property
     def redis(self) -> Redis:
         """redis-py's client, on connections of its own: to listen to channels, and for what is rare."""
-        return deployment.client(self.url, self._timeout)
+        if self._redis is None:
+            self._redis = deployment.client(self.url, self._timeout)
+        return self._redis

@@ -1,8 +1,9 @@
-"""Rules of the house that no linter knows: who may import whom, and what every Lua script must say."""
+"""Rules of the house that no linter knows: who may import whom, what every Lua script must say, what may be compiled."""
 
 from __future__ import annotations
 
 import ast
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 LAYERS = ["runtime", "relay", "sessions", "gateway", "console", "cli"]
 """Each may import only what stands before it."""
+COMPILED = runpy.run_path(str(ROOT / "setup.py"), run_name="rules")["COMPILED"]
+COMPILABLE_BASES = {"Protocol", "Generic", "Enum"}
 SHARED_LUA = {"draining.lua", "events.lua", "partition.lua", "circuit.lua", "prelude.lua"}
 
 
@@ -40,7 +43,17 @@ def broken_scripts() -> Iterator[str]:
             yield f"{name}: looks for keys instead of declaring them"
 
 
+def broken_compiled() -> Iterator[str]:
+    """docs/decisions/0006: what mypyc makes of a class whose base it does not compile may crash, on Python 3.11 at least."""
+    for name in COMPILED:
+        for node in ast.walk(ast.parse((ROOT / name).read_text())):
+            for base in node.bases if isinstance(node, ast.ClassDef) else ():
+                said = base.value if isinstance(base, ast.Subscript) else base
+                if not isinstance(said, ast.Name) or said.id not in COMPILABLE_BASES:
+                    yield f"{name}:{node.lineno}: a compiled class inherits from nothing that is not compiled"
+
+
 if __name__ == "__main__":
-    found = [*broken_imports(), *broken_scripts()]
+    found = [*broken_imports(), *broken_scripts(), *broken_compiled()]
     sys.stderr.writelines(f"{line}\n" for line in found)
     sys.exit(bool(found))

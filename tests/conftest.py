@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,17 @@ from redis.exceptions import RedisError
 from runtime import embedded, logs
 from runtime.store import Store
 from tests.heard import Heard
+
+ROOT = Path(__file__).parent.parent
+COMPILED = runpy.run_path(str(ROOT / "setup.py"), run_name="tests")["COMPILED"]
+
+
+def pytest_sessionstart() -> None:
+    """What is compiled is imported instead of what was edited since."""
+    for source in (ROOT / name for name in COMPILED):
+        for built in source.parent.glob(f"{source.stem}.*.so"):
+            if built.stat().st_mtime < source.stat().st_mtime:
+                pytest.exit(f"{source.relative_to(ROOT)} was edited after it was compiled: run scripts/install", 2)
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from runtime.http1.connection import Connection
 from runtime.http1.errors import (
     AddressRefused,
     BadBody,
+    BadField,
     BadHead,
     BadResponse,
     BodyCut,
@@ -41,7 +42,7 @@ from runtime.http1.errors import (
     UpstreamReset,
 )
 from runtime.http1.exchange import ask, exchange
-from runtime.http1.fields import BadField, Field, Fields, fields_of, read_fields
+from runtime.http1.fields import Field, Fields, fields_of, read_fields
 from runtime.http1.framing import CHUNKED, NO_BODY, Framing, Headers, request_head, sized, stated
 from runtime.http1.origin import Origin, base_path
 from runtime.http1.pool import Pool

@@ -28,7 +28,7 @@ class Home(Protocol):
     def lost(self, wire: Wire) -> None: ...
 
 
-class Wire(asyncio.Protocol):
+class Wire:
     """A socket. It belongs to at most one exchange at a time; without one, whatever happens on it closes it."""
 
     __slots__ = (

@@ -68,3 +68,11 @@ class BadHead(ValueError):
 
 class BadBody(ValueError):
     """More or less body than the head announced."""
+
+
+class BadField(ValueError):
+    """A line that is not a field, or not one that can be passed on."""
+
+
+class BadFraming(ValueError):
+    """A head or a body whose end cannot be trusted."""

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from runtime.http1.errors import BadField
+
 HOST: Final = 1
 CONTENT_LENGTH: Final = 2
 TRANSFER_ENCODING: Final = 4
@@ -49,10 +51,6 @@ _COMMON = frozenset((b"keep-alive", b"close", b"upgrade"))
 """Options that name no field, or one that is hop by hop anyway."""
 _MOST_KNOWN = 8192
 _LONGEST_KNOWN = 512
-
-
-class BadField(ValueError):
-    """A line that is not a field, or not one that can be passed on."""
 
 
 class Field:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 
-from runtime.http1.errors import BadHead
+from runtime.http1.errors import BadFraming, BadHead
 from runtime.http1.fields import CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, Fields
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -97,10 +97,6 @@ def _check_lengths(headers: Headers, framing: Framing) -> None:
 def _number(value: bytes) -> int | None:
     digits = value.strip(b" \t")
     return int(digits) if digits.isdigit() and len(digits) < 20 else None
-
-
-class BadFraming(ValueError):
-    """A head or a body whose end cannot be trusted."""
 
 
 class Ending(Enum):

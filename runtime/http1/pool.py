@@ -15,6 +15,7 @@ import ssl
 from collections import deque
 from math import inf
 from time import monotonic
+from typing import cast
 
 from runtime.http1.connection import Connection, Wire
 from runtime.http1.errors import ConnectFailed, ConnectTimeout, PoolExhausted
@@ -147,14 +148,15 @@ class Pool:
         """Opens a connection with the permit that the caller took; from here on the wire holds it."""
         loop = asyncio.get_running_loop()
         wire = Wire(self)
+        protocol = cast(asyncio.Protocol, wire)
         ready = False
         timeout = min(self._connect_timeout, end - monotonic())
         try:
             async with asyncio.timeout(timeout):
                 if self._refuse is None:
-                    await loop.create_connection(lambda: wire, self.origin.host, self.origin.port, ssl=self._tls)
+                    await loop.create_connection(lambda: protocol, self.origin.host, self.origin.port, ssl=self._tls)
                 else:
-                    await reach(lambda: wire, self.origin, self._tls, self._refuse)
+                    await reach(lambda: protocol, self.origin, self._tls, self._refuse)
             ready = not self._closed
         except TimeoutError:
             raise ConnectTimeout(f"no connection to {self.origin} within {timeout:.3g} s") from None

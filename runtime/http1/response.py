@@ -15,6 +15,8 @@ from typing import Protocol
 import httptools
 
 from runtime.http1.errors import (
+    BadField,
+    BadFraming,
     BadResponse,
     BodyCut,
     HeadTimeout,
@@ -22,8 +24,8 @@ from runtime.http1.errors import (
     UpstreamError,
     UpstreamReset,
 )
-from runtime.http1.fields import BadField, Fields, read_fields
-from runtime.http1.framing import BadFraming, Ending, ending_of, stays_open
+from runtime.http1.fields import Fields, read_fields
+from runtime.http1.framing import Ending, ending_of, stays_open
 from runtime.http1.waits import Deadlines, bounded, wake
 
 MOST_FIELDS = 256
@@ -55,7 +57,6 @@ class Response:
     """`status`, and `fields` as they came: order, repeats, case and bytes."""
 
     status = 0
-    fields = _NO_FIELDS
     started = False
     """A byte of it has arrived."""
     complete = False
@@ -79,6 +80,7 @@ class Response:
         self._source: Source | None = source
         self._head_only = head_only
         self._parts: list[bytes] = []
+        self.fields = _NO_FIELDS
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

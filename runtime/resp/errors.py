@@ -11,6 +11,10 @@ class StoreRefused(Exception):
     """The store answered with an error: out of memory, read only, disk full, a bug in a script."""
 
 
+class Full(Exception):
+    """More callers wait than are allowed to."""
+
+
 class ErrorReply(Exception):
     """An error as the store sent it. It travels as a value: whoever asked decides what it means."""
 

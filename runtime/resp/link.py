@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from runtime.resp.address import Address
 from runtime.resp.errors import ErrorReply, StoreAway
@@ -66,7 +66,7 @@ class Link:
         try:
             address = await self._locate()
             where = str(address)
-            await address.connect(wire)
+            await address.connect(cast(asyncio.Protocol, wire))
             if (refused := await self._greet(wire, address)) is None:
                 wire.ready()
             else:

@@ -37,7 +37,7 @@ class Exchange:
         self.replies: list[Any] = []
 
 
-class Wire(asyncio.Protocol):
+class Wire:
     """Made without a socket: what is asked before `ready` waits for it. `timeout` in seconds, of each exchange."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
@@ -156,6 +156,15 @@ class Wire(asyncio.Protocol):
                         exchange.future.set_result(exchange.replies)
         except ProtocolError:
             self.lose("what answers there does not speak the protocol of Redis")
+
+    def eof_received(self) -> None:
+        """Then the transport closes."""
+
+    def pause_writing(self) -> None:
+        """What is under way is bounded by `MOST_BYTES`."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lose("the store closed the connection" if exc is None else f"the connection to the store broke: {exc}")

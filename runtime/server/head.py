@@ -11,6 +11,7 @@ from http import HTTPStatus
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from runtime.http1.errors import BadField
 from runtime.http1.fields import (
     CONNECTION,
     CONTENT_LENGTH,
@@ -18,10 +19,10 @@ from runtime.http1.fields import (
     HOST,
     TRANSFER_ENCODING,
     UPGRADE,
-    BadField,
     Fields,
     read_fields,
 )
+from runtime.server.refused import Refused
 
 MOST_HEAD = 64 * 1024
 MOST_FIELDS = 256
@@ -35,14 +36,6 @@ _ABSOLUTE = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
 _PORTS = {b"http": b":80", b"https": b":443"}
 _good_hosts: set[bytes] = set()
 _MOST_HOSTS = 1024
-
-
-class Refused(Exception):
-    """Ends the reading of a connection with this answer."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class RequestHead:
@@ -92,7 +85,7 @@ def read_head(head: bytes) -> RequestHead:
     if method == b"CONNECT":
         raise Refused(501, "CONNECT is not understood here")
     try:
-        fields = read_fields(head[line.end() : -4])
+        fields = read_fields(head[line.end() : -4] if line.end() < len(head) - 2 else b"")
     except BadField as error:
         raise Refused(400, f"this is not HTTP/1.1: {error}") from None
     if len(fields.all) > MOST_FIELDS:

@@ -22,14 +22,17 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
 
 from runtime import metrics
 from runtime.http1.fields import UPGRADE
 from runtime.logs import Log
 from runtime.server.cycle import Cycle
-from runtime.server.head import Refused, RequestHead, problem, read_head, refuse_early
+from runtime.server.head import RequestHead, problem, read_head, refuse_early
+from runtime.server.refused import Refused
 
 HEAD_WITHIN = 30.0
 """Seconds from the first byte of a head to its last."""
@@ -50,21 +53,35 @@ Direct = Callable[[Cycle], Coroutine[Any, Any, None] | None]
 LOG = Log("gateway")
 
 
-class ServerProtocol(HttpToolsProtocol):
-    """One connection of a client. `direct` is asked first; what it does not answer goes to the ASGI application."""
+class ServerProtocol:
+    """One connection of a client. `direct` is asked first; what it does not answer goes to the ASGI application.
 
-    # Not called by the parser, which is told of chunks alone.
-    on_message_begin = None  # type: ignore[assignment]
-    on_url = None  # type: ignore[assignment]
-    on_header = None  # type: ignore[assignment]
-    on_headers_complete = None  # type: ignore[assignment]
+    Made and told as uvicorn's own protocols are: see `uvicorn.server.Server`.
+    """
 
-    cycle: Cycle  # type: ignore[assignment]
-
-    def __init__(self, *args: Any, direct: Direct | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        direct: Direct | None = None,
+    ) -> None:
+        self.loop = _loop or asyncio.get_event_loop()
+        self.app_state = app_state
+        self.asgi_version = config.asgi_version
+        self.timeout_keep_alive = float(config.timeout_keep_alive)
+        self.tasks = server_state.tasks
+        self.client: tuple[str, int] | None = None
+        self.server: tuple[str, int | None] | None = None
+        self.scheme = "http"
+        self.cycle: Cycle | None = None
+        self._config = config
+        self._state = server_state
         self._direct = direct
-        self._at = _AT_HEAD
+        self._parser: httptools.HttpRequestParser | None = None  # once there are chunks
+        self._at: int = _AT_HEAD
         self._last = False  # no request is read after this one
         self._whole = False  # the parser has come to the end of a message
         self._head = bytearray()  # what has come of a head
@@ -75,21 +92,43 @@ class ServerProtocol(HttpToolsProtocol):
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+    # --- what the transport tells us, and the server
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = get_local_addr(transport)
+        self.client = get_remote_addr(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
+        self._state.connections.add(self)  # type: ignore[arg-type]
         self._deadline = self.loop.time() + self.timeout_keep_alive
         self._timer = self.loop.call_later(self.timeout_keep_alive, self._late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self.connections.discard(self)
-        self.parser = None  # type: ignore[assignment]
+        self._state.connections.discard(self)
+        self._parser = None  # it holds on to us
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.leave()
-        if self.flow is not None:
-            self.flow.resume_writing()
+        self.flow.resume_writing()
         if exc is None:
             self.transport.close()
+
+    def eof_received(self) -> None:
+        """Then the transport closes."""
+
+    def pause_writing(self) -> None:
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.flow.resume_writing()
+
+    def shutdown(self) -> None:
+        """No more requests; the one under way is answered first."""
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+        else:
+            self.cycle.keep_alive = False
 
     # --- reading
 
@@ -177,7 +216,8 @@ class ServerProtocol(HttpToolsProtocol):
         if cycle.head.length is None:
             self._at, self._chunk_end, self._overhead = _CHUNKS, b"", 0
             self._whole = False
-            self.parser.feed_data(_CHUNKS_FOLLOW)
+            self._parser = self._parser or httptools.HttpRequestParser(self)
+            self._parser.feed_data(_CHUNKS_FOLLOW)
         else:
             self._at = cycle.head.length
 
@@ -189,7 +229,7 @@ class ServerProtocol(HttpToolsProtocol):
         self.tasks.add(cycle.task)
 
     async def _asgi(self, cycle: Cycle) -> None:
-        await self.app(cycle.scope(), cycle.receive, cycle.send)
+        await self._config.loaded_app(cycle.scope(), cycle.receive, cycle.send)
 
     def _start_websocket(self, head: RequestHead) -> None:
         headers = [(field.key, field.value) for field in head.fields.all]
@@ -197,11 +237,15 @@ class ServerProtocol(HttpToolsProtocol):
             len(name) + len(value) > _LONGEST_HANDSHAKE_LINE for name, value in headers
         ):
             raise Refused(431, "a WebSocket handshake has 128 fields of 8 KiB at most")
-        self.url = head.target
-        self.scope = {"method": head.method.decode("ascii"), "headers": headers}  # type: ignore[typeddict-item]
         self._at = _OVER  # frames sent before the handshake was answered (RFC 6455 section 4.1) are passed over
         self._stop_timer()
-        self.handle_websocket_upgrade()
+        self._state.connections.discard(self)
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        make: Any = self._config.ws_protocol_class
+        protocol = make(config=self._config, server_state=self._state, app_state=self.app_state)
+        protocol.connection_made(self.transport)
+        protocol.data_received(b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, head.target, lines))
+        self.transport.set_protocol(protocol)
 
     def _read_sized(self, data: bytes) -> bytes:
         piece, rest = (data, b"") if len(data) <= self._at else (data[: self._at], data[self._at :])
@@ -230,12 +274,14 @@ class ServerProtocol(HttpToolsProtocol):
 
     def _feed_chunks(self, piece: bytes) -> None:
         self._overhead += len(piece)
-        self.parser.feed_data(piece)
+        assert self._parser is not None
+        self._parser.feed_data(piece)
         if self._overhead > _MOST_OVERHEAD:
             raise Refused(400, "there is too much beside the chunks' data")
 
     def _take_body(self, body: bytes) -> None:
         cycle = self.cycle
+        assert cycle is not None
         if cycle.response_complete or cycle.disconnected:
             return
         self._quiet = False
@@ -247,6 +293,7 @@ class ServerProtocol(HttpToolsProtocol):
     def _end_message(self) -> None:
         self._at = _OVER if self._last else _AT_HEAD
         cycle = self.cycle
+        assert cycle is not None
         if cycle.more_body:
             cycle.more_body = False
             if not cycle.response_complete:
@@ -264,7 +311,7 @@ class ServerProtocol(HttpToolsProtocol):
     # --- answering
 
     def on_response_complete(self) -> None:
-        self.server_state.total_requests += 1
+        self._state.total_requests += 1
         if self.transport.is_closing():
             return
         self._deadline = self.loop.time() + self.timeout_keep_alive
@@ -275,7 +322,7 @@ class ServerProtocol(HttpToolsProtocol):
 
     def close(self) -> None:
         """After the last answer."""
-        if self._at == _AT_HEAD or (self._at == _OVER and not self.cycle.more_body):
+        if self._at == _AT_HEAD or (self._at == _OVER and self.cycle is not None and not self.cycle.more_body):
             self.transport.close()
         else:
             self._close_when_read()
@@ -297,7 +344,7 @@ class ServerProtocol(HttpToolsProtocol):
         self._at = _OVER
         metrics.request("-", status, 0.0)
         LOG.info("request.refused", status=status, why=detail, client=self.client[0] if self.client else None)
-        if in_body:
+        if in_body and cycle is not None:
             if cycle.response_started:
                 cycle.cut()
             cycle.leave()
@@ -329,7 +376,7 @@ class ServerProtocol(HttpToolsProtocol):
     def _stalled(self) -> bool:
         """Nothing of a body came since the last look, though somebody is there to take it."""
         quiet, self._quiet = self._quiet, True
-        return quiet and self.cycle.more_body and not self.flow.read_paused
+        return quiet and self.cycle is not None and self.cycle.more_body and not self.flow.read_paused
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.routes import BadPath, Match, Routes, segments_of
+from gateway.problems import BadPath
+from gateway.routes import Match, Routes, segments_of
 from runtime.policies import Fixed
 from tests.gateway.making import a_route
 

@@ -15,8 +15,8 @@ import pytest
 
 from relay.circuit import Circuit
 from relay.dispatcher import Dispatcher
+from relay.errors import BacklogFull
 from relay.event import Delivery
-from relay.inbox import BacklogFull
 from relay.outcome import Delivered, Outcome
 from relay.queue import Queue
 from runtime import embedded

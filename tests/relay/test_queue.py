@@ -6,8 +6,8 @@ import dataclasses
 import pytest
 
 from relay.dead import DeadLetters
+from relay.errors import BacklogFull
 from relay.event import Delivery, new_id
-from relay.inbox import BacklogFull
 from relay.queue import Queue, Settled
 from runtime.store import Store
 from tests.relay.making import event

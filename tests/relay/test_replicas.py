@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.inbox import Inbox, NotReplicated
+from relay.errors import NotReplicated
+from relay.inbox import Inbox
 from relay.queue import Queue
 from runtime.embedded import find_server
 from runtime.store import Store, StoreAway

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from runtime.shared_calls import Full, SharedCalls
+from runtime.resp.errors import Full
+from runtime.shared_calls import SharedCalls
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,11 @@
+"""Why a request is not read."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """Ends the reading of a connection with this answer."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status

@@ -1,0 +1,39 @@
+"""Where there is no compiler Sluice is plain Python: the same files, judged by the same tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+JUDGES = (
+    "tests/runtime/http1",
+    "tests/runtime/test_server_protocol.py",
+    "tests/runtime/test_store_connection.py",
+    "tests/gateway/test_bytes.py",
+    "tests/relay/test_dispatcher.py",
+)
+ROOMS = ("runtime", "relay", "sessions", "gateway", "console", "cli", "tests")
+
+
+@pytest.mark.skipif(not list(ROOT.glob("sluice__mypyc.*")), reason="all tests run as plain Python already")
+def test_what_is_compiled_does_the_same_as_plain_python(tmp_path: Path) -> None:
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for file in ("pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *JUDGES],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
