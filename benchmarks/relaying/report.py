@@ -131,11 +131,12 @@ def _delivered(found: Found) -> str:
             (median(row.rate for row in mine), 0),
             (median(row.cpu_us for row in mine), 0),
             (median(row.store_us for row in mine), 0),
+            (median(row.receiver_us for row in mine), 0),
             (median(row.busy for row in mine) * 100, 0),
             (sum(row.out_of_order for row in mine), 0),
         )
         rows.append([who, *(f"{number:,.{digits}f}" for number, digits in numbers)])
-    return _table(("", "delivered/s", "CPU µs", "store µs", "core busy %", "out of order"), rows)
+    return _table(("", "delivered/s", "CPU µs", "store µs", "receiver µs", "core busy %", "out of order"), rows)
 
 
 def _table(names: Sequence[str], rows: list[list[str]]) -> str:
