@@ -91,7 +91,7 @@ def _stuck_bars(found: Found) -> Iterator[Bar]:
 
 
 def raw(found: Found) -> dict[str, object]:
-    about = proxy_report.raw((), ())
+    about = proxy_report.about()
     named = {name: about[name] for name in ("machine", "versions", "commit", "at")}
     return {**named, **asdict(found), "bars": [asdict(bar) for bar in bars(found)]}
 
@@ -111,7 +111,7 @@ def markdown(found: Found) -> str:
 
 
 def _preface(found: Found) -> str:
-    about = proxy_report.raw((), ())
+    about = proxy_report.about()
     versions = about["versions"]
     assert isinstance(versions, dict)
     shown = [f"{name} {versions[name]}" for name in ("Python", "Valkey", "uvloop")]
