@@ -39,6 +39,9 @@ _SIZE_AFTER = SIZE - FIELDS_AT
 _FIELDS_SIZE = FIELDS.size
 _BUFFER = 1 << 16
 _AT_ONCE = 64  # connections in a turn
+_PAUSE = 0.0003
+"""Seconds after a turn with several events: then the next has many, and waking up costs less for each. Any real
+receiver takes longer to answer; one event at a time never waits for it."""
 _BACKLOG = 1024
 
 
@@ -139,6 +142,8 @@ class Receiver:
                     return
                 else:
                     self._accept()
+            if len(ready) > 1:
+                time.sleep(_PAUSE)
 
     def _accept(self) -> None:
         accepted, _ = self._listener.accept()
