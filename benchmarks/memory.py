@@ -127,7 +127,7 @@ def main() -> int:
     except (NotReady, OSError) as error:
         _say(f"{type(error).__name__}: {error}")
         return 2
-    about = report.raw((), ())
+    about = report.about()
     sys.stdout.write(_table(rows, about))
     if wishes.json:
         where = {name: about[name] for name in ("machine", "versions", "commit", "at")}

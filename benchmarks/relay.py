@@ -5,8 +5,8 @@
     .venv/bin/python benchmarks/relay.py --json raw.json > table.md
     .venv/bin/python benchmarks/relay.py --part idle   or another one
 
-delivered  events delivered per second by one `sluice relay`, and by one BullMQ worker, in turn; 500 bytes, signed,
-           concurrency 50, the same store with its append-only file on
+delivered  events delivered per second by one `sluice relay`, and by one BullMQ worker, in turn, five times; 500 bytes,
+           signed, concurrency 50, the same store with its append-only file on
 accepted   events accepted per second over HTTP by one `sluice gateway`, and their latency at 4,000 a second
 idle       from the moment a worker sends an event to its arrival, one at a time
 cost       store round trips and store memory for an event

@@ -111,7 +111,7 @@ def line(row: Rate) -> str:
 
 
 def raw(found: Report) -> dict[str, object]:
-    about = proxy_report.raw((), ())
+    about = proxy_report.about()
     return {
         **{name: about[name] for name in ("machine", "versions", "commit", "at")},
         **asdict(found),
@@ -132,7 +132,7 @@ def markdown(found: Report) -> str:
 
 
 def _preface(found: Report) -> str:
-    about = proxy_report.raw((), ())
+    about = proxy_report.about()
     versions = about["versions"]
     assert isinstance(versions, dict)
     packages = {name: version(name) for name in ("limits", "redis", "hiredis", "uvloop")}

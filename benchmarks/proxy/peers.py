@@ -28,6 +28,7 @@ PACKAGES_BESIDE = ("uvicorn", "httptools", "uvloop")
 _READY_WITHIN = 20.0
 _GO_ENVIRONMENT = {"GOMAXPROCS": "1"}
 _NEVER_REACHED = 1_000_000  # a second
+_NGINX_CONNECTIONS = 16_384  # the upstream keeps those of all peers at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,11 @@ def _nginx_with(http: str, folder: Path, core: int, access_log: str) -> Iterator
         f"""
         user root;
         worker_processes 1;
+        worker_rlimit_nofile {_NGINX_CONNECTIONS};
         daemon off;
         pid {folder}/nginx.pid;
         error_log {folder}/log warn;
-        events {{ worker_connections 4096; }}
+        events {{ worker_connections {_NGINX_CONNECTIONS}; }}
         http {{
           access_log {access_log};
           keepalive_requests 1000000000;

@@ -8,13 +8,13 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
-from proxy.generator import Result
+from proxy.generator import Result, Task
 from proxy.peers import ROOT, VENV, Peer
 from runtime import embedded
 
@@ -36,51 +36,54 @@ class Direct:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One peer in one round. CPU in microseconds for each request, latency in milliseconds."""
+class Slice:
+    """One peer in one round. CPU in microseconds for each request."""
 
     peer: str
     access_log: bool
     round: int
     connections: int
     size: int
-    rate: float
-    busy: float
-    """The share of its core that the proxy had at saturation: well below 1 means that something else was the limit."""
+    failed: int
     cpu_us: float
     store_us: float | None
-    half_cpu_us: float
-    half_store_us: float | None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.connections, self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Saturated(Slice):
+    rate: float
+    busy: float
+    """The share of its core that the proxy had: well below 1 means that something else was the limit."""
+
+    @classmethod
+    def of(cls, peer: Peer, number: int, task: Task, size: int, result: Result) -> Saturated:
+        return cls(
+            *(peer.name, peer.access_log, number, task.connections, size, result.failed),
+            *(_each(result, "proxy"), _each_of_store(result)),
+            *(result.answered / result.seconds, result.cpu["proxy"] / result.seconds),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Paced(Slice):
+    """Latency in milliseconds, at half of the peer's own saturation; direct: of the same load on the upstream."""
+
+    rate: float
     p50: float | None
     p99: float | None
     direct_p50: float | None
     direct_p99: float | None
-    failed: int
-    unanswered: int
 
     @classmethod
-    def of(
-        cls, peer: Peer, number: int, connections: int, size: int, saturation: Result, half: Result, direct: Result
-    ) -> Row:
-        has_store = "store" in saturation.cpu
+    def of(cls, peer: Peer, number: int, task: Task, size: int, half: Result, direct: Result) -> Paced:
         return cls(
-            peer=peer.name,
-            access_log=peer.access_log,
-            round=number,
-            connections=connections,
-            size=size,
-            rate=saturation.answered / saturation.seconds,
-            busy=saturation.cpu["proxy"] / saturation.seconds,
-            cpu_us=_each(saturation, "proxy"),
-            store_us=_each(saturation, "store") if has_store else None,
-            half_cpu_us=_each(half, "proxy"),
-            half_store_us=_each(half, "store") if has_store else None,
-            p50=half.p50,
-            p99=half.p99,
-            direct_p50=direct.p50,
-            direct_p99=direct.p99,
-            failed=saturation.failed + half.failed,
-            unanswered=half.unanswered,
+            *(peer.name, peer.access_log, number, task.connections, size, half.failed + half.unanswered),
+            *(_each(half, "proxy"), _each_of_store(half)),
+            *(task.rate or 0.0, half.p50, half.p99, direct.p50, direct.p99),
         )
 
     @property
@@ -92,85 +95,127 @@ class Row:
         return _minus(self.p99, self.direct_p99)
 
 
+@dataclass(slots=True)
+class Found:
+    """All slices, and what the upstream did alone."""
+
+    saturated: list[Saturated] = field(default_factory=list)
+    paced: list[Paced] = field(default_factory=list)
+    direct: list[Direct] = field(default_factory=list)
+
+    def at(self, connections: int, size: int) -> Found:
+        place = connections, size
+        return Found(
+            [row for row in self.saturated if row.place == place],
+            [row for row in self.paced if row.place == place],
+            [one for one in self.direct if (one.connections, one.size) == place],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How it was measured."""
+
+    rounds: int
+    paced_rounds: int
+    seconds: float
+    """Of a slice, without its warm-up."""
+    warmup: float
+    load: float
+    """The load average before anything was started, so that a reader knows how quiet the machine was."""
+
+
 def _each(result: Result, process: str) -> float:
     return result.cpu[process] / max(1, result.answered) * _MICRO
+
+
+def _each_of_store(result: Result) -> float | None:
+    return _each(result, "store") if "store" in result.cpu else None
 
 
 def _minus(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 
-def line(row: Row) -> str:
-    return f"{row.cpu_us:.0f} us, {row.rate:,.0f}/s, p50 {_number(row.p50, 2)} ms, p99 {_number(row.p99, 2)} ms"
-
-
-def raw(rows: Sequence[Row], direct: Sequence[Direct]) -> dict[str, object]:
+def raw(found: Found) -> dict[str, object]:
+    added = ({"added_p50": row.added_p50, "added_p99": row.added_p99} for row in found.paced)
     return {
-        "machine": _machine(),
-        "versions": _versions(),
-        "commit": _commit(),
-        "at": _now(),
-        "rows": [asdict(row) | {"added_p50": row.added_p50, "added_p99": row.added_p99} for row in rows],
-        "upstream": [asdict(one) for one in direct],
+        **about(),
+        "saturated": [asdict(row) for row in found.saturated],
+        "paced": [asdict(row) | more for row, more in zip(found.paced, added, strict=True)],
+        "upstream": [asdict(one) for one in found.direct],
     }
+
+
+def about() -> dict[str, object]:
+    """Where and with what."""
+    return {"machine": _machine(), "versions": _versions(), "commit": _commit(), "at": _now()}
 
 
 # --- Markdown
 
-Value = Callable[[Row], float | None]
-_COLUMNS: tuple[tuple[str, Value, int], ...] = (
+_COLUMNS: tuple[tuple[str, Callable[[Saturated], float | None], int], ...] = (
     ("CPU µs", lambda row: row.cpu_us, 0),
     ("store µs", lambda row: row.store_us, 0),
     ("requests/s", lambda row: row.rate, 0),
     ("core busy %", lambda row: row.busy * 100, 0),
-    ("CPU µs at half", lambda row: row.half_cpu_us, 0),
+)
+_PACED_COLUMNS: tuple[tuple[str, Callable[[Paced], float | None], int], ...] = (
+    ("CPU µs at half", lambda row: row.cpu_us, 0),
     ("p50 ms", lambda row: row.p50, 2),
     ("p99 ms", lambda row: row.p99, 2),
     ("added p50", lambda row: row.added_p50, 2),
     ("added p99", lambda row: row.added_p99, 2),
-    ("failed", lambda row: float(row.failed + row.unanswered), 0),
 )
 
 
-def table(rows: Sequence[Row], direct: Sequence[Direct], seconds: float, rounds: int, load: float) -> str:
-    """`load`: the load average before anything was started, so that a reader knows how quiet the machine was."""
-    parts = [_preface(seconds, rounds, load)]
-    for one in direct:
-        mine = [row for row in rows if (row.connections, row.size) == (one.connections, one.size)]
+def table(found: Found, way: Way) -> str:
+    parts = [_preface(way)]
+    for one in found.direct:
+        mine = found.at(one.connections, one.size)
         parts.append(f"### {one.connections} connections, {_size(one.size)} answers")
         parts.append(f"Upstream alone: {one.rate:,.0f} requests/s, {one.cpu_us:.0f} µs each.")
         parts.append(_peers_table(mine))
-        parts.append(_ratios_table(mine))
+        parts.append(_ratios_table(mine.saturated))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 _METHOD = """\
+All peers run at the same time, idle unless they are loaded; the load goes round them in short slices, there and back,
+so that a change of the machine's speed falls on all. Numbers are medians of slices. Ratios are taken within a round,
+then their median and quartiles.
 The proxy has one core; nginx as upstream, generator and store share another one. CPU is user and system time of the
 process tree for each request, at saturation (closed loop) and at half of that rate. Latency is that of an open loop at
-half of each one's own saturation, from the moment a request was due; added is what is left of it after the same load
-straight to the upstream. Where the core is not busy at saturation something else was the limit, or had the core, and
-requests/s is too low. * writes an access log. Bare uvicorn asks no upstream, so what it adds says nothing."""
+half of what each one did just before, from the moment a request was due; added is what is left of it after the same
+load straight to the upstream. Where the core is not busy at saturation something else was the limit, or had the core,
+and requests/s is too low. * writes an access log. Bare uvicorn asks no upstream, so what it adds says nothing."""
 
 
-def _preface(seconds: float, rounds: int, load: float) -> str:
+def _preface(way: Way) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
     return f"""\
-{_machine()}. Commit {_commit()}, {_now()}, load average before it {load:.2f}.
+{_machine()}. Commit {_commit()}, {_now()}, load average before it {way.load:.2f}.
 {versions}.
 
-Medians of {rounds} round{"s" if rounds > 1 else ""}, {seconds:g} s a step, keep-alive, loopback.
+{_slices(way.rounds)} of {way.seconds:g} s for each peer at saturation and {way.paced_rounds} at half of it,
+each after {way.warmup:g} s of warm-up; keep-alive, loopback.
 {_METHOD}"""
 
 
-def _peers_table(rows: Sequence[Row]) -> str:
-    lines = [
-        "| | " + " | ".join(name for name, _, _ in _COLUMNS) + " |",
-        "|---|" + "---:|" * len(_COLUMNS),
-    ]
-    for name in _names(rows):
-        mine = [row for row in rows if row.peer == name]
-        cells = [_number(_median(value(row) for row in mine), digits) for _, value, digits in _COLUMNS]
-        lines.append(f"| {name}{'*' if mine[0].access_log else ''} | " + " | ".join(cells) + " |")
+def _slices(number: int) -> str:
+    return f"{number} slice{'' if number == 1 else 's'}"
+
+
+def _peers_table(found: Found) -> str:
+    names = [name for name, *_ in (*_COLUMNS, *_PACED_COLUMNS)] + ["failed"]
+    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    for name in dict.fromkeys(row.peer for row in found.saturated):
+        full = [row for row in found.saturated if row.peer == name]
+        half = [row for row in found.paced if row.peer == name]
+        cells = [_number(_median(value(row) for row in full), digits) for _, value, digits in _COLUMNS]
+        cells += [_number(_median(value(row) for row in half), digits) for _, value, digits in _PACED_COLUMNS]
+        cells.append(str(sum(row.failed for row in full) + sum(row.failed for row in half)))
+        lines.append(f"| {name}{'*' if full[0].access_log else ''} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -185,27 +230,30 @@ _TARGETS = (
 )
 
 
-def _ratios_table(rows: Sequence[Row]) -> str:
-    """Each ratio is taken within a round, then the median: what a noisy machine cannot bend much."""
+def _ratios_table(rows: Sequence[Saturated]) -> str:
     lines = []
     for one, other, target in _TARGETS:
-        ratios = [_ratio(rows, number, one, other) for number in sorted({row.round for row in rows})]
-        found = _median(ratios)
-        if found is not None:
-            spread = [ratio for ratio in ratios if ratio is not None]
-            lines.append(f"| {one} / {other} | {found:.2f} | {min(spread):.2f} to {max(spread):.2f} | {target} |")
-    return (
-        "\n".join(["| CPU for each request | times | rounds | wanted |", "|---|---:|---|---|", *lines]) if lines else ""
-    )
+        if found := ratios(rows, one, other):
+            low, middle, high = quartiles(found)
+            lines.append(f"| {one} / {other} | {middle:.2f} | {low:.2f} to {high:.2f} | {target} |")
+    head = ["| CPU for each request | times | quartiles | wanted |", "|---|---:|---|---|"]
+    return "\n".join([*head, *lines]) if lines else ""
 
 
-def _ratio(rows: Sequence[Row], number: int, one: str, other: str) -> float | None:
-    cost = {row.peer: row.cpu_us for row in rows if row.round == number}
-    return cost[one] / cost[other] if one in cost and cost.get(other) else None
+def ratios(rows: Sequence[Saturated], one: str, other: str) -> list[float]:
+    """Of the CPU time of two peers, one of each round that has both: what a noisy machine cannot bend much."""
+    costs = {(row.round, row.peer): row.cpu_us for row in rows}
+    numbers = dict.fromkeys(row.round for row in rows)
+    pairs = ((costs.get((number, one)), costs.get((number, other))) for number in numbers)
+    return [above / below for above, below in pairs if above is not None and below]
 
 
-def _names(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.peer for row in rows))
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The first, the median and the third, of one value or more."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -20,17 +20,21 @@ PACKAGES = ("bullmq@6.7.0", "undici@7.30.2", "ioredis@5.9.2")
 _SCRIPT = Path(__file__).parent / "bullmq.mjs"
 _LONGEST = 300.0
 _SESSIONS = 1000
+_WARMUP = 10_000  # events: those that the JIT of node needs; of fewer than twice as many, a tenth
+_END = 0.9  # of the events; then the last attempts run out
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What one of them did between a tenth and nine tenths of the events. CPU in microseconds for each."""
+    """What one of them did between the warm-up and nine tenths of the events. CPU in microseconds for each."""
 
     who: str
     round: int
     rate: float
     cpu_us: float
     store_us: float
+    receiver_us: float
+    """On the core of the store: what both of them are held back by together."""
     busy: float
     out_of_order: int
     repeated: int
@@ -52,33 +56,37 @@ def measure(folder: Path, who: str, number: int, events: int) -> Delivered:
             there.fill(events, sessions=_SESSIONS)
         else:
             _fill_bullmq(there, events)
-        before = there.receiver.forget()
+        there.receiver.forget()
         with _worker(there, who) as pid:
             samples = list(_watched(there, pid, events))
         last = there.receiver.told()
-    first = next(i for i, sample in enumerate(samples) if sample.taken >= before.taken + events * 0.1)
-    end = next(i for i, sample in enumerate(samples) if sample.taken >= events * 0.9)
-    one, other = samples[first], samples[end]
+    one = next(sample for sample in samples if sample.taken >= warmup(events))
+    other = next(sample for sample in samples if sample.taken >= events * _END)
     taken, seconds = other.taken - one.taken, other.at - one.at
-    return Delivered(
-        *(who, number, taken / seconds, (other.cpu - one.cpu) / taken * 1e6, (other.store - one.store) / taken * 1e6),
-        *((other.cpu - one.cpu) / seconds, last.out_of_order, last.repeated),
-    )
+    costs = [(after - before) / taken * 1e6 for before, after in zip(one.cpu, other.cpu, strict=True)]
+    busy = (other.cpu[0] - one.cpu[0]) / seconds
+    return Delivered(who, number, taken / seconds, *costs, busy, last.out_of_order, last.repeated)
+
+
+def warmup(events: int) -> int:
+    """How many of them come before the measured time."""
+    return _WARMUP if events >= 2 * _WARMUP else events // 10
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
     at: float
     taken: int
-    cpu: float
-    store: float
+    cpu: tuple[float, float, float]
+    """Seconds so far: of the measured process, the store, the receiver."""
 
 
 def _watched(there: Site, pid: int, events: int) -> Iterator[_Sample]:
     deadline = time.monotonic() + _LONGEST
     while True:
         told = there.receiver.told()
-        yield _Sample(told.at, told.taken, cpu_seconds(pid), there.server.cpu())
+        cpu = (cpu_seconds(pid), there.server.cpu(), cpu_seconds(there.receiver.pid))
+        yield _Sample(told.at, told.taken, cpu)
         if told.taken >= events:
             return
         if time.monotonic() > deadline:

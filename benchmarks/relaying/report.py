@@ -91,7 +91,7 @@ def _stuck_bars(found: Found) -> Iterator[Bar]:
 
 
 def raw(found: Found) -> dict[str, object]:
-    about = proxy_report.raw((), ())
+    about = proxy_report.about()
     named = {name: about[name] for name in ("machine", "versions", "commit", "at")}
     return {**named, **asdict(found), "bars": [asdict(bar) for bar in bars(found)]}
 
@@ -111,7 +111,7 @@ def markdown(found: Found) -> str:
 
 
 def _preface(found: Found) -> str:
-    about = proxy_report.raw((), ())
+    about = proxy_report.about()
     versions = about["versions"]
     assert isinstance(versions, dict)
     shown = [f"{name} {versions[name]}" for name in ("Python", "Valkey", "uvloop")]
@@ -131,11 +131,12 @@ def _delivered(found: Found) -> str:
             (median(row.rate for row in mine), 0),
             (median(row.cpu_us for row in mine), 0),
             (median(row.store_us for row in mine), 0),
+            (median(row.receiver_us for row in mine), 0),
             (median(row.busy for row in mine) * 100, 0),
             (sum(row.out_of_order for row in mine), 0),
         )
         rows.append([who, *(f"{number:,.{digits}f}" for number, digits in numbers)])
-    return _table(("", "delivered/s", "CPU µs", "store µs", "core busy %", "out of order"), rows)
+    return _table(("", "delivered/s", "CPU µs", "store µs", "receiver µs", "core busy %", "out of order"), rows)
 
 
 def _table(names: Sequence[str], rows: list[list[str]]) -> str:

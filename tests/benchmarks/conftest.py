@@ -1,11 +1,13 @@
-"""The load tests' own modules are found as `locust -f` finds them: in the folder of the locust file."""
+"""The load tests' own modules are found as `locust -f` finds them: in the folder of the locust file; those of the other
+benchmarks as these find them, in theirs."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-LOCUST = Path(__file__).parent.parent.parent / "benchmarks" / "locust"
+BENCHMARKS = Path(__file__).parent.parent.parent / "benchmarks"
 
-if str(LOCUST) not in sys.path:
-    sys.path.append(str(LOCUST))
+for folder in (BENCHMARKS / "locust", BENCHMARKS):  # behind all others: some programs there are named like packages
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
