@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows: who may import whom, what every Lua script must say, what may be compiled."""
+"""Rules of the house that no linter knows: who may import whom, what a Lua script says, what may be compiled."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def broken_scripts() -> Iterator[str]:
 
 
 def broken_compiled() -> Iterator[str]:
-    """docs/decisions/0006: what mypyc makes of a class whose base it does not compile may crash, on Python 3.11 at least."""
+    """docs/decisions/0006: a class that mypyc compiles may crash when it does not compile its base too."""
     for name in COMPILED:
         for node in ast.walk(ast.parse((ROOT / name).read_text())):
             for base in node.bases if isinstance(node, ast.ClassDef) else ():

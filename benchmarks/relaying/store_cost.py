@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from relay.process import Line
 from relay.queue import Settled
@@ -35,20 +34,6 @@ class Claims:
     p99: float
 
 
-class _Counting(Store):
-    """Counts what it waits for."""
-
-    waits = 0
-
-    async def run_all(self, *args: Any, **kwargs: Any) -> Any:
-        self.waits += 1
-        return await super().run_all(*args, **kwargs)
-
-    async def commands(self, *args: Any) -> Any:
-        self.waits += 1
-        return await super().commands(*args)
-
-
 def cost(folder: Path, events: int) -> Cost:
     with site(folder, concurrency=_BATCH) as there:
         before = there.server.used_memory()
@@ -58,16 +43,16 @@ def cost(folder: Path, events: int) -> Cost:
 
 
 async def _round_trips(there: Site, events: int) -> float:
-    store = _Counting(there.server.url, timeout=5.0)
+    store = Store(there.server.url, timeout=5.0)
     line = Line(store, there.policies.relay.endpoints["laravel"], there.policies)
     running = asyncio.create_task(line.run())
     while (await asyncio.to_thread(there.receiver.told)).taken < events:
         await asyncio.sleep(0.05)
     line.stop.request()
     await running
-    waits = store.waits
+    trips = store.trips
     await store.close()
-    return waits / events
+    return trips / events
 
 
 def claims(folder: Path, waiting: int, sessions: int) -> Claims:
