@@ -64,6 +64,10 @@ class Delivery:
     """Stream, place in it, and id."""
     deaths: int = 0
     """Holders whose lease ended while they had it, one after the other."""
+    head: bytes = b""
+    """Its record up to where the content begins, which says what happens when it leaves."""
+    size: int = 0
+    """Bytes of its record."""
 
 
 def new_id(idempotency: str | None = None) -> str:
@@ -129,13 +133,12 @@ def unpack(record: bytes) -> Stored:
     )
 
 
-def delivery_of(partition: int, row: tuple[bytes, bytes, bytes, bytes, bytes]) -> Delivery:
-    """What `relay/lua/turn.lua` leases: eid, token, record, attempts that failed, holders that died on it."""
-    eid, token, record, attempts, deaths = row
-    header, _, rest = record.partition(b"\n")
-    fields = header.split(b" ")
-    length = int(fields[7])
-    about, _, body = (rest[length:] if length else rest).partition(b"\n")
+def delivery_of(partition: int, token: bytes, eid: bytes, record: bytes, failed: int, deaths: int) -> Delivery:
+    """What `relay/lua/turn.lua` leases; `failed`: attempts so far."""
+    line = record.index(b"\n") + 1
+    fields = record[:line].split(b" ")
+    begin = line + int(fields[7])
+    about, _, body = record[begin:].partition(b"\n")
     identity, kind, session, target, headers = orjson.loads(about)
     return Delivery(
         identity,
@@ -145,12 +148,14 @@ def delivery_of(partition: int, row: tuple[bytes, bytes, bytes, bytes, bytes]) -
         _headers(headers),
         body,
         int(fields[1]) / 1000,
-        int(attempts) + 1,
+        failed + 1,
         partition,
         eid[: eid.index(b"\0")],
         token,
         eid,
-        int(deaths),
+        deaths,
+        record[:begin],
+        len(record),
     )
 
 

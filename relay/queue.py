@@ -30,6 +30,7 @@ from runtime.store import Arg, Call, Store, load_script
 _TURN = load_script("relay", "draining", "events", "partition", "turn")
 _EXTEND = load_script("relay", "draining", "events", "partition", "extend")
 _POISON = 3
+_NEVER_TRIED = (0, 0)
 _TOLD = (
     "bytes",
     "accepted",
@@ -172,10 +173,9 @@ class Queue:
     def _read(self, asked: list[int], by_partition: dict[int, list[Settled]], answers: Sequence[Any]) -> Turn:
         leased: list[Delivery] = []
         refused: list[Delivery] = []
-        for partition, (ends, due, rows) in zip(asked, answers, strict=True):
-            results = by_partition.get(partition, [])
-            refused += [result.delivery for result, end in zip(results, ends, strict=True) if not end]
-            leased += [delivery_of(partition, row) for row in rows]
+        for partition, (late, due, token, rows, tried) in zip(asked, answers, strict=True):
+            refused += [by_partition[partition][number - 1].delivery for number in late]
+            leased += _deliveries(partition, token, rows, tried)
             if partition not in self._woken:
                 self._due[partition] = time.monotonic() + due / 1000 if due >= 0 else math.inf
         return Turn(leased, refused)
@@ -203,7 +203,12 @@ class Queue:
         ]
         for result in settled:
             delivery = result.delivery
-            args += (delivery.token, delivery.eid, result.how, result.argument, result.told)
+            told = result.told.replace("\n", " ")
+            if result.how == "o":
+                args += (delivery.token, delivery.eid, "o", delivery.size, told, delivery.head)
+            else:
+                head = delivery.head if result.how == "d" else b""
+                args += (delivery.token, delivery.eid, result.how, result.argument, told, head)
         return Call(_TURN, self._keys[partition], args)
 
     def _quotas(self, want: int) -> tuple[int, int, int]:
@@ -266,3 +271,13 @@ class Queue:
 class _Turning:
     calls: list[Call]
     read: Callable[[Sequence[Any]], Turn]
+
+
+def _deliveries(partition: int, token: bytes, rows: list[bytes], tried: list[Any]) -> list[Delivery]:
+    """`rows`: eid and record of each; `tried`: eid, attempts that failed and holders that died, of some."""
+    before = {tried[i]: (tried[i + 1], tried[i + 2]) for i in range(0, len(tried), 3)}
+    leased: list[Delivery] = []
+    for i in range(0, len(rows), 2):
+        failed, deaths = before.get(rows[i], _NEVER_TRIED)
+        leased.append(delivery_of(partition, token, rows[i], rows[i + 1], failed, deaths))
+    return leased

@@ -53,7 +53,7 @@ end
 local function replace(e, eid, id, kept)
   local stream, seq, gone = split(eid)
   local record = call('HGET', EVENTS, gone)
-  local accepted, _, _, recognised_until, holders = parse(record)
+  local accepted, recognised_until, holders = parse_leaving(record)
   local fresh = string.format('%s\0%014d\0%s', stream, seq, id)
   call('ZREM', e.queue, eid)
   call('ZADD', e.queue, 0, fresh)

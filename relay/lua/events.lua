@@ -15,14 +15,21 @@ local call = redis.call
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_text = string.format('%d', now)
 
--- accepted, not before (a moment), expires (a moment, 0: never), recognised until, endpoints, kept
-local function parse(record)
-  local accepted, delay, ttl, remember, endpoints, length, at =
-    string.match(record, '^%d+ (%d+) (%d+) (%d+) (%d+) (%d+) %a (%d+)\n()')
-  accepted, ttl = tonumber(accepted), tonumber(ttl)
-  return accepted, accepted + tonumber(delay), ttl > 0 and accepted + ttl or 0, accepted + tonumber(remember),
-    tonumber(endpoints), string.sub(record, at, at + length - 1)
+-- What matters when an event leaves: accepted, recognised until (a moment), endpoints, kept. The record may end where
+-- its content begins.
+local function parse_leaving(record)
+  local accepted, remember, endpoints, length, at =
+    string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) (%d+) %a (%d+)\n()')
+  return accepted, accepted + remember, tonumber(endpoints), length == '0' and '' or string.sub(record, at, at + length - 1)
+end
+
+-- What matters while it waits: not before (a moment), expires (a moment, 0: never). Most may be sent at any time.
+local function parse_due(record)
+  if string.find(record, '^%d+ %d+ 0 0 ') then return 0, 0 end
+  local accepted, delay, ttl = string.match(record, '^%d+ (%d+) (%d+) (%d+) ')
+  return accepted + delay, ttl ~= '0' and accepted + ttl or 0
 end
 
 -- eid = stream .. '\0' .. sequence number (14 digits) .. '\0' .. event id
@@ -43,8 +50,8 @@ end
 
 -- What is left of an event that has left, for those who look for it: a line of its endpoint's log, and its history.
 local function farewell(eid, accepted, how, attempts, told, history)
-  return string.format('%d %d %s %d ', now, accepted, how, attempts) .. string.gsub(told, '\n', ' ') .. '\n' .. eid ..
-    '\n' .. (history or '')
+  return now_text .. ' ' .. accepted .. ' ' .. how .. ' ' .. attempts .. ' ' .. told .. '\n' .. eid .. '\n' ..
+    (history or '')
 end
 
 local function append_to(log, lines, most)
