@@ -22,7 +22,7 @@ local most_of_one, most_logged = tonumber(ARGV[7]), tonumber(ARGV[8])
 local RESULTS, PER_RESULT = 9, 6  -- where they begin, and arguments of each
 local HISTORY = 2048  -- bytes of it that are kept of one event
 local PART = 1000  -- arguments of one command: Lua's stack is not endless
-local byte, find, match, sub = string.byte, string.find, string.match, string.sub
+local find, match, sub = string.find, string.match, string.sub
 
 local any_attempts = call('HLEN', ATTEMPTS) > 0  -- mostly there are none, and no need to look for those of each event
 
@@ -43,25 +43,31 @@ local function fields_of(key, fields)
   return values
 end
 
--- Streams that are scheduled, and those that are no longer, by lane.
-local at, off = {u = {}, n = {}, b = {}}, {u = {}, n = {}, b = {}}
+-- By lane: when which streams may next be claimed, and those of which nothing waits any more.
+local at, off = {}, {}
+
+local function of_lane(lists, stream)
+  local name = sub(stream, 1, 1)
+  local list = lists[name] or {}
+  lists[name] = list
+  return list
+end
 
 local function schedule(stream, moment)
-  local moments = at[sub(stream, 1, 1)]
+  local moments = of_lane(at, stream)
   local n = #moments
   moments[n + 1], moments[n + 2] = moment, stream
 end
 
 local function unschedule(stream)
-  local streams = off[sub(stream, 1, 1)]
+  local streams = of_lane(off, stream)
   streams[#streams + 1] = stream
 end
 
 local function save_schedules()
-  for _, name in ipairs(LANES) do
-    if #at[name] > 0 then with_all('ZADD', SCHEDULE[name], at[name]) at[name] = {} end
-    if #off[name] > 0 then with_all('ZREM', SCHEDULE[name], off[name]) off[name] = {} end
-  end
+  for name, moments in pairs(at) do with_all('ZADD', SCHEDULE[name], moments) end
+  for name, streams in pairs(off) do with_all('ZREM', SCHEDULE[name], streams) end
+  at, off = {}, {}
 end
 
 -- --- leaving the queue
@@ -82,15 +88,20 @@ local function leave_queue(eid, kept)
   if kept ~= '' and call('HGET', LATEST, kept) == eid then call('HDEL', LATEST, kept) end
 end
 
+-- How many failed, and their history.
+local function forgotten_attempts(eid)
+  if not any_attempts then return 0, '' end
+  local before = call('HMGET', ATTEMPTS, eid, eid .. '\2', eid .. '\3', eid .. '\4')
+  if before[1] or before[2] or before[3] or before[4] then forget_attempts(eid) end
+  return before[1] or 0, before[3] or ''
+end
+
 -- Delivered, or not worth sending any more. `head` is its record, or that up to where the content begins.
 local function leaves(eid, id, head, size, how, told)
   local accepted, recognised_until, endpoints, kept = parse_leaving(head)
   leave_queue(eid, kept)
-  local before = any_attempts and call('HMGET', ATTEMPTS, eid, eid .. '\3')
-  if most_logged > 0 then
-    left.lines[#left.lines + 1] = farewell(eid, accepted, how, before and before[1] or 0, told, before and before[2])
-  end
-  if any_attempts then forget_attempts(eid) end
+  local failed, history = forgotten_attempts(eid)
+  if most_logged > 0 then left.lines[#left.lines + 1] = farewell(eid, accepted, how, failed, told, history) end
   count('bytes', -size)
   count(how)
   if endpoints ~= 1 then return let_go(id, endpoints, recognised_until) end
@@ -356,7 +367,11 @@ end
 
 local refused = #ARGV >= RESULTS and settle_all() or {}
 
-for i, from in ipairs(LANES) do take(from, math.min(tonumber(ARGV[i + 1]), most - n_leased)) end
+local urgent, normal, bulk = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+take('u', math.min(urgent, most))
+take('b', math.min(bulk, most - n_leased))
+-- All at once, where nothing urgent may have what is left: a take of many costs little more than one of few.
+take('n', nothing_due.u and most - n_leased or math.min(normal, most - n_leased))
 for _, from in ipairs(LANES) do take(from, most - n_leased) end
 
 local due = -1
