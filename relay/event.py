@@ -138,15 +138,15 @@ def delivery_of(partition: int, token: bytes, eid: bytes, record: bytes, failed:
     line = record.index(b"\n") + 1
     fields = record[:line].split(b" ")
     begin = line + int(fields[7])
-    about, _, body = record[begin:].partition(b"\n")
-    identity, kind, session, target, headers = orjson.loads(about)
+    body = record.index(b"\n", begin) + 1
+    identity, kind, session, target, headers = orjson.loads(record[begin:body])
     return Delivery(
         identity,
         kind,
         session,
         target.encode("latin-1"),
         _headers(headers),
-        body,
+        record[body:],
         int(fields[1]) / 1000,
         failed + 1,
         partition,

@@ -202,13 +202,7 @@ class Queue:
             *(_POISON, self._most_of_one, self._most_logged),
         ]
         for result in settled:
-            delivery = result.delivery
-            told = result.told.replace("\n", " ")
-            if result.how == "o":
-                args += (delivery.token, delivery.eid, "o", delivery.size, told, delivery.head)
-            else:
-                head = delivery.head if result.how == "d" else b""
-                args += (delivery.token, delivery.eid, result.how, result.argument, told, head)
+            args += _ending(result)
         return Call(_TURN, self._keys[partition], args)
 
     def _quotas(self, want: int) -> tuple[int, int, int]:
@@ -271,6 +265,14 @@ class Queue:
 class _Turning:
     calls: list[Call]
     read: Callable[[Sequence[Any]], Turn]
+
+
+def _ending(result: Settled) -> tuple[Arg, ...]:
+    """As `relay/lua/turn.lua` takes it. What leaves tells of its record, so that none is read for that."""
+    one, told = result.delivery, result.told.replace("\n", " ")
+    if result.how == "o":
+        return one.token, one.eid, "o", one.size, told, one.head
+    return one.token, one.eid, result.how, result.argument, told, one.head if result.how == "d" else b""
 
 
 def _deliveries(partition: int, token: bytes, rows: list[bytes], tried: list[Any]) -> list[Delivery]:

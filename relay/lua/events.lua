@@ -22,7 +22,8 @@ local now_text = string.format('%d', now)
 local function parse_leaving(record)
   local accepted, remember, endpoints, length, at =
     string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) (%d+) %a (%d+)\n()')
-  return accepted, accepted + remember, tonumber(endpoints), length == '0' and '' or string.sub(record, at, at + length - 1)
+  local kept = length == '0' and '' or string.sub(record, at, at + length - 1)
+  return accepted, accepted + remember, tonumber(endpoints), kept
 end
 
 -- What matters while it waits: not before (a moment), expires (a moment, 0: never). Most may be sent at any time.
@@ -49,6 +50,7 @@ local function let_go(id, endpoints, recognised_until)
 end
 
 -- What is left of an event that has left, for those who look for it: a line of its endpoint's log, and its history.
+-- `told` is one line.
 local function farewell(eid, accepted, how, attempts, told, history)
   return now_text .. ' ' .. accepted .. ' ' .. how .. ' ' .. attempts .. ' ' .. told .. '\n' .. eid .. '\n' ..
     (history or '')

@@ -37,8 +37,9 @@ local function first_of(stream, most)
   return call('ZRANGEBYLEX', QUEUE, '[' .. stream .. '\0', '(' .. stream .. '\1', 'LIMIT', 0, most)
 end
 
--- What stands in `owners`. Only settling takes away what followed: other acts put it elsewhere in the stream, or replace
--- it. A stream that nothing followed may have got something since.
+-- What stands in `owners`. Only a lease takes events out of a stream, so what followed one is there until that is
+-- settled, unless a newer event took its place. Where nothing followed, something may have come since: accepted, or
+-- replayed.
 local function owner_of(token, stream, first, last, follower)
   local at = #stream + 2
   return token .. ' ' .. string.sub(last, at, at + 13) .. (follower and ' 1 ' or ' 0 ') .. first
@@ -49,7 +50,8 @@ local function is_owned_by(owner, token)
 end
 
 local function is_followed(owner, token)
-  return string.byte(owner, #token + 17) == 49
+  local at = #token + 17
+  return string.sub(owner, at, at) == '1'
 end
 
 local function first_owned(owner)

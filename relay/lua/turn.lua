@@ -169,7 +169,7 @@ end
 local function settle(eid, stream, outcome, argument, told, head)
   local id = sub(eid, #stream + 17)
   if outcome == 'o' then return leaves(eid, id, head, tonumber(argument), 'delivered', told) end
-  -- One that comes again at once is looked for then.
+  -- Where one that comes again at once is gone, the next lease sees it.
   if (outcome == 'd' or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return lose(eid) end
   if outcome == 'd' then return bury(eid, head, argument, told) end
   comes_again(eid, stream, outcome, tonumber(argument), told)
