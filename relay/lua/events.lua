@@ -17,13 +17,13 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%d', now)
 
--- What matters when an event leaves: accepted, recognised until (a moment), endpoints, kept. The record may end where
--- its content begins.
+-- What matters when an event leaves: accepted (as text), recognised until (a moment), whether it is for several
+-- endpoints, kept. The record may end where its content begins.
 local function parse_leaving(record)
   local accepted, remember, endpoints, length, at =
     string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) (%d+) %a (%d+)\n()')
   local kept = length == '0' and '' or string.sub(record, at, at + length - 1)
-  return accepted, accepted + remember, tonumber(endpoints), kept
+  return accepted, accepted + remember, endpoints ~= '1', kept
 end
 
 -- What matters while it waits: not before (a moment), expires (a moment, 0: never). Most may be sent at any time.
@@ -40,8 +40,8 @@ local function split(eid)
 end
 
 -- One endpoint has no more use for the event; the last one takes its record along.
-local function let_go(id, endpoints, recognised_until)
-  if endpoints > 1 then
+local function let_go(id, for_several, recognised_until)
+  if for_several then
     if call('HINCRBY', REFS, id, -1) > 0 then return end
     call('HDEL', REFS, id)
   end

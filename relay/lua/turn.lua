@@ -90,21 +90,21 @@ end
 
 -- How many failed, and their history.
 local function forgotten_attempts(eid)
-  if not any_attempts then return 0, '' end
+  if not any_attempts then return '0', '' end
   local before = call('HMGET', ATTEMPTS, eid, eid .. '\2', eid .. '\3', eid .. '\4')
   if before[1] or before[2] or before[3] or before[4] then forget_attempts(eid) end
-  return before[1] or 0, before[3] or ''
+  return before[1] or '0', before[3] or ''
 end
 
 -- Delivered, or not worth sending any more. `head` is its record, or that up to where the content begins.
 local function leaves(eid, id, head, size, how, told)
-  local accepted, recognised_until, endpoints, kept = parse_leaving(head)
+  local accepted, recognised_until, for_several, kept = parse_leaving(head)
   leave_queue(eid, kept)
   local failed, history = forgotten_attempts(eid)
   if most_logged > 0 then left.lines[#left.lines + 1] = farewell(eid, accepted, how, failed, told, history) end
   count('bytes', -size)
   count(how)
-  if endpoints ~= 1 then return let_go(id, endpoints, recognised_until) end
+  if for_several then return let_go(id, true, recognised_until) end
   left.ids[#left.ids + 1] = id
   if recognised_until > now then
     local known, n = left.known, #left.known
@@ -187,17 +187,19 @@ end
 -- Settles those of the current tokens, each event once. Which are refused, which streams are given up, and of these
 -- whether more followed what was leased.
 local function settle_each(streams)
-  local owners = fields_of(OWNERS, streams)
-  local refused, freed, followed, seen = {}, {}, {}, {}
+  local owners, settled = fields_of(OWNERS, streams), {}
+  local refused, freed, followed = {}, {}, {}
   for i, stream in ipairs(streams) do
     local a = RESULTS + (i - 1) * PER_RESULT
     local token, eid, owner = ARGV[a], ARGV[a + 1], owners[i]
-    local is_mine = is_owned_by(owner, token)
-    if is_mine and not seen[eid] then
-      seen[eid] = true
-      if followed[stream] == nil then
+    local is_mine, first = is_owned_by(owner, token), settled[stream]
+    if is_mine and first ~= eid and not settled[eid] then
+      if first then
+        settled[eid] = true
+      else  -- mostly the only one of its stream
+        settled[stream] = eid
         freed[#freed + 1] = stream
-        followed[stream] = is_followed(owner, token)
+        followed[#freed] = is_followed(owner, token)
       end
       settle(eid, stream, ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5])
     else
@@ -212,10 +214,10 @@ local function settle_all()
   local refused, freed, followed = settle_each(streams_of_results())
   with_all('HDEL', OWNERS, freed)
   save_left()
-  for _, stream in ipairs(freed) do
+  for i, stream in ipairs(freed) do
     -- Should its next event not be due yet, that is seen when it is looked at.
     if wait_until[stream] then schedule(stream, wait_until[stream])
-    elseif followed[stream] or first_of(stream, 1)[1] then schedule(stream, now)
+    elseif followed[i] or first_of(stream, 1)[1] then schedule(stream, now)
     else unschedule(stream) end
   end
   save_schedules()
@@ -318,15 +320,14 @@ end
 
 -- Heads that nobody had before, one of each stream: nearly all are.
 local function lease_heads(streams)
-  local heads, followers, ids = {}, {}, {}
+  local firsts, ids = {}, {}
   for i, stream in ipairs(streams) do
     local two = first_of(stream, 2)
-    heads[i], followers[i] = two[1], two[2]
-    ids[i] = two[1] and sub(two[1], #stream + 17) or ''
+    firsts[i], ids[i] = two, two[1] and sub(two[1], #stream + 17) or ''
   end
   local records = fields_of(EVENTS, ids)
   for i, stream in ipairs(streams) do
-    local eid, record = heads[i], records[i]
+    local eid, record = firsts[i][1], records[i]
     local not_before, expires = 0, 0
     if record then not_before, expires = parse_due(record) end
     if not eid then unschedule(stream)
@@ -334,7 +335,7 @@ local function lease_heads(streams)
     elseif not_before > now then schedule(stream, not_before)
     else
       lease_one(eid, record)
-      own(stream, eid, eid, followers[i])
+      own(stream, eid, eid, firsts[i][2])
     end
   end
 end
