@@ -20,6 +20,8 @@ local now_text = string.format('%d', now)
 -- What matters when an event leaves: accepted (as text), recognised until (a moment), whether it is for several
 -- endpoints, kept. The record may end where its content begins.
 local function parse_leaving(record)
+  local since, known_for = string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) 1 %a 0\n')
+  if since then return since, since + known_for, false, '' end  -- nearly all
   local accepted, remember, endpoints, length, at =
     string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) (%d+) %a (%d+)\n()')
   local kept = length == '0' and '' or string.sub(record, at, at + length - 1)

@@ -189,7 +189,8 @@ end
 local function settle_each(streams)
   local owners, settled = fields_of(OWNERS, streams), {}
   local refused, freed, followed = {}, {}, {}
-  for i, stream in ipairs(streams) do
+  for i = 1, #streams do
+    local stream = streams[i]
     local a = RESULTS + (i - 1) * PER_RESULT
     local token, eid, owner = ARGV[a], ARGV[a + 1], owners[i]
     local is_mine, first = is_owned_by(owner, token), settled[stream]
@@ -214,7 +215,8 @@ local function settle_all()
   local refused, freed, followed = settle_each(streams_of_results())
   with_all('HDEL', OWNERS, freed)
   save_left()
-  for i, stream in ipairs(freed) do
+  for i = 1, #freed do
+    local stream = freed[i]
     -- Should its next event not be due yet, that is seen when it is looked at.
     if wait_until[stream] then schedule(stream, wait_until[stream])
     elseif followed[i] or first_of(stream, 1)[1] then schedule(stream, now)
@@ -321,12 +323,14 @@ end
 -- Heads that nobody had before, one of each stream: nearly all are.
 local function lease_heads(streams)
   local firsts, ids = {}, {}
-  for i, stream in ipairs(streams) do
+  for i = 1, #streams do
+    local stream = streams[i]
     local two = first_of(stream, 2)
     firsts[i], ids[i] = two, two[1] and sub(two[1], #stream + 17) or ''
   end
   local records = fields_of(EVENTS, ids)
-  for i, stream in ipairs(streams) do
+  for i = 1, #streams do
+    local stream = streams[i]
     local eid, record = firsts[i][1], records[i]
     local not_before, expires = 0, 0
     if record then not_before, expires = parse_due(record) end
@@ -341,6 +345,13 @@ local function lease_heads(streams)
 end
 
 local nothing_due = {}  -- by lane
+local lanes = LANES
+
+-- Mostly nothing is urgent, and nothing bulk: one question instead of four.
+local function leave_out_empty_lanes()
+  if call('EXISTS', SCHEDULE.u, SCHEDULE.b) > 0 then return end
+  lanes, nothing_due.u, nothing_due.b = {'n'}, true, true
+end
 
 local function take(from, wanted)
   if wanted <= 0 or nothing_due[from] then return end
@@ -349,7 +360,8 @@ local function take(from, wanted)
   nothing_due[from] = #streams < wanted
   if #streams == 0 then return end
   local owners, plain = fields_of(OWNERS, streams), {}
-  for i, stream in ipairs(streams) do
+  for i = 1, #streams do
+    local stream = streams[i]
     if most_of_one == 1 and not owners[i] then
       plain[#plain + 1] = stream
     elseif n_leased - before + #plain < wanted then
@@ -368,15 +380,16 @@ end
 
 local refused = #ARGV >= RESULTS and settle_all() or {}
 
+leave_out_empty_lanes()
 local urgent, normal, bulk = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 take('u', math.min(urgent, most))
 take('b', math.min(bulk, most - n_leased))
 -- All at once, where nothing urgent may have what is left: a take of many costs little more than one of few.
 take('n', nothing_due.u and most - n_leased or math.min(normal, most - n_leased))
-for _, from in ipairs(LANES) do take(from, most - n_leased) end
+for _, from in ipairs(lanes) do take(from, most - n_leased) end
 
 local due = -1
-for _, from in ipairs(LANES) do
+for _, from in ipairs(lanes) do
   local first = call('ZRANGE', SCHEDULE[from], 0, 0, 'WITHSCORES')
   if first[2] then
     local wait = math.max(0, tonumber(first[2]) - now)
