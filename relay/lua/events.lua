@@ -60,6 +60,7 @@ end
 
 local function append_to(log, lines, most)
   if most == 0 or #lines == 0 then return end
-  for i = 1, #lines, 1000 do call('RPUSH', log, unpack(lines, i, math.min(i + 999, #lines))) end
-  call('LTRIM', log, -most, -1)
+  local length
+  for i = 1, #lines, 1000 do length = call('RPUSH', log, unpack(lines, i, math.min(i + 999, #lines))) end
+  if length > most then call('LTRIM', log, -most, -1) end
 end

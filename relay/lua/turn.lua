@@ -70,6 +70,8 @@ local function save_schedules()
   at, off = {}, {}
 end
 
+local seldom  -- (), what seldom happens: see below
+
 -- --- leaving the queue
 
 local left = {eids = {}, ids = {}, known = {}, lines = {}}
@@ -88,19 +90,12 @@ local function leave_queue(eid, kept)
   if kept ~= '' and call('HGET', LATEST, kept) == eid then call('HDEL', LATEST, kept) end
 end
 
--- How many failed, and their history.
-local function forgotten_attempts(eid)
-  if not any_attempts then return '0', '' end
-  local before = call('HMGET', ATTEMPTS, eid, eid .. '\2', eid .. '\3', eid .. '\4')
-  if before[1] or before[2] or before[3] or before[4] then forget_attempts(eid) end
-  return before[1] or '0', before[3] or ''
-end
-
 -- Delivered, or not worth sending any more. `head` is its record, or that up to where the content begins.
 local function leaves(eid, id, head, size, how, told)
   local accepted, recognised_until, for_several, kept = parse_leaving(head)
   leave_queue(eid, kept)
-  local failed, history = forgotten_attempts(eid)
+  local failed, history = '0', ''
+  if any_attempts then failed, history = seldom().forgotten_attempts(eid) end
   if most_logged > 0 then left.lines[#left.lines + 1] = farewell(eid, accepted, how, failed, told, history) end
   count('bytes', -size)
   count(how)
@@ -112,67 +107,18 @@ local function leaves(eid, id, head, size, how, told)
   end
 end
 
--- Somebody has taken its record out of the store: it must not stand in the way of the others.
-local function lose(eid)
-  leave_queue(eid, '')
-  forget_attempts(eid)
-  count('lost')
-end
-
-local function history_with(eid, told)
-  local before = call('HGET', ATTEMPTS, eid .. '\3') or ''
-  local line = now_text .. ' ' .. told .. '\n'
-  if #before + #line > HISTORY then
-    before = match(sub(before, #before + #line - HISTORY + 1), '\n(.*)$') or ''
-  end
-  return before .. line
-end
-
-local function note(eid, told)
-  if told == '' then return end
-  call('HSET', ATTEMPTS, eid .. '\3', history_with(eid, told))
-  any_attempts = true
-end
-
-local function bury(eid, head, reason, told)
-  local _, _, _, kept = parse_leaving(head)
-  leave_queue(eid, kept)
-  note(eid, told)
-  call('HDEL', ATTEMPTS, eid .. '\2', eid .. '\4')
-  call('ZADD', DEAD, now, eid)
-  call('HSET', REASONS, eid, reason)
-  count('dead')
-end
-
 -- --- settling
 
--- A late holder did not die on it, as whoever leased it next had to think.
-local function is_late(eid, owner)
-  if not owner or first_owned(owner) ~= eid then return end
-  if tonumber(call('HGET', ATTEMPTS, eid .. '\2') or 0) > 0 then call('HINCRBY', ATTEMPTS, eid .. '\2', -1) end
-end
-
 local wait_until = {}
-
-local function comes_again(eid, stream, outcome, wait, told)
-  if outcome == 'r' then
-    call('HINCRBY', ATTEMPTS, eid, 1)
-    any_attempts = true
-    count('retried')
-  end
-  local unsent = outcome == 'p' and told == ''
-  if any_attempts and not unsent then call('HDEL', ATTEMPTS, eid .. '\2') end
-  note(eid, told)
-  wait_until[stream] = math.max(wait_until[stream] or 0, now + wait)
-end
 
 local function settle(eid, stream, outcome, argument, told, head)
   local id = sub(eid, #stream + 17)
   if outcome == 'o' then return leaves(eid, id, head, tonumber(argument), 'delivered', told) end
   -- Where one that comes again at once is gone, the next lease sees it.
-  if (outcome == 'd' or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return lose(eid) end
-  if outcome == 'd' then return bury(eid, head, argument, told) end
-  comes_again(eid, stream, outcome, tonumber(argument), told)
+  if (outcome == 'd' or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return seldom().lose(eid) end
+  if outcome == 'd' then return seldom().bury(eid, head, argument, told) end
+  if outcome == 'r' or told ~= '' then seldom().note_attempt(eid, outcome, told) end
+  wait_until[stream] = math.max(wait_until[stream] or 0, now + argument)
 end
 
 local function streams_of_results()
@@ -205,7 +151,7 @@ local function settle_each(streams)
       settle(eid, stream, ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5])
     else
       refused[#refused + 1] = i
-      if not is_mine then is_late(eid, owner) end
+      if owner and not is_mine then seldom().is_late(eid, owner) end
     end
   end
   return refused, freed, followed
@@ -262,64 +208,6 @@ local function own(stream, first, last, next_one)
   owned[n + 1], owned[n + 2] = stream, owner_of(new_token(), stream, first, last, next_one)
 end
 
--- The head of a due stream that is worth sending; what is stale, or has killed its holders, is cleared away first.
-local function worth_sending(stream, owner)
-  local left_behind
-  if owner then
-    left_behind = first_owned(owner)
-    call('HDEL', OWNERS, stream)
-  end
-  for _ = 1, 100 do
-    local eid = first_of(stream, 1)[1]
-    if not eid then return unschedule(stream) end
-    local id = sub(eid, #stream + 17)
-    local record = call('HGET', EVENTS, id)
-    if not record then
-      lose(eid)
-    else
-      local not_before, expires = parse_due(record)
-      if not_before > now then return schedule(stream, not_before) end
-      local deaths = 0
-      if eid == left_behind then
-        deaths = call('HINCRBY', ATTEMPTS, eid .. '\2', 1)
-        any_attempts = true
-      end
-      if is_stale(eid, expires) then
-        leaves(eid, id, record, #record, 'expired', '')
-      elseif deaths >= poison then
-        bury(eid, record, 'its delivery ended ' .. poison .. ' processes', '')
-      else
-        return eid, record
-      end
-    end
-    save_left()
-  end
-end
-
--- What comes after the head, as far as it may be sent now: at most so many. The last one leased, and what follows it.
-local function lease_more(stream, first, wanted)
-  local eids, last = first_of(stream, wanted + 2), first
-  for i = 2, wanted + 1 do
-    local eid = eids[i]
-    if not eid then return last, nil end
-    local record = call('HGET', EVENTS, sub(eid, #stream + 17))
-    if not record then return last, eid end
-    local not_before, expires = parse_due(record)
-    if not_before > now or is_stale(eid, expires) then return last, eid end
-    lease_one(eid, record)
-    last = eid
-  end
-  return last, eids[wanted + 2]
-end
-
-local function lease_stream(stream, owner, wanted)
-  local first, record = worth_sending(stream, owner)
-  if not first then return end
-  -- What may have ended a process goes alone: it must not take others along.
-  local more = lease_one(first, record) == 0 and math.min(wanted, most_of_one) - 1 or 0
-  own(stream, first, lease_more(stream, first, more))
-end
-
 -- Heads that nobody had before, one of each stream: nearly all are.
 local function lease_heads(streams)
   local firsts, ids = {}, {}
@@ -335,7 +223,7 @@ local function lease_heads(streams)
     local not_before, expires = 0, 0
     if record then not_before, expires = parse_due(record) end
     if not eid then unschedule(stream)
-    elseif not record or is_stale(eid, expires) then lease_stream(stream, nil, 1)
+    elseif not record or is_stale(eid, expires) then seldom().lease_stream(stream, nil, 1)
     elseif not_before > now then schedule(stream, not_before)
     else
       lease_one(eid, record)
@@ -365,7 +253,7 @@ local function take(from, wanted)
     if most_of_one == 1 and not owners[i] then
       plain[#plain + 1] = stream
     elseif n_leased - before + #plain < wanted then
-      lease_stream(stream, owners[i], wanted - (n_leased - before) - #plain)
+      seldom().lease_stream(stream, owners[i], wanted - (n_leased - before) - #plain)
     else
       nothing_due[from] = false
     end
@@ -374,6 +262,135 @@ local function take(from, wanted)
   save_schedules()
   with_all('HSET', OWNERS, owned)
   owned = {}
+end
+
+-- --- what seldom happens
+
+-- Defined only where it does: a turn pays for each function that it defines, and these cost more than an event.
+local function what_seldom_happens()
+  -- How many failed, and their history.
+  local function forgotten_attempts(eid)
+    local before = call('HMGET', ATTEMPTS, eid, eid .. '\2', eid .. '\3', eid .. '\4')
+    if before[1] or before[2] or before[3] or before[4] then forget_attempts(eid) end
+    return before[1] or '0', before[3] or ''
+  end
+
+  -- Somebody has taken its record out of the store: it must not stand in the way of the others.
+  local function lose(eid)
+    leave_queue(eid, '')
+    forget_attempts(eid)
+    count('lost')
+  end
+
+  local function history_with(eid, told)
+    local before = call('HGET', ATTEMPTS, eid .. '\3') or ''
+    local line = now_text .. ' ' .. told .. '\n'
+    if #before + #line > HISTORY then
+      before = match(sub(before, #before + #line - HISTORY + 1), '\n(.*)$') or ''
+    end
+    return before .. line
+  end
+
+  local function note(eid, told)
+    if told == '' then return end
+    call('HSET', ATTEMPTS, eid .. '\3', history_with(eid, told))
+    any_attempts = true
+  end
+
+  local function bury(eid, head, reason, told)
+    local _, _, _, kept = parse_leaving(head)
+    leave_queue(eid, kept)
+    note(eid, told)
+    call('HDEL', ATTEMPTS, eid .. '\2', eid .. '\4')
+    call('ZADD', DEAD, now, eid)
+    call('HSET', REASONS, eid, reason)
+    count('dead')
+  end
+
+  -- A late holder did not die on it, as whoever leased it next had to think.
+  local function is_late(eid, owner)
+    if first_owned(owner) ~= eid then return end
+    if tonumber(call('HGET', ATTEMPTS, eid .. '\2') or 0) > 0 then call('HINCRBY', ATTEMPTS, eid .. '\2', -1) end
+  end
+
+  local function note_attempt(eid, outcome, told)
+    if outcome == 'r' then
+      call('HINCRBY', ATTEMPTS, eid, 1)
+      any_attempts = true
+      count('retried')
+    end
+    if any_attempts then call('HDEL', ATTEMPTS, eid .. '\2') end
+    note(eid, told)
+  end
+
+  -- The head of a due stream that is worth sending; what is stale, or has killed its holders, is cleared away first.
+  local function worth_sending(stream, owner)
+    local left_behind
+    if owner then
+      left_behind = first_owned(owner)
+      call('HDEL', OWNERS, stream)
+    end
+    for _ = 1, 100 do
+      local eid = first_of(stream, 1)[1]
+      if not eid then return unschedule(stream) end
+      local id = sub(eid, #stream + 17)
+      local record = call('HGET', EVENTS, id)
+      if not record then
+        lose(eid)
+      else
+        local not_before, expires = parse_due(record)
+        if not_before > now then return schedule(stream, not_before) end
+        local deaths = 0
+        if eid == left_behind then
+          deaths = call('HINCRBY', ATTEMPTS, eid .. '\2', 1)
+          any_attempts = true
+        end
+        if is_stale(eid, expires) then
+          leaves(eid, id, record, #record, 'expired', '')
+        elseif deaths >= poison then
+          bury(eid, record, 'its delivery ended ' .. poison .. ' processes', '')
+        else
+          return eid, record
+        end
+      end
+      save_left()
+    end
+  end
+
+  -- What comes after the head, as far as it may be sent now: at most so many. The last one leased, and what follows it.
+  local function lease_more(stream, first, wanted)
+    local eids, last = first_of(stream, wanted + 2), first
+    for i = 2, wanted + 1 do
+      local eid = eids[i]
+      if not eid then return last, nil end
+      local record = call('HGET', EVENTS, sub(eid, #stream + 17))
+      if not record then return last, eid end
+      local not_before, expires = parse_due(record)
+      if not_before > now or is_stale(eid, expires) then return last, eid end
+      lease_one(eid, record)
+      last = eid
+    end
+    return last, eids[wanted + 2]
+  end
+
+  local function lease_stream(stream, owner, wanted)
+    local first, record = worth_sending(stream, owner)
+    if not first then return end
+    -- What may have ended a process goes alone: it must not take others along.
+    local more = lease_one(first, record) == 0 and math.min(wanted, most_of_one) - 1 or 0
+    own(stream, first, lease_more(stream, first, more))
+  end
+
+  return {
+    forgotten_attempts = forgotten_attempts, lose = lose, bury = bury, is_late = is_late, note_attempt = note_attempt,
+    lease_stream = lease_stream,
+  }
+end
+
+local defined
+seldom = function()
+  defined = defined or what_seldom_happens()
+  return defined
 end
 
 -- --- the turn
