@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import socket
 import time
@@ -27,7 +26,7 @@ from relay.queue import Queue
 from runtime import metrics
 from runtime.live import Live
 from runtime.logs import Log
-from runtime.loops import Stop, every
+from runtime.loops import Stop, every, settle_memory
 from runtime.policies import Policies, Upstream
 from runtime.serving import serve
 from runtime.store import Store, StoreAway, StoreRefused
@@ -64,7 +63,7 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
         return Generation(parts, edge, inside, workers)
 
     front = Front(policies, make)
-    _settle_memory()
+    settle_memory()
     LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
@@ -111,13 +110,6 @@ async def _note_inflows(parts: Parts) -> None:
         except (StoreAway, StoreRefused):
             return
         parts.inflows[name].note(time.monotonic(), counts.accepted - counts.replaced - counts.expired)
-
-
-def _settle_memory() -> None:
-    """What is loaded by now stays: collections need not look at it, and need not come every few requests."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
 
 
 class _Watch:

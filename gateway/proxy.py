@@ -145,7 +145,7 @@ class UpstreamPools:
         while True:
             if client.gone:
                 raise ClientGone
-            connection = await self._pool.acquire(fresh=fresh)
+            connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
             try:
                 response = connection.send(first, framing, outgoing.body or b"", head_only=head_only)
                 client.follow(connection, streaming=streaming)

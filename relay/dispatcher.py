@@ -22,7 +22,7 @@ from relay.circuit import Admission, Circuit, Report
 from relay.event import Delivery
 from relay.gathering import Gathering, Posts
 from relay.layout import PARTITIONS
-from relay.leases import Leases, lease_of
+from relay.leases import Leases
 from relay.outcome import Delivered, Failed, Outcome, Paused, Rejected
 from relay.queue import Queue, Settled, Turn
 from relay.settling import settle_batch
@@ -263,7 +263,7 @@ class Dispatcher:
             if post[0].deaths < _SUSPECT:
                 sent.append(post)
             elif self._suspect is None:
-                self._suspect = lease_of(post[0])
+                self._suspect = post[0].lease
                 sent.append(post)
             else:
                 back = [*back, *post]
@@ -272,7 +272,7 @@ class Dispatcher:
     def _put_back(self, deliveries: list[Delivery]) -> None:
         """What was leased and not sent."""
         self._leases.end(deliveries)
-        if any(lease_of(delivery) == self._suspect for delivery in deliveries):
+        if any(delivery.lease == self._suspect for delivery in deliveries):
             self._suspect = None
         self._ended.extend(
             Settled(delivery, "p", _SUSPECT_WAIT if delivery.deaths >= _SUSPECT else 0) for delivery in deliveries
@@ -338,12 +338,15 @@ class Dispatcher:
 
     def _begin(self, deliveries: list[Delivery]) -> None:
         attempt = self._attempt(deliveries, self._admission.generation)
-        self._posts[lease_of(deliveries[0])] = asyncio.create_task(attempt)
+        self._posts[deliveries[0].lease] = asyncio.create_task(attempt)
 
     async def _attempt(self, deliveries: list[Delivery], generation: int) -> None:
         started = time.monotonic()
         try:
-            outcomes = await self._posted(deliveries)
+            if self._gathering is None:
+                outcomes = [await self._sender.post(deliveries[0])]
+            else:
+                outcomes = await self._sender.post_batch(deliveries)
         except Exception as error:  # noqa: BLE001 - a bug in sending must not lose deliveries or end the loop
             LOG.error("delivery.crashed", exception=error, id=deliveries[0].id)
             outcomes = [Failed(f"our own error: {type(error).__name__}")] * len(deliveries)
@@ -362,14 +365,9 @@ class Dispatcher:
         self._ended.extend(settled)  # all of them, so that they go in one turn
         self._ahead.note_ended()
         self._leases.end(deliveries)
-        if self._suspect == lease_of(deliveries[0]):
+        if self._suspect == deliveries[0].lease:
             self._suspect = None
-        del self._posts[lease_of(deliveries[0])]  # already here, so that the turn this wakes finds the room
-
-    async def _posted(self, deliveries: list[Delivery]) -> list[Outcome]:
-        if self._gathering is None:
-            return [await self._sender.post(deliveries[0])]
-        return await self._sender.post_batch(deliveries)
+        del self._posts[deliveries[0].lease]  # already here, so that the turn this wakes finds the room
 
     def _report(self, generation: int) -> Report:
         report = self._reports.get(generation)
@@ -396,19 +394,21 @@ class Dispatcher:
         waited = time.time() - delivery.accepted_at
         kind = _KINDS[type(outcome)]
         metrics.attempted(self._queue.endpoint, kind, seconds, waited)
-        LOG.info(
+        LOG.line(
             "delivery.attempted",
-            id=delivery.id,
-            endpoint=self._queue.endpoint,
-            event=delivery.type,
-            session=delivery.session,
-            attempt=delivery.attempt,
-            outcome=kind,
-            status=outcome.status,
-            reason=None if isinstance(outcome, Delivered) else outcome.reason,
-            again_in_ms=settled.argument if settled.how in "rp" else None,
-            ms=round(seconds * 1000, 1),
-            since_accepted_ms=round(waited * 1000, 1),
+            {
+                "id": delivery.id,
+                "endpoint": self._queue.endpoint,
+                "event": delivery.type,
+                "session": delivery.session,
+                "attempt": delivery.attempt,
+                "outcome": kind,
+                "status": outcome.status,
+                "reason": None if isinstance(outcome, Delivered) else outcome.reason,
+                "again_in_ms": settled.argument if settled.how in "rp" else None,
+                "ms": round(seconds * 1000, 1),
+                "since_accepted_ms": round(waited * 1000, 1),
+            },
         )
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import orjson
 
@@ -43,9 +41,9 @@ class Event:
         return self.session or self.id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Delivery:
-    """A leased event on its way to its endpoint."""
+    """A leased event on its way to its endpoint. Never changed."""
 
     id: str
     type: str
@@ -66,6 +64,47 @@ class Delivery:
     """Stream, place in it, and id."""
     deaths: int = 0
     """Holders whose lease ended while they had it, one after the other."""
+    head: bytes = b""
+    """Its record up to where the content begins, which says what happens when it leaves."""
+    size: int = 0
+    """Bytes of its record."""
+    lease: bytes = b""
+    """Names its lease. Unlike the eid, another one when it was lost and leased again meanwhile."""
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 (as the fields are called)
+        type: str,  # noqa: A002
+        session: str | None,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        accepted_at: float,
+        attempt: int,
+        partition: int,
+        stream: bytes,
+        token: bytes,
+        eid: bytes,
+        deaths: int = 0,
+        head: bytes = b"",
+        size: int = 0,
+    ) -> None:
+        self.id = id
+        self.type = type
+        self.session = session
+        self.target = target
+        self.headers = headers
+        self.body = body
+        self.accepted_at = accepted_at
+        self.attempt = attempt
+        self.partition = partition
+        self.stream = stream
+        self.token = token
+        self.eid = eid
+        self.deaths = deaths
+        self.head = head
+        self.size = size
+        self.lease = token + b" " + eid
 
 
 def new_id(idempotency: str | None = None) -> str:
@@ -131,28 +170,29 @@ def unpack(record: bytes) -> Stored:
     )
 
 
-def delivery_of(partition: int, row: Sequence[Any]) -> Delivery:
-    """What `relay/lua/turn.lua` leases: eid, token, record, attempts that failed, holders that died on it."""
-    eid, token, record, attempts, deaths = row
-    header, _, rest = record.partition(b"\n")
-    fields = header.split(b" ")
-    length = int(fields[7])
-    about, _, body = (rest[length:] if length else rest).partition(b"\n")
-    identity, kind, session, target, headers = orjson.loads(about)
+def delivery_of(partition: int, token: bytes, eid: bytes, record: bytes, failed: int, deaths: int) -> Delivery:
+    """What `relay/lua/turn.lua` leases; `failed`: attempts so far."""
+    line = record.index(b"\n") + 1
+    fields = record[:line].split(b" ")
+    begin = line + int(fields[7])
+    body = record.index(b"\n", begin) + 1
+    identity, kind, session, target, headers = orjson.loads(record[begin:body])
     return Delivery(
         identity,
         kind,
         session,
         target.encode("latin-1"),
         _headers(headers),
-        body,
+        record[body:],
         int(fields[1]) / 1000,
-        int(attempts) + 1,
+        failed + 1,
         partition,
         eid[: eid.index(b"\0")],
         token,
         eid,
-        int(deaths),
+        deaths,
+        record[:begin],
+        len(record),
     )
 
 

@@ -23,11 +23,11 @@ class Leases:
 
     def begin(self, deliveries: Sequence[Delivery], now: float) -> None:
         for delivery in deliveries:
-            self._held[lease_of(delivery)] = (delivery, now)
+            self._held[delivery.lease] = (delivery, now)
 
     def end(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            self._held.pop(lease_of(delivery), None)
+            self._held.pop(delivery.lease, None)
 
     async def keep(self) -> None:
         """Extends, for ever, those of which a third is used, or more."""
@@ -47,10 +47,5 @@ class Leases:
         if not held:
             return
         for delivery in await self._queue.extend(held):
-            if self._held.pop(lease_of(delivery), None):
+            if self._held.pop(delivery.lease, None):
                 LOG.warning("delivery.lease_lost", id=delivery.id, endpoint=self._queue.endpoint)
-
-
-def lease_of(delivery: Delivery) -> bytes:
-    """Names it. Unlike the eid, another one when it was lost and leased again meanwhile."""
-    return delivery.token + b" " + delivery.eid

@@ -69,10 +69,13 @@ class Rejected:
 Outcome = Delivered | Failed | Paused | Rejected
 
 
+_DELIVERED = {status: Delivered(status) for status in range(200, 300)}
+
+
 def outcome_of(status: int, headers: Iterable[tuple[bytes, bytes]], answer: bytes, now: float | None = None) -> Outcome:
     """`answer`: the beginning of the body, for people to read. `now`: unix seconds."""
     if 200 <= status < 300:
-        return Delivered(status)
+        return _DELIVERED[status]
     retry_after = parse_retry_after(headers, time.time() if now is None else now)
     if status == 429 or (status == 503 and retry_after is not None):
         return Paused(f"answered {status}", retry_after or 0.0, status)

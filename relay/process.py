@@ -21,7 +21,7 @@ from relay.queue import Queue
 from relay.sender import Sender
 from runtime.live import Live
 from runtime.logs import Log
-from runtime.loops import Stop, every
+from runtime.loops import Stop, every, settle_memory
 from runtime.policies import Endpoint, Policies
 from runtime.store import Store, StoreAway, StoreRefused
 
@@ -67,6 +67,7 @@ async def run(policies: Policies, store_url: str, stop: Stop) -> None:
         relay = live.current.relay
         await janitor.turn(store, relay.endpoints, relay.keep_dead, relay.keep_delivered)
 
+    settle_memory()
     LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:

@@ -30,6 +30,7 @@ from runtime.store import Arg, Call, Store, load_script
 _TURN = load_script("relay", "draining", "events", "partition", "turn")
 _EXTEND = load_script("relay", "draining", "events", "partition", "extend")
 _POISON = 3
+_NEVER_TRIED = (0, 0)
 _TOLD = (
     "bytes",
     "accepted",
@@ -46,15 +47,26 @@ _TOLD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False)
 class Settled:
-    """How a delivery ended: `o` delivered, `r` failed, `p` put back, `d` dead; `argument` is ms to wait or a reason."""
+    """How a delivery ended: `o` delivered, `r` failed, `p` put back, `d` dead; `argument` is ms to wait or a reason.
+
+    Never changed.
+    """
 
     delivery: Delivery
     how: Literal["o", "r", "p", "d"]
     argument: int | str = 0
     told: str = ""
     """What came of the attempt, for people: `<status or -> <ms> <reason>`."""
+
+    def __init__(
+        self, delivery: Delivery, how: Literal["o", "r", "p", "d"], argument: int | str = 0, told: str = ""
+    ) -> None:
+        self.delivery = delivery
+        self.how = how
+        self.argument = argument
+        self.told = told
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +184,9 @@ class Queue:
     def _read(self, asked: list[int], by_partition: dict[int, list[Settled]], answers: Sequence[Any]) -> Turn:
         leased: list[Delivery] = []
         refused: list[Delivery] = []
-        for partition, (ends, due, rows) in zip(asked, answers, strict=True):
-            results = by_partition.get(partition, [])
-            refused += [result.delivery for result, end in zip(results, ends, strict=True) if not end]
-            leased += [delivery_of(partition, row) for row in rows]
+        for partition, (late, due, token, rows, tried) in zip(asked, answers, strict=True):
+            refused += [by_partition[partition][number - 1].delivery for number in late]
+            leased += _deliveries(partition, token, rows, tried)
             if partition not in self._woken:
                 self._due[partition] = time.monotonic() + due / 1000 if due >= 0 else math.inf
         return Turn(leased, refused)
@@ -202,8 +213,7 @@ class Queue:
             *(_POISON, self._most_of_one, self._most_logged),
         ]
         for result in settled:
-            delivery = result.delivery
-            args += (delivery.token, delivery.eid, result.how, result.argument, result.told)
+            args += _ending(result)
         return Call(_TURN, self._keys[partition], args)
 
     def _quotas(self, want: int) -> tuple[int, int, int]:
@@ -266,3 +276,21 @@ class Queue:
 class _Turning:
     calls: list[Call]
     read: Callable[[Sequence[Any]], Turn]
+
+
+def _ending(result: Settled) -> tuple[Arg, ...]:
+    """As `relay/lua/turn.lua` takes it. What leaves tells of its record, so that none is read for that."""
+    one, told = result.delivery, result.told.replace("\n", " ")
+    if result.how == "o":
+        return one.token, one.eid, "o", one.size, told, one.head
+    return one.token, one.eid, result.how, result.argument, told, one.head if result.how == "d" else b""
+
+
+def _deliveries(partition: int, token: bytes, rows: list[bytes], tried: list[Any]) -> list[Delivery]:
+    """`rows`: eid and record of each; `tried`: eid, attempts that failed and holders that died, of some."""
+    before = {tried[i]: (tried[i + 1], tried[i + 2]) for i in range(0, len(tried), 3)}
+    leased: list[Delivery] = []
+    for i in range(0, len(rows), 2):
+        failed, deaths = before.get(rows[i], _NEVER_TRIED)
+        leased.append(delivery_of(partition, token, rows[i], rows[i + 1], failed, deaths))
+    return leased

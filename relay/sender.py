@@ -48,6 +48,7 @@ class Sender:
         self._proof = proof_of(signature) if signature else None
         self._names_event = signature is None or signature.preset != "standard"  # which names it itself
         self._timeout = endpoint.timeout
+        self._within = http1.Deadlines(endpoint.timeout)
         # Workers repeat themselves: what stands before the signature is nearly always one of a few.
         self._opening = lru_cache(maxsize=_REMEMBERED)(self._open)
         made = self._proof.names if self._proof else frozenset()
@@ -62,11 +63,15 @@ class Sender:
             opening = self._opening(delivery.target, delivery.headers)
         except http1.BadHead as error:
             return Rejected(f"cannot be sent: {error}", None)
+        head = self._head(opening, delivery.id.encode(), delivery.attempt, delivery.body)
+        framing = http1.stated(len(delivery.body))
         try:
-            answer = await self._ask(opening, delivery.id.encode(), delivery.attempt, delivery.body, SHOWN)
+            response, answer = await http1.ask(
+                self._pool, head, framing, delivery.body, within=self._within, most=SHOWN
+            )
         except http1.UpstreamError as error:
             return _outcome_of_error(error)
-        return outcome_of(*answer)
+        return outcome_of(response.status, () if response.status < 300 else response.headers, answer)
 
     async def post_batch(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
         """One POST to the endpoint's own address, the bodies in a JSON array; an outcome for each, in their order.
@@ -108,11 +113,13 @@ class Sender:
         body = b"[%b]" % b",".join(delivery.body for delivery in deliveries)
         most = SHOWN + _SHOWN_OF_EACH * len(deliveries)
         timeout = end - asyncio.get_running_loop().time()
-        return await self._ask(opening, batch_id, deliveries[0].attempt, body, most, timeout)
+        head, framing = self._head(opening, batch_id, deliveries[0].attempt, body), http1.stated(len(body))
+        response, answer = await http1.ask(
+            self._pool, head, framing, body, within=self._within, most=most, timeout=timeout
+        )
+        return response.status, response.headers, answer
 
-    async def _ask(
-        self, opening: bytes, event_id: bytes, attempt: int, body: bytes, most: int, timeout: float | None = None
-    ) -> Answer:
+    def _head(self, opening: bytes, event_id: bytes, attempt: int, body: bytes) -> bytes:
         """Signed anew each time, over the bytes that are sent."""
         lines = [opening]
         if self._proof is not None:
@@ -120,9 +127,7 @@ class Sender:
         if self._names_event:
             lines.append(b"%b: %b\r\n" % (EVENT_ID, event_id))
         lines.append(b"%b: %d\r\nContent-Length: %d\r\n\r\n" % (ATTEMPT, attempt, len(body)))
-        framing = http1.stated(len(body))
-        head = b"".join(lines)
-        return await http1.ask(self._pool, head, framing, body, timeout=timeout or self._timeout, most=most)
+        return b"".join(lines)
 
     def _open(self, target: bytes, headers: Headers) -> bytes:
         """The head up to where the signature follows. Raises BadHead for what must not be sent.

@@ -7,6 +7,7 @@ process with a non-zero exit, and whoever supervises it starts it again.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -71,3 +72,10 @@ async def every(seconds: float, stop: Stop, turn: Callable[[], Awaitable[object]
     while not stop.requested:
         await turn()
         await stop.sleep(seconds)
+
+
+def settle_memory() -> None:
+    """What is loaded by now stays: collections need not look at it, and need not come every few requests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)

@@ -25,10 +25,10 @@ COMPILED = runpy.run_path(str(ROOT / "setup.py"), run_name="tests")["COMPILED"]
 
 def pytest_sessionstart() -> None:
     """What is compiled is imported instead of what was edited since."""
-    for source in (ROOT / name for name in COMPILED):
-        for built in source.parent.glob(f"{source.stem}.*.so"):
-            if built.stat().st_mtime < source.stat().st_mtime:
-                pytest.exit(f"{source.relative_to(ROOT)} was edited after it was compiled: run scripts/install", 2)
+    for built in ROOT.glob("sluice__mypyc.*"):
+        for name in COMPILED:
+            if built.stat().st_mtime < (ROOT / name).stat().st_mtime:
+                pytest.exit(f"{name} was edited after it was compiled: run scripts/install", 2)
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ for i = 2, #ARGV do
     local _, _, id = split(eid)
     local record = call('HGET', EVENTS, id)
     if record then
-      local accepted, _, _, recognised_until, endpoints = parse(record)
+      local accepted, recognised_until, for_several = parse_leaving(record)
       local before = call('HMGET', ATTEMPTS, eid, eid .. '\3')
-      local reason = call('HGET', REASONS, eid) or ''
+      local reason = string.gsub(call('HGET', REASONS, eid) or '', '\n', ' ')
       append_to(LOG, {farewell(eid, accepted, 'dropped', before[1] or 0, reason, before[2])}, most_logged)
       count('bytes', -#record)
-      let_go(id, endpoints, recognised_until)
+      let_go(id, for_several, recognised_until)
     end
     call('HDEL', REASONS, eid)
     forget_attempts(eid)

@@ -15,14 +15,24 @@ local call = redis.call
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_text = string.format('%d', now)
 
--- accepted, not before (a moment), expires (a moment, 0: never), recognised until, endpoints, kept
-local function parse(record)
-  local accepted, delay, ttl, remember, endpoints, length, at =
-    string.match(record, '^%d+ (%d+) (%d+) (%d+) (%d+) (%d+) %a (%d+)\n()')
-  accepted, ttl = tonumber(accepted), tonumber(ttl)
-  return accepted, accepted + tonumber(delay), ttl > 0 and accepted + ttl or 0, accepted + tonumber(remember),
-    tonumber(endpoints), string.sub(record, at, at + length - 1)
+-- What matters when an event leaves: accepted (as text), recognised until (a moment), whether it is for several
+-- endpoints, kept. The record may end where its content begins.
+local function parse_leaving(record)
+  local since, known_for = string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) 1 %a 0\n')
+  if since then return since, since + known_for, false, '' end  -- nearly all
+  local accepted, remember, endpoints, length, at =
+    string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) (%d+) %a (%d+)\n()')
+  local kept = length == '0' and '' or string.sub(record, at, at + length - 1)
+  return accepted, accepted + remember, endpoints ~= '1', kept
+end
+
+-- What matters while it waits: not before (a moment), expires (a moment, 0: never). Most may be sent at any time.
+local function parse_due(record)
+  if string.find(record, '^%d+ %d+ 0 0 ') then return 0, 0 end
+  local accepted, delay, ttl = string.match(record, '^%d+ (%d+) (%d+) (%d+) ')
+  return accepted + delay, ttl ~= '0' and accepted + ttl or 0
 end
 
 -- eid = stream .. '\0' .. sequence number (14 digits) .. '\0' .. event id
@@ -32,8 +42,8 @@ local function split(eid)
 end
 
 -- One endpoint has no more use for the event; the last one takes its record along.
-local function let_go(id, endpoints, recognised_until)
-  if endpoints > 1 then
+local function let_go(id, for_several, recognised_until)
+  if for_several then
     if call('HINCRBY', REFS, id, -1) > 0 then return end
     call('HDEL', REFS, id)
   end
@@ -42,13 +52,15 @@ local function let_go(id, endpoints, recognised_until)
 end
 
 -- What is left of an event that has left, for those who look for it: a line of its endpoint's log, and its history.
+-- `told` is one line.
 local function farewell(eid, accepted, how, attempts, told, history)
-  return string.format('%d %d %s %d ', now, accepted, how, attempts) .. string.gsub(told, '\n', ' ') .. '\n' .. eid ..
-    '\n' .. (history or '')
+  return now_text .. ' ' .. accepted .. ' ' .. how .. ' ' .. attempts .. ' ' .. told .. '\n' .. eid .. '\n' ..
+    (history or '')
 end
 
 local function append_to(log, lines, most)
   if most == 0 or #lines == 0 then return end
-  for i = 1, #lines, 1000 do call('RPUSH', log, unpack(lines, i, math.min(i + 999, #lines))) end
-  call('LTRIM', log, -most, -1)
+  local length
+  for i = 1, #lines, 1000 do length = call('RPUSH', log, unpack(lines, i, math.min(i + 999, #lines))) end
+  if length > most then call('LTRIM', log, -most, -1) end
 end

@@ -8,7 +8,7 @@
 local extended = {}
 for i = 2, #ARGV, 2 do
   local stream = split(ARGV[i + 1])
-  local mine = string.match(call('HGET', OWNERS, stream) or '', '^%d+') == ARGV[i]
+  local mine = is_owned_by(call('HGET', OWNERS, stream), ARGV[i])
   if mine then call('ZADD', lane(stream), 'XX', now + tonumber(ARGV[1]), stream) end
   extended[#extended + 1] = mine and 1 or 0
 end

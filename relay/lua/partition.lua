@@ -4,7 +4,8 @@
 --   KEYS[6]  urgent    ZSET    stream -> when it may next be claimed (ms): now, the end of a backoff, of a lease
 --   KEYS[7]  normal    ZSET    the same
 --   KEYS[8]  bulk      ZSET    the same
---   KEYS[9]  owners    HASH    stream -> "<fencing token of its lease> <seq of the last eid leased> <the first eid>"
+--   KEYS[9]  owners    HASH    stream -> "<fencing token of its lease> <seq of the last eid leased, 14 digits>
+--                              <1: others followed it then | 0> <the first eid leased>"
 --   KEYS[10] attempts  HASH    eid -> attempts that failed;  eid .. '\2' -> holders that died on it;
 --                              eid .. '\3' -> its last attempts, a line each: "<when, ms> <what came of it>";
 --                              eid .. '\4' -> it was replayed, and no longer expires
@@ -34,6 +35,27 @@ local function lane(stream) return SCHEDULE[string.sub(stream, 1, 1)] end
 -- The first `most` of a stream.
 local function first_of(stream, most)
   return call('ZRANGEBYLEX', QUEUE, '[' .. stream .. '\0', '(' .. stream .. '\1', 'LIMIT', 0, most)
+end
+
+-- What stands in `owners`. Only a lease takes events out of a stream, so what followed one is there until that is
+-- settled, unless a newer event took its place. Where nothing followed, something may have come since: accepted, or
+-- replayed.
+local function owner_of(token, stream, first, last, follower)
+  local at = #stream + 2
+  return token .. ' ' .. string.sub(last, at, at + 13) .. (follower and ' 1 ' or ' 0 ') .. first
+end
+
+local function is_owned_by(owner, token)
+  return owner and string.find(owner, token .. ' ', 1, true) == 1
+end
+
+local function is_followed(owner, token)
+  local at = #token + 17
+  return string.sub(owner, at, at) == '1'
+end
+
+local function first_owned(owner)
+  return string.match(owner, '^%d+ %d+ %d (.*)$')
 end
 
 local function forget_attempts(eid) call('HDEL', ATTEMPTS, eid, eid .. '\2', eid .. '\3', eid .. '\4') end

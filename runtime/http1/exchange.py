@@ -7,6 +7,8 @@ from time import monotonic
 from runtime.http1.errors import UpstreamReset
 from runtime.http1.framing import NO_BODY, Framing, Headers, request_head, sized
 from runtime.http1.pool import Pool
+from runtime.http1.response import Response
+from runtime.http1.waits import Deadlines
 
 WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods whose empty body still gets its Content-Length: 0 (RFC 9110 §8.6)."""
@@ -22,22 +24,39 @@ async def exchange(
     """
     framing = sized(len(body)) if body or method in WITH_BODY else NO_BODY
     head = request_head(method, target, headers, framing)
-    return await ask(pool, head, framing, body, timeout=timeout, most=most, head_only=method == b"HEAD")
+    within = Deadlines(timeout)
+    response, answer = await ask(pool, head, framing, body, within=within, most=most, head_only=method == b"HEAD")
+    return response.status, response.headers, answer
 
 
 async def ask(
-    pool: Pool, head: bytes, framing: Framing, body: bytes, *, timeout: float, most: int, head_only: bool = False
-) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """The same, of a head that is known to be sound and to say what `framing` says. `head_only`: it is a HEAD."""
-    end = monotonic() + timeout
-    connection = await pool.acquire(timeout=timeout)
+    pool: Pool,
+    head: bytes,
+    framing: Framing,
+    body: bytes,
+    *,
+    within: Deadlines,
+    most: int,
+    timeout: float | None = None,
+    head_only: bool = False,
+) -> tuple[Response, bytes]:
+    """The same, of a head that is known to be sound and to say what `framing` says: the response, and what of its body.
+
+    `within` is the usual timeout, shared by many; `timeout` is a shorter one. `head_only`: it is a HEAD.
+    """
+    began = monotonic()
+    longest = within.seconds if timeout is None else timeout
+    kept = pool.kept()
+    connection = kept or await pool.acquire(timeout=longest)
     try:
-        connection.send(head, framing, body, head_only=head_only)
-        response = await connection.response(end - monotonic())
+        response = connection.send(head, framing, body, head_only=head_only)
+        await response.head(within if kept and timeout is None else began + longest - monotonic())
     except UpstreamReset as reset:
         if reset.response_started or not connection.reused:
             raise
-        connection = await pool.acquire(fresh=True, timeout=end - monotonic())
-        connection.send(head, framing, body, head_only=head_only)
-        response = await connection.response(end - monotonic())
-    return response.status, response.headers, await response.read(most, end - monotonic())
+        connection = await pool.acquire(fresh=True, timeout=began + longest - monotonic())
+        response = connection.send(head, framing, body, head_only=head_only)
+        await response.head(began + longest - monotonic())
+    if response.complete:
+        return response, response.take()[:most]
+    return response, await response.read(most, began + longest - monotonic())

@@ -74,6 +74,11 @@ class Pool:
         """Callers that wait for a connection."""
         return len(self._turns)
 
+    def kept(self) -> Connection | None:
+        """One to use again, at once. None: `acquire` one."""
+        wire = None if self._closed else self._youngest()
+        return None if wire is None else Connection(wire, reused=True)
+
     async def acquire(self, *, fresh: bool = False, timeout: float = inf) -> Connection:
         """A connection for one exchange; `fresh` for one that nobody has used yet.
 
@@ -82,8 +87,8 @@ class Pool:
         """
         if self._closed:
             raise PoolExhausted("the pool is closed")
-        if not fresh and (wire := self._youngest()) is not None:
-            return Connection(wire, reused=True)
+        if not fresh and (kept := self.kept()) is not None:
+            return kept
         end = monotonic() + timeout
         if self._open < self._limit:
             self._open += 1

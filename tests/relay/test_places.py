@@ -38,6 +38,11 @@ LEASE, REMEMBER = 5.0, 60.0
 START = 1_700_000_000.0
 
 
+def seq_of(eid: bytes) -> int:
+    at = eid.index(b"\0") + 1
+    return int(eid[at : at + 14])
+
+
 def with_a_clock_of_ours(script: Script) -> Script:
     """The store's clock is the key `clock` (ms); everything else is as it is."""
     text = script.text.replace("call('TIME')", "{tonumber(call('GET', 'clock')) / 1000, 0}")
@@ -231,6 +236,10 @@ class Places(RuleBasedStateMachine):
                 stream[:1] == lane for lane, some in zip((b"u", b"n", b"b"), lanes, strict=True) for stream in some
             )
             assert set(owners) <= streams, "only what waits is leased"
+            for stream, owner in owners.items():
+                _, last, is_followed, _ = owner.split(b" ", 3)
+                following = [eid for eid in waiting if eid.startswith(stream + b"\0") and seq_of(eid) > int(last)]
+                assert following or is_followed == b"0", "what followed a lease waits until it is settled"
             assert set(latest.values()) <= set(waiting), "only what waits is replaced"
             known = set(waiting) | set(died)
             assert {field[:-1] if field[-1:] in (b"\2", b"\3", b"\4") else field for field in attempts} <= known
