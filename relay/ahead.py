@@ -1,6 +1,8 @@
 """What is leased before there is room for it, so that an attempt that ends finds its successor here: pure bookkeeping.
 
-Twice as many as end between two turns: half of them until the next turn is asked for, half until it has answered.
+Four times as many as end between two turns, and the next turn is asked for when a quarter of them is gone: so the store
+has always something to do, and what it takes to answer is covered, though turns are not alike.
+
 Where attempts are long hardly one ends meanwhile, and all is left to the process that has room for it.
 """
 
@@ -30,8 +32,8 @@ class Ahead:
 
     @property
     def is_low(self) -> bool:
-        """Half of it is gone, or more: time for a turn."""
-        return 2 * len(self._ready) <= self.wanted
+        """A quarter of it is gone, or more: time for a turn."""
+        return 4 * len(self._ready) <= 3 * self.wanted
 
     def note_ended(self) -> None:
         """An attempt."""
@@ -39,7 +41,7 @@ class Ahead:
 
     def note_turn(self) -> None:
         """One begins. Where one attempt has ended, it finds a successor in time."""
-        self.wanted = min(self._most, max(2 * (self._ended - 1), self.wanted // 2))
+        self.wanted = min(self._most, max(4 * (self._ended - 1), self.wanted // 2))
         self._ended = 0
 
     def add(self, posts: Posts, now: float) -> None:

@@ -75,7 +75,7 @@ class Dispatcher:
         self._admission = _UNKNOWN
         self._slow_until = 0.0
         self._blocked_until = 0.0
-        self._ahead = Ahead(0 if batch else 2 * concurrency)
+        self._ahead = Ahead(0 if batch else 6 * concurrency)
         self._posts: dict[bytes, asyncio.Task[None]] = {}
         """By the lease of the first delivery of each."""
         self._suspect: bytes | None = None

@@ -15,7 +15,6 @@ place costs no less.
 from __future__ import annotations
 
 import json
-import os
 import select
 import socket
 import sys
@@ -39,9 +38,6 @@ _SIZE_AFTER = SIZE - FIELDS_AT
 _FIELDS_SIZE = FIELDS.size
 _BUFFER = 1 << 16
 _AT_ONCE = 64  # connections in a turn
-_PAUSE = 0.0003
-"""Seconds after a turn with several events: then the next has many, and waking up costs less for each. Any real
-receiver takes longer to answer; one event at a time never waits for it."""
 _BACKLOG = 1024
 
 
@@ -142,8 +138,6 @@ class Receiver:
                     return
                 else:
                     self._accept()
-            if len(ready) > 1:
-                time.sleep(_PAUSE)
 
     def _accept(self) -> None:
         accepted, _ = self._listener.accept()
@@ -219,8 +213,6 @@ def _length(head: bytes) -> int:
 
 
 def main() -> None:
-    # It never takes the core from the store, so its turns are fewer and fuller.
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     receiver = Receiver()
     print(receiver.port, flush=True)
     with suppress(KeyboardInterrupt):

@@ -25,8 +25,8 @@ def test_one_that_ends_between_two_turns_finds_its_successor_in_time() -> None:
     assert after(1, turns=5).wanted == 0
 
 
-def test_twice_as_many_as_ended_since_the_last_turn_are_wanted_and_never_more_than_allowed() -> None:
-    assert after(11).wanted == 20
+def test_four_times_as_many_as_ended_since_the_last_turn_are_wanted_and_never_more_than_allowed() -> None:
+    assert after(11).wanted == 40
     assert after(1000).wanted == 100
     assert after(1000, most=0).wanted == 0
 
@@ -36,7 +36,7 @@ def test_when_less_ends_less_is_wanted_from_turn_to_turn_down_to_nothing() -> No
     for _ in range(6):
         ahead.note_turn()
         seen.append(ahead.wanted)
-    assert seen == [10, 5, 2, 1, 0, 0]
+    assert seen == [20, 10, 5, 2, 1, 0]
 
 
 def test_the_first_that_came_is_the_first_that_goes() -> None:
@@ -47,10 +47,10 @@ def test_the_first_that_came_is_the_first_that_goes() -> None:
     assert ahead.take() is None
 
 
-def test_it_is_low_when_half_is_gone() -> None:
+def test_it_is_low_when_a_quarter_is_gone() -> None:
     ahead = after(3)
-    ahead.add([[delivery(name)] for name in "abcd"], 0.0)
-    assert ahead.wanted == 4
+    ahead.add([[delivery(name)] for name in "abcdefgh"], 0.0)
+    assert ahead.wanted == 8
     assert not ahead.is_low
     ahead.take()
     assert not ahead.is_low
