@@ -188,6 +188,7 @@ async def test_an_endpoint_that_moves_while_events_wait_gets_all_of_them_once_an
     sluice: Deployment, free_port: Callable[[], int]
 ) -> None:
     moved = f"http://127.0.0.1:{free_port()}"
+    edit(sluice, ("timeout: 1s", "timeout: 30s"))  # longer than a slow machine takes to send them all
     async with receiving(port_of(sluice.laravel)) as old, receiving(port_of(moved)) as new:
         await sluice.start_up()
         old.lets_go.clear()
