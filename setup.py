@@ -1,5 +1,4 @@
-"""Compiles the hot path with mypyc, as docs/decisions/0006 says. Without mypyc, or with SLUICE_PURE set, Sluice stays plain
-Python.
+"""Compiles the hot path with mypyc (docs/decisions/0006). Without it, or with SLUICE_PURE set, all is plain Python.
 
 `python setup.py --compiled` lists the files. Everything else about the package is in pyproject.toml.
 """
@@ -38,7 +37,7 @@ def extensions() -> list[Extension]:
     try:
         from mypyc.build import mypycify
     except ImportError:
-        return []  # an isolated build has none; scripts/install and `pip wheel --no-build-isolation` have the pinned one
+        return []  # so it is in an isolated build; scripts/install has the pinned one
     # At -O1 it is as fast as at -O3, and compiles in a third of the time.
     return mypycify([*COMPILED], opt_level="1", debug_level="0", group_name="sluice")
 
