@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from setuptools import Extension
 
 COMPILED = (
-    *("runtime/metrics.py", "runtime/shared_calls.py", "runtime/signatures.py", "runtime/store.py"),
-    "runtime/tallies.py",
+    *("runtime/lines.py", "runtime/metrics.py", "runtime/shared_calls.py", "runtime/signatures.py"),
+    *("runtime/store.py", "runtime/tallies.py"),
     *("runtime/http1/connection.py", "runtime/http1/exchange.py", "runtime/http1/fields.py"),
     *("runtime/http1/framing.py", "runtime/http1/pool.py", "runtime/http1/response.py", "runtime/http1/waits.py"),
     *("runtime/resp/link.py", "runtime/resp/packing.py", "runtime/resp/routes.py", "runtime/resp/wire.py"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runtime import logs
+from runtime.lines import Lines
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +92,7 @@ def test_a_process_that_ends_writes_what_it_still_has(tmp_path: Path) -> None:
 
 def test_a_file_that_has_grown_makes_room_for_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_LOGS", str(tmp_path))
-    monkeypatch.setattr(logs, "_LARGEST_FILE", 1000)
+    monkeypatch.setattr("runtime.lines._LARGEST_FILE", 1000)
     logs.start("relay")
     for number in range(30):
         logs.Log("relay").info("line", number=number)
@@ -134,7 +135,7 @@ def test_what_libraries_say_comes_in_the_same_form(capsys: pytest.CaptureFixture
 
 
 async def test_a_line_that_nobody_asked_for_costs_nothing_before_the_start(capsys: pytest.CaptureFixture[str]) -> None:
-    logs._out = logs._Out(None, None)
+    logs._out = Lines(None, None)
     logs.Log("gateway").warning("unheard")
     await asyncio.sleep(0)
     assert capsys.readouterr().err == ""
