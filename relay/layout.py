@@ -19,7 +19,7 @@ LOGGED = 25_000
 SHARED = ("events", "refs", "ids", "seq")
 OWN = (
     *("queue", "urgent", "normal", "bulk", "owners", "attempts"),
-    *("latest", "dead", "reasons", "counts", "log"),
+    *("latest", "dead", "reasons", "counts", "left"),
 )
 KEYS = SHARED + OWN
 

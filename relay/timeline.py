@@ -1,7 +1,7 @@
 """What has happened to one event, and why it is not there yet.
 
-Where an event waits is read from the queues. Of one that has left, a line remains in its endpoint's log for
-`retention.delivered`, at most the last 25,000 in each partition; its body is gone.
+Where an event waits is read from the queues. Of one that has left, a few words remain with its endpoint for
+`retention.delivered`, of the last 25,000 in each partition at most; its body is gone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STATES: dict[bytes, State] = {
     b"replaced": "replaced",
     b"dropped": "dropped",
 }
-_PAGE = 2500
+_PAGES = 100  # in one round trip; on one are those of one turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ async def story_of(store: Store, endpoints: Sequence[str], identity: str) -> Sto
     partition, event = found[0], unpack(found[1])
     here = {name: await _part(store, name, partition, event) for name in endpoints}
     elsewhere = [name for name, part in here.items() if part is None]
-    for line in await _gone(store, elsewhere, [partition], identity):
-        here[line.part.endpoint] = line.part
+    for one in await _gone(store, elsewhere, [partition], identity):
+        here[one.part.endpoint] = one.part
     parts = tuple(part for part in here.values() if part is not None)
     return Story(identity, event.session, _LANES[event.lane], event.accepted_at, now, parts, event)
 
@@ -93,13 +93,13 @@ async def forget_older(store: Store, endpoint: str, seconds: float) -> None:
     """Drops what is known of events that left longer ago than this. Raises StoreAway or StoreRefused."""
     ((now, _),) = await store.commands(("TIME",))
     for partition in range(PARTITIONS):
-        log = _own(endpoint, partition)["log"]
+        left = _own(endpoint, partition)["left"]
         while True:
-            (lines,) = await store.commands(("LRANGE", log, 0, _PAGE - 1))
-            old = sum(int(line.partition(b" ")[0]) / 1000 < int(now) - seconds for line in lines)
+            (pages,) = await store.commands(("LRANGE", left, 0, _PAGES - 1))
+            old = sum(int(page.partition(b" ")[0]) / 1000 < int(now) - seconds for page in pages)
             if not old:
                 break
-            await store.commands(("LTRIM", log, old, -1))
+            await store.commands(("LTRIM", left, old, -1))
 
 
 # --- reading
@@ -158,48 +158,64 @@ async def _waiting(store: Store, endpoint: str, key: dict[str, str], eid: bytes,
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """What a log says."""
+class _Gone:
+    """What a page says of an event."""
 
     stream: str
     accepted_at: float
     part: Part
 
 
-async def _gone(store: Store, endpoints: Sequence[str], partitions: Sequence[int], identity: str) -> list[_Line]:
-    """Newest first through each log, a page of all of them at a time."""
-    logs = [(endpoint, _own(endpoint, partition)["log"]) for endpoint in endpoints for partition in partitions]
-    found: list[_Line] = []
+async def _gone(store: Store, endpoints: Sequence[str], partitions: Sequence[int], identity: str) -> list[_Gone]:
+    """Newest first through what each endpoint knows of those that have left, some pages of all of them at a time."""
+    lists = [(endpoint, _own(endpoint, partition)["left"]) for endpoint in endpoints for partition in partitions]
+    found: list[_Gone] = []
     end = -1
-    while logs:
-        asked: list[Sequence[Arg]] = [("LRANGE", log, end - _PAGE + 1, end) for _, log in logs]
+    while lists:
+        asked: list[Sequence[Arg]] = [("LRANGE", left, end - _PAGES + 1, end) for _, left in lists]
         further = []
-        for (endpoint, log), page in zip(logs, await store.commands(*asked), strict=True):
-            line = next((line for line in reversed(page) if id_of(line.split(b"\n", 2)[1]) == identity.encode()), None)
-            if line is not None:
-                found.append(_line(endpoint, line))
-            elif len(page) == _PAGE:
-                further.append((endpoint, log))
-        logs, end = further, end - _PAGE
+        for (endpoint, left), pages in zip(lists, await store.commands(*asked), strict=True):
+            gone = next(filter(None, (_on_page(endpoint, page, identity.encode()) for page in reversed(pages))), None)
+            if gone is not None:
+                found.append(gone)
+            elif len(pages) == _PAGES:
+                further.append((endpoint, left))
+        lists, end = further, end - _PAGES
     return found
 
 
-def _story_of_gone(identity: str, now: float, gone: Sequence[_Line]) -> Story:
+def _story_of_gone(identity: str, now: float, gone: Sequence[_Gone]) -> Story:
     stream = gone[0].stream
     session = stream[1:] if stream[1:] != identity else None
-    parts = tuple(line.part for line in gone)
+    parts = tuple(one.part for one in gone)
     return Story(identity, session, _LANES[stream[0]], gone[0].accepted_at, now, parts, None)
 
 
-def _line(endpoint: str, line: bytes) -> _Line:
-    about, eid, attempts = line.split(b"\n", 2)
-    left, accepted, how, failed, told = about.split(b" ", 4)
-    at, state, history = int(left) / 1000, _STATES[how], _attempts(attempts)
+def _on_page(endpoint: str, page: bytes, identity: bytes) -> _Gone | None:
+    """What the last line about this event says on a page (`relay/lua/partition.lua`)."""
+    if b"\0" + identity + b"\1" not in page:
+        return None
+    header, _, rest = page.partition(b"\n")
+    found = None
+    while rest:
+        about, _, rest = rest.partition(b"\n")
+        eid, _, rest = rest.partition(b"\1")
+        accepted, how, failed, length, told = about.split(b" ", 4)
+        attempts, rest = rest[: int(length)], rest[int(length) :]
+        if id_of(eid) == identity:
+            found = (eid, accepted, how, failed, told, attempts)
+    return found and _told(endpoint, header, *found)
+
+
+def _told(
+    endpoint: str, header: bytes, eid: bytes, accepted: bytes, how: bytes, failed: bytes, told: bytes, attempts: bytes
+) -> _Gone:
+    at, state, history = int(header.partition(b" ")[0]) / 1000, _STATES[how], _attempts(attempts)
     if state == "delivered" and told:
         history = (*history, _attempt(at, told))
     reason = _text(told) if state in ("replaced", "dropped") else ""
     stream = _text(eid.partition(b"\0")[0])
-    return _Line(stream, int(accepted) / 1000, Part(endpoint, state, int(failed), history, at=at, reason=reason))
+    return _Gone(stream, int(accepted) / 1000, Part(endpoint, state, int(failed), history, at=at, reason=reason))
 
 
 def _eid(lane: str, of: str, event: Stored) -> bytes:

@@ -18,9 +18,9 @@ for i = 1, tonumber(ARGV[1]) do
   local k, a = 4 + (i - 1) * OWN, 3 * i
   local e = {
     queue = KEYS[k + 1], u = KEYS[k + 2], n = KEYS[k + 3], b = KEYS[k + 4], owners = KEYS[k + 5],
-    attempts = KEYS[k + 6], latest = KEYS[k + 7], dead = KEYS[k + 8], counts = KEYS[k + 10], log = KEYS[k + 11],
+    attempts = KEYS[k + 6], latest = KEYS[k + 7], dead = KEYS[k + 8], counts = KEYS[k + 10], left = KEYS[k + 11],
     most_events = tonumber(ARGV[a]), most_bytes = tonumber(ARGV[a + 1]), in_order = ARGV[a + 2] == 's',
-    happened = {},
+    happened = {}, page = {},
   }
   e.held = call('ZCARD', e.queue) + call('ZCARD', e.dead)
   e.bytes = tonumber(call('HGET', e.counts, 'bytes') or 0)
@@ -60,7 +60,7 @@ local function replace(e, eid, id, kept)
   call('HDEL', e.attempts, eid, eid .. '\2', eid .. '\3', eid .. '\4')
   call('HSET', e.latest, kept, fresh)
   let_go(gone, for_several, recognised_until)
-  append_to(e.log, {farewell(eid, accepted, 'replaced', 0, id)}, most_logged)
+  farewell(e.page, eid, accepted, 'replaced', '0', id, '')
   e.bytes = e.bytes - #record
   count(e, 'bytes', -#record)
   count(e, 'replaced')
@@ -124,5 +124,6 @@ local answers = {}
 for at = 3 + 3 * #endpoints, #ARGV, PER_EVENT do answers[#answers + 1] = accept(at) end
 for _, e in ipairs(endpoints) do
   for what, by in pairs(e.happened) do call('HINCRBY', e.counts, what, by) end
+  append_page(e.left, e.counts, e.page, most_logged)
 end
 return answers

@@ -5,7 +5,7 @@
 -- Return     how many were erased
 -- Twice      what is gone is left alone.
 
-local most_logged, dropped = tonumber(ARGV[1]), 0
+local most_logged, dropped, page = tonumber(ARGV[1]), 0, {}
 for i = 2, #ARGV do
   local eid = ARGV[i]
   if call('ZREM', DEAD, eid) == 1 then
@@ -15,7 +15,7 @@ for i = 2, #ARGV do
       local accepted, recognised_until, for_several = parse_leaving(record)
       local before = call('HMGET', ATTEMPTS, eid, eid .. '\3')
       local reason = string.gsub(call('HGET', REASONS, eid) or '', '\n', ' ')
-      append_to(LOG, {farewell(eid, accepted, 'dropped', before[1] or 0, reason, before[2])}, most_logged)
+      farewell(page, eid, accepted, 'dropped', before[1] or '0', reason, before[2] or '')
       count('bytes', -#record)
       let_go(id, for_several, recognised_until)
     end
@@ -25,5 +25,6 @@ for i = 2, #ARGV do
   end
 end
 if dropped > 0 then count('dropped', dropped) end
+append_page(LEFT, COUNTS, page, most_logged)
 save_counts()
 return dropped

@@ -12,15 +12,16 @@
 --   KEYS[11] latest    HASH    kept -> eid that a newer event replaces
 --   KEYS[12] dead      ZSET    eid -> when it died (ms)
 --   KEYS[13] reasons   HASH    eid -> why it died
---   KEYS[14] counts    HASH    tok, bytes and what happened so far
---   KEYS[15] log       LIST    of events that have left, the last at its end: "<left, ms> <accepted, ms> <how>
---                              <failed attempts> <what came of it>\n<eid>\n<its last attempts, as above>"
+--   KEYS[14] counts    HASH    tok, bytes and what happened so far; left: of how many LEFT has told
+--   KEYS[15] left      LIST    of pages about events that have left, the last at its end: "<when, ms> <how many>
+--                              <how many on all pages so far>\n", then for each "<accepted, ms> <how> <failed attempts>
+--                              <bytes of its last attempts> <what came of it>\n<eid>\1<its last attempts, as above>"
 --
 -- stream = lane letter .. session, or .. event id where there is no session or no order. It holds no byte below 3.
 -- The head of a stream is the first eid with its prefix, and what is leased begins with the head: that is the order.
 -- A newer event that replaces a waiting one takes over its sequence number, and with it its place.
 local QUEUE, OWNERS, ATTEMPTS, LATEST = KEYS[5], KEYS[9], KEYS[10], KEYS[11]
-local DEAD, REASONS, COUNTS, LOG = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local DEAD, REASONS, COUNTS, LEFT = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
 local SCHEDULE = {u = KEYS[6], n = KEYS[7], b = KEYS[8]}
 local LANES = {'u', 'n', 'b'}
 

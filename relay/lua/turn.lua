@@ -74,15 +74,15 @@ local seldom  -- (), what seldom happens: see below
 
 -- --- leaving the queue
 
-local left = {eids = {}, ids = {}, known = {}, lines = {}}
+local left = {eids = {}, ids = {}, known = {}}
+local page = {}
 
 local function save_left()
   if #left.eids == 0 then return end
   with_all('ZREM', QUEUE, left.eids)
   with_all('HDEL', EVENTS, left.ids)
   with_all('ZADD', IDS, left.known)
-  append_to(LOG, left.lines, most_logged)
-  left = {eids = {}, ids = {}, known = {}, lines = {}}
+  left = {eids = {}, ids = {}, known = {}}
 end
 
 local function leave_queue(eid, kept)
@@ -96,7 +96,7 @@ local function leaves(eid, id, head, size, how, told)
   leave_queue(eid, kept)
   local failed, history = '0', ''
   if any_attempts then failed, history = seldom().forgotten_attempts(eid) end
-  if most_logged > 0 then left.lines[#left.lines + 1] = farewell(eid, accepted, how, failed, told, history) end
+  if most_logged > 0 then farewell(page, eid, accepted, how, failed, told, history) end
   count('bytes', -size)
   count(how)
   if for_several then return let_go(id, true, recognised_until) end
@@ -419,5 +419,6 @@ if settled > 0 then
   local old = math.min(call('ZCOUNT', IDS, '-inf', now), 2 * settled)
   if old > 0 then call('ZREMRANGEBYRANK', IDS, 0, old - 1) end
 end
+append_page(LEFT, COUNTS, page, most_logged)
 save_counts()
 return {refused, due, token, leased, tried}

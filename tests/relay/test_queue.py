@@ -258,7 +258,7 @@ async def test_an_empty_queue_leaves_only_its_counters_and_the_remembered_ids(qu
     await queue.accept(event(keep="k", ttl=60))
     await queue.turn([Settled(await lease_one(queue), "o")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
-    assert kinds == {b"counts", b"ids", b"seq", b"log"}
+    assert kinds == {b"counts", b"ids", b"seq", b"left"}
 
 
 async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, store: Store) -> None:
