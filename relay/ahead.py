@@ -1,7 +1,7 @@
 """What is leased before there is room for it, so that an attempt that ends finds its successor here: pure bookkeeping.
 
-Four times as many as end between two turns, and the next turn is asked for when a quarter of them is gone: so the store
-has always something to do, and what it takes to answer is covered, though turns are not alike.
+Twice as many as end between two turns, and besides as many as will be gone when the turn is answered: so neither has
+the process to wait for the store, nor the store for its next turn.
 
 Where attempts are long hardly one ends meanwhile, and all is left to the process that has room for it.
 """
@@ -18,30 +18,41 @@ LONGEST = 0.1
 
 
 class Ahead:
-    """`most` may be leased beyond those under way; 0: none."""
+    """For so many attempts at once; 0: none is leased ahead."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, concurrency: int) -> None:
         self.wanted = 0
-        """How many there should be after a turn."""
-        self._most = most
+        """How many there should be when the turn is answered."""
+        self._most = 6 * concurrency
+        self._enough = max(1, concurrency // 2)
         self._ended = 0
+        self._going = 0
         self._ready: deque[tuple[list[Delivery], float]] = deque()
 
     def __len__(self) -> int:
         return len(self._ready)
 
     @property
-    def is_low(self) -> bool:
-        """A quarter of it is gone, or more: time for a turn."""
-        return 4 * len(self._ready) <= 3 * self.wanted
+    def is_time(self) -> bool:
+        """For the next turn: enough have ended to make it worth its while, or nothing is left here."""
+        return not self._ready or self._ended >= self._enough
+
+    @property
+    def room(self) -> int:
+        """For how many more, in the turn that has begun."""
+        return self.wanted + self._going - len(self._ready)
 
     def note_ended(self) -> None:
         """An attempt."""
         self._ended += 1
 
     def note_turn(self) -> None:
-        """One begins. Where one attempt has ended, it finds a successor in time."""
-        self.wanted = min(self._most, max(4 * (self._ended - 1), self.wanted // 2))
+        """One begins. Where one attempt has ended, it finds a successor in time.
+
+        As many as ended since the one before will go from here before this one is answered.
+        """
+        self.wanted = min(self._most, max(2 * (self._ended - 1), self.wanted // 2))
+        self._going = min(self._ended, len(self._ready))
         self._ended = 0
 
     def add(self, posts: Posts, now: float) -> None:

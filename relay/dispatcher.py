@@ -75,7 +75,7 @@ class Dispatcher:
         self._admission = _UNKNOWN
         self._slow_until = 0.0
         self._blocked_until = 0.0
-        self._ahead = Ahead(0 if batch else 6 * concurrency)
+        self._ahead = Ahead(0 if batch else concurrency)
         self._posts: dict[bytes, asyncio.Task[None]] = {}
         """By the lease of the first delivery of each."""
         self._suspect: bytes | None = None
@@ -229,8 +229,8 @@ class Dispatcher:
 
     def _room(self, now: float, flows: bool) -> int:
         """For how many more POSTs, those that are leased ahead included."""
-        ahead = self._ahead.wanted if flows else 0
-        return self._most_at_once(now) + ahead - len(self._posts) - len(self._ahead)
+        ahead = self._ahead.room if flows else -len(self._ahead)
+        return self._most_at_once(now) - len(self._posts) + ahead
 
     def _most_at_once(self, now: float) -> int:
         """After an outage the concurrency grows to all of it, so that the receiver does not fall over at once again."""
@@ -284,7 +284,7 @@ class Dispatcher:
 
     def _until_next_turn(self, room: int) -> float:
         if self._ahead:
-            return 0.0 if self._ended and self._ahead.is_low else _GATHERING
+            return 0.0 if self._ahead.is_time else _GATHERING
         if self._ended:
             return 0.0
         if room <= 0:
@@ -363,7 +363,7 @@ class Dispatcher:
         for outcome, result in zip(outcomes, settled, strict=True):
             self._log(outcome, result, now - started)
         following = self._successor(now) if went_well else None
-        if self._ahead.is_low or not went_well:  # then the circuit is asked first, and at once
+        if self._ahead.is_time or not went_well:  # then the circuit is asked first, and at once
             self._woken.set()
         return following
 

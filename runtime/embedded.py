@@ -26,6 +26,9 @@ from runtime.policies.model import Promise
 from runtime.store import Store, StoreAway, StoreRefused
 
 _LONGEST_SOCKET_PATH = 100  # the kernel's sun_path holds 108 bytes, and macOS' 104
+_MALLOC = "GLIBC_TUNABLES=glibc.malloc.tcache_count=2000:glibc.malloc.mxfast=0"
+"""The package's server allocates by the C library, which keeps seven freed pieces of a size at hand. A script frees
+hundreds: with room for them accepting costs the store a quarter less, delivering a tenth. No other C library minds."""
 
 
 class EmbeddedStoreError(Exception):
@@ -79,7 +82,8 @@ def command(data: Path, promise: Promise) -> list[str]:
         "loglevel": "notice",
         "logfile": "",
     }
-    return [find_server(), *(part for name, value in settings.items() for part in (f"--{name}", value))]
+    server = [find_server(), *(part for name, value in settings.items() for part in (f"--{name}", value))]
+    return server if "GLIBC_TUNABLES" in os.environ else ["env", _MALLOC, *server]
 
 
 def make_folders(data: Path) -> None:
