@@ -46,7 +46,7 @@ local function older(e, kept)
   local stream, seq, id = split(eid)
   if call('HEXISTS', EVENTS, id) == 0 then return nil end
   local owner = call('HGET', e.owners, stream)
-  if owner and seq <= tonumber(string.match(owner, '^%d+ (%d+) ')) then return nil end
+  if owner and seq <= tonumber(match(owner, '^%d+ (%d+) ')) then return nil end
   return eid
 end
 

@@ -11,7 +11,8 @@
 --           <endpoints> <lane> <length of kept>\n" in one line .. kept .. what the caller stored;
 -- kept = '', or lane .. session .. '\0' .. what a newer event replaces this one by.
 local EVENTS, REFS, IDS, SEQ = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local call = redis.call
+local call, ARGV = redis.call, ARGV
+local find, match, sub = string.find, string.match, string.sub
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -20,25 +21,25 @@ local now_text = string.format('%d', now)
 -- What matters when an event leaves: accepted (as text), recognised until (a moment), whether it is for several
 -- endpoints, kept. The record may end where its content begins.
 local function parse_leaving(record)
-  local since, known_for = string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) 1 %a 0\n')
+  local since, known_for = match(record, '^%d+ (%d+) %d+ %d+ (%d+) 1 %a 0\n')
   if since then return since, since + known_for, false, '' end  -- nearly all
   local accepted, remember, endpoints, length, at =
-    string.match(record, '^%d+ (%d+) %d+ %d+ (%d+) (%d+) %a (%d+)\n()')
-  local kept = length == '0' and '' or string.sub(record, at, at + length - 1)
+    match(record, '^%d+ (%d+) %d+ %d+ (%d+) (%d+) %a (%d+)\n()')
+  local kept = length == '0' and '' or sub(record, at, at + length - 1)
   return accepted, accepted + remember, endpoints ~= '1', kept
 end
 
 -- What matters while it waits: not before (a moment), expires (a moment, 0: never). Most may be sent at any time.
 local function parse_due(record)
-  if string.find(record, '^%d+ %d+ 0 0 ') then return 0, 0 end
-  local accepted, delay, ttl = string.match(record, '^%d+ (%d+) (%d+) (%d+) ')
+  if find(record, '^%d+ %d+ 0 0 ') then return 0, 0 end
+  local accepted, delay, ttl = match(record, '^%d+ (%d+) (%d+) (%d+) ')
   return accepted + delay, ttl ~= '0' and accepted + ttl or 0
 end
 
 -- eid = stream .. '\0' .. sequence number (14 digits) .. '\0' .. event id
 local function split(eid)
-  local at = string.find(eid, '\0', 1, true)
-  return string.sub(eid, 1, at - 1), tonumber(string.sub(eid, at + 1, at + 14)), string.sub(eid, at + 16)
+  local at = find(eid, '\0', 1, true)
+  return sub(eid, 1, at - 1), tonumber(sub(eid, at + 1, at + 14)), sub(eid, at + 16)
 end
 
 -- One endpoint has no more use for the event; the last one takes its record along.
@@ -64,5 +65,5 @@ local function append_page(left, counts, page, most)
   if n == 0 or most == 0 then return end
   local so_far = call('HINCRBY', counts, 'left', n)
   call('RPUSH', left, now_text .. ' ' .. n .. ' ' .. so_far .. '\n' .. table.concat(page))
-  while so_far - string.match(call('LINDEX', left, 0), '^%d+ %d+ (%d+)') >= most do call('LPOP', left) end
+  while so_far - match(call('LINDEX', left, 0), '^%d+ %d+ (%d+)') >= most do call('LPOP', left) end
 end

@@ -31,7 +31,7 @@ local function save_counts()
   for what, by in pairs(happened) do call('HINCRBY', COUNTS, what, by) end
 end
 
-local function lane(stream) return SCHEDULE[string.sub(stream, 1, 1)] end
+local function lane(stream) return SCHEDULE[sub(stream, 1, 1)] end
 
 -- The first `most` of a stream.
 local function first_of(stream, most)
@@ -43,20 +43,20 @@ end
 -- replayed.
 local function owner_of(token, stream, first, last, follower)
   local at = #stream + 2
-  return token .. ' ' .. string.sub(last, at, at + 13) .. (follower and ' 1 ' or ' 0 ') .. first
+  return token .. ' ' .. sub(last, at, at + 13) .. (follower and ' 1 ' or ' 0 ') .. first
 end
 
 local function is_owned_by(owner, token)
-  return owner and string.find(owner, token .. ' ', 1, true) == 1
+  return owner and find(owner, token .. ' ', 1, true) == 1
 end
 
 local function is_followed(owner, token)
   local at = #token + 17
-  return string.sub(owner, at, at) == '1'
+  return sub(owner, at, at) == '1'
 end
 
 local function first_owned(owner)
-  return string.match(owner, '^%d+ %d+ %d (.*)$')
+  return match(owner, '^%d+ %d+ %d (.*)$')
 end
 
 local function forget_attempts(eid) call('HDEL', ATTEMPTS, eid, eid .. '\2', eid .. '\3', eid .. '\4') end

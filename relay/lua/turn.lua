@@ -22,7 +22,6 @@ local most_of_one, most_logged = tonumber(ARGV[7]), tonumber(ARGV[8])
 local RESULTS, PER_RESULT = 9, 6  -- where they begin, and arguments of each
 local HISTORY = 2048  -- bytes of it that are kept of one event
 local PART = 1000  -- arguments of one command: Lua's stack is not endless
-local find, match, sub = string.find, string.match, string.sub
 
 local any_attempts = call('HLEN', ATTEMPTS) > 0  -- mostly there are none, and no need to look for those of each event
 
@@ -122,10 +121,11 @@ local function settle(eid, stream, outcome, argument, told, head)
 end
 
 local function streams_of_results()
-  local streams = {}
+  local streams, n = {}, 0
   for i = RESULTS + 1, #ARGV, PER_RESULT do
     local eid = ARGV[i]
-    streams[#streams + 1] = sub(eid, 1, find(eid, '\0', 1, true) - 1)
+    n = n + 1
+    streams[n] = sub(eid, 1, find(eid, '\0', 1, true) - 1)
   end
   return streams
 end
@@ -134,7 +134,7 @@ end
 -- whether more followed what was leased.
 local function settle_each(streams)
   local owners, settled = fields_of(OWNERS, streams), {}
-  local refused, freed, followed = {}, {}, {}
+  local refused, freed, followed, n = {}, {}, {}, 0
   for i = 1, #streams do
     local stream = streams[i]
     local a = RESULTS + (i - 1) * PER_RESULT
@@ -144,9 +144,8 @@ local function settle_each(streams)
       if first then
         settled[eid] = true
       else  -- mostly the only one of its stream
-        settled[stream] = eid
-        freed[#freed + 1] = stream
-        followed[#freed] = is_followed(owner, token)
+        n = n + 1
+        settled[stream], freed[n], followed[n] = eid, stream, is_followed(owner, token)
       end
       settle(eid, stream, ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5])
     else
@@ -183,9 +182,9 @@ local function new_token()
   return token
 end
 
--- Whether this event is no longer worth sending.
+-- Whether an event that expires (a moment) is no longer worth sending.
 local function is_stale(eid, expires)
-  return expires > 0 and expires <= now and not (any_attempts and call('HEXISTS', ATTEMPTS, eid .. '\4') == 1)
+  return expires <= now and not (any_attempts and call('HEXISTS', ATTEMPTS, eid .. '\4') == 1)
 end
 
 -- How many holders died on it.
@@ -223,7 +222,7 @@ local function lease_heads(streams)
     local not_before, expires = 0, 0
     if record then not_before, expires = parse_due(record) end
     if not eid then unschedule(stream)
-    elseif not record or is_stale(eid, expires) then seldom().lease_stream(stream, nil, 1)
+    elseif not record or expires > 0 and is_stale(eid, expires) then seldom().lease_stream(stream, nil, 1)
     elseif not_before > now then schedule(stream, not_before)
     else
       lease_one(eid, record)
@@ -345,7 +344,7 @@ local function what_seldom_happens()
           deaths = call('HINCRBY', ATTEMPTS, eid .. '\2', 1)
           any_attempts = true
         end
-        if is_stale(eid, expires) then
+        if expires > 0 and is_stale(eid, expires) then
           leaves(eid, id, record, #record, 'expired', '')
         elseif deaths >= poison then
           bury(eid, record, 'its delivery ended ' .. poison .. ' processes', '')
@@ -366,7 +365,7 @@ local function what_seldom_happens()
       local record = call('HGET', EVENTS, sub(eid, #stream + 17))
       if not record then return last, eid end
       local not_before, expires = parse_due(record)
-      if not_before > now or is_stale(eid, expires) then return last, eid end
+      if not_before > now or expires > 0 and is_stale(eid, expires) then return last, eid end
       lease_one(eid, record)
       last = eid
     end
