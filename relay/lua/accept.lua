@@ -20,7 +20,7 @@ for i = 1, tonumber(ARGV[1]) do
     queue = KEYS[k + 1], u = KEYS[k + 2], n = KEYS[k + 3], b = KEYS[k + 4], owners = KEYS[k + 5],
     attempts = KEYS[k + 6], latest = KEYS[k + 7], dead = KEYS[k + 8], counts = KEYS[k + 10], left = KEYS[k + 11],
     most_events = tonumber(ARGV[a]), most_bytes = tonumber(ARGV[a + 1]), in_order = ARGV[a + 2] == 's',
-    happened = {}, page = {},
+    happened = {}, page = {}, places = {}, due = {u = {}, n = {}, b = {}},
   }
   e.held = call('ZCARD', e.queue) + call('ZCARD', e.dead)
   e.bytes = tonumber(call('HGET', e.counts, 'bytes') or 0)
@@ -38,6 +38,8 @@ local function full(e, lane, size)
   local share = lane == 'b' and 0.9 or 1
   return e.held + 1 > e.most_events * share or e.bytes + size > e.most_bytes * share
 end
+
+local is_known = {}  -- what this call has stored, and what it has replaced: a repeat of either is recognised
 
 -- The waiting event that this one replaces: not one that is being delivered right now.
 local function older(e, kept)
@@ -60,25 +62,70 @@ local function replace(e, eid, id, kept)
   call('HDEL', e.attempts, eid, eid .. '\2', eid .. '\3', eid .. '\4')
   call('HSET', e.latest, kept, fresh)
   let_go(gone, for_several, recognised_until)
+  is_known[gone] = recognised_until > now
   farewell(e.page, eid, accepted, 'replaced', '0', id, '')
   e.bytes = e.bytes - #record
   count(e, 'bytes', -#record)
   count(e, 'replaced')
 end
 
-local function append(e, lane, of, id, seq, not_before, kept)
-  local stream = lane .. (e.in_order and of or id)
-  local eid = string.format('%s\0%014d\0%s', stream, seq, id)
-  call('ZADD', e.queue, 0, eid)
-  call('ZADD', e[lane], 'NX', not_before, stream)
-  if kept ~= '' then call('HSET', e.latest, kept, eid) end
-  e.held = e.held + 1
+-- --- what is written together
+
+local records = {}  -- id and record of each
+
+local function save()
+  with_all('HSET', EVENTS, records)
+  for _, e in ipairs(endpoints) do
+    with_all('ZADD', e.queue, e.places)
+    e.places = {}
+    for lane, streams in pairs(e.due) do
+      for i = 1, #streams, PART do
+        call('ZADD', e[lane], 'NX', unpack(streams, i, math.min(i + PART - 1, #streams)))
+      end
+      e.due[lane] = {}
+    end
+  end
+  records = {}
 end
 
-local function is_repeat(id)
-  if call('HEXISTS', EVENTS, id) == 1 then return true end
-  local known = call('ZSCORE', IDS, id)
-  return known and tonumber(known) > now
+local function append(e, lane, of, id, seq, not_before)
+  local stream = lane .. (e.in_order and of or id)
+  local eid = string.format('%s\0%014d\0%s', stream, seq, id)
+  local places, due = e.places, e.due[lane]
+  local n, m = #places, #due
+  places[n + 1], places[n + 2] = 0, eid
+  due[m + 1], due[m + 2] = not_before, stream
+  e.held = e.held + 1
+  return eid
+end
+
+-- --- one event
+
+local FIRST = 3 + 3 * #endpoints
+local known_until = {}  -- of each event, where one of its id has left before
+do
+  local ids = {}
+  for at = FIRST, #ARGV, PER_EVENT do ids[#ids + 1] = ARGV[at + 2] end
+  for i = 1, #ids, PART do
+    local some = call('ZMSCORE', IDS, unpack(ids, i, math.min(i + PART - 1, #ids)))
+    for j = 1, #some do known_until[i + j - 1] = some[j] end
+  end
+end
+
+local function is_repeat(at, id)
+  if is_known[id] or call('HEXISTS', EVENTS, id) == 1 then return true end
+  local until_then = known_until[(at - FIRST) / PER_EVENT + 1]
+  return until_then and tonumber(until_then) > now
+end
+
+local seq, reserved = 0, 0
+local function next_seq(at)
+  if reserved == 0 then  -- for all that may follow
+    reserved = (#ARGV - at + 1) / PER_EVENT
+    seq = call('INCRBY', SEQ, reserved) - reserved
+  end
+  seq, reserved = seq + 1, reserved - 1
+  return seq
 end
 
 local function accept(at)
@@ -87,7 +134,7 @@ local function accept(at)
   local delay = tonumber(ARGV[at + 4])
   local to = {}
   for number in string.gmatch(ARGV[at + 7], '%d+') do to[#to + 1] = tonumber(number) end
-  if is_repeat(id) then
+  if is_repeat(at, id) then
     for _, i in ipairs(to) do count(endpoints[i], 'repeats') end
     return 0
   end
@@ -98,10 +145,12 @@ local function accept(at)
       return -i
     end
   end
-  local seq = call('INCR', SEQ)
-  local record = string.format('%d %d %d %d %d %d %s %d\n', seq, now, delay, tonumber(ARGV[at + 5]),
-    tonumber(ARGV[at + 3]), #to, lane, #kept) .. kept .. content
-  call('HSET', EVENTS, id, record)
+  local own_seq = next_seq(at)
+  local record = string.format('%d %s %s %s %s %d %s %d\n', own_seq, now_text, ARGV[at + 4], ARGV[at + 5],
+    ARGV[at + 3], #to, lane, #kept) .. kept .. content
+  records[#records + 1], records[#records + 2] = id, record
+  is_known[id] = true
+  if kept ~= '' then save() end  -- what it replaces is looked for in the store
   if #to > 1 then call('HSET', REFS, id, #to) end
   local answer = 1
   for _, i in ipairs(to) do
@@ -111,7 +160,8 @@ local function accept(at)
       replace(e, eid, id, kept)
       answer = 2
     else
-      append(e, lane, of, id, seq, now + delay, kept)
+      local place = append(e, lane, of, id, own_seq, now + delay)
+      if kept ~= '' then call('HSET', e.latest, kept, place) end
     end
     e.bytes = e.bytes + #record
     count(e, 'bytes', #record)
@@ -121,7 +171,8 @@ local function accept(at)
 end
 
 local answers = {}
-for at = 3 + 3 * #endpoints, #ARGV, PER_EVENT do answers[#answers + 1] = accept(at) end
+for at = FIRST, #ARGV, PER_EVENT do answers[#answers + 1] = accept(at) end
+save()
 for _, e in ipairs(endpoints) do
   for what, by in pairs(e.happened) do call('HINCRBY', e.counts, what, by) end
   append_page(e.left, e.counts, e.page, most_logged)

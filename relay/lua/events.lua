@@ -18,6 +18,12 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%d', now)
 
+-- A command with many arguments costs a fraction of many commands. Lua's stack is not endless.
+local PART = 1000
+local function with_all(command, key, arguments)
+  for i = 1, #arguments, PART do call(command, key, unpack(arguments, i, math.min(i + PART - 1, #arguments))) end
+end
+
 -- What matters when an event leaves: accepted (as text), recognised until (a moment), whether it is for several
 -- endpoints, kept. The record may end where its content begins.
 local function parse_leaving(record)

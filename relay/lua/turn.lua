@@ -21,15 +21,8 @@ local lease, most, poison = tonumber(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[
 local most_of_one, most_logged = tonumber(ARGV[7]), tonumber(ARGV[8])
 local RESULTS, PER_RESULT = 9, 6  -- where they begin, and arguments of each
 local HISTORY = 2048  -- bytes of it that are kept of one event
-local PART = 1000  -- arguments of one command: Lua's stack is not endless
 
 local any_attempts = call('HLEN', ATTEMPTS) > 0  -- mostly there are none, and no need to look for those of each event
-
--- --- many at a time: a command with many arguments costs a fraction of many commands
-
-local function with_all(command, key, arguments)
-  for i = 1, #arguments, PART do call(command, key, unpack(arguments, i, math.min(i + PART - 1, #arguments))) end
-end
 
 local function fields_of(key, fields)
   if #fields == 0 then return {} end

@@ -94,6 +94,33 @@ async def test_a_repeat_is_recognised_by_any_endpoint_and_long_after_it_was_deli
     assert (await queue.counts()).repeats == 2
 
 
+async def test_a_repeat_in_the_same_call_is_recognised_of_what_it_replaced_too(inbox: Inbox, store: Store) -> None:
+    queue = queue_of(store, "one")
+    older, newer = event(body=b"older", keep="receipt"), event(body=b"newer", keep="receipt")
+    before = store.trips
+    accepted = await asyncio.gather(*(inbox.accept(one, [queue.place]) for one in (older, older, newer, older, newer)))
+    assert store.trips - before == 1
+    assert [one.repeat for one in accepted] == [False, True, False, True, True]
+    (left,) = await lease(queue)
+    assert left.body == b"newer"
+
+
+async def test_events_of_one_call_keep_their_order_and_a_newer_one_its_place(inbox: Inbox, store: Store) -> None:
+    queue = queue_of(store, "one")
+    given = [
+        *(event(body=b"first"), event(body=b"old", keep="receipt"), event(body=b"then")),
+        *(event(body=b"new", keep="receipt"), event("s2", body=b"other"), event(body=b"last")),
+    ]
+    await asyncio.gather(*(inbox.accept(one, [queue.place]) for one in given))
+    bodies, settled = [], list[Settled]()
+    while heads := await lease(queue, settled):
+        bodies += [head.body for head in heads]
+        settled = [Settled(head, "o") for head in heads]
+    assert [body for body in bodies if body != b"other"] == [b"first", b"new", b"then", b"last"]
+    assert b"other" in bodies
+    assert (await queue.counts()).bytes == 0
+
+
 async def test_an_id_is_new_again_when_its_time_is_over_and_it_has_left(inbox: Inbox, store: Store) -> None:
     queue = queue_of(store, "one")
     given = event(remember=0.0)
