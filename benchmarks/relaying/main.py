@@ -58,7 +58,7 @@ class _Plan:
 
     def __init__(self, quick: bool) -> None:
         self.rounds = 1 if quick else 3
-        self.delivered_rounds = 1 if quick else 5
+        self.delivered_rounds = 1 if quick else 7
         self.delivered = 5_000 if quick else 45_000
         self.seconds = 1.0 if quick else 8.0
         self.idle = 40 if quick else 500
