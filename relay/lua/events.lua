@@ -65,7 +65,8 @@ local function farewell(page, eid, accepted, how, attempts, told, history)
   page[n + 2], page[n + 3], page[n + 4] = eid, '\1', history
 end
 
--- Many on one page: a line of its own for each would be a fifth of what delivering costs the store.
+-- Many on one page: that costs the store a third less than a line of the list for each. The oldest pages go, when those
+-- after them tell of enough.
 local function append_page(left, counts, page, most)
   local n = #page / 4
   if n == 0 or most == 0 then return end
