@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,8 +28,7 @@ from runtime.store import Store, StoreAway, StoreRefused
 
 _LONGEST_SOCKET_PATH = 100  # the kernel's sun_path holds 108 bytes, and macOS' 104
 _MALLOC = "GLIBC_TUNABLES=glibc.malloc.tcache_count=2000:glibc.malloc.mxfast=0"
-"""The package's server allocates by the C library, which keeps seven freed pieces of a size at hand. A script frees
-hundreds: with room for them accepting costs the store a quarter less, delivering a tenth. No other C library minds."""
+"""The C library keeps seven freed pieces of a size at hand, and a script frees hundreds. No other C library minds."""
 
 
 class EmbeddedStoreError(Exception):
@@ -82,8 +82,20 @@ def command(data: Path, promise: Promise) -> list[str]:
         "loglevel": "notice",
         "logfile": "",
     }
-    server = [find_server(), *(part for name, value in settings.items() for part in (f"--{name}", value))]
-    return server if "GLIBC_TUNABLES" in os.environ else ["env", _MALLOC, *server]
+    given = (part for name, value in settings.items() for part in (f"--{name}", value))
+    return [*_allocating(), find_server(), *given]
+
+
+def _allocating() -> list[str]:
+    """What to start the server with, for the package's was built to allocate by the C library, unlike a distribution's.
+
+    With jemalloc accepting and delivering cost it a third less, with more room for freed pieces a quarter and a tenth.
+    Who has chosen something in the environment keeps it.
+    """
+    if "LD_PRELOAD" in os.environ or "GLIBC_TUNABLES" in os.environ:
+        return []
+    library = find_library("jemalloc")
+    return ["env", f"LD_PRELOAD={library}" if library else _MALLOC]
 
 
 def make_folders(data: Path) -> None:

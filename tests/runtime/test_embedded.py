@@ -109,3 +109,14 @@ def test_no_server_anywhere_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch)
 async def test_a_store_that_never_answers_is_away(short_folder: Path) -> None:
     with pytest.raises(StoreAway, match="does not answer after 0.2s"):
         await embedded.answering(embedded.url(short_folder), 0.2)
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "GLIBC_TUNABLES"])
+def test_who_has_chosen_how_memory_is_allocated_keeps_it(
+    name: str, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert embedded.command(short_folder, "second")[0] == "env"
+    monkeypatch.setenv(name, "theirs")
+    assert embedded.command(short_folder, "second")[0] == embedded.find_server()
