@@ -14,19 +14,25 @@ from setuptools import setup
 if TYPE_CHECKING:
     from setuptools import Extension
 
-COMPILED = (
-    *("runtime/lines.py", "runtime/metrics.py", "runtime/shared_calls.py", "runtime/signatures.py"),
-    *("runtime/store.py", "runtime/tallies.py"),
-    *("runtime/http1/connection.py", "runtime/http1/exchange.py", "runtime/http1/fields.py"),
-    *("runtime/http1/framing.py", "runtime/http1/pool.py", "runtime/http1/response.py", "runtime/http1/waits.py"),
-    *("runtime/resp/link.py", "runtime/resp/packing.py", "runtime/resp/routes.py", "runtime/resp/wire.py"),
-    *("runtime/server/cycle.py", "runtime/server/head.py", "runtime/server/protocol.py"),
-    *("relay/ahead.py", "relay/circuit.py", "relay/dispatcher.py", "relay/event.py", "relay/inbox.py"),
-    *("relay/lanes.py", "relay/layout.py", "relay/leases.py", "relay/outcome.py", "relay/queue.py"),
-    *("relay/sender.py", "relay/settling.py"),
-    *("gateway/address.py", "gateway/buckets.py", "gateway/edge.py", "gateway/generations.py", "gateway/intake.py"),
-    *("gateway/limiter.py", "gateway/proxy.py", "gateway/remembered.py", "gateway/request.py", "gateway/routes.py"),
-    "gateway/standing.py",
+COMPILED = tuple(
+    f"{folder}/{name}.py"
+    for folder, names in {
+        "gateway": "client_ip edge reload request routing",
+        "gateway/ingest": "webhooks",
+        "gateway/limits": "applicable denial_cache headers limiter",
+        "gateway/proxy": "upstream",
+        "relay": "circuit",
+        "relay/deliver": "outcome retry sender",
+        "relay/dispatch": "leases loop prefetch",
+        "relay/queue": "codec inbox lanes layout queue",
+        "sluice/http": "fields signatures",
+        "sluice/http/client": "connection deadlines exchange framing pool response",
+        "sluice/http/server": "cycle head protocol",
+        "sluice/observe": "log_lines metrics tallies",
+        "sluice/store": "client shared_calls",
+        "sluice/store/protocol": "link packing routes wire",
+    }.items()
+    for name in names.split()
 )
 """What every request or delivery passes through. One library for all of it: a call within it is a C call."""
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tests.story.chaos import chaos
-from tests.story.failover import failover
+from tests.e2e.chaos import chaos
+from tests.e2e.failover import failover
 
 
 def main() -> int:

@@ -9,13 +9,16 @@ import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from gateway.buckets import Limits, Subject, cost_pointers, never_passes
-from gateway.guard import Guards
-from gateway.intake import Intake
-from gateway.limiter import Decision, Limiter, retry_after_header
+from gateway.ingest.webhooks import Intake
+from gateway.limits.applicable import Limits, Subject, cost_pointers, never_passes
+from gateway.limits.headers import QUOTA_EXCEEDED, lines_of
+from gateway.limits.limiter import Decision, Limiter, retry_after_header
 from gateway.owners import WorkerProxy
 from gateway.problems import BadPath, ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
-from gateway.proxy import Downstream, Outgoing, UpstreamPools, refusal_for
+from gateway.proxy.circuit import Guards
+from gateway.proxy.upstream import Downstream, Outgoing, UpstreamPools, refusal_for
+from gateway.proxy.websocket import Talk, WebSocketUpstream, read_handshake, upstream_of
+from gateway.proxy.websocket import serve as serve_websocket
 from gateway.request import (
     Head,
     Json,
@@ -27,17 +30,15 @@ from gateway.request import (
     read_body,
     reading_of,
 )
-from gateway.routes import Match, Routes
-from gateway.standing import QUOTA_EXCEEDED, lines_of
-from gateway.websocket import Talk, WebSocketUpstream, read_handshake, upstream_of
-from gateway.websocket import serve as serve_websocket
-from runtime import http1, metrics
-from runtime.logs import Log
-from runtime.policies import Policies, Route, ToRelay, ToUpstream, ToWorkers
-from runtime.server import Cycle
-from runtime.signatures import refusal as signature_refusal
-from runtime.store import StoreAway, StoreRefused
+from gateway.routing import Match, Routes
 from sessions.registry import Registry
+from sluice.config import Policies, Route, ToRelay, ToUpstream, ToWorkers
+from sluice.http import client as http1
+from sluice.http.server import Cycle
+from sluice.http.signatures import refusal as signature_refusal
+from sluice.observe import metrics
+from sluice.observe.log import Log
+from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("gateway")
 _CLIENT_GONE = 499  # nginx's number; never sent, only counted and logged

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.problems import Refusal
-from gateway.proxy import Downstream, Outgoing, UpstreamPools, refusal_for
-from runtime import http1
-from runtime.logs import Log
-from runtime.policies import Upstream
-from runtime.server import Cycle
-from runtime.store import StoreAway, StoreRefused
+from gateway.proxy.upstream import Downstream, Outgoing, UpstreamPools, refusal_for
 from sessions.registry import NoRoom, Owner, Registry, Unknown, Unowned
+from sluice.config import Upstream
+from sluice.http import client as http1
+from sluice.http.server import Cycle
+from sluice.observe.log import Log
+from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("gateway")
 FENCE = b"X-Sluice-Fence"

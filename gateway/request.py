@@ -10,21 +10,9 @@ from typing import Any
 
 import orjson
 
-from gateway.address import Client, client_of, forwarding
+from gateway.client_ip import Client, client_of, forwarding
 from gateway.problems import ClientGone, Receive, Refusal
-from runtime.http1.fields import (
-    CONNECTION,
-    EXPECT,
-    FORWARDING,
-    HOP_BY_HOP,
-    HOST,
-    PROXY_AUTH,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    Field,
-    Fields,
-)
-from runtime.policies import (
+from sluice.config import (
     EventSource,
     Fixed,
     Header,
@@ -36,7 +24,19 @@ from runtime.policies import (
     ToWorkers,
     Trust,
 )
-from runtime.server import RequestHead
+from sluice.http.fields import (
+    CONNECTION,
+    EXPECT,
+    FORWARDING,
+    HOP_BY_HOP,
+    HOST,
+    PROXY_AUTH,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    Field,
+    Fields,
+)
+from sluice.http.server import RequestHead
 
 Pairs = list[tuple[bytes, bytes]]
 

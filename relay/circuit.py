@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runtime.policies.model import CircuitPolicy, Rate
-from runtime.store import Call, Store, load_script
+from sluice.config.model import CircuitPolicy, Rate
+from sluice.store.client import Call, Store, load_script
 
-_ADMIT = load_script("relay", "draining", "circuit", "admit")
-_HOLD = load_script("relay", "draining", "hold")
+_ADMIT = load_script("relay", "circuit", "admit", drains=True)
+_HOLD = load_script("relay", "hold", drains=True)
 
 State = Literal["closed", "open", "half-open"]
 _STATES: dict[bytes, State] = {b"C": "closed", b"O": "open", b"H": "half-open"}

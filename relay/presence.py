@@ -5,7 +5,7 @@ Owns the key `sl:relays`: a sorted set of process names by the moment (ms, the s
 
 from __future__ import annotations
 
-from runtime.store import Store, StoreAway, StoreRefused, load_script
+from sluice.store.client import Store, StoreAway, StoreRefused, load_script
 
 EVERY = 1.0
 STUCK = 10.0

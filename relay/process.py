@@ -14,16 +14,17 @@ from dataclasses import replace
 
 from redis.exceptions import RedisError
 
-from relay import janitor, presence
+from relay import presence
 from relay.circuit import Circuit
-from relay.dispatcher import Dispatcher
-from relay.queue import Queue
-from relay.sender import Sender
-from runtime.live import Live
-from runtime.logs import Log
-from runtime.loops import Stop, every, settle_memory
-from runtime.policies import Endpoint, Policies
-from runtime.store import Store, StoreAway, StoreRefused
+from relay.deliver.sender import Sender
+from relay.dispatch.loop import Dispatcher
+from relay.queue import janitor
+from relay.queue.queue import Queue
+from sluice.config import Endpoint, Policies
+from sluice.config.live import Live
+from sluice.observe.log import Log
+from sluice.process.loops import Stop, every, settle_memory
+from sluice.store.client import Store, StoreAway, StoreRefused
 
 LOG = Log("relay")
 _STORE_TIMEOUT = 5.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from relay.circuit import Circuit
-from relay.queue import Queue
+from relay.queue.queue import Queue
 
 PATIENCE = 30.0
 """Seconds in which something that is due must be claimed."""

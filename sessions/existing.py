@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import httpx2
 import orjson
 
-from runtime.logs import Log
-from runtime.loops import Stop, every
-from runtime.policies.model import ExistingWorker
-from runtime.store import StoreAway, StoreRefused
 from sessions.registry import Disputed, Registry, Seen, Worker
+from sluice.config.model import ExistingWorker
+from sluice.observe.log import Log
+from sluice.process.loops import Stop, every
+from sluice.store.client import StoreAway, StoreRefused
 
 log = Log("sessions.existing")
 

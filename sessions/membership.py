@@ -22,10 +22,10 @@ from typing import Any
 import httpx2
 import orjson
 
-from runtime.logs import Log
-from runtime.loops import Stop
-from runtime.policies.model import Signature
-from runtime.signatures import sign
+from sluice.config.model import Signature
+from sluice.http.signatures import sign
+from sluice.observe.log import Log
+from sluice.process.loops import Stop
 
 log = Log("sessions.membership")
 

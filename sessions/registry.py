@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from runtime.store import Arg, Script, Store, load_script
 from sessions.placement import Load, choose, share
+from sluice.store.client import Arg, Script, Store, load_script
 
 WORKER_ID = re.compile(r"[A-Za-z0-9._:\[\]-]{1,128}")
 """What a worker may call itself. A space would end its name early in the store."""

@@ -15,8 +15,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from runtime import embedded, logs
-from runtime.store import Store
+from sluice.observe import log as logs
+from sluice.store import embedded
+from sluice.store.client import Store
 from tests.heard import Heard
 
 ROOT = Path(__file__).parent.parent

@@ -12,13 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 JUDGES = (
-    "tests/runtime/http1",
-    "tests/runtime/test_server_protocol.py",
-    "tests/runtime/test_store_connection.py",
-    "tests/gateway/test_bytes.py",
-    "tests/relay/test_dispatcher.py",
+    "tests/sluice/http/client",
+    "tests/sluice/http/server/test_protocol.py",
+    "tests/sluice/store/test_connection.py",
+    "tests/gateway/proxy/test_bytes.py",
+    "tests/relay/dispatch/test_loop.py",
 )
-ROOMS = ("runtime", "relay", "sessions", "gateway", "console", "cli", "tests")
+ROOMS = ("gateway", "relay", "sessions", "sluice", "tests")
 
 
 @pytest.mark.skipif(not list(ROOT.glob("sluice__mypyc.*")), reason="all tests run as plain Python already")

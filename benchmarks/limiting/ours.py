@@ -8,9 +8,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gateway.address import Client
-from gateway.buckets import Bucket, Limits, Subject
-from runtime.policies import load
+from gateway.client_ip import Client
+from gateway.limits.applicable import Bucket, Limits, Subject
+from sluice.config import load
 
 _CLIENT = Client(IPv4Address("192.0.2.7"), trusted_peer=False, subject="192.0.2.7", text="192.0.2.7")
 _PER = ("[session]", "[ip]", "[]")

@@ -13,7 +13,7 @@ from proxy.processes import NotReady, cpu_seconds, started
 from redis import Redis
 from redis.exceptions import RedisError
 
-from runtime import embedded
+from sluice.store import embedded
 
 _READY_WITHIN = 10.0
 

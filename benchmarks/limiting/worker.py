@@ -17,10 +17,10 @@ import uvloop
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
-from gateway.buckets import Limits
-from gateway.limiter import Limiter
+from gateway.limits.applicable import Limits
+from gateway.limits.limiter import Limiter
 from limiting import ours
-from runtime.store import Store
+from sluice.store.client import Store
 
 _TIMEOUT = 30.0  # of a call to the store; a busy machine must not look like a store that is away
 _SUBJECTS = 1_000

@@ -18,7 +18,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from proxy.processes import NotReady, free_port, started, tail
-from runtime import embedded
+from sluice.store import embedded
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -318,7 +318,7 @@ limits: {limits}
 limit_headers: []   # no peer tells in each answer how its limits stand
 """
     )
-    command = [sys.executable, "-m", "cli.main", "gateway", "--policies", str(policies)]
+    command = [sys.executable, "-P", "-m", "sluice", "gateway", "--policies", str(policies)]
     with (
         _store(site) as store,
         started(command, site.core, site.folder / "log", cwd=ROOT) as process,

@@ -16,7 +16,7 @@ from statistics import median, quantiles
 
 from proxy.generator import Result, Task
 from proxy.peers import ROOT, VENV, Peer
-from runtime import embedded
+from sluice.store import embedded
 
 _MICRO = 1e6
 

@@ -15,7 +15,7 @@ from proxy.generator import Result, Task
 
 from relaying.body import body
 from relaying.site import Site, site
-from runtime.signatures import sign
+from sluice.http.signatures import sign
 
 RATE = 4000.0
 _CONNECTIONS = 64

@@ -18,14 +18,14 @@ from limiting.store import Cores, store
 from limiting.store import Store as Server
 from proxy.processes import NotReady, free_port, started, tail
 
-from relay.event import Event
-from relay.inbox import Inbox
 from relay.process import open_queue
-from relay.queue import Queue
+from relay.queue.codec import Event
+from relay.queue.inbox import Inbox
+from relay.queue.queue import Queue
 from relaying.body import SIZE, body
 from relaying.receiver import Told
-from runtime.policies import Policies, load
-from runtime.store import Store
+from sluice.config import Policies, load
+from sluice.store.client import Store
 
 ROOT = Path(__file__).parent.parent.parent
 SECRET = "the-secret-of-the-benchmark"
@@ -96,7 +96,7 @@ class Site:
     @contextmanager
     def process(self, kind: str) -> Iterator[int]:
         """`sluice gateway` or `sluice relay` on the first core, its log in a file; its process id."""
-        command = [sys.executable, "-m", "cli.main", kind, "--policies", str(self.policies.source)]
+        command = [sys.executable, "-P", "-m", "sluice", kind, "--policies", str(self.policies.source)]
         environment = {"BENCHMARK_SECRET": SECRET, "SLUICE_LOGS": str(self.folder / "logs")}
         log = self.folder / f"{kind}.log"
         with started(command, self.cores.process, log, cwd=ROOT, env=environment) as process:

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median
 
 from relay.process import Line
-from relay.queue import Settled
+from relay.queue.queue import Settled
 from relaying.site import Site, site
-from runtime.store import Store
+from sluice.store.client import Store
 
 _BATCH = 16
 _TURNS = 2000

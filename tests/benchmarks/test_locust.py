@@ -14,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from tests.story.deployment import SECRETS, Deployment, deployment
+from tests.e2e.deployment import SECRETS, Deployment, deployment
 
 ROOT = Path(__file__).parent.parent.parent
 LOCUSTFILE = ROOT / "benchmarks" / "locust" / "locustfile.py"

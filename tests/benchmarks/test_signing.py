@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import signing
 
-from runtime.policies.model import Secret, Signature
-from runtime.signatures import refusal
+from sluice.config.model import Secret, Signature
+from sluice.http.signatures import refusal
 
 
 def test_the_signature_of_the_contract() -> None:

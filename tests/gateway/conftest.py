@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from relay.process import open_queue
-from relay.queue import Queue
-from runtime.store import Store
-from tests.gateway.gate import Gate, Receiver, receiver, start
+from relay.queue.queue import Queue
+from sluice.store.client import Store
+from tests.gateway.running import Gate, Receiver, receiver, start
 
 
 @pytest.fixture

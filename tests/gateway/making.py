@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from gateway.address import Client, client_of
+from gateway.client_ip import Client, client_of
 from gateway.request import Head, head_of
-from runtime.http1 import fields_of
-from runtime.policies import (
+from sluice.config import (
     AddressList,
     Fixed,
     JsonPointer,
@@ -22,8 +21,9 @@ from runtime.policies import (
     ToUpstream,
     Trust,
 )
-from runtime.policies.units import network
-from runtime.server.head import read_head
+from sluice.config.units import network
+from sluice.http.client import fields_of
+from sluice.http.server.head import read_head
 
 HOURLY = Rate(1, 3600.0)
 """So slow that nothing refills while a test runs."""

@@ -12,11 +12,11 @@ import httpx2
 import pytest
 
 from relay import presence
-from relay.queue import Counts, Queue
-from runtime.store import Store
-from tests.gateway.gate import DENIED, FORWARDED, PROXY, STRANGER, Gate, Receiver, gateway, lines, problem, values
-from tests.gateway.link import link_to
-from tests.runtime.http1.upstream import Call, saying
+from relay.queue.queue import Counts, Queue
+from sluice.store.client import Store
+from tests.gateway.running import DENIED, FORWARDED, PROXY, STRANGER, Gate, Receiver, gateway, lines, problem, values
+from tests.gateway.websocket_link import link_to
+from tests.sluice.http.client.upstream import Call, saying
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from runtime.server.head import MOST_FIELDS, MOST_HEAD, MOST_TARGET
-from tests.gateway.gate import Gate, Raw, Receiver, lines, receiver, start, values
-from tests.gateway.test_bytes import recorded
+from sluice.http.server.head import MOST_FIELDS, MOST_HEAD, MOST_TARGET
+from tests.gateway.proxy.test_bytes import recorded
+from tests.gateway.running import Gate, Raw, Receiver, lines, receiver, start, values
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.gateway.gate import Gate, Receiver
-from tests.runtime.http1.upstream import OK, Call, saying
+from tests.gateway.running import Gate, Receiver
+from tests.sluice.http.client.upstream import OK, Call, saying
 
 pytestmark = pytest.mark.anyio
 

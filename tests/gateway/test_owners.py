@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.store import Store
 from sessions.registry import Owner, Registry, Report, Worker
-from tests.gateway.gate import FORWARDED, Gate, Receiver, problem, receiver, values
+from sluice.store.client import Store
+from tests.gateway.running import FORWARDED, Gate, Receiver, problem, receiver, values
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

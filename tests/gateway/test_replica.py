@@ -6,10 +6,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway import process
-from runtime.loops import Stop
-from runtime.policies import load
-from runtime.serving import listening
+from gateway import app as process
+from sluice.config import load
+from sluice.http.server.serving import listening
+from sluice.process.loops import Stop
 
 pytestmark = pytest.mark.anyio
 

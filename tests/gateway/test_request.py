@@ -19,8 +19,8 @@ from gateway.request import (
     read_body,
     reading_of,
 )
-from runtime.policies import EventSource, Fixed, Header, JsonPointer, PathSegment, SessionSource, ToRelay
-from runtime.server.head import read_head
+from sluice.config import EventSource, Fixed, Header, JsonPointer, PathSegment, SessionSource, ToRelay
+from sluice.http.server.head import read_head
 from tests.gateway import making
 from tests.gateway.making import TRUST
 

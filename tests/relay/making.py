@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.event import Event, new_id
+from relay.queue.codec import Event, new_id
 
 
 def event(session: str | None = "s1", body: bytes = b"{}", lane: str = "n", **more: object) -> Event:

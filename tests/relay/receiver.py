@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from tests.runtime.http1.upstream import Call, upstream
+from tests.sluice.http.client.upstream import Call, upstream
 
 OK = (200, b"ok")
 Answer = Callable[["Got"], tuple[int, bytes]]

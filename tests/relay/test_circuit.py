@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from relay.circuit import Admission, Circuit, Report
-from runtime.policies.model import CircuitPolicy, Rate
-from runtime.store import Store
+from sluice.config.model import CircuitPolicy, Rate
+from sluice.store.client import Store
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

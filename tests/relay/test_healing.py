@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from relay.circuit import Circuit
-from relay.dispatcher import Dispatcher
-from relay.errors import BacklogFull
-from relay.event import Delivery
-from relay.outcome import Delivered, Outcome
-from relay.queue import Queue
-from runtime import embedded
-from runtime.loops import Stop
-from runtime.policies.model import CircuitPolicy, Retry
-from runtime.store import Store, StoreAway, StoreRefused
+from relay.deliver.outcome import Delivered, Outcome
+from relay.dispatch.loop import Dispatcher
+from relay.queue.codec import Delivery
+from relay.queue.errors import BacklogFull
+from relay.queue.queue import Queue
+from sluice.config.model import CircuitPolicy, Retry
+from sluice.process.loops import Stop
+from sluice.store import embedded
+from sluice.store.client import Store, StoreAway, StoreRefused
 from tests.relay.making import event
 from tests.waiting import until
 

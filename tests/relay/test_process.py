@@ -11,13 +11,13 @@ import orjson
 import pytest
 
 from relay import process
-from relay.event import Event, new_id
 from relay.process import open_queue
-from runtime.loops import Stop
-from runtime.policies import Policies, load
-from runtime.store import Store
+from relay.queue.codec import Event, new_id
+from sluice.config import Policies, load
+from sluice.process.loops import Stop
+from sluice.store.client import Store
+from tests.e2e.receiver import Receiver, receiving
 from tests.heard import Heard
-from tests.story.receiver import Receiver, receiving
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

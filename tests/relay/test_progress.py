@@ -6,9 +6,9 @@ import pytest
 
 from relay.circuit import Circuit, Report
 from relay.progress import PATIENCE, Progress
-from relay.queue import Queue, Settled
-from runtime.policies.model import CircuitPolicy, Rate
-from runtime.store import Store
+from relay.queue.queue import Queue, Settled
+from sluice.config.model import CircuitPolicy, Rate
+from sluice.store.client import Store
 from tests.relay.making import event
 
 Age = Callable[[float], Awaitable[None]]

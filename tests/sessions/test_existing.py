@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from runtime.loops import Stop
-from runtime.policies.model import ExistingWorker, Secret
-from runtime.store import Store
 from sessions.existing import ExistingWorkers, name_of
 from sessions.registry import Owner, Registry, Unknown, Unowned
+from sluice.config.model import ExistingWorker, Secret
+from sluice.process.loops import Stop
+from sluice.store.client import Store
 from tests.heard import Heard
 from tests.waiting import until
 

@@ -10,12 +10,12 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
-from gateway import worker_api
-from runtime.loops import Stop
-from runtime.policies.model import Secret, Signature
-from runtime.store import Store
+from sessions import api as worker_api
 from sessions.membership import Membership
 from sessions.registry import Owner, Registry, Unknown, UnknownWorker, Unowned
+from sluice.config.model import Secret, Signature
+from sluice.process.loops import Stop
+from sluice.store.client import Store
 from tests.heard import Heard
 from tests.waiting import until
 

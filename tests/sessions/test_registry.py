@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from runtime.store import Store
 from sessions import registry as module
 from sessions.registry import (
     Disputed,
@@ -19,6 +18,7 @@ from sessions.registry import (
     Unowned,
     Worker,
 )
+from sluice.store.client import Store
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

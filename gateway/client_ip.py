@@ -1,0 +1,98 @@
+"""Who is the client, and what the next one is told about it. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from sluice.config import Network
+from sluice.http.fields import FORWARDING, HOST, Field, Fields
+
+Address = IPv4Address | IPv6Address
+
+_UNKNOWN = IPv4Address("0.0.0.0")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    address: Address
+    trusted_peer: bool
+    """The peer is one of our own proxies: what it says about the client is believed."""
+    subject: str
+    """What limits count by: the address, or the /64 of an IPv6 address (one customer has at least that many)."""
+    text: str
+    """The address as it is written."""
+
+
+def client_of(peer: str | None, fields: Fields, proxies: tuple[Network, ...]) -> Client:
+    """The peer, or, when the peer is a trusted proxy, the first stranger of X-Forwarded-For from right to left.
+
+    A part that is no address ends the walk: whoever wrote it is not to be believed further.
+    """
+    if proxies and fields.kinds & FORWARDING:
+        chain = b",".join([field.value for field in fields.all if field.key == b"x-forwarded-for"])
+        return _client(peer or "", chain, proxies)
+    return _client(peer or "", b"", proxies)
+
+
+@lru_cache(maxsize=16_384)
+def _client(peer: str, chain: bytes, proxies: tuple[Network, ...]) -> Client:
+    address = _plain(peer) or _UNKNOWN
+    if not _is_in(address, proxies):
+        return Client(address, trusted_peer=False, subject=_subject(address), text=str(address))
+    for part in reversed(chain.decode("latin-1").split(",")) if chain else ():
+        hop = _plain(part.strip())
+        if hop is None:
+            break
+        address = hop
+        if not _is_in(hop, proxies):
+            break
+    return Client(address, trusted_peer=True, subject=_subject(address), text=str(address))
+
+
+def _subject(address: Address) -> str:
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, 64), strict=False).network_address) + "/64"
+    return str(address)
+
+
+def forwarding(client: Client, fields: Fields, scheme: str, port: int) -> tuple[Field, ...]:
+    """The X-Forwarded-* that Laravel's TrustProxies reads: ours, or a trusted proxy's word where it has one."""
+    told = _ours(client.text, fields.first(HOST) or b"", scheme, port)
+    if not (client.trusted_peer and fields.kinds & FORWARDING):
+        return told
+    given = {field.key: field for field in fields.all if field.key.startswith(b"x-forwarded-")}
+    given.pop(b"x-forwarded-for", None)
+    prefix = given.get(b"x-forwarded-prefix")
+    told = tuple(given.get(field.key, field) for field in told)
+    return told if prefix is None else (*told, prefix)
+
+
+@lru_cache(maxsize=16_384)
+def _ours(client: str, host: bytes, scheme: str, port: int) -> tuple[Field, ...]:
+    return (
+        Field(b"X-Forwarded-For", client.encode()),
+        Field(b"X-Forwarded-Host", host),
+        Field(b"X-Forwarded-Port", b"%d" % port),
+        Field(b"X-Forwarded-Proto", scheme.encode()),
+    )
+
+
+@lru_cache(maxsize=16_384)
+def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _plain(text: str) -> Address | None:
+    """An address, without the port, brackets or IPv4-in-IPv6 form it may come in."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

@@ -1,0 +1,234 @@
+"""Publishing over HTTP: `POST /_sluice/events`, one event or a list of them.
+
+    {"type": "order_paid", "session": "s1", "data": {...}, "id": "order-17", "path": "/hooks/orders"}
+
+Only `type` must be there. Each endpoint whose `events` match gets the event's own bytes, in order per `session`, at
+`path` behind its url. By its `id`, or by the request's Idempotency-Key and its place in the list, a repeat is known for
+`relay.dedupe`. A list is checked as a whole before any of it is stored; then its events are stored in their order.
+Every request is signed over the exact bytes of its body, as `relay.verify` says. Every refusal is problem+json
+(RFC 9457) and says the cure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.ingest.webhooks import Intake, Post, Taken, as_event
+from gateway.problems import Refusal
+from gateway.request import Json
+from relay.queue.codec import Event, new_id
+from sluice.config import Policies, Promise
+from sluice.config.parsers import EVENT_TYPE
+from sluice.http.signatures import refusal
+
+PATH = "/_sluice/events"
+LARGEST_BODY = 8 * 2**20
+"""Reading it takes the gateway's time from others; what is larger goes through a route with `relay:`."""
+LARGEST_LIST = 1000
+_TOO_LARGE = f"the body may have {LARGEST_BODY} bytes"
+_AT_ONCE = 256
+_KNOWN = ("type", "session", "data", "id", "path")
+_ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
+_TARGET = re.compile(r"/[!-~]{0,2047}")
+_LONGEST_SESSION = 200
+_KINDS: dict[type, str] = {
+    type(None): "null or absent",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+}
+_HEADERS = ((b"Content-Type", b"application/json"),)
+_BOUNDARIES = json.JSONDecoder(parse_int=lambda _: 0, parse_float=lambda _: 0.0)
+_BLANK = re.compile(r"[ \t\n\r]*")
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of an event. `why`: it was not stored."""
+
+    taken: Taken
+    why: Refusal | None = None
+
+    def fields(self, promise: Promise) -> dict[str, object]:
+        if self.why is not None:
+            return {"status": "refused", "id": self.taken.id, "detail": self.why.detail}
+        return self.taken.fields(promise) | {"endpoints": self.taken.endpoints}
+
+
+def routes(policies: Policies, intake: Intake, now: Callable[[], float] = time.time) -> list[Route]:
+    async def publish(request: Request) -> Response:
+        try:
+            body = await _verified(request, policies, now())
+            events, is_list = read_events(body, request.headers.get("idempotency-key", ""), policies)
+        except Refusal as refused:
+            return _problem(refused)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        return _answer(await _store(events, intake), policies.store.promise, is_list=is_list)
+
+    return [Route(PATH, publish, methods=["POST"])]
+
+
+async def _store(events: Sequence[Event], intake: Intake) -> list[Told]:
+    """In their order, many at once; after one that could not be stored no more of them are begun."""
+    told: list[Told] = []
+    for start in range(0, len(events), _AT_ONCE):
+        told += await asyncio.gather(*(_store_one(event, intake) for event in events[start : start + _AT_ONCE]))
+        why = _first_refusal(told)
+        if why is not None:
+            return told + [Told(Taken(event.id, ()), why) for event in events[len(told) :]]
+    return told
+
+
+async def _store_one(event: Event, intake: Intake) -> Told:
+    try:
+        return Told(await intake.publish(event))
+    except Refusal as refused:
+        return Told(Taken(event.id, ()), refused)
+
+
+# --- the request
+
+
+async def _verified(request: Request, policies: Policies, now: float) -> bytes:
+    if policies.relay.verify is None:
+        raise Refusal(403, "relay.verify names no signature; set it in policies.yaml")
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > LARGEST_BODY:
+        raise Refusal(413, _TOO_LARGE)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise Refusal(413, _TOO_LARGE)
+    reason = refusal(policies.signatures[policies.relay.verify], request.headers.raw, bytes(body), now)
+    if reason is not None:
+        raise Refusal(401, reason)
+    return bytes(body)
+
+
+def read_events(body: bytes, idempotency_key: str, policies: Policies) -> tuple[list[Event], bool]:
+    """The events, and whether they came as a list. Raises Refusal 400 for the first that is wrong, 413 for too many."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(400, f"the body is not JSON: {error}") from None
+    if not isinstance(content, list):
+        return [_event(content, body.strip(b" \t\n\r"), "", idempotency_key, policies)], False
+    if not content:
+        raise Refusal(400, "the list is empty")
+    if len(content) > LARGEST_LIST:
+        raise Refusal(413, f"the list has {len(content)} events, it may have {LARGEST_LIST}")
+    events = []
+    for i, (fields, own_bytes) in enumerate(zip(content, _pieces(body.decode()), strict=True)):
+        key = f"{idempotency_key}\0{i}" if idempotency_key else ""
+        events.append(_event(fields, own_bytes, f"[{i}]", key, policies))
+    return events, True
+
+
+def _pieces(text: str) -> Iterator[bytes]:
+    """The bytes of each item of a list that is known to be JSON, as they were written."""
+    at = text.index("[") + 1
+    while True:
+        begin = _after_blanks(text, at)
+        try:
+            _, end = _BOUNDARIES.raw_decode(text, begin)
+        except RecursionError:
+            raise Refusal(400, "the list is nested too deeply") from None
+        yield text[begin:end].encode()
+        at = _after_blanks(text, end) + 1
+        if text[at - 1] == "]":
+            return
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    return found.end() if found else at
+
+
+def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, policies: Policies) -> Event:
+    if not isinstance(fields, dict):
+        _wrong(place or "the body", "an object" if place else "an event, or a list of them", fields)
+    at = f"{place}." if place else ""
+    _refuse_unknown(fields, at)
+    event_type = _text(fields, "type", at, EVENT_TYPE, "an event type, 1 to 128 of A-Z a-z 0-9 _ . : / -")
+    own_id = _text(fields, "id", at, _ID, "1 to 128 of A-Z a-z 0-9 _ : -") if "id" in fields else ""
+    path = _text(fields, "path", at, _TARGET, "a path such as /hooks/orders") if "path" in fields else ""
+    return as_event(
+        policies.relay,
+        own_id or new_id(f"published\0{idempotency_key}" if idempotency_key else None),
+        event_type,
+        _session(fields.get("session"), at),
+        Post(path.encode(), _HEADERS, own_bytes),
+        Json(fields),
+        remember=bool(own_id or idempotency_key),
+    )
+
+
+def _refuse_unknown(fields: Fields, at: str) -> None:
+    for name in fields:
+        if name not in _KNOWN:
+            close = get_close_matches(name, _KNOWN, n=1)
+            cure = f"did you mean {close[0]}" if close else f"an event has {', '.join(_KNOWN)}"
+            raise Refusal(400, f"{at}{name[:80]}: unknown; {cure}")
+
+
+def _text(fields: Fields, name: str, at: str, pattern: re.Pattern[str], wanted: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        _wrong(at + name, wanted, value)
+    if not pattern.fullmatch(value):
+        raise Refusal(400, f"{at}{name}: must be {wanted}")
+    return value
+
+
+def _session(value: object, at: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        _wrong(f"{at}session", "a string", value)
+    if not 0 < len(value) <= _LONGEST_SESSION or not value.isprintable():
+        raise Refusal(400, f"{at}session: must be 1 to {_LONGEST_SESSION} printable characters")
+    return value
+
+
+def _wrong(name: str, wanted: str, value: object) -> NoReturn:
+    raise Refusal(400, f"{name}: must be {wanted}, not {_KINDS.get(type(value), 'an object')}")
+
+
+# --- the answer
+
+
+def _answer(told: Sequence[Told], promise: Promise, *, is_list: bool) -> Response:
+    """503 when any of them was not stored: the others are named in it, and found as repeats when all are sent again."""
+    why = _first_refusal(told)
+    fields = [one.fields(promise) for one in told]
+    if why is not None:
+        more = {"events": fields} if is_list else {}
+        return _problem(Refusal(503, why.detail, retry_after=why.retry_after, **more))
+    return Response(orjson.dumps({"events": fields} if is_list else fields[0]), 202, media_type="application/json")
+
+
+def _first_refusal(told: Sequence[Told]) -> Refusal | None:
+    return next((one.why for one in told if one.why is not None), None)
+
+
+def _problem(refused: Refusal) -> Response:
+    headers = {"Retry-After": refused.retry_after.decode()} if refused.retry_after else {}
+    return Response(refused.body(), refused.status, headers, media_type="application/problem+json")

@@ -1,0 +1,161 @@
+"""Webhooks: stored before they are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.limits.limiter import Decision
+from gateway.problems import Refusal
+from gateway.request import Head, Json
+from relay.deliver.sender import ATTEMPT, BATCHED, EVENT_ID
+from relay.filters import takes
+from relay.queue.codec import Event, Headers, new_id
+from relay.queue.errors import BacklogFull
+from relay.queue.inbox import Inbox
+from relay.queue.lanes import lane_of
+from relay.queue.queue import Queue
+from sluice.config import EventPolicy, Policies, Promise, RelayPolicy
+from sluice.http.signatures import AGEING, proof_of
+from sluice.observe import metrics
+from sluice.store.client import StoreAway, StoreRefused
+
+_MADE_ANEW = AGEING | {b"host", b"content-length", EVENT_ID.lower(), ATTEMPT.lower(), BATCHED.lower()}
+_REPEATED_SOON = 60.0  # seconds in which a client that heard no answer sends again, without a key of its own
+_NEVER_STALE = EventPolicy(ttl=None, keep_latest=False, by=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """`endpoints` empty: none of them takes such an event, and nothing was stored."""
+
+    id: str
+    endpoints: tuple[str, ...]
+    repeat: bool = False
+
+    def fields(self, promise: Promise) -> dict[str, object]:
+        """What the answer says."""
+        if not self.endpoints:
+            return {"status": "ignored", "id": self.id}
+        return {"status": "queued", "id": self.id, "promise": promise} | ({"repeat": True} if self.repeat else {})
+
+
+class Intake:
+    """Makes events of verified webhooks and stores them for those of their endpoints that take them.
+
+    The headers of every signature of the policies stay here: whoever proves himself to us by a key must not find that
+    we have sent it on.
+    """
+
+    def __init__(self, policies: Policies, queues: Mapping[str, Queue], inbox: Inbox) -> None:
+        self._policy = policies.relay
+        self._queues = queues
+        self._inbox = inbox
+        self._made_anew = _MADE_ANEW.union(*(proof_of(each).names for each in policies.signatures.values()))
+
+    async def accept(
+        self,
+        endpoints: Sequence[str],
+        head: Head,
+        body: bytes,
+        json: Json | None,
+        event: str,
+        session: str | None,
+        decision: Decision,
+    ) -> Taken:
+        """Raises Refusal 503 with Retry-After: the store is away, or a backlog is at its cap."""
+        given = self._event(endpoints, head, body, json, event, session, decision)
+        known = self._policy.endpoints
+        return await self.store(given, [name for name in endpoints if takes(known[name].events, event)])
+
+    async def publish(self, event: Event) -> Taken:
+        """For every endpoint that takes it. Raises Refusal 503 like `accept`."""
+        names = [name for name, endpoint in self._policy.endpoints.items() if takes(endpoint.events, event.type)]
+        return await self.store(event, names)
+
+    async def store(self, event: Event, endpoints: Sequence[str]) -> Taken:
+        """For exactly these. Raises Refusal 503 like `accept`."""
+        if not endpoints:
+            return Taken(event.id, ())
+        try:
+            accepted = await self._inbox.accept(event, [self._queues[name].place for name in endpoints])
+        except BacklogFull as full:
+            metrics.refused(full.endpoint, "backlog_full")
+            raise Refusal(503, f"the backlog of {full.endpoint} is full (relay.backlog)", retry_after=b"30") from None
+        except (StoreAway, StoreRefused):
+            for name in endpoints:
+                metrics.refused(name, "store_away")
+            raise Refusal(503, "the event could not be stored; send it again", retry_after=b"2") from None
+        for name in endpoints:
+            metrics.accepted(name, event.type)
+        return Taken(event.id, tuple(endpoints), accepted.repeat)
+
+    def _event(
+        self,
+        endpoints: Sequence[str],
+        head: Head,
+        body: bytes,
+        json: Json | None,
+        event: str,
+        session: str | None,
+        decision: Decision,
+    ) -> Event:
+        key = head.value(b"idempotency-key")
+        headers = tuple((field.name, field.value) for field in head.forwarded() if field.key not in self._made_anew)
+        return as_event(
+            self._policy,
+            new_id(f"{' '.join(endpoints)}\0{session}\0{key.decode('latin-1')}" if key else None),
+            event,
+            session,
+            Post(head.target, headers, body),
+            json,
+            delay=decision.delay,
+            remember=bool(key),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a receiver is to get."""
+
+    target: bytes
+    headers: Headers
+    body: bytes
+
+
+def as_event(
+    policy: RelayPolicy,
+    event_id: str,
+    event_type: str,
+    session: str | None,
+    post: Post,
+    json: Json | None,
+    *,
+    remember: bool,
+    delay: float = 0.0,
+) -> Event:
+    """An event as the policies say how it travels. `remember`: its id is one by which repeats are meant to be found."""
+    stale = policy.events.get(event_type, _NEVER_STALE)
+    return Event(
+        id=event_id,
+        type=event_type,
+        session=session,
+        target=post.target,
+        headers=post.headers,
+        body=post.body,
+        lane=lane_of(event_type, policy.lanes),
+        keep=_keep(stale, event_type, json),
+        ttl=stale.ttl or 0.0,
+        delay=delay,
+        remember=policy.dedupe if remember else _REPEATED_SOON,
+    )
+
+
+def _keep(stale: EventPolicy, event: str, json: Json | None) -> str:
+    """By what a newer event replaces a waiting older one. Where the pointer leads nowhere, nothing is replaced."""
+    if not stale.keep_latest:
+        return ""
+    if stale.by is None:
+        return event
+    value = json.at(stale.by) if json else None
+    return f"{event}\1{value}" if isinstance(value, (str, int)) else ""

@@ -1,0 +1,233 @@
+"""Which buckets a request takes from, how much, and a bucket itself in plain Python. No I/O."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal, Protocol
+
+from gateway.client_ip import Client
+from gateway.limits.overrides import Overrides
+from sluice.config import AddressList, JsonPointer, Limit, Per, Route, can_meet, speaks_of
+
+How = Literal["e", "q", "o", "g"]
+"""Enforced, queued (it may run into debt, and is delivered later), only observed; or given back."""
+PREFIX = "sl:{l}:"
+_ADDRESS_BITS = 32
+_HIGHEST_COST = 10**9
+_TOLERANCE = 1e-9  # as in take.lua
+
+
+class Json(Protocol):
+    """A parsed body (`request.Json`)."""
+
+    def at(self, pointer: str) -> object:
+        """What an RFC 6901 pointer points to; None where it points to nothing."""
+
+
+@dataclass(slots=True, init=False)
+class Subject:
+    """What a request is about. Never changed."""
+
+    client: Client
+    event: str | None
+    session: str | None
+    relayed: bool
+    """It can wait: a limit with `over: queue` delays it. Anything else is rejected instead."""
+    workspace: str | None = None
+
+    def __init__(
+        self, client: Client, event: str | None, session: str | None, relayed: bool, workspace: str | None = None
+    ) -> None:
+        self.client = client
+        self.event = event
+        self.session = session
+        self.relayed = relayed
+        self.workspace = workspace
+
+
+@dataclass(slots=True, init=False)
+class Bucket:
+    """One limit for one subject, and what this request takes from it.
+
+    The key never holds a number: an edited limit finds its level again, and an override is the same bucket with
+    other numbers. NUL parts the subjects: a name cannot hold one (`request.name_from`), so two of them never read
+    as one key.
+    """
+
+    limit: Limit
+    key: str
+    how: How
+    interval: float
+    """Seconds for one token."""
+    burst: int
+    cost: int
+    """Tokens. More than the burst can never pass at once, see `never_passes`."""
+
+    def __init__(self, limit: Limit, key: str, how: How, interval: float, burst: int, cost: int) -> None:
+        self.limit = limit
+        self.key = key
+        self.how = how
+        self.interval = interval
+        self.burst = burst
+        self.cost = cost
+
+
+class _Special:
+    """What differs between subjects of a limit: overrides, a cost in the body, a share for which it is enforced."""
+
+    def __init__(self, limit: Limit, lists: Mapping[str, AddressList]) -> None:
+        self._overrides = Overrides(limit.overrides, lists) if limit.overrides else None
+        self._pointer = limit.cost.pointer if isinstance(limit.cost, JsonPointer) else None
+        self._enforce = limit.enforce
+
+    def settle(self, bucket: Bucket, subject: Subject, json: Json | None, now: float | None) -> bool:
+        """Whether the limit applies at all; the bucket has the subject's own numbers then."""
+        if self._overrides is not None:
+            now = time.time() if now is None else now
+            override = self._overrides.of(subject.session, subject.workspace, subject.client, now)
+            if override is not None:
+                if override.rate is None:
+                    return False
+                bucket.interval, bucket.burst = override.rate.interval, override.burst
+        if self._pointer is not None and json is not None:
+            bucket.cost = cost_of(json.at(self._pointer))
+        if 0 < self._enforce < 1 and share_of(bucket.key.removeprefix(PREFIX)) >= self._enforce:
+            bucket.how = "o"
+        return True
+
+
+_PLACES: Mapping[Per, int] = {"session": 0, "workspace": 1, "event": 2, "ip": 3}
+_Row = tuple[
+    Limit,
+    str,  # how its keys begin
+    tuple[int, ...],  # where the subjects stand that follow
+    AddressList | None,  # whom it leaves alone
+    tuple[How, How],  # for what is not relayed, and for what is
+    float,
+    int,
+    int,
+    _Special | None,  # None for most
+]
+"""What is the same for all requests of a limit. A plain tuple: each request takes all of them apart."""
+
+
+class Limits:
+    """The limits of the policies, and which of them a request meets."""
+
+    def __init__(self, limits: Sequence[Limit], lists: Mapping[str, AddressList], *, spread: bool = False) -> None:
+        """`spread`: over the slots of a cluster, each limit in one."""
+        self._prefixes = tuple(sorted({limit.ipv4_prefix for limit in limits} - {_ADDRESS_BITS}))
+        self._rows = [_row(limit, lists, self._prefixes, spread) for limit in limits]
+        self._speaking = lru_cache(maxsize=1024)(self._that_speak_of)
+
+    def buckets(self, subject: Subject, json: Json | None = None, now: float | None = None) -> list[Bucket]:
+        """Of all limits that apply. A limit whose subject is missing does not: nobody shares an "unknown".
+
+        `json` is looked into for costs; `now` (Unix seconds; None: this moment) is for what has an end.
+        """
+        client = subject.client
+        values: tuple[str | None, ...] = (subject.session, subject.workspace, subject.event, client.subject)  # _PLACES
+        if self._prefixes:
+            values += tuple(_network(client, bits) for bits in self._prefixes)
+        found = []
+        for limit, key, places, exempt, hows, interval, burst, cost, special in self._speaking(subject.event):
+            if exempt is not None and exempt.holds(client.address, time.time() if now is None else now):
+                continue
+            for place in places:
+                value = values[place]
+                if value is None:
+                    break
+                key += "\0" + value
+            else:
+                bucket = Bucket(limit, key, hows[subject.relayed], interval, burst, cost)
+                if special is None or special.settle(bucket, subject, json, now):
+                    found.append(bucket)
+        return found
+
+    def _that_speak_of(self, event: str | None) -> list[_Row]:
+        return [row for row in self._rows if speaks_of(row[0].events, event)]
+
+
+def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ...], spread: bool) -> _Row:
+    plain = isinstance(limit.cost, int) and not limit.overrides and limit.enforce in (0.0, 1.0)
+    enforced: How = "o" if limit.observe else "e"
+    places = dict(_PLACES)
+    if limit.ipv4_prefix in prefixes:
+        places["ip"] = len(_PLACES) + prefixes.index(limit.ipv4_prefix)
+    return (
+        limit,
+        f"sl:{{l:{limit.id}}}:" if spread else PREFIX + limit.id,
+        tuple(places[by] for by in limit.per),
+        AddressList.joined(lists[name] for name in limit.exempt) if limit.exempt else None,
+        (enforced, "q" if limit.over == "queue" and not limit.observe else enforced),
+        limit.rate.interval,
+        limit.burst,
+        limit.cost if isinstance(limit.cost, int) else 1,
+        None if plain else _Special(limit, lists),
+    )
+
+
+def _network(client: Client, bits: int) -> str:
+    return _prefix(client.address, bits) if isinstance(client.address, IPv4Address) else client.subject
+
+
+@lru_cache(maxsize=4_096)
+def _prefix(address: IPv4Address, bits: int) -> str:
+    return str(IPv4Network((address, bits), strict=False))
+
+
+def never_passes(buckets: Sequence[Bucket]) -> Bucket | None:
+    """The one whose burst is less than what this request costs: waiting does not help, asking for less does.
+
+    Not one that observes, nor one that drops: it drops this one as well. One that queues counts: a debt without
+    bounds would hold up all who share the bucket.
+    """
+    for bucket in buckets:
+        if bucket.cost > bucket.burst and bucket.how != "o" and bucket.limit.over != "drop":
+            return bucket
+    return None
+
+
+def cost_pointers(limits: Sequence[Limit], route: Route) -> tuple[JsonPointer, ...]:
+    """Where the body of a request of this route is looked into for its cost; none: it need not be read for that."""
+    return tuple(
+        dict.fromkeys(limit.cost for limit in limits if isinstance(limit.cost, JsonPointer) and can_meet(limit, route))
+    )
+
+
+def cost_of(found: object) -> int:
+    """Tokens: a number (rounded up) for itself, a list for its length, anything else and nothing for one."""
+    if isinstance(found, list):
+        return max(1, len(found))
+    if isinstance(found, int | float) and not isinstance(found, bool) and found > 1:
+        return math.ceil(min(found, _HIGHEST_COST))
+    return 1
+
+
+def share_of(name: str) -> float:
+    """Where a subject of a limit stands between 0 and 1: always the same, in every process, and evenly spread."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) / 2**64
+
+
+@dataclass(slots=True)
+class LocalBucket:
+    """A token bucket of this process: what take.lua does to one bucket, for when the store is away."""
+
+    level: float
+    at: float
+    """Seconds of whatever clock `now` is of."""
+
+    def wait(self, now: float, interval: float, burst: float, cost: float = 1) -> float:
+        """Seconds until there are as many tokens as it costs; 0: there are now."""
+        self.level = min(burst, self.level + max(0.0, now - self.at) / interval)
+        self.at = now
+        return 0.0 if self.level >= cost - _TOLERANCE else (cost - self.level) * interval
+
+    def take(self, cost: float = 1) -> None:
+        self.level -= cost

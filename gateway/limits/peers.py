@@ -1,0 +1,26 @@
+"""How many gateways there are: what each of them may let through alone while the store is away is its part of a limit.
+
+Owns the key `sl:{gateways}`.
+"""
+
+from __future__ import annotations
+
+from gateway.limits.limiter import Limiter
+from sluice.observe.log import Log
+from sluice.store.client import Store, StoreAway, StoreRefused, load_script
+
+LOG = Log("gateway")
+EVERY = 1.0
+_SILENT_FOR = 5_000  # ms
+_GATEWAYS = load_script("gateway.limits", "gateways")
+
+
+async def turn(store: Store, name: str, limiter: Limiter) -> None:
+    """Says that this gateway is there. While the store is away the last number known stays."""
+    try:
+        gateways = int(await store.run(_GATEWAYS, ["sl:{gateways}"], [name, _SILENT_FOR]))
+    except (StoreAway, StoreRefused):
+        return
+    if gateways != limiter.gateways:
+        LOG.info("limiter.gateways", gateways=gateways)
+        limiter.gateways = gateways

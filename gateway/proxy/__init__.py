@@ -1,0 +1,1 @@
+"""Upstreams: their circuits, their connections, and WebSockets to them."""

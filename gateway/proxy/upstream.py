@@ -1,0 +1,225 @@
+"""Asking an upstream and giving its answer to the client, byte for byte and streamed both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.problems import ClientGone, Refusal
+from gateway.proxy.circuit import Admission, Refused, UpstreamGuard
+from gateway.request import Head
+from sluice.config import Upstream
+from sluice.http import client as http1
+from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING, UPGRADE, Field
+from sluice.http.server import Cycle
+
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+_NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE
+_BODILESS = frozenset((204, 304))
+_UPSTREAM_FAILS = frozenset((502, 503, 504))  # a 500 is one request's failure, not the upstream's
+
+
+@dataclass(slots=True, init=False)
+class Outgoing:
+    """What is sent to an upstream. `body` None: streamed from the client as it comes."""
+
+    head: Head
+    body: bytes | None = None
+    more: Sequence[Field] = ()
+    """Ours, beside what is forwarded."""
+
+    def __init__(self, head: Head, body: bytes | None = None, more: Sequence[Field] = ()) -> None:
+        self.head = head
+        self.body = body
+        self.more = more
+
+    def framing(self) -> http1.Framing:
+        length = self.head.length
+        if self.body is None:
+            return http1.CHUNKED if length is None else http1.stated(length)
+        if length is None:
+            return http1.sized(len(self.body))
+        return http1.stated(len(self.body))
+
+    def first_bytes(self, base: bytes, framing: http1.Framing) -> bytes:
+        """The head, of lines that were read strictly: nothing in it has to be looked at again."""
+        head = self.head
+        lines = [field.line for field in head.forwarded()]
+        lines += [field.line for field in self.more]
+        if framing.field:
+            lines.append(framing.field + b"\r\n")
+        return b"%b %b%b HTTP/1.1\r\n%b\r\n" % (head.method.encode(), base, head.target, b"".join(lines))
+
+
+class Downstream:
+    """The client's side of one exchange: its body goes out as it comes, and its leaving cuts the connection upstream.
+
+    The server tells of the leaving by a callback; only a body that is streamed takes a task that listens.
+    """
+
+    __slots__ = ("_connection", "_listener", "cycle")
+
+    def __init__(self, cycle: Cycle) -> None:
+        self.cycle = cycle
+        self._connection: http1.Connection | None = None
+        self._listener: asyncio.Task[None] | None = None
+
+    @property
+    def gone(self) -> bool:
+        return self.cycle.disconnected
+
+    def follow(self, connection: http1.Connection, *, streaming: bool) -> None:
+        """From now on it is this connection that the client's body goes to, and that its leaving cuts."""
+        self._connection = connection
+        if streaming:
+            self._listener = asyncio.create_task(self._send_on(connection))
+        self.cycle.on_disconnect(self._left)
+
+    def close(self) -> None:
+        """Cuts what is unfinished."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+        if self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
+
+    def _left(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def _send_on(self, connection: http1.Connection) -> None:
+        try:
+            while True:
+                message = await self.cycle.receive()
+                if message["type"] == "http.disconnect":
+                    return
+                await connection.send_body(message["body"])
+                if not message["more_body"]:
+                    connection.end_body()
+                    return
+        except (http1.UpstreamError, http1.BadBody):
+            return  # whoever awaits the response learns of it, or of an early answer
+
+
+class UpstreamPools:
+    """The connections to one upstream, or to one worker. `guard`: leaves the upstream alone while it fails."""
+
+    def __init__(self, upstream: Upstream, guard: UpstreamGuard | None = None) -> None:
+        self.upstream = upstream
+        self._guard = guard
+        self._pool = http1.Pool(http1.Origin.of(upstream.url), connect=upstream.connect)
+        self._base = http1.base_path(upstream.url)
+        self._headers = http1.Deadlines(upstream.headers)
+        self._idle = http1.Deadlines(upstream.idle)
+
+    async def ask(self, outgoing: Outgoing, client: Downstream) -> http1.Response:
+        """Sends the request and waits for the head of the answer. Whatever comes of it, `client.close()` is due then.
+
+        Sent once more where that is safe and the kept connection turned out to be closed. Raises UpstreamError,
+        ClientGone, or Refusal 503 while the guard says no.
+        """
+        if self._guard is None:
+            return await self._ask(outgoing, client)
+        admission = admitted(self._guard, self.upstream.name)
+        try:
+            response = await self._ask(outgoing, client)
+            judge(admission, response.status)
+            return response
+        except http1.PoolExhausted:
+            raise  # our own limit
+        except http1.UpstreamError as error:
+            admission.failed(str(error))
+            raise
+        finally:
+            admission.abandoned()
+
+    async def _ask(self, outgoing: Outgoing, client: Downstream) -> http1.Response:
+        framing = outgoing.framing()
+        first = outgoing.first_bytes(self._base, framing)
+        streaming = outgoing.body is None and framing.length != 0
+        head_only = outgoing.head.method == "HEAD"
+        fresh = False
+        while True:
+            if client.gone:
+                raise ClientGone
+            connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
+            try:
+                response = connection.send(first, framing, outgoing.body or b"", head_only=head_only)
+                client.follow(connection, streaming=streaming)
+                await response.head(self._headers)
+                return response
+            except BaseException as error:
+                client.close()
+                connection.abort()
+                if client.gone and isinstance(error, http1.UpstreamError):
+                    raise ClientGone from None
+                if fresh or not (isinstance(error, http1.UpstreamReset) and _may_repeat(outgoing, connection, error)):
+                    raise
+            fresh = True
+
+    async def give(self, response: http1.Response, client: Cycle) -> bool:
+        """Streams the answer to the client. False when the upstream broke it off: then the client is cut off too.
+
+        Raises BadResponse for a status that HTTP does not have.
+        """
+        status = response.status
+        if status > 599:
+            raise http1.BadResponse("a status over 599", response_started=True)
+        # A 304 may tell the length of the body it leaves out.
+        dropped = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH if status in _BODILESS else _NOT_FOR_THE_CLIENT
+        lines = [field.line for field in response.fields.without(dropped)]
+        length = response.fields.first(CONTENT_LENGTH)
+        more = not response.complete
+        client.begin(status, lines, None if length is None else int(length), response.take(), more=more)
+        while more:
+            if client.blocked:
+                await client.drain()
+            try:
+                piece = await response.chunk(self._idle)
+            except http1.UpstreamError:
+                return False
+            more = not response.complete
+            client.write(piece, more=more)
+        return True
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+
+def admitted(guard: UpstreamGuard, name: str) -> Admission:
+    """Raises Refusal 503 while the guard says no."""
+    admission = guard.admit()
+    if isinstance(admission, Refused):
+        wait = b"%d" % max(1, math.ceil(admission.retry_after))
+        raise Refusal(503, f"{name} fails and is left alone for a moment", retry_after=wait)
+    return admission
+
+
+def judge(admission: Admission, status: int) -> None:
+    """What an answer says about the upstream."""
+    if status in _UPSTREAM_FAILS:
+        admission.failed(f"answered {status}")
+    else:
+        admission.succeeded()
+
+
+def _may_repeat(outgoing: Outgoing, connection: http1.Connection, reset: http1.UpstreamReset) -> bool:
+    """A kept connection may have been closed just as we took it; only what is safe to repeat is sent again."""
+    whole = outgoing.body is not None or outgoing.head.length == 0
+    return connection.reused and not reset.response_started and whole and outgoing.head.method in _REPEATABLE
+
+
+def refusal_for(error: http1.UpstreamError, name: str) -> Refusal:
+    """An upstream is only ever named by its name in the policies."""
+    match error:
+        case http1.ConnectTimeout() | http1.HeadTimeout():
+            return Refusal(504, f"{name} did not answer in time")
+        case http1.PoolExhausted():
+            return Refusal(503, f"all connections to {name} are busy", retry_after=b"1")
+        case http1.ConnectFailed():
+            return Refusal(502, f"{name} cannot be reached")
+        case _:
+            return Refusal(502, f"{name} broke off before it answered")

@@ -1,0 +1,469 @@
+"""WebSockets: passed on message by message between a client, whose side uvicorn speaks, and an upstream.
+
+The rules, each with a test of its name in `tests/gateway/proxy/test_websocket.py`:
+
+1.  Nothing is opened upstream before a handshake has passed everything that a request passes; what refuses it is an
+    answer in plain HTTP. So is what the upstream refuses it with.
+2.  The target goes out byte for byte, the end-to-end headers in their order; the handshake's own are made anew on
+    either side, so the two sides need not speak the same extensions. We offer an upstream none.
+3.  Messages arrive whole, in their order, as text or binary. At most a few of them wait here; then whoever sends
+    waits too. One that is not taken for `idle` seconds ends the connection.
+4.  What a side closes with is what the other is closed with. A side that vanishes is never told as a clean end:
+    the client reads 1011, the upstream 1001.
+5.  A connection may be quiet for as long as both sides answer pings; one that does not is gone after 40 seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from websockets.asyncio.client import ClientConnection
+from websockets.client import ClientProtocol
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+from websockets.uri import WebSocketURI
+
+from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_refusal
+from gateway.proxy.circuit import UpstreamGuard
+from gateway.proxy.upstream import admitted, judge, refusal_for
+from gateway.request import Head, Pairs, Reading, head_of
+from sluice.config import Route, ToUpstream, Trust, Upstream
+from sluice.http import client as http1
+from sluice.http.fields import CONTENT_LENGTH, HOST
+from sluice.http.server import RequestHead
+from sluice.observe import metrics
+from sluice.observe.log import Log
+
+LOG = Log("gateway")
+
+# Seconds. A dead upstream is found out after the first two and the last together: 40. uvicorn, which pings the client,
+# takes as long for a dead one.
+PING_EVERY = 20.0
+PING_WITHIN = 15.0
+IDLE_AT_LEAST = 60.0
+CLOSED_WITHIN = 5.0
+
+_MOST = 16 * 1024 * 1024  # bytes of a message; what uvicorn takes from a client at most
+_MOST_DENIED = 64 * 1024
+_QUEUED = 2  # messages; each may have `_MOST` bytes
+_CLIENT_GONE = 499
+
+_EMPTY, _VANISHED = 1005, 1006  # codes that are never sent (RFC 6455 §7.4.1)
+_GOING_AWAY, _INTERNAL_ERROR, _RESTART = 1001, 1011, 1012
+
+_MADE_ANEW = HOST | CONTENT_LENGTH
+_HANDSHAKE = b"sec-websocket-"
+_HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding"))
+_ABOUT_THE_ANSWER = _HOP_BY_HOP | {b"content-length", b"upgrade"}
+
+Message = MutableMapping[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Talk:
+    """What is counted and logged of one connection."""
+
+    route: str = "-"
+    client: str = "-"
+    event: str | None = None
+    session: str | None = None
+    limit: str | None = None
+    why: str | None = None
+    status: int = 0
+    code: int | None = None
+    ended_by: str | None = None
+    from_client: int = 0
+    from_upstream: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def answered(self, status: int) -> None:
+        """The handshake has been answered; counted now, for a connection may last for days."""
+        self.status = status
+        metrics.request(self.route, status, time.perf_counter() - self.started)
+
+    def tell(self, path: str) -> None:
+        LOG.info(
+            "websocket",
+            path=path,
+            route=self.route,
+            status=self.status,
+            code=self.code,
+            ended_by=self.ended_by,
+            seconds=round(time.perf_counter() - self.started, 3),
+            from_client=self.from_client,
+            from_upstream=self.from_upstream,
+            client=self.client,
+            event=self.event,
+            session=self.session,
+            limit=self.limit,
+            why=self.why,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Who ended the connection, and with what."""
+
+    by: Literal["client", "upstream", "gateway"]
+    code: int
+    reason: str = ""
+
+
+Admit = Callable[[MutableMapping[str, Any], Talk], Awaitable[tuple[Head, "WebSocketUpstream"]]]
+
+
+async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, admit: Admit) -> None:
+    """One connection, from handshake to close. `admit` says where to, or raises Refusal."""
+    talk = Talk()
+    try:
+        await receive()  # websocket.connect
+        head, upstream = await admit(scope, talk)
+        await upstream.proxy(head, scope["subprotocols"], receive, send, talk)
+    except Refusal as refusal:
+        talk.why = refusal.detail
+        talk.answered(refusal.status)
+        async with _denying(receive, send) as denial:
+            await answer_refusal(denial, refusal)
+    except _Denied as denied:
+        talk.answered(denied.answer.status_code)
+        async with _denying(receive, send) as denial:
+            await _pass_on(denied.answer, denial)
+    except ClientGone:
+        talk.answered(_CLIENT_GONE)
+    finally:
+        talk.tell(scope["path"])
+
+
+def read_handshake(scope: MutableMapping[str, Any], trust: Trust) -> Head:
+    """The head of a handshake, as of the GET that it is. Raises Refusal 400 for one that can be read in two ways."""
+    scheme = {"ws": "http", "wss": "https"}[scope["scheme"]]
+    path, query = scope["raw_path"] or b"/", scope["query_string"]
+    target = path + b"?" + query if query else path
+    head = RequestHead(b"GET", target, True, http1.fields_of(scope["headers"]), 0)
+    peer, server = scope["client"], scope["server"]
+    return head_of(head, peer and peer[0], scheme, (server and server[1]) or 0, trust)
+
+
+def upstream_of(route: Route, reading: Reading) -> str:
+    """The name of the upstream that a route leads to. Raises Refusal for a route that is not for WebSockets."""
+    if not isinstance(route.action, ToUpstream):
+        raise Refusal(501, "WebSockets are passed on to upstreams only, and this route leads to none (`upstream:`)")
+    if route.verify:
+        raise Refusal(400, "this route takes signed requests only (`verify:`), and a WebSocket has no body to sign")
+    if reading.json:
+        raise Refusal(400, f"{reading.json}: from a body, which a WebSocket does not have")
+    return route.action.upstream
+
+
+class _Denied(Exception):
+    """The upstream refuses the handshake, with this answer."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class WebSocketUpstream:
+    """Opens connections to one upstream."""
+
+    def __init__(self, upstream: Upstream, guard: UpstreamGuard) -> None:
+        self._upstream = upstream
+        self._guard = guard
+        self._origin = http1.Origin.of(upstream.url)
+        self._base = http1.base_path(upstream.url)
+        self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
+
+    async def proxy(self, head: Head, offered: Sequence[str], receive: Receive, send: Send, talk: Talk) -> None:
+        """Until both sides are closed. Raises Refusal, _Denied or ClientGone, all before anything was answered."""
+        first = asyncio.ensure_future(receive())
+        connection = self._connection(head, offered)
+        try:
+            await _while_there(first, self._open(connection))
+            await _accept(send, connection)
+            talk.answered(101)
+            pipe = _Pipe(connection, receive, send, talk, max(self._upstream.idle, IDLE_AT_LEAST))
+            await pipe.run(first)
+        finally:
+            first.cancel()
+            connection.cut()
+
+    def _connection(self, head: Head, offered: Sequence[str]) -> _Connection:
+        path, _, query = (self._base + head.target).decode("ascii").partition("?")
+        uri = WebSocketURI(bool(self._tls), self._origin.host, self._origin.port, path, query)
+        subprotocols = [Subprotocol(name) for name in offered if name]
+        return _Connection(_Handshake(uri, head, subprotocols))
+
+    async def _open(self, connection: _Connection) -> None:
+        admission = admitted(self._guard, self._upstream.name)
+        try:
+            await self._connect(connection)
+            await self._shake_hands(connection)
+            admission.succeeded()
+        except http1.UpstreamError as error:
+            admission.failed(str(error))
+            raise refusal_for(error, self._upstream.name) from None
+        except _Denied as denied:
+            judge(admission, denied.answer.status_code)
+            raise
+        finally:
+            admission.abandoned()
+
+    async def _connect(self, connection: _Connection) -> None:
+        origin, loop = self._origin, asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._upstream.connect):
+                await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=self._tls)
+        except TimeoutError:
+            raise http1.ConnectTimeout("no connection in time") from None
+        except (OSError, UnicodeError) as error:
+            raise http1.ConnectFailed("no connection") from error
+
+    async def _shake_hands(self, connection: _Connection) -> None:
+        try:
+            async with asyncio.timeout(self._upstream.headers):
+                await connection.handshake(user_agent_header=None)
+        except TimeoutError:
+            raise http1.HeadTimeout("no answer in time") from None
+        except InvalidStatus as error:
+            if error.response.status_code < 200:
+                raise http1.BadResponse("an interim answer, or another protocol") from None
+            raise _Denied(error.response) from None
+        except (ConnectionClosed, InvalidHandshake) as error:
+            raise http1.BadResponse("not the answer of a WebSocket server") from error
+        connection.start_keepalive()
+
+
+class _Handshake(ClientProtocol):
+    """Asks with the client's own target and headers instead of those made from a URI."""
+
+    def __init__(self, uri: WebSocketURI, head: Head, subprotocols: list[Subprotocol]) -> None:
+        super().__init__(uri, subprotocols=subprotocols or None, max_size=_MOST)
+        self._head = head
+
+    def connect(self) -> Request:
+        made = super().connect()
+        headers = Headers()
+        for name, value in _for_upstream(self._head):
+            headers[name.decode("ascii")] = value.decode("latin-1")
+        for key, text in made.headers.raw_items():
+            if key != "Host":
+                headers[key] = text
+        return Request(made.path, headers)
+
+
+class _Connection(ClientConnection):
+    """Leaves as soon as there is nothing more to be said, where the library waits for the other side."""
+
+    def __init__(self, protocol: ClientProtocol) -> None:
+        super().__init__(
+            protocol,
+            ping_interval=PING_EVERY,
+            ping_timeout=PING_WITHIN,
+            close_timeout=CLOSED_WITHIN,
+            max_queue=_QUEUED,
+        )
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.protocol.close_rcvd is not None or self.protocol.parser_exc is not None:
+            self.transport.close()
+        elif self.protocol.handshake_exc is not None:
+            self.transport.abort()
+
+    async def close_as(self, code: int | None, reason: str) -> None:
+        """The closing handshake, also without a code. Returns when the connection is closed, in 5 seconds at most."""
+
+        async def say() -> None:
+            async with self.send_context():
+                self.protocol.send_close(code, reason)
+
+        async def discard() -> None:
+            while True:  # unread messages would stop the reading, and the answer is behind them
+                await self.recv(decode=False)
+
+        async with _ending(discard()):
+            with contextlib.suppress(ConnectionClosed, TimeoutError):
+                async with asyncio.timeout(CLOSED_WITHIN):
+                    await say()
+
+    def cut(self) -> None:
+        """Whatever state it is in, even before it was connected."""
+        transport: asyncio.Transport | None = getattr(self, "transport", None)
+        if transport is not None:
+            transport.abort()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipe:
+    """Passes messages both ways until one side ends it. `idle`: how many seconds one may wait to be taken."""
+
+    connection: _Connection
+    receive: Receive
+    send: Send
+    talk: Talk
+    idle: float
+
+    async def run(self, first: Awaitable[Message]) -> None:
+        """`first`: the client's first message, already awaited by others."""
+        end = await self._passing(first)
+        self.talk.code, self.talk.ended_by = end.code, end.by
+        told = None if end.code == _EMPTY else end.code
+        async with asyncio.TaskGroup() as both:
+            if end.by != "upstream":
+                both.create_task(self.connection.close_as(_GOING_AWAY if told == _VANISHED else told, end.reason))
+            if end.by != "client":
+                both.create_task(self._close_client(_INTERNAL_ERROR if told == _VANISHED else told, end.reason))
+
+    async def _passing(self, first: Awaitable[Message]) -> _End:
+        async with (
+            _ending(self._hear(first)) as hearing,
+            _ending(self._speak()) as speaking,
+        ):
+            await asyncio.wait({hearing, speaking}, return_when=asyncio.FIRST_COMPLETED)
+            if not hearing.done():
+                end = await speaking
+                if end is not None:
+                    return end
+                await asyncio.wait({hearing}, timeout=CLOSED_WITHIN)
+            return hearing.result() if hearing.done() else _End("client", _VANISHED)
+
+    async def _hear(self, first: Awaitable[Message]) -> _End:
+        """The client's messages, and its end."""
+        message = await first
+        while message["type"] != "websocket.disconnect":
+            text = message.get("text")
+            # When the upstream is gone, what it said before is still given to the client: `_speak` ends this.
+            with contextlib.suppress(ConnectionClosed):
+                try:
+                    async with asyncio.timeout(self.idle):
+                        await self.connection.send(message["bytes"] if text is None else text)
+                except TimeoutError:
+                    return _End("gateway", _INTERNAL_ERROR, "the upstream takes no messages")
+                self.talk.from_client += 1
+            message = await self.receive()
+        return _client_end(message)
+
+    async def _speak(self) -> _End | None:
+        """The upstream's messages, and its end. None when the client is gone, which `_hear` knows more about."""
+        while True:
+            try:
+                message = await self.connection.recv()
+            except ConnectionClosed as closed:
+                return _upstream_end(closed)
+            kind = "text" if isinstance(message, str) else "bytes"
+            try:
+                async with asyncio.timeout(self.idle):
+                    await self.send({"type": "websocket.send", kind: message})
+            except TimeoutError:
+                return _End("gateway", _GOING_AWAY, "the client takes no messages")
+            except (OSError, RuntimeError):  # RuntimeError: uvicorn itself has closed it
+                return None
+            self.talk.from_upstream += 1
+
+    async def _close_client(self, code: int | None, reason: str) -> None:
+        with contextlib.suppress(OSError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(CLOSED_WITHIN):
+                # None, which ASGI does not know, is what uvicorn closes without a code for.
+                await self.send({"type": "websocket.close", "code": code, "reason": reason})
+
+
+def _client_end(message: Message) -> _End:
+    """uvicorn gives a reason, if only an empty one, for the close frames it was sent, and none for what it made up."""
+    code = message["code"]
+    if "reason" in message:
+        return _End("client", code, message["reason"] or "")
+    if code == _RESTART:
+        return _End("gateway", code)
+    return _End("client", _VANISHED)
+
+
+def _upstream_end(closed: ConnectionClosed) -> _End:
+    if closed.rcvd is not None and closed.rcvd_then_sent:
+        return _End("upstream", closed.rcvd.code, closed.rcvd.reason)
+    return _End("upstream", _VANISHED, "the upstream broke off")
+
+
+async def _while_there(first: asyncio.Future[Message], opening: Coroutine[Any, Any, None]) -> None:
+    """Raises what `opening` raises, or ClientGone when the client leaves before."""
+    async with _ending(opening) as task:
+        both: set[asyncio.Future[Any]] = {first, task}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if first.done() and first.result()["type"] == "websocket.disconnect":
+            raise ClientGone
+        await task
+
+
+async def _accept(send: Send, connection: _Connection) -> None:
+    assert connection.response is not None
+    headers = _for_client(connection.response, _HANDSHAKE)
+    try:
+        await send({"type": "websocket.accept", "subprotocol": connection.subprotocol, "headers": headers})
+    except OSError:
+        raise ClientGone from None
+
+
+async def _pass_on(denied: Response, denial: Send) -> None:
+    """The upstream's own refusal, with its body."""
+    status, headers, body = denied.status_code, _for_client(denied, b"sec-websocket-accept"), bytes(denied.body)
+    if len(body) > _MOST_DENIED:
+        why = b"refused by the upstream, in more words than are passed on here (64 KiB)\n"
+        await answer(denial, status, why, b"text/plain", [])
+        return
+    await denial({"type": "http.response.start", "status": status, "headers": headers})
+    await denial({"type": "http.response.body", "body": body})
+
+
+@contextlib.asynccontextmanager
+async def _denying(receive: Receive, send: Send) -> AsyncIterator[Send]:
+    """Sends an HTTP answer as the denial of a WebSocket (an extension of ASGI, which uvicorn has)."""
+
+    async def renamed(message: Message) -> None:
+        await send({**message, "type": message["type"].replace("http.", "websocket.http.", 1)})
+
+    with contextlib.suppress(OSError, TimeoutError):
+        yield renamed
+        async with asyncio.timeout(CLOSED_WITHIN):
+            # uvicorn logs an error for each denial whose connection is not closed yet when we return. It tells of the
+            # end twice: when it has written the denial, and when the connection is closed.
+            await receive()
+            await receive()
+
+
+def _for_upstream(head: Head) -> Pairs:
+    """Host first, as received; then what is end to end, and ours."""
+    fields = head.forwarded()
+    host = [field for field in fields if field.kind == HOST]
+    rest = [field for field in fields if not (field.kind & _MADE_ANEW or field.key.startswith(_HANDSHAKE))]
+    return [(field.name, field.value) for field in host + rest]
+
+
+def _for_client(response: Response, handshake: bytes) -> Pairs:
+    """The end-to-end headers of an answer, without those of the `handshake`."""
+    pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.headers.raw_items()]
+    listed = {
+        token.strip().lower() for name, value in pairs if name.lower() == b"connection" for token in value.split(b",")
+    }
+    dropped = _ABOUT_THE_ANSWER | listed
+    return [pair for pair in pairs if pair[0].lower() not in dropped and not pair[0].lower().startswith(handshake)]
+
+
+@contextlib.asynccontextmanager
+async def _ending(doing: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """A task that does not outlive the block."""
+    task = asyncio.create_task(doing)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # looked at, so that nobody is warned of it

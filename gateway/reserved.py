@@ -1,0 +1,107 @@
+"""The reserved paths under `/_sluice/`: health, metrics, the workers' API, publishing, and what the console adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import unquote_to_bytes
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from gateway.ingest import publish
+from gateway.ingest.webhooks import Intake
+from relay import presence
+from relay.circuit import Circuit
+from relay.process import open_circuit
+from relay.progress import Progress
+from relay.queue.queue import Queue
+from sessions import api as worker_api
+from sessions.registry import Registry
+from sluice.config import Policies
+from sluice.observe import metrics
+from sluice.store.client import Store, StoreAway, StoreRefused
+
+PREFIX = "/_sluice"
+_PREFIX = PREFIX.encode()
+
+
+def is_reserved(target: bytes) -> bool:
+    """Whether a target, which may have a query, is answered here and never by a route."""
+    if not target.startswith(b"/_") and b"%" not in target:
+        return False
+    path = unquote_to_bytes(target.partition(b"?")[0])
+    return path == _PREFIX or path.startswith(_PREFIX + b"/")
+
+
+def build(
+    policies: Policies,
+    store: Store,
+    registry: Registry,
+    queues: dict[str, Queue],
+    intake: Intake,
+    more: Sequence[BaseRoute],
+) -> Starlette:
+    """`more`: the console's routes, handed in from above."""
+
+    progress = Progress()
+    circuits = {name: open_circuit(store, endpoint) for name, endpoint in policies.relay.endpoints.items()}
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        problems = await _not_ready(store, queues, circuits, progress)
+        return JSONResponse(
+            {"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200
+        )
+
+    async def metrics_page(_: Request) -> Response:
+        await _look(registry, queues)
+        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    verify = policies.signatures[policies.sessions.verify] if policies.sessions.verify else None
+    return Starlette(
+        routes=[
+            Route(f"{PREFIX}/healthz", healthz),
+            Route(f"{PREFIX}/readyz", readyz),
+            Route(f"{PREFIX}/metrics", metrics_page),
+            *worker_api.routes(registry, lambda: verify),
+            *publish.routes(policies, intake),
+            *more,
+        ]
+    )
+
+
+async def _not_ready(
+    store: Store, queues: Mapping[str, Queue], circuits: Mapping[str, Circuit], progress: Progress
+) -> list[str]:
+    """Why this deployment does not do its work, in words."""
+    try:
+        relays = await presence.alive(store)
+        if queues and not relays:
+            return ["no relay is running: events are accepted and wait"]
+        return [
+            f"what is due for {name} is not claimed, though its circuit is closed"
+            for name, queue in queues.items()
+            if await progress.stalled(queue, circuits[name])
+        ]
+    except (StoreAway, StoreRefused) as error:
+        return [f"the store does not answer: {error}"]
+
+
+async def _look(registry: Registry, queues: dict[str, Queue]) -> None:
+    """Brings the gauges up to date; what cannot be read right now keeps its last value."""
+    try:
+        for name, queue in queues.items():
+            counts = await queue.counts()
+            for place, events in (("waiting", counts.waiting), ("leased", counts.leased), ("dead", counts.dead)):
+                metrics.queue_holds(name, place, events)
+        states: dict[str, int] = {}
+        for row in await registry.sessions():
+            states[row.state] = states.get(row.state, 0) + 1
+        for state, sessions in states.items():
+            metrics.sessions_are(state, sessions)
+    except (StoreAway, StoreRefused):
+        return

@@ -1,0 +1,88 @@
+"""Which route a request meets. Matched on a normalised copy; what is forwarded is never touched here. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes
+
+from gateway.problems import BadPath
+from sluice.config import Route
+
+_REST = "**"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_REMEMBERED = 256  # bytes of path: what is remembered stays small
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    route: Route
+    captured: Mapping[str, str]
+    index: int
+    """Its place among the routes."""
+
+
+class Routes:
+    """The routes of the policies; the first that matches wins."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = [
+            (i, route, tuple(route.path.strip("/").split("/")) if route.path != "/" else ())
+            for i, route in enumerate(routes)
+        ]
+        self._remembered = lru_cache(maxsize=4096)(self._find)
+
+    def match(self, method: str, raw_path: bytes) -> Match | None:
+        """Raises BadPath."""
+        find = self._remembered if len(raw_path) <= _LONGEST_REMEMBERED else self._find
+        return find(method, raw_path)
+
+    def _find(self, method: str, raw_path: bytes) -> Match | None:
+        segments = segments_of(raw_path)
+        for index, route, pattern in self._routes:
+            if route.methods and method not in route.methods:
+                continue
+            captured = _captured(pattern, segments)
+            if captured is not None:
+                return Match(route, captured, index)
+        return None
+
+
+def segments_of(raw_path: bytes) -> tuple[str, ...]:
+    """The path as the strictest reader behind us would understand it.
+
+    Percent-decoded once, `%2F` too; empty segments and `.` left out, `..` resolved: an encoded or doubled path cannot
+    slip past a route. Raises BadPath for control characters and for a way out of the root.
+    """
+    decoded = unquote_to_bytes(raw_path).decode("utf-8", "surrogateescape")
+    if _CONTROL.search(decoded):
+        raise BadPath("control characters in the path")
+    segments: list[str] = []
+    for segment in decoded.replace("\\", "/").split("/"):
+        if segment == "..":
+            if not segments:
+                raise BadPath("the path leads out of the root")
+            segments.pop()
+        elif segment and segment != ".":
+            segments.append(segment)
+    return tuple(segments)
+
+
+def _captured(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:
+    """What the pattern's names stand for, or None when it does not match. `**` stands for any rest, also none."""
+    if pattern and pattern[-1] == _REST:
+        pattern = pattern[:-1]
+        if len(segments) < len(pattern):
+            return None
+        segments = segments[: len(pattern)]
+    if len(pattern) != len(segments):
+        return None
+    captured: dict[str, str] = {}
+    for expected, given in zip(pattern, segments, strict=True):
+        if expected.startswith("{"):
+            captured[expected[1:-1]] = given
+        elif expected not in ("*", given):
+            return None
+    return captured

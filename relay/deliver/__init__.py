@@ -1,0 +1,1 @@
+"""One attempt, what its outcome means, and when the next one is due."""

@@ -1,0 +1,154 @@
+"""One attempt: one signed POST of a delivery, or of a batch of them, ending in outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+
+import orjson
+
+from relay.deliver.outcome import SHOWN, Failed, Outcome, Paused, Rejected, outcome_of, outcomes_of
+from relay.queue.codec import Delivery, Headers
+from sluice.config import Endpoint, Signature
+from sluice.http import addresses
+from sluice.http import client as http1
+from sluice.http.signatures import proof_of
+
+EVENT_ID = b"Webhook-Id"
+"""The same over all attempts and replays of an event: by it a receiver drops repeats (Standard Webhooks' name)."""
+ATTEMPT = b"X-Sluice-Attempt"
+BATCHED = b"X-Sluice-Event-Ids"
+"""Of a batch, in its order and between commas, what `Webhook-Id` is of an event."""
+_SHOWN_OF_EACH = 512
+_REMEMBERED = 256
+_NOT_JSON = Rejected("the body is not JSON, and only JSON can go into a batch", None)
+_NO_TIME = Failed("its batch was rejected, and there was no time to find out because of which event")
+_NOT_AFTER = Failed("not sent: what came before it in its batch was not taken")
+
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+
+class Sender:
+    """The connections to one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, signature: Signature | None) -> None:
+        origin = http1.Origin.of(endpoint.url)
+        trusted = endpoint.private or addresses.is_literal(origin.host)
+        self._pool = http1.Pool(
+            origin,
+            connect=endpoint.timeout,
+            limit=endpoint.concurrency,
+            wait=endpoint.timeout,
+            refuse=None if trusted else addresses.kind_of,
+        )
+        self._base = http1.base_path(endpoint.url)
+        self._host = (b"Host", origin.authority)
+        self._proof = proof_of(signature) if signature else None
+        self._names_event = signature is None or signature.preset != "standard"  # which names it itself
+        self._timeout = endpoint.timeout
+        self._within = http1.Deadlines(endpoint.timeout)
+        # Workers repeat themselves: what stands before the signature is nearly always one of a few.
+        self._opening = lru_cache(maxsize=_REMEMBERED)(self._open)
+        made = self._proof.names if self._proof else frozenset()
+        self._added = tuple(
+            (name.encode(), value.reveal()) for name, value in endpoint.headers if name.lower().encode() not in made
+        )
+        self._replaced = made.union(name.lower() for name, _ in self._added)
+
+    async def post(self, delivery: Delivery) -> Outcome:
+        """The whole attempt takes at most the endpoint's timeout. Never raises for anything the receiver does."""
+        try:
+            opening = self._opening(delivery.target, delivery.headers)
+        except http1.BadHead as error:
+            return Rejected(f"cannot be sent: {error}", None)
+        head = self._head(opening, delivery.id.encode(), delivery.attempt, delivery.body)
+        framing = http1.stated(len(delivery.body))
+        try:
+            response, answer = await http1.ask(
+                self._pool, head, framing, delivery.body, within=self._within, most=SHOWN
+            )
+        except http1.UpstreamError as error:
+            return _outcome_of_error(error)
+        return outcome_of(response.status, () if response.status < 300 else response.headers, answer)
+
+    async def post_batch(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """One POST to the endpoint's own address, the bodies in a JSON array; an outcome for each, in their order.
+
+        A body that is not JSON is rejected before. Where the receiver rejects the array as a whole, it is halved until
+        it is known because of which events, all within the endpoint's timeout: one bad event buries no other.
+        """
+        end = asyncio.get_running_loop().time() + self._timeout
+        fit = [_is_json(delivery.body) for delivery in deliveries]
+        sent = iter(await self._post_together([each for each, fits in zip(deliveries, fit, strict=True) if fits], end))
+        return [next(sent) if fits else _NOT_JSON for fits in fit]
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def _post_together(self, deliveries: Sequence[Delivery], end: float) -> list[Outcome]:
+        events = len(deliveries)
+        if not events:
+            return []
+        if asyncio.get_running_loop().time() >= end:
+            return [_NO_TIME] * events
+        try:
+            status, headers, answer = await self._ask_together(deliveries, end)
+        except http1.UpstreamError as error:
+            return [_outcome_of_error(error)] * events
+        outcomes = outcomes_of(status, headers, answer, events)
+        if events == 1 or status < 300 or not isinstance(outcomes[0], Rejected):
+            return outcomes
+        half = events // 2
+        first = await self._post_together(deliveries[:half], end)
+        if any(isinstance(outcome, (Failed, Paused)) for outcome in first):
+            return first + [_NOT_AFTER] * (events - half)  # it might be of the same session
+        return first + await self._post_together(deliveries[half:], end)
+
+    async def _ask_together(self, deliveries: Sequence[Delivery], end: float) -> Answer:
+        ids = b",".join(delivery.id.encode() for delivery in deliveries)
+        opening = self._open(b"", ((b"Content-Type", b"application/json"), (BATCHED, ids)))
+        batch_id = b"batch_" + hashlib.sha256(ids).hexdigest()[:28].encode()
+        body = b"[%b]" % b",".join(delivery.body for delivery in deliveries)
+        most = SHOWN + _SHOWN_OF_EACH * len(deliveries)
+        timeout = end - asyncio.get_running_loop().time()
+        head, framing = self._head(opening, batch_id, deliveries[0].attempt, body), http1.stated(len(body))
+        response, answer = await http1.ask(
+            self._pool, head, framing, body, within=self._within, most=most, timeout=timeout
+        )
+        return response.status, response.headers, answer
+
+    def _head(self, opening: bytes, event_id: bytes, attempt: int, body: bytes) -> bytes:
+        """Signed anew each time, over the bytes that are sent."""
+        lines = [opening]
+        if self._proof is not None:
+            lines += [b"%b: %b\r\n" % pair for pair in self._proof.sign(body, time.time(), event_id)]
+        if self._names_event:
+            lines.append(b"%b: %b\r\n" % (EVENT_ID, event_id))
+        lines.append(b"%b: %d\r\nContent-Length: %d\r\n\r\n" % (ATTEMPT, attempt, len(body)))
+        return b"".join(lines)
+
+    def _open(self, target: bytes, headers: Headers) -> bytes:
+        """The head up to where the signature follows. Raises BadHead for what must not be sent.
+
+        What the endpoint's policy adds stands for what was stored under the same name, and what we make for both.
+        """
+        kept = [pair for pair in headers if pair[0].lower() not in self._replaced]
+        pairs = [self._host, *kept, *self._added]
+        return http1.request_head(b"POST", self._base + target or b"/", pairs, http1.NO_BODY)[:-2]
+
+
+def _outcome_of_error(error: http1.UpstreamError) -> Outcome:
+    if isinstance(error, http1.AddressRefused):
+        return Paused(f"{error}; write private: allow at the endpoint if it is meant", 0.0, None)
+    return Failed(str(error))
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True

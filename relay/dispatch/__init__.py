@@ -1,0 +1,1 @@
+"""The loop that moves the deliveries of one endpoint."""

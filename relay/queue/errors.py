@@ -1,0 +1,17 @@
+"""Why an event is not accepted."""
+
+from __future__ import annotations
+
+from sluice.store.protocol.errors import StoreAway
+
+
+class BacklogFull(Exception):
+    """The backlog of `endpoint` is at its cap; nothing was stored, for no endpoint."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(f"the backlog of {endpoint} is full")
+        self.endpoint = endpoint
+
+
+class NotReplicated(StoreAway):
+    """The store has it, but not enough of its replicas: a failover could lose it, so it is not accepted."""

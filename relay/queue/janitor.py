@@ -1,0 +1,25 @@
+"""Drops dead letters that nobody came for within `retention.dead`, and what is known of events that left long ago."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from relay.queue import history as timeline
+from relay.queue.dead_letters import DeadLetters
+from sluice.observe.log import Log
+from sluice.store.client import Store, StoreAway, StoreRefused
+
+LOG = Log("relay")
+EVERY = 60.0
+
+
+async def turn(store: Store, endpoints: Iterable[str], keep_dead: float, keep_delivered: float) -> None:
+    """One look at each endpoint. An absent store is no concern of the janitor's: it comes again."""
+    for endpoint in endpoints:
+        try:
+            dropped = await DeadLetters(store, endpoint).drop_older(keep_dead)
+            await timeline.forget_older(store, endpoint, keep_delivered)
+        except (StoreAway, StoreRefused):
+            return
+        if dropped:
+            LOG.info("dead.dropped", endpoint=endpoint, letters=dropped, older_than_s=keep_dead)

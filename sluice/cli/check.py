@@ -1,0 +1,49 @@
+"""`sluice check`: is this policies file valid, and what does it say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import orjson
+
+from sluice.config import Policies, PolicyError, load
+
+
+def run(path: Path, *, as_json: bool) -> int:
+    """The exit code: 0 valid, 1 not."""
+    try:
+        policies = load(path)
+    except PolicyError as error:
+        _print_problems(error, as_json=as_json)
+        return 1
+    if as_json:
+        about = {"valid": True, "problems": [], "warnings": list(policies.warnings), "revision": policies.revision}
+        sys.stdout.write(orjson.dumps(about).decode() + "\n")
+        return 0
+    sys.stdout.write(f"{path}: valid (revision {policies.revision})\n{_summary(policies)}")
+    for warning in policies.warnings:
+        sys.stdout.write(f"  warning: {warning}\n")
+    return 0
+
+
+def _print_problems(error: PolicyError, *, as_json: bool) -> None:
+    if as_json:
+        problems = [
+            {"line": p.line, "column": p.column, "key": p.key, "message": p.message, "hint": p.hint}
+            for p in error.problems
+        ]
+        sys.stdout.write(orjson.dumps({"valid": False, "problems": problems, "warnings": []}).decode() + "\n")
+    else:
+        sys.stderr.write(f"{error}\n")
+
+
+def _summary(policies: Policies) -> str:
+    rows = [
+        ("listens on", f"{policies.listen.host}:{policies.listen.port}"),
+        ("store", f"{policies.store.url.rpartition('@')[2]}, a 202 buys `{policies.store.promise}`"),
+        ("routes", str(len(policies.routes))),
+        ("limits", ", ".join(limit.id for limit in policies.limits) or "none"),
+        ("endpoints", ", ".join(f"{e.name} ({e.url})" for e in policies.relay.endpoints.values()) or "none"),
+    ]
+    return "".join(f"  {name:<11} {value}\n" for name, value in rows)

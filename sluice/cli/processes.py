@@ -1,0 +1,171 @@
+"""One kind of process each: `sluice gateway`, `sluice relay`, `sluice worker`, and the demo's Laravel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from gateway import app as gateway_process
+from relay import process as relay_process
+from sessions.membership import Membership
+from sluice.cli.errors import CannotStart
+from sluice.config import Policies, Signature
+from sluice.console import http as api
+from sluice.demo import laravel
+from sluice.demo.worker import DemoWorker
+from sluice.http.server import serving
+from sluice.observe import log as logs
+from sluice.process.addresses import EMBEDDED, base_url, store_url
+from sluice.process.loops import Stop
+from sluice.store import durability as promise
+from sluice.store import embedded
+from sluice.store.client import Store, StoreAway
+
+LOG = logs.Log("gateway")
+_STORE_PATIENCE = 30.0
+
+
+def gateway(policies: Policies, one_of_several: str | None = None) -> None:
+    """Until SIGTERM or SIGINT. `one_of_several`: its name among those that listen on the same address."""
+
+    async def run(stop: Stop) -> None:
+        host, port = policies.listen.host, policies.listen.port
+        # One that shares the address is given connections as soon as it listens, while the others could answer them.
+        bound = None if one_of_several else serving.listening(host, port)
+        if not await store_answers(policies, stop):
+            if bound is not None:
+                bound.close()
+            return
+        await promise_is_kept(policies)
+        if bound is None:
+            bound = serving.listening(host, port, shared=True)
+        await gateway_process.run(policies, store_url(policies), bound, stop, api.routes)
+
+    _until_stopped(one_of_several or "gateway", run)
+
+
+def relay(policies: Policies) -> None:
+    """Until SIGTERM or SIGINT."""
+
+    async def run(stop: Stop) -> None:
+        if await store_answers(policies, stop):
+            await relay_process.run(policies, store_url(policies), stop)
+
+    _until_stopped("relay", run)
+
+
+def demo_worker(policies: Policies, name: str, host: str, port: int, *, traffic: bool, minute: float) -> None:
+    """Plays an existing worker until SIGTERM or SIGINT. `minute` in seconds: shorter makes its traffic faster."""
+    signature = _worker_signature(policies)
+
+    async def run(stop: Stop) -> None:
+        bound = serving.listening(host, port)
+        url = f"http://{host}:{bound.getsockname()[1]}"
+        gateway_url = base_url(policies.listen)
+        worker = DemoWorker(name, gateway_url, signature, url, minute=minute, traffic=traffic)
+        membership = Membership(
+            gateway_url,
+            signature,
+            worker=name,
+            url=url,
+            room=policies.sessions.per_worker,
+            start=worker.start,
+            stop=worker.stop,
+            state=worker.state,
+        )
+        worker.fence_of, worker.on_gone = membership.fence_of, membership.end
+        left = Stop()
+
+        async def belong() -> None:
+            try:
+                await membership.run(stop)
+            finally:
+                left.request()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serving.serve(worker.app(), bound, left))
+            group.create_task(belong())
+        await worker.close()
+
+    _until_stopped(name, run)
+
+
+def demo_laravel(policies: Policies, host: str, port: int, *, limit: int, minute: float) -> None:
+    """Plays Laravel with its limiter until SIGTERM or SIGINT."""
+    endpoint = next(iter(policies.relay.endpoints.values()), None)
+    if endpoint is None or endpoint.sign is None:
+        raise CannotStart("relay.endpoints: the demo's Laravel checks signatures; give the first endpoint a `sign:`")
+    signature = policies.signatures[endpoint.sign]
+
+    async def run(stop: Stop) -> None:
+        bound = serving.listening(host, port)
+        await serving.serve(laravel.app(signature, limit=limit, minute=minute), bound, stop)
+
+    _until_stopped("laravel", run)
+
+
+def _worker_signature(policies: Policies) -> Signature:
+    if policies.sessions.verify is None:
+        raise CannotStart("sessions.verify names no signature, so no worker can register; set it in policies.yaml")
+    return policies.signatures[policies.sessions.verify]
+
+
+async def store_answers(policies: Policies, stop: Stop) -> bool:
+    """Waits a while, for a store that starts at the same time; False when stopped meanwhile. Raises CannotStart."""
+    patience = _STORE_PATIENCE if os.environ.get("SLUICE_SUPERVISED") else 3.0
+    waiting = asyncio.ensure_future(embedded.answering(store_url(policies), patience))
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
+        return waiting.done()
+    except StoreAway as error:
+        cure = "start it with: sluice up" if policies.store.url == EMBEDDED else "check store.url in policies.yaml"
+        raise CannotStart(f"{error}; {cure}") from None
+    finally:
+        stopping.cancel()
+        waiting.cancel()
+
+
+async def promise_is_kept(policies: Policies) -> None:
+    """A store of somebody else's is asked whether a 202 will be true. Raises CannotStart when it would not be."""
+    if policies.store.url == EMBEDDED:
+        return
+    store = Store(policies.store.url, timeout=3.0)
+    try:
+        wrong = await promise.broken(store, policies.store.promise)
+    except (promise.Unknowable, StoreAway) as error:
+        LOG.warning("store.promise_unknown", promise=policies.store.promise, reason=str(error))
+        return
+    finally:
+        await store.close()
+    if wrong:
+        raise CannotStart(
+            f"store.promise: the store does not keep `{policies.store.promise}`: {'; '.join(wrong)}; "
+            "set it so (CONFIG SET, and its configuration file), or promise less"
+        )
+
+
+def _until_stopped(name: str, run: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:
+    logs.start(name)
+
+    async def main() -> None:
+        stop = Stop()
+        stop.on_signals()
+        stop.on_parent_gone()
+        await run(stop)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def is_free(host: str, port: int) -> None:
+    """Raises serving.CannotListen when somebody listens there already."""
+    probe: socket.socket = serving.listening(host, port)
+    probe.close()

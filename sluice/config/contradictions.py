@@ -1,0 +1,112 @@
+"""What reads well and can never do what it says. Looked for in a file that has no other mistake.
+
+A line that has no effect is one that somebody relies on, so it is a mistake and no remark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from sluice.config import paths
+from sluice.config.meeting import can_meet, can_speak_of, names
+from sluice.config.model import Fixed, Limit, Policies, Route
+from sluice.config.problems import Malformed, quoted
+
+Found = Iterator[tuple[tuple[str | int, ...], Malformed]]
+"""Where it stands, and what is wrong."""
+
+
+def contradictions(policies: Policies) -> Found:
+    yield from _shadowed(policies.routes)
+    yield from _without_effect(policies.limits)
+    if policies.routes:  # without any, nothing is known of what will come
+        yield from _events_of_no_route(policies.limits, policies.routes)
+        yield from _subjects_of_no_route(policies.limits, policies.routes)
+
+
+def _shadowed(routes: Sequence[Route]) -> Found:
+    for index, route in enumerate(routes):
+        covering = [(at, other) for at, other in enumerate(routes[:index]) if paths.covers(other.path, route.path)]
+        taking = _taking(covering, route.methods)
+        if taking:
+            earlier = " and ".join(f"routes[{at}] ({other.path})" for at, other in taking)
+            message = f"never matches: {earlier} {'take' if len(taking) > 1 else 'takes'} its requests before it"
+            yield ("routes", index, "path"), Malformed(message, "put it first, or remove it")
+
+
+def _taking(covering: Sequence[tuple[int, Route]], methods: frozenset[str]) -> Sequence[tuple[int, Route]]:
+    """Those that leave nothing of the methods; empty: something is left."""
+    for at, other in covering:
+        if not other.methods or (methods and methods <= other.methods):
+            return [(at, other)]
+    taken = frozenset[str]().union(*(other.methods for _, other in covering))
+    return [(at, other) for at, other in covering if other.methods & methods] if methods and methods <= taken else []
+
+
+def _without_effect(limits: Sequence[Limit]) -> Found:
+    for index, limit in enumerate(limits):
+        for at, other in enumerate(limits):
+            if index == at or not _outdone(limit, other) or (index < at and _outdone(other, limit)):
+                continue
+            tighter = f'limits[{at}] ("{other.id}", {other.rate}, burst {other.burst})'
+            message = f"never refuses anything: {tighter} allows no more, at once and over time, for the same requests"
+            yield ("limits", index, "rate"), Malformed(message, f"remove it, or raise limits[{at}]")
+            break
+
+
+def _outdone(limit: Limit, other: Limit) -> bool:
+    """Whatever the other one lets pass, this one lets pass too.
+
+    The other one counts at least the same requests in one bucket, and both its rate and its burst are no larger. So
+    `100/second` beside `1000/minute` is well (the longer window has the larger burst), beside `50/minute` it is dead.
+    """
+    return (
+        _counts_all_of(other, limit)
+        and other.rate.interval >= limit.rate.interval
+        and other.burst <= limit.burst
+        and other.cost == limit.cost
+        and (other.over, other.when_store_away) == (limit.over, limit.when_store_away)
+        and limit.enforce == other.enforce == 1.0
+        and not limit.overrides
+        and not other.overrides
+    )
+
+
+def _counts_all_of(other: Limit, limit: Limit) -> bool:
+    """Each bucket of the limit holds requests that are all in one bucket of the other one."""
+    return (
+        set(other.per) <= set(limit.per)
+        and other.ipv4_prefix <= limit.ipv4_prefix
+        and set(other.exempt) <= set(limit.exempt)
+        and (not other.events or (bool(limit.events) and all(_covered(event, other) for event in limit.events)))
+    )
+
+
+def _covered(event: str, by: Limit) -> bool:
+    return any(event == pattern or ("*" not in event and fnmatchcase(event, pattern)) for pattern in by.events)
+
+
+def _events_of_no_route(limits: Sequence[Limit], routes: Sequence[Route]) -> Found:
+    events = [route.event for route in routes if route.event is not None]
+    known = [event.value for event in events if isinstance(event, Fixed)]
+    if len(known) < len(events):
+        return  # one is read from the requests, and can be any
+    for index, limit in enumerate(limits):
+        for at, pattern in enumerate(limit.events):
+            if not any(fnmatchcase(event, pattern) for event in known):
+                close = get_close_matches(pattern, known, n=1)
+                cure = f"did you mean {close[0]}" if close else "add event: to a route"
+                yield ("limits", index, "event", at), Malformed(f"no route has the event {quoted(pattern)}", cure)
+
+
+def _subjects_of_no_route(limits: Sequence[Limit], routes: Sequence[Route]) -> Found:
+    for index, limit in enumerate(limits):
+        spoken_of = [route for route in routes if can_speak_of(limit, route)]
+        if not spoken_of or any(can_meet(limit, route) for route in spoken_of):
+            continue
+        missing = [subject for subject in limit.per if not any(names(route, subject) for route in spoken_of)]
+        subjects = " and ".join(f"the {subject}" for subject in missing or limit.per)
+        message = f"no route of its events says where to find {subjects}, so it never applies"
+        yield ("limits", index, "per"), Malformed(message, f"add {(missing or limit.per)[0]}: to the route")

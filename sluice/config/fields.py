@@ -1,0 +1,174 @@
+"""A node with its key, and a mapping whose keys are taken one by one.
+
+A parser is a function from `Value` that raises Malformed. `Fields.take` and `each` note what was raised at the value's
+place and go on with a stand-in, so that one reading finds every problem; nobody sees a stand-in, because a reading
+with problems makes no policies. What was never taken is refused by name when the `with` block ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from sluice.config.problems import Malformed, Problem, not_yet
+
+T = TypeVar("T")
+KINDS = {yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}
+CURES = {
+    yaml.MappingNode: "write {key: value}",
+    yaml.SequenceNode: "write [a, b]",
+    yaml.ScalarNode: "write one value",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of one file."""
+
+    source: Path
+    environment: Mapping[str, str]
+    need_secrets: bool
+    problems: list[Problem] = field(default_factory=list)
+
+    def note(self, node: yaml.Node, key: str, malformed: Malformed) -> None:
+        line, column = node.start_mark.line + 1, node.start_mark.column + 1
+        self.problems.append(Problem(line, column, key, malformed.message, malformed.hint, str(self.source)))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    key: str
+    node: yaml.Node
+    reading: Reading
+
+    @property
+    def line(self) -> int:
+        return self.node.start_mark.line + 1
+
+    @property
+    def is_mapping(self) -> bool:
+        return isinstance(self.node, yaml.MappingNode)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.node, yaml.SequenceNode)
+
+    @property
+    def tag(self) -> str:
+        """`str`, `int`, `float`, `bool`, … as YAML takes the value."""
+        return self.node.tag.rpartition(":")[2]
+
+    def at(self, *path: str | int) -> Value:
+        """What stands there, or the nearest around it that was written."""
+        if not path:
+            return self
+        step, *rest = path
+        if self.is_list and isinstance(step, int):
+            return self.items()[step].at(*rest)
+        for key, node in self.node.value if self.is_mapping else ():
+            if key.value == step:
+                return Value(f"{self.key}.{step}".lstrip("."), node, self.reading).at(*rest)
+        return self
+
+    def text(self) -> str:
+        """What was written, whatever YAML takes it for: `5`, `on` and `1:30` are text here."""
+        self._must_be(yaml.ScalarNode)
+        return str(self.node.value)
+
+    def items(self) -> list[Value]:
+        self._must_be(yaml.SequenceNode)
+        return [Value(f"{self.key}[{i}]", node, self.reading) for i, node in enumerate(self.node.value)]
+
+    def fields(self) -> Fields:
+        self._must_be(yaml.MappingNode)
+        return Fields(self)
+
+    def note(self, malformed: Malformed) -> None:
+        self.reading.note(self.node, self.key, malformed)
+
+    def attempt(self, parse: Callable[[Value], T], stand_in: T) -> T:
+        try:
+            return parse(self)
+        except Malformed as malformed:
+            self.note(malformed)
+            return stand_in
+
+    def _must_be(self, kind: type[yaml.Node]) -> None:
+        if self.tag == "null":
+            raise Malformed("is empty", "give it a value or remove it")
+        if not isinstance(self.node, kind):
+            raise Malformed(f"is {KINDS[type(self.node)]}, not {KINDS[kind]}", CURES[kind])
+
+
+class Fields:
+    def __init__(self, mapping: Value) -> None:
+        self._mapping = mapping
+        self._entries: dict[str, tuple[Value, Value]] = {}
+        for key, node in mapping.node.value:
+            if isinstance(key, yaml.ScalarNode):
+                path = f"{mapping.key}.{key.value}".lstrip(".")
+                entry = Value(path, key, mapping.reading), Value(path, node, mapping.reading)
+                self._entries.setdefault(key.value, entry)
+        self._known: list[str] = []
+        self._refused: set[str] = set()
+
+    def __enter__(self) -> Fields:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, (key, _value) in self._entries.items():
+            if name not in self._known and name not in self._refused:
+                close = get_close_matches(name, self._known, n=1)
+                cure = f"did you mean {close[0]}" if close else f"known here: {', '.join(self._known)}"
+                key.note(Malformed("unknown key", cure))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def take(self, name: str, parse: Callable[[Value], T], default: T) -> T:
+        """The parsed value, or the default where the key is absent."""
+        self._known.append(name)
+        if name not in self._entries:
+            return default
+        try:
+            return parse(self._entries[name][1])
+        except Malformed as malformed:
+            self.wrong(name, malformed)
+            return default
+
+    def need(self, name: str, parse: Callable[[Value], T], stand_in: T, cure: str) -> T:
+        """Like `take`, but the key must be there."""
+        if name not in self._entries:
+            self._refused.add(name)
+            reading, key = self._mapping.reading, f"{self._mapping.key}.{name}".lstrip(".")
+            reading.note(self._mapping.node, key, Malformed("is missing", f"write {cure}"))
+        return self.take(name, parse, stand_in)
+
+    def later(self, *names: str) -> None:
+        """Keys of the design that are not built yet."""
+        for name in names:
+            if name in self._entries:
+                self._refused.add(name)
+                self._entries[name][0].note(not_yet())
+
+    def named(self) -> Iterator[tuple[Value, Value]]:
+        """Every entry, where the keys are names that people give; first the key, then its value."""
+        self._known.extend(self._entries)
+        return iter(self._entries.values())
+
+    def wrong(self, name: str, malformed: Malformed) -> None:
+        """Note a problem at the value of `name`."""
+        self._refused.add(name)
+        self._entries[name][1].note(malformed)
+
+    def sound(self, *names: str) -> bool:
+        """Whether nothing was wrong with these, so that they can be compared with each other."""
+        return self._refused.isdisjoint(names)

@@ -1,0 +1,122 @@
+"""The section `limits`. What one limit says beside another, or beside the routes, is looked at in `contradictions`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from sluice.config import parsers, units
+from sluice.config.fields import Fields, Value
+from sluice.config.model import JsonPointer, Limit, Override, Per, Rate
+from sluice.config.overrides import Usual, override_list
+from sluice.config.parsers import choice, each, of
+from sluice.config.problems import Malformed, quoted
+from sluice.config.references import References
+
+ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+PREFIX = re.compile(r"ip/([0-9]{1,3})")
+STAND_IN = Rate(1, 1.0)
+SUBJECT: Callable[[Value], Per] = choice("session", "workspace", "ip", "event")
+WHOLE = 32  # bits of an IPv4 address
+
+
+def limit_list(value: Value, known: References) -> tuple[Limit, ...]:
+    taken: dict[str, str] = {}
+    return each(lambda item: _limit(item, known, taken))(value)
+
+
+def _limit(value: Value, known: References, taken: dict[str, str]) -> Limit:
+    with value.fields() as fields:
+        limit = _without_overrides(value, fields, known, taken)
+        _refuse_share_of_nobody(fields, limit)
+        _refuse_cost_over_burst(fields, limit)
+        usual = Usual(
+            rate=limit.rate,
+            burst=limit.burst if "burst" in fields else None,
+            cost=limit.cost,
+            per=limit.per if fields.sound("per") else None,
+        )
+        overrides: tuple[Override, ...] = fields.take("overrides", lambda items: override_list(items, known, usual), ())
+    return replace(limit, overrides=overrides)
+
+
+def _without_overrides(value: Value, fields: Fields, known: References, taken: dict[str, str]) -> Limit:
+    rate = fields.need("rate", of(units.rate), STAND_IN, "rate: 1000/minute")
+    nobody: tuple[tuple[Per, ...], int] = ((), WHOLE)
+    per, ipv4_prefix = fields.take("per", _per, nobody)
+    usual: int | JsonPointer = 1
+    return Limit(
+        id=fields.need("id", lambda name: _id(name, value.key, taken), "", "id: a name that stays"),
+        events=fields.take("event", _events, ()),
+        per=per,
+        rate=rate,
+        burst=fields.take("burst", parsers.count, rate.amount),
+        over=fields.take("over", choice("queue", "drop", "reject"), "reject"),
+        exempt=fields.take("except", each(known.lists.one), ()),
+        enforce=fields.take("mode", _enforce, 1.0),
+        when_store_away=fields.take("when_store_away", choice("allow", "deny", "local"), "local"),
+        cost=fields.take("cost", _cost, usual),
+        ipv4_prefix=ipv4_prefix,
+    )
+
+
+def _refuse_share_of_nobody(fields: Fields, limit: Limit) -> None:
+    if 0 < limit.enforce < 1 and not limit.per and fields.sound("per", "mode"):
+        cure = "add per: [session], or write observe or enforce"
+        fields.wrong("mode", Malformed("is a share of the subjects, and the limit has none", cure))
+
+
+def _refuse_cost_over_burst(fields: Fields, limit: Limit) -> None:
+    if isinstance(limit.cost, int) and limit.burst < limit.cost and fields.sound("rate", "burst", "cost"):
+        message = f"a burst of {limit.burst} is less than the cost of one event ({limit.cost}), so none ever passes"
+        fields.wrong("burst" if "burst" in fields else "cost", Malformed(message, "raise burst or lower cost"))
+
+
+def _id(value: Value, limit: str, taken: dict[str, str]) -> str:
+    """Buckets in the store are called by it, so it must be the limit's own."""
+    text = value.text()
+    if not ID.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is not an id", "write 1 to 64 of A-Z a-z 0-9 _ . -")
+    if text in taken:
+        raise Malformed(f"{quoted(text)} is the id of {taken[text]}", "give each limit its own")
+    taken[text] = limit
+    return text
+
+
+def _events(value: Value) -> tuple[str, ...]:
+    return each(of(parsers.event_glob))(value) if value.is_list else (parsers.event_glob(value.text()),)
+
+
+def _per(value: Value) -> tuple[tuple[Per, ...], int]:
+    """The subjects, and the bits of an IPv4 address that count."""
+    found: dict[Per, int] = {}
+    each(lambda item: _subject(item, found))(value)
+    return tuple(found), found.get("ip", WHOLE)
+
+
+def _subject(item: Value, found: dict[Per, int]) -> None:
+    prefix = PREFIX.fullmatch(item.text())
+    subject: Per = "ip" if prefix else SUBJECT(item)
+    bits = int(prefix[1]) if prefix else WHOLE
+    if not 8 <= bits <= WHOLE:
+        cure = "write ip/24 (8 to 32); an IPv6 address is always its /64"
+        raise Malformed(f"{quoted(item.text())} is not the prefix of an IPv4 address", cure)
+    if subject in found:
+        raise Malformed(f"{subject} is there twice", "keep one")
+    found[subject] = bits
+
+
+def _cost(value: Value) -> int | JsonPointer:
+    if not value.is_mapping:
+        return parsers.count(value)
+    with value.fields() as fields:
+        return JsonPointer(fields.need("json", of(parsers.json_pointer), "", "json: /recipients"))
+
+
+def _enforce(value: Value) -> float:
+    """The share of subjects for which it is enforced."""
+    if not value.is_mapping:
+        return {"observe": 0.0, "enforce": 1.0}[choice("observe", "enforce")(value)]
+    with value.fields() as fields:
+        return fields.need("enforce", of(units.percentage), 1.0, "enforce: 25%")

@@ -1,0 +1,252 @@
+"""The policies in force, and how an edit of their file takes their place.
+
+An edit is checked apart and swapped in whole, or not at all: a wrong file is logged, counted and told to whoever asks,
+and what was in force stays so. Secrets in files (`file:`) are watched with the policies; those in the environment stay
+what they were when the process began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sluice.config import Policies, PolicyError, Problem, load, watching
+from sluice.config.document import parse
+from sluice.observe import metrics
+from sluice.observe.log import Log
+from sluice.process.loops import Stop
+
+LOG = Log("policies")
+_HOLDS_STILL = 0.1  # seconds between two looks that must agree: nothing half written is read
+_STAYS_AWAY = 1.0  # the same for what is gone or empty: an editor may be about to write it
+_EMPTY = hashlib.sha256(b"").digest()
+_REVISION = 6  # bytes of the digest
+
+Digests = dict[Path, bytes | None]
+"""None: not there, or nothing that can be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The file is live. `changed`: the keys in which it differs from before; none when it only became right again."""
+
+    revision: str
+    changed: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+    """The keys whose new values count from the next start on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The file is wrong, and changed nothing."""
+
+    problems: tuple[Problem, ...]
+
+
+Outcome = Loaded | Refused
+Apply = Callable[[Policies], None]
+
+
+class Live:
+    """What is in force: `current` is a whole snapshot at any moment. `problems`: of the file, while it is wrong."""
+
+    def __init__(self, policies: Policies) -> None:
+        self.current = policies
+        self.problems: tuple[Problem, ...] = ()
+        self.needs_restart: tuple[str, ...] = ()
+        self.loaded_at = time.time()
+        self._file = policies.source
+        self._seen: Digests | None = None
+        metrics.policies_loaded(self.loaded_at)
+
+    async def watch(self, stop: Stop, apply: Apply, tell: Callable[[Outcome], None] = lambda outcome: None) -> None:
+        """Until stopped. `apply` puts a snapshot to work, or raises and has changed nothing; after the stop it is no
+        longer called.
+        """
+        if _is_stream(self._file):
+            LOG.warning("policies.not_watched", file=str(self._file), reason="not a file, so it can be read only once")
+            await stop.wait()
+            return
+        await self._look_and_tell(stop, apply, tell)
+        async for _ in watching.hints(lambda: self._seen or (self._file,), stop):
+            await self._look_and_tell(stop, apply, tell)
+
+    async def _look_and_tell(self, stop: Stop, apply: Apply, tell: Callable[[Outcome], None]) -> None:
+        outcome = await self.look(stop, apply)
+        if outcome is not None:
+            tell(outcome)
+
+    async def look(self, stop: Stop, apply: Apply) -> Outcome | None:
+        """Looks at the file once, and does what follows. None: it is as it was."""
+        seen = await self._settled(stop)
+        if seen is None:
+            return None
+        first, self._seen = self._seen is None, seen
+        if first and self._is_what_runs(seen):
+            return None
+        try:
+            edited = await asyncio.to_thread(load, self._file)
+            running, needs_restart = hold(self.current, edited)
+            if stop.requested:
+                return None
+            if running != self.current:
+                apply(running)
+        except PolicyError as error:
+            return self._refused(tuple(_while_running(problem) for problem in error.problems))
+        except Exception as error:  # noqa: BLE001 - what the check let through must not end a process that does its work
+            LOG.error("policies.crashed", exception=error, revision=self.current.revision)
+            message = f"could not be put to work ({type(error).__name__}: {error})"
+            return self._refused((Problem(0, 0, "", message, "see the log, and report it", str(self._file)),))
+        return self._loaded(running, needs_restart)
+
+    async def _settled(self, stop: Stop) -> Digests | None:
+        """What the files hold, once they hold still; None while that is what was last seen, and when stopped."""
+        seen = await asyncio.to_thread(_digests, self._file)
+        while seen != self._seen:
+            away = any(digest in (None, _EMPTY) for digest in seen.values())
+            before = seen
+            if not await stop.sleep(_STAYS_AWAY if away else _HOLDS_STILL):
+                return None
+            seen = await asyncio.to_thread(_digests, self._file)
+            if seen == before:
+                return seen
+        return None
+
+    def _is_what_runs(self, seen: Digests) -> bool:
+        """A secret may have changed between the start and the first look, so those are read once more."""
+        digest = seen[self._file]
+        return len(seen) == 1 and digest is not None and digest.hex()[: 2 * _REVISION] == self.current.revision
+
+    def _refused(self, problems: tuple[Problem, ...]) -> Refused:
+        self.problems = problems
+        metrics.policies_refused()
+        LOG.warning("policies.refused", in_force=self.current.revision, problems=[told(one) for one in problems])
+        return Refused(problems)
+
+    def _loaded(self, running: Policies, needs_restart: tuple[str, ...]) -> Loaded | None:
+        before, held_before = self.current, self.needs_restart
+        if running == before and needs_restart == held_before and not self.problems:
+            return None
+        self.current, self.needs_restart, self.problems, self.loaded_at = running, needs_restart, (), time.time()
+        metrics.policies_loaded(self.loaded_at)
+        different = changed(before, running)
+        LOG.info("policies.loaded", revision=running.revision, changed=different)
+        if needs_restart:
+            LOG.warning("policies.needs_restart", keys=needs_restart, revision=running.revision)
+        return Loaded(running.revision, different, needs_restart)
+
+
+def told(problem: Problem) -> dict[str, Any]:
+    """As logs and the console have it."""
+    return {name: getattr(problem, name) for name in ("line", "column", "key", "message", "hint")}
+
+
+def _while_running(problem: Problem) -> Problem:
+    """What is exported now reaches only processes that begin now."""
+    if not problem.hint.startswith("export "):
+        return problem
+    return replace(problem, hint=f"{problem.hint} and restart Sluice, or write file:PATH, which needs no restart")
+
+
+# --- what an edit changes
+
+
+def hold(running: Policies, edited: Policies) -> tuple[Policies, tuple[str, ...]]:
+    """`edited` without what cannot change while we run, and the keys in which it would have.
+
+    Sockets, folders and the store are what the process stands on, and all processes must agree on the lease.
+    """
+    sessions = replace(edited.sessions, lease=running.sessions.lease)
+    held = replace(edited, listen=running.listen, data=running.data, store=running.store, sessions=sessions)
+    old, new = _held(running), _held(edited)
+    return held, tuple(key for key in old if old[key] != new[key])
+
+
+def _held(policies: Policies) -> dict[str, object]:
+    store = {f"store.{name}": value for name, value in _fields(policies.store).items()}
+    return {"listen": policies.listen, "data": policies.data, **store, "sessions.lease": policies.sessions.lease}
+
+
+def changed(before: Policies, after: Policies) -> tuple[str, ...]:
+    """The keys in which two policies differ, as a person knows them: `limits.typing`, `relay.endpoints.laravel`."""
+    old, new = _by_key(before), _by_key(after)
+    return tuple(key for key in {**old, **new} if old.get(key) != new.get(key))
+
+
+def _by_key(policies: Policies) -> dict[str, object]:
+    relay = {"retention" if name == "keep_dead" else name: value for name, value in _fields(policies.relay).items()}
+    named: dict[str, Mapping[str, object]] = {
+        "trust": _fields(policies.trust),
+        "upstreams": policies.upstreams,
+        "signatures": policies.signatures,
+        "limits": {limit.id: limit for limit in policies.limits},
+        "relay.endpoints": policies.relay.endpoints,
+        "relay": {name: value for name, value in relay.items() if name != "endpoints"},
+        "sessions": _fields(policies.sessions),
+    }
+    inside = {f"{key}.{name}": value for key, values in named.items() for name, value in values.items()}
+    routes = [replace(route, line=0) for route in policies.routes]
+    return {"routes": routes, **inside, "console": policies.console}
+
+
+def _fields(part: Any) -> dict[str, object]:
+    return {field.name: getattr(part, field.name) for field in fields(part)}
+
+
+# --- the files
+
+
+def _digests(file: Path) -> Digests:
+    content = _content(file)
+    secrets = _secret_files(content, file.parent) if content else ()
+    return {file: _digest(content), **{secret: _digest(_content(secret)) for secret in secrets}}
+
+
+def _is_stream(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        mode = file.stat().st_mode
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    return False
+
+
+def _content(file: Path) -> bytes | None:
+    with contextlib.suppress(OSError, ValueError):
+        if stat.S_ISREG(file.stat().st_mode):
+            return file.read_bytes()
+    return None
+
+
+def _digest(content: bytes | None) -> bytes | None:
+    return None if content is None else hashlib.sha256(content).digest()
+
+
+@lru_cache(maxsize=4)
+def _secret_files(content: bytes, folder: Path) -> tuple[Path, ...]:
+    """Every `file:` of the text. A text that cannot be read names none: it has to be written anew anyway."""
+    root = parse(content, "").root
+    texts = _texts(root, set()) if root is not None else ()
+    return tuple(dict.fromkeys(folder / text.removeprefix("file:") for text in texts if text.startswith("file:")))
+
+
+def _texts(node: yaml.Node, seen: set[int]) -> Iterator[str]:
+    if id(node) in seen:  # an alias, which may even hold itself
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        yield node.value
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _texts(item, seen)
+    elif isinstance(node, yaml.MappingNode):
+        for _, value in node.value:
+            yield from _texts(value, seen)

@@ -1,0 +1,108 @@
+"""`overrides` of a limit: other numbers for some of its subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sluice.config import parsers, units
+from sluice.config.fields import Fields, Value
+from sluice.config.model import JsonPointer, OverriddenBy, Override, Per, Rate
+from sluice.config.parsers import each, of
+from sluice.config.problems import Malformed, one_of, quoted
+from sluice.config.references import References
+
+WHOM: tuple[OverriddenBy, ...] = ("session", "workspace", "list")
+TOLD_APART: dict[OverriddenBy, tuple[Per, ...]] = {
+    "session": ("session",),
+    "workspace": ("workspace", "session"),  # a session is of one workspace
+    "list": ("ip",),
+}
+"""A bucket has one size: whoever gets another one must have a bucket that the others do not share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The limit's own numbers, which count where an override says nothing."""
+
+    rate: Rate
+    burst: int | None
+    """None: not written, so it is the rate's amount."""
+    cost: int | JsonPointer
+    per: tuple[Per, ...] | None
+    """None: it was malformed, and nobody knows what was meant."""
+
+
+def override_list(value: Value, known: References, usual: Usual) -> tuple[Override, ...]:
+    taken: dict[tuple[OverriddenBy, str], str] = {}
+    return each(lambda item: _override(item, known, usual, taken))(value)
+
+
+def _override(value: Value, known: References, usual: Usual, taken: dict[tuple[OverriddenBy, str], str]) -> Override:
+    with value.fields() as fields:
+        by = _by(value, fields)
+        names: tuple[str, ...] = fields.take("session", _names, ())
+        names = fields.take("workspace", _names, names)
+        names = fields.take("list", lambda name: (known.lists.one(name),), names)
+        found = Override(by, names, *_numbers(value, fields, usual), until=None)
+        found = replace(found, until=fields.take("until", of(units.until), None))
+        if found.rate is not None:
+            _refuse_second_size(fields, by, usual.per)
+            _refuse_cost_over_burst(value, fields, found, usual.cost)
+    for name in found.names:
+        _refuse_repeated(value, (by, name), taken)
+        if found.until is None:
+            taken[by, name] = value.key
+    return found
+
+
+def _by(value: Value, fields: Fields) -> OverriddenBy:
+    given = [name for name in WHOM if name in fields]
+    if not given:
+        value.note(Malformed("is for nobody", f"add {one_of(WHOM)}"))
+    if len(given) > 1:
+        value.note(Malformed(f"has {' and '.join(given)}", "keep one of them"))
+    return given[0] if given else "session"
+
+
+def _numbers(value: Value, fields: Fields, usual: Usual) -> tuple[Rate | None, int]:
+    """Rate and burst; no rate: unlimited."""
+    unlimited = fields.take("unlimited", _true, False)
+    rate = fields.take("rate", of(units.rate), usual.rate)
+    burst = fields.take("burst", parsers.count, usual.burst or rate.amount)
+    given = [name for name in ("rate", "burst") if name in fields]
+    # Another key among them is unknown, and refused as such.
+    if len(fields) == sum(name in fields for name in (*WHOM, "until")):
+        value.note(Malformed("changes nothing", "add rate, burst or unlimited: true"))
+    if "unlimited" in fields and given:
+        value.note(Malformed(f"has unlimited and {given[0]}", "keep one of them"))
+    return (None, 0) if unlimited else (rate, burst)
+
+
+def _refuse_second_size(fields: Fields, by: OverriddenBy, per: tuple[Per, ...] | None) -> None:
+    needed = TOLD_APART[by]
+    if by in fields and per is not None and not set(needed) & set(per):
+        message = f"the limit has no buckets per {one_of(needed)}, so one bucket would have two sizes"
+        fields.wrong(by, Malformed(message, f"add {needed[0]} to per, or write unlimited: true"))
+
+
+def _refuse_cost_over_burst(value: Value, fields: Fields, found: Override, cost: int | JsonPointer) -> None:
+    if isinstance(cost, int) and found.burst < cost and fields.sound("rate", "burst"):
+        message = f"a burst of {found.burst} is less than the cost of one event ({cost}), so none ever passes"
+        malformed = Malformed(message, "raise burst or lower cost")
+        fields.wrong("burst", malformed) if "burst" in fields else value.note(malformed)
+
+
+def _refuse_repeated(value: Value, whom: tuple[OverriddenBy, str], taken: dict[tuple[OverriddenBy, str], str]) -> None:
+    if whom in taken:
+        by, name = whom
+        raise Malformed(f"{taken[whom]} is already for {by} {quoted(name)}, without an end", "keep one")
+
+
+def _names(value: Value) -> tuple[str, ...]:
+    return each(of(parsers.subject_glob))(value) if value.is_list else (parsers.subject_glob(value.text()),)
+
+
+def _true(value: Value) -> bool:
+    if value.text() != "true":
+        raise Malformed(f"{quoted(value.text())} is not known here", "write true, or remove it")
+    return True

@@ -1,0 +1,148 @@
+"""Parsers of single values and lists, from which the sections are put together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import TypeVar
+
+from sluice.config.fields import Value
+from sluice.config.model import Secret
+from sluice.config.problems import Malformed, not_yet, one_of, quoted
+from sluice.config.secrets import Unresolved, secret
+
+T = TypeVar("T")
+Word = TypeVar("Word", bound=str)
+LONGEST = 200
+NAME = re.compile(r"[a-z0-9_-]{1,32}")
+EVENT_TYPE = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+EVENT_GLOB = re.compile(r"[A-Za-z0-9_.:/*-]{1,128}")
+TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+POINTER = re.compile(r"(/([^~/]|~[01])*)+")
+
+
+def of(parse: Callable[[str], T]) -> Callable[[Value], T]:
+    """A parser of values from one of text."""
+    return lambda value: parse(value.text())
+
+
+def each(parse: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:
+    """A list whose bad items are noted one by one, and left out."""
+
+    def parse_items(value: Value) -> tuple[T, ...]:
+        found: list[T] = []
+        for item in value.items():
+            try:
+                found.append(parse(item))
+            except Malformed as malformed:
+                item.note(malformed)
+        return tuple(found)
+
+    return parse_items
+
+
+def named(parse: Callable[[str, Value], T]) -> Callable[[Value], dict[str, T]]:
+    """A mapping from names that people give. A bad entry is noted and left out."""
+
+    def parse_entries(value: Value) -> dict[str, T]:
+        found: dict[str, T] = {}
+        with value.fields() as fields:
+            for key, entry in fields.named():
+                given = key.attempt(of(name), "")
+                try:
+                    found[given] = parse(given, entry)
+                except Malformed as malformed:
+                    entry.note(malformed)
+        return found
+
+    return parse_entries
+
+
+def choice(*options: Word, later: tuple[str, ...] = ()) -> Callable[[Value], Word]:
+    def parse_word(value: Value) -> Word:
+        text = value.text()
+        for option in options:
+            if text == option:
+                return option
+        if text in later:
+            raise not_yet(quoted(text), f", or write {one_of(options)}")
+        close = get_close_matches(text, options, n=1)
+        cure = f"did you mean {close[0]}" if close and len(options) > 1 else f"write {one_of(options)}"
+        raise Malformed(f"{quoted(text)} is not known here", cure)
+
+    return parse_word
+
+
+def count(value: Value) -> int:
+    """A whole number from 1 on. YAML would read `010` as eight and `1:30` as ninety."""
+    text = value.text()
+    if value.tag != "int" or not re.fullmatch(r"0|[1-9][0-9_]{0,17}", text):
+        raise Malformed(f"{quoted(text)} is not a whole number", "write digits, without quotes")
+    if text == "0":
+        raise Malformed("0 is too small", "write 1 or more")
+    return int(text.replace("_", ""))
+
+
+def ratio(value: Value) -> float:
+    text = value.text()
+    if value.tag not in ("int", "float") or not re.fullmatch(r"-?[0-9]{0,9}\.?[0-9]{1,9}", text):
+        raise Malformed(f"{quoted(text)} is not a number", "write 0.5")
+    number = float(text)
+    if not 0 < number <= 1:
+        raise Malformed(f"{text} is out of range", "write more than 0 and at most 1")
+    return number
+
+
+def name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is not a name", "write 1 to 32 of a-z 0-9 _ -")
+    return text
+
+
+def note(text: str) -> str:
+    if not text.isprintable() or len(text) > LONGEST:
+        raise Malformed(f"is over {LONGEST} characters or not on one line", "write a ticket or a name")
+    return text
+
+
+def event_type(text: str) -> str:
+    if not EVENT_TYPE.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is not an event type", "write message_received")
+    return text
+
+
+def event_glob(text: str) -> str:
+    if not EVENT_GLOB.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is not an event type", "write message_received, or session_* for many")
+    return text
+
+
+def subject_glob(text: str) -> str:
+    """A session or workspace, `*` for any rest: names are not ours, so what else may stand in one stays open."""
+    if not 0 < len(text) <= LONGEST or not text.isprintable():
+        raise Malformed(f"{quoted(text)} is not a name", "write session-17, or vip-* for many")
+    return text
+
+
+def header_name(text: str) -> str:
+    if not TOKEN.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is not the name of a header", "write X-Event-Type")
+    return text
+
+
+def json_pointer(text: str) -> str:
+    """RFC 6901, without the empty one: a whole document is no event type and no session."""
+    if not POINTER.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is not a JSON pointer", "write /data/session_id; ~ is ~0 and / in a key ~1")
+    return text
+
+
+def secret_value(value: Value) -> Secret:
+    reading = value.reading
+    try:
+        return secret(value.text(), reading.environment, reading.source.parent.resolve())
+    except Unresolved:
+        if reading.need_secrets:
+            raise
+        return Secret(b"")

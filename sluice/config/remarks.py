@@ -1,0 +1,76 @@
+"""What is allowed and still worth a word: the warnings of `sluice check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from sluice.config.lists import AddressList, ListEntry
+from sluice.config.meeting import can_meet
+from sluice.config.model import JsonPointer, Limit, Policies, Route, ToRelay, ToUpstream
+
+IPV6_PREFIX = 64  # as addresses are counted
+
+
+def remarks(policies: Policies, now: float) -> Iterator[str]:
+    yield from _ended(policies, now)
+    for name in sorted(policies.signatures.keys() - _signatures_used(policies)):
+        yield f"signatures.{name}: never used"
+    for index, route in enumerate(policies.routes):
+        if isinstance(route.action, ToRelay) and route.verify is None:
+            yield f"routes[{index}]: relays without verify; anybody can post events"
+    for index, limit in enumerate(policies.limits):
+        yield from _of_limit(f"limits[{index}]", limit, policies.routes)
+        yield from _of_overrides(f"limits[{index}].overrides", limit, policies.trust.lists)
+    if policies.console.token is None:
+        yield "console: no token; the console and admin API are closed"
+
+
+def _signatures_used(policies: Policies) -> set[str | None]:
+    verified = {route.verify for route in policies.routes} | {policies.sessions.verify, policies.relay.verify}
+    return verified | {endpoint.sign for endpoint in policies.relay.endpoints.values()}
+
+
+def _of_limit(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iterator[str]:
+    met = [route for route in routes if can_meet(limit, route)]
+    if limit.over == "queue" and met and not any(isinstance(route.action, ToRelay) for route in met):
+        yield f"{place}: over: queue delays what is relayed, and no route it meets relays; it rejects"
+    for route in met if isinstance(limit.cost, JsonPointer) else ():
+        if _streams(route):
+            yield f"{place}: its cost makes {route.path} read bodies, up to {route.body} bytes, that it would stream"
+
+
+def _of_overrides(place: str, limit: Limit, lists: Mapping[str, AddressList]) -> Iterator[str]:
+    for at, override in enumerate(limit.overrides):
+        for name in override.names if override.by == "list" and override.rate else ():
+            for network in (entry.network for entry in lists[name].entries):
+                shared = limit.ipv4_prefix if network.version == 4 else IPV6_PREFIX
+                if network.prefixlen > shared:
+                    yield f"{place}[{at}]: {network} of list {name} shares its bucket with the rest of its /{shared}"
+
+
+def _streams(route: Route) -> bool:
+    looks_inside = any(isinstance(source, JsonPointer) for source in (route.event, route.session, route.workspace))
+    return isinstance(route.action, ToUpstream) and route.verify is None and not looks_inside
+
+
+def _ended(policies: Policies, now: float) -> Iterator[str]:
+    """What an end date has switched off. It stays in the file until somebody decides."""
+    named = [(f"trust.lists.{name}", entry) for name, one in policies.trust.lists.items() for entry in one.entries]
+    known = {entry for _, entry in named}
+    denied = [("trust.deny", entry) for entry in policies.trust.deny.entries if entry not in known]
+    for place, entry in named + denied:
+        if entry.until is not None and entry.until <= now:
+            yield f"{place}: {_entry(entry)} ended at {_moment(entry.until)} and no longer counts"
+    for index, limit in enumerate(policies.limits):
+        for at, override in enumerate(limit.overrides):
+            if override.until is not None and override.until <= now:
+                yield f"limits[{index}].overrides[{at}]: ended at {_moment(override.until)} and no longer counts"
+
+
+def _entry(entry: ListEntry) -> str:
+    return f"{entry.network} ({entry.note})" if entry.note else str(entry.network)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

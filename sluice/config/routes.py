@@ -1,0 +1,145 @@
+"""The section `routes`."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from sluice.config import parsers, paths, units
+from sluice.config.fields import Fields, Value
+from sluice.config.model import (
+    Action,
+    EventSource,
+    Fixed,
+    Header,
+    JsonPointer,
+    PathSegment,
+    Route,
+    SessionSource,
+    ToRelay,
+    ToUpstream,
+    ToWorkers,
+)
+from sluice.config.parsers import choice, each, of
+from sluice.config.problems import Malformed, one_of, quoted
+from sluice.config.references import References
+
+How = Literal["list", "place", "owner"]
+ACTIONS = ("upstream", "relay", "workers")
+METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
+BODY = 2**20
+RELAYED_BODY = 32 * 2**20
+
+
+def route(value: Value, known: References) -> Route:
+    with value.fields() as fields:
+        path = fields.need("path", of(paths.pattern), "", "path: /api/**")
+        action = _action(value, fields, known)
+        session = fields.take("session", lambda source: _subject(source, path, "session"), _segment_of(path, "session"))
+        if session is None and "session" not in fields and fields.sound("path"):
+            _refuse_without_session(action, fields)
+        methods: tuple[str, ...] = fields.take("methods", each(of(method)), ())
+        return Route(
+            path=path,
+            methods=frozenset(methods),
+            verify=fields.take("verify", known.signatures.one, None),
+            event=fields.take("event", _event, None),
+            session=session,
+            action=action,
+            body=fields.take("body", of(units.size), RELAYED_BODY if isinstance(action, ToRelay) else BODY),
+            line=value.line,
+            workspace=fields.take(
+                "workspace", lambda source: _subject(source, path, "workspace"), _segment_of(path, "workspace")
+            ),
+        )
+
+
+def method(text: str) -> str:
+    if not METHOD.fullmatch(text):
+        upper = text.upper()
+        raise Malformed(f"{quoted(text)} is not a method", f"write {upper if METHOD.fullmatch(upper) else 'POST'}")
+    return text
+
+
+def _action(value: Value, fields: Fields, known: References) -> Action:
+    given = [name for name in ACTIONS if name in fields]
+    if not given:
+        value.note(Malformed("goes nowhere", f"add {one_of(ACTIONS)}"))
+    if len(given) > 1:
+        value.note(Malformed(f"has {' and '.join(given)}", "keep one of them"))
+    upstream = fields.take("upstream", known.upstreams.one, "")
+    endpoints: tuple[str, ...] = fields.take("relay", lambda item: _endpoints(item, known), ("",))
+    how: How = fields.take("workers", choice("list", "place", "owner"), "list")
+    if "relay" in fields:
+        return ToRelay(endpoints)
+    return ToWorkers(how) if "workers" in fields else ToUpstream(upstream)
+
+
+def _endpoints(value: Value, known: References) -> tuple[str, ...]:
+    """One name, or a list of them."""
+    if not value.is_list:
+        return (known.endpoints.one(value),)
+    if not value.items():
+        raise Malformed("names no endpoint", "write relay: laravel, or relay: [laravel, archive]")
+    names: list[str] = []
+    for item in value.items():
+        name = item.attempt(known.endpoints.one, "")
+        if name and name in names:
+            item.note(Malformed(f"{quoted(name)} is there twice", "keep one"))
+        names.append(name)
+    return tuple(names)
+
+
+def _refuse_without_session(action: Action, fields: Fields) -> None:
+    if isinstance(action, ToWorkers) and action.how != "list":
+        cure = "write session: {json: /session_id}, or {session} in the path"
+        fields.wrong("workers", Malformed(f"{action.how} needs a session", cure))
+
+
+def _event(value: Value) -> EventSource:
+    if not value.is_mapping:
+        return Fixed(parsers.event_type(value.text()))
+    with value.fields() as fields:
+        pointer = fields.take("json", _json, None)
+        header = fields.take("header", _header, None)
+        _exactly_one(fields, "{json: /event} or {header: X-Event-Type}", "json", "header")
+        return pointer or header or Fixed("")
+
+
+def _subject(value: Value, path: str, what: Literal["session", "workspace"]) -> SessionSource | None:
+    cure = f"{{json: /{what}_id}}, {{header: X-{what.title()}-Id}} or {{path: {what}}}"
+    if not value.is_mapping and not value.is_list:
+        raise Malformed(f"{quoted(value.text())} says not where to look", f"write {cure}")
+    with value.fields() as fields:
+        pointer = fields.take("json", _json, None)
+        header = fields.take("header", _header, None)
+        segment = fields.take("path", lambda name: _segment(name, path), None)
+        _exactly_one(fields, cure, "json", "header", "path")
+        return pointer or header or segment
+
+
+def _segment_of(path: str, name: str) -> SessionSource | None:
+    return PathSegment(name) if name in paths.captures(path) else None
+
+
+def _exactly_one(fields: Fields, cure: str, *names: str) -> None:
+    given = [name for name in names if name in fields]
+    # None of them among other keys: those are unknown, and refused as such.
+    if len(given) > 1 or not len(fields):
+        raise Malformed("must say one place to look", f"write {cure}")
+
+
+def _json(value: Value) -> JsonPointer:
+    return JsonPointer(parsers.json_pointer(value.text()))
+
+
+def _header(value: Value) -> Header:
+    return Header(parsers.header_name(value.text()))
+
+
+def _segment(value: Value, path: str) -> PathSegment:
+    name = value.text()
+    # No path: it was refused already, and nobody knows what it meant to capture.
+    if path and name not in paths.captures(path):
+        raise Malformed(f"the path has no {{{name}}}", f"write {{{name}}} for a segment of it")
+    return PathSegment(name)

@@ -1,0 +1,344 @@
+"""The response of one exchange: read as it comes, its body kept until somebody takes it.
+
+    nothing ──> head (1xx heads are dropped) ──> body ──> over: complete, or failed with an UpstreamError
+
+What has arrived of a body is always handed out before the error that ended it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from time import monotonic
+from typing import Protocol
+
+import httptools
+
+from sluice.http.client.deadlines import Deadlines, bounded, wake
+from sluice.http.client.framing import Ending, ending_of, stays_open
+from sluice.http.errors import (
+    BadField,
+    BadFraming,
+    BadResponse,
+    BodyCut,
+    HeadTimeout,
+    IdleTimeout,
+    UpstreamError,
+    UpstreamReset,
+)
+from sluice.http.fields import Fields, read_fields
+
+MOST_FIELDS = 256
+MOST_HEAD = 64 * 1024
+"""Bytes of a head, interim heads included; and of what chunks may carry besides data between two pieces of it."""
+MOST_WAITING = 256 * 1024
+"""Bytes of a body that wait unread before the upstream has to."""
+
+Timeout = float | Deadlines | None
+"""Seconds; the same for many waits of one length; None: however long it takes."""
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [\t -~\x80-\xff]*)?")  # RFC 9112 section 4
+_BEGINNING = b"HTTP/1."
+_NO_FIELDS = Fields([])
+_statuses: dict[bytes, tuple[int, bool]] = {}
+_MOST_STATUSES = 1024
+
+
+class Source(Protocol):
+    """Where a response comes from, and what it may ask for: see `Connection`."""
+
+    def abort(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def response_complete(self, *, may_stay: bool) -> None: ...
+
+
+class Response:
+    """`status`, and `fields` as they came: order, repeats, case and bytes."""
+
+    status = 0
+    started = False
+    """A byte of it has arrived."""
+    complete = False
+    """The whole body has arrived, though perhaps not all of it was taken yet."""
+
+    # What most responses never change stays with the class: making one is part of every exchange.
+    _head = b""
+    """What has arrived of a head that is not complete."""
+    _interim = 0
+    """Bytes of heads that were passed over."""
+    _left = 0
+    _chunks: Chunks | None = None
+    _until_closed = False
+    _waiting = 0
+    _paused = False
+    _may_stay = False
+    _waiter: asyncio.Future[bool] | None = None
+    _error: UpstreamError | None = None
+
+    def __init__(self, source: Source, *, head_only: bool) -> None:
+        self._source: Source | None = source
+        self._head_only = head_only
+        self._parts: list[bytes] = []
+        self.fields = _NO_FIELDS
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(field.name, field.value) for field in self.fields.all]
+
+    async def head(self, timeout: Timeout) -> None:
+        """Waits for status and fields. Raises HeadTimeout, UpstreamReset or BadResponse."""
+        if not self.status and self._error is None and not await self._wait(timeout):
+            self._abort()
+            raise HeadTimeout(f"no response within {_said(timeout)}", response_started=self.started)
+        if not self.status:
+            raise self._error or BadResponse("no response", response_started=self.started)
+
+    async def chunk(self, timeout: Timeout) -> bytes:
+        """All of the body that waits, or the next piece of it within the timeout (None is for event streams); b"" at
+        the clean end. Raises BodyCut, IdleTimeout, or BadResponse for broken chunks."""
+        if not self._parts and not self.complete and self._error is None and not await self._wait(timeout):
+            self._abort()
+            raise IdleTimeout(f"no more of the body within {_said(timeout)}", response_started=True)
+        if self._parts:
+            return self.take()
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    async def read(self, most: int, timeout: float | None) -> bytes:
+        """The first `most` bytes of the body, within `timeout` seconds in all. If there is more, the connection is cut:
+        a new one costs less than the rest of an endless answer. Raises like `chunk`."""
+        end = None if timeout is None else monotonic() + timeout
+        body = b""
+        while len(body) < most:
+            piece = await self.chunk(None if end is None else max(0.0, end - monotonic()))
+            if not piece:
+                return body
+            body += piece
+        self._abort()
+        return body[:most]
+
+    def take(self) -> bytes:
+        """All of the body that waits now."""
+        parts = self._parts
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._waiting = 0
+        if self._paused:
+            self._resume()
+        return body
+
+    def _pause(self) -> None:
+        if self._source is not None:
+            self._paused = True
+            self._source.pause_reading()
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._source is not None:
+            self._source.resume_reading()
+
+    def _abort(self) -> None:
+        if self._source is not None:
+            self._source.abort()
+
+    async def _wait(self, timeout: Timeout) -> bool:
+        if self._waiter is not None:
+            raise RuntimeError("two tasks read one response")
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            return await (
+                timeout.bounded(self._waiter) if isinstance(timeout, Deadlines) else bounded(self._waiter, timeout)
+            )
+        except asyncio.CancelledError:
+            self._abort()
+            raise
+        finally:
+            self._waiter = None
+
+    # What the connection tells us.
+
+    def received(self, data: bytes) -> None:
+        self.started = True
+        try:
+            if self.status:
+                self._read_body(data)
+            else:
+                self._read_head(data)
+        except (BadField, BadFraming) as error:
+            self._error = BadResponse(f"bad response: {error}", response_started=True)
+            wake(self._waiter)
+            self._abort()
+
+    def lost(self, why: str, *, clean: bool) -> None:
+        """The connection is gone; `clean` if the upstream closed it in good order."""
+        self._source = None
+        self._end_chunks()
+        if self.complete or self._error is not None:
+            return
+        if not self.status:
+            self._error = UpstreamReset(f"{why} before the response", response_started=self.started)
+        elif clean and self._until_closed:
+            self.complete = True
+        else:
+            self._error = BodyCut(f"{why} in the middle of the body", response_started=True)
+        wake(self._waiter)
+
+    def _read_head(self, data: bytes) -> None:
+        """Raises BadField or BadFraming."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        while data:
+            end = data.find(b"\r\n\r\n")
+            if self._interim + (len(data) if end < 0 else end) > MOST_HEAD:
+                raise BadFraming("too long a head")
+            if end < 0:
+                if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
+                    raise BadFraming("not HTTP/1.1")
+                self._head = data
+                return
+            line, _, block = data[:end].partition(b"\r\n")
+            status, current = _statuses.get(line) or _status_of(line)
+            data = data[end + 4 :]
+            if status >= 200:
+                self._begin(status, current, read_fields(block))
+                self._read_body(data)
+                return
+            self._interim += end + 4
+            read_fields(block)
+
+    def _begin(self, status: int, current: bool, fields: Fields) -> None:
+        """`current`: HTTP/1.1, not 1.0. Raises BadFraming."""
+        if len(fields.all) > MOST_FIELDS:
+            raise BadFraming("too many fields")
+        ending = ending_of(status, current, fields, head_only=self._head_only)
+        self.status, self.fields = status, fields
+        self._may_stay = stays_open(current, fields)
+        if ending is Ending.CHUNKS:
+            self._chunks = Chunks()
+        elif ending is Ending.CLOSE:
+            self._until_closed = True
+        else:
+            self._left = ending
+        wake(self._waiter)
+
+    def _read_body(self, data: bytes) -> None:
+        """Raises BadFraming."""
+        if self._chunks is not None:
+            self._read_chunks(self._chunks, data)
+        elif self._until_closed:
+            self._keep(data)
+        else:
+            left = self._left - len(data)
+            if left < 0:
+                self._may_stay = False
+                data, left = data[: self._left], 0
+            self._left = left
+            if not left:
+                self._finish(data)
+            else:
+                self._keep(data)
+
+    def _read_chunks(self, chunks: Chunks, data: bytes) -> None:
+        if not data:
+            return
+        pieces = chunks.feed(data)
+        if chunks.over:
+            self._may_stay = self._may_stay and not chunks.more
+            self._finish(b"".join(pieces))
+        else:
+            for piece in pieces:
+                self._keep(piece)
+
+    def _keep(self, data: bytes) -> None:
+        if not data:
+            return
+        self._parts.append(data)
+        self._waiting += len(data)
+        wake(self._waiter)
+        if self._waiting > MOST_WAITING and not self._paused:
+            self._pause()
+
+    def _finish(self, data: bytes) -> None:
+        if data:
+            self._parts.append(data)
+        self.complete = True
+        if self._paused:
+            self._resume()
+        self._end_chunks()
+        source, self._source = self._source, None  # it holds on to us: each exchange would leave a cycle to collect
+        wake(self._waiter)
+        if source is not None:
+            source.response_complete(may_stay=self._may_stay)
+
+    def _end_chunks(self) -> None:
+        if self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
+
+
+class Chunks:
+    """A body in chunks, as the parser reads it. Trailers are dropped: neither ASGI nor the sender can pass them on."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.more = False
+        """Something came after the end."""
+        self._pieces: list[bytes] = []
+        self._quiet = 0
+        """Bytes since the last piece of the body: extensions and trailers have no length of their own."""
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The pieces of the body in these bytes. Raises BadFraming."""
+        assert self._parser is not None
+        pieces = self._pieces = []
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.over:
+                raise BadFraming(str(error)) from None
+            self.more = True
+        self._quiet = 0 if pieces else self._quiet + len(data)
+        if self._quiet > MOST_HEAD:
+            raise BadFraming("chunks with too little data")
+        return pieces
+
+    def close(self) -> None:
+        self._parser = None  # it holds on to us
+
+    # What the parser tells us.
+
+    def on_message_begin(self) -> None:
+        self.more = self.over
+
+    def on_chunk_header(self) -> None:
+        self.more = self.over
+
+    def on_body(self, data: bytes) -> None:
+        if not self.over:
+            self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        self.over = True
+
+
+def _status_of(line: bytes) -> tuple[int, bool]:
+    """Raises BadFraming."""
+    read = _STATUS_LINE.fullmatch(line)
+    if read is None:
+        raise BadFraming("not HTTP/1.1")
+    status = int(read[2])
+    if status < 100 or status == 101:
+        raise BadFraming("switching protocols was not asked for" if status == 101 else "invalid status")
+    if len(_statuses) >= _MOST_STATUSES:
+        _statuses.clear()
+    _statuses[line] = (status, read[1] == b"1")
+    return _statuses[line]
+
+
+def _said(timeout: Timeout) -> str:
+    seconds = timeout.seconds if isinstance(timeout, Deadlines) else timeout
+    return f"{seconds:g} s"

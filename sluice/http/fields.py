@@ -1,0 +1,161 @@
+"""The field lines of a head, of requests and responses alike: read strictly, and remembered.
+
+Most lines of a head came before, byte for byte: hosts, agents, cookies, content types. What a line says is worked out
+once and kept, so a known line costs one look into a dictionary, and a proxy passes it on as one piece.
+
+RFC 9112 section 5 as it is meant for who passes messages on: a name is a token, directly followed by the colon; a value
+holds no control character but the tab; a line ends with CR LF, and none is folded onto the next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from sluice.http.errors import BadField
+
+HOST: Final = 1
+CONTENT_LENGTH: Final = 2
+TRANSFER_ENCODING: Final = 4
+CONNECTION: Final = 8
+EXPECT: Final = 16
+UPGRADE: Final = 32
+HOP_BY_HOP: Final = 64
+"""Keep-Alive, Proxy-Connection, TE and Trailer: for the next hop only (RFC 9110 section 7.6.1)."""
+PROXY_AUTH: Final = 128
+"""Proxy-Authorization and Proxy-Authenticate: for the next hop in a request, the origin's word in a response."""
+FORWARDING: Final = 256
+"""Who the client is: only for proxies to say."""
+
+_KINDS = {
+    b"host": HOST,
+    b"content-length": CONTENT_LENGTH,
+    b"transfer-encoding": TRANSFER_ENCODING,
+    b"connection": CONNECTION,
+    b"expect": EXPECT,
+    b"upgrade": UPGRADE,
+    b"keep-alive": HOP_BY_HOP,
+    b"proxy-connection": HOP_BY_HOP,
+    b"te": HOP_BY_HOP,
+    b"trailer": HOP_BY_HOP,
+    b"proxy-authorization": PROXY_AUTH,
+    b"proxy-authenticate": PROXY_AUTH,
+    b"forwarded": FORWARDING,
+    b"x-real-ip": FORWARDING,
+}
+_FORWARDING_PREFIXES = (b"x-forwarded-", b"x-sluice-")
+_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*)?)[ \t]*")
+_NONE: frozenset[bytes] = frozenset()
+_COMMON = frozenset((b"keep-alive", b"close", b"upgrade"))
+"""Options that name no field, or one that is hop by hop anyway."""
+_MOST_KNOWN = 8192
+_LONGEST_KNOWN = 512
+
+
+class Field:
+    """One field line. Never changed."""
+
+    __slots__ = ("key", "kind", "line", "name", "options", "value")
+
+    def __init__(self, name: bytes, value: bytes) -> None:
+        """What is not known to be sound comes in through `read_fields`."""
+        self.name = name
+        self.value = value
+        self.key = name.lower()
+        self.line = b"%b: %b\r\n" % (name, value)
+        self.kind = _KINDS.get(self.key) or (FORWARDING if self.key.startswith(_FORWARDING_PREFIXES) else 0)
+        """0 for what is end to end and of no consequence to HTTP itself; else one of the constants above."""
+        self.options = _tokens(value) if self.kind == CONNECTION else _NONE
+        """The names a Connection field lists, in lower case (RFC 9110 section 7.6.1)."""
+
+    def __repr__(self) -> str:
+        return f"Field({self.name!r})"  # the value may be a secret
+
+
+class Fields:
+    """The field lines of one head, in their order. Never changed."""
+
+    __slots__ = ("_first", "all", "kinds", "repeated")
+
+    def __init__(self, fields: list[Field]) -> None:
+        kinds = repeated = 0
+        first: dict[int, Field] = {}
+        for field in fields:
+            kind = field.kind
+            if kind:
+                if kinds & kind:
+                    repeated |= kind
+                else:
+                    kinds |= kind
+                    first[kind] = field
+        self.all = fields
+        self.kinds = kinds
+        """The kinds that are there, added up."""
+        self.repeated = repeated
+        """The kinds that are there more than once."""
+        self._first = first
+
+    def first(self, kind: int) -> bytes | None:
+        """The value of the first field of a kind."""
+        field = self._first.get(kind)
+        return None if field is None else field.value
+
+    def options(self) -> frozenset[bytes]:
+        """What the Connection fields list, in lower case."""
+        if self.repeated & CONNECTION:
+            return _NONE.union(*[field.options for field in self.all if field.kind == CONNECTION])
+        field = self._first.get(CONNECTION)
+        return _NONE if field is None else field.options
+
+    def without(self, kinds: int) -> list[Field]:
+        """Those that are not of these kinds, nor listed in a Connection field; whatever it lists, Host and
+        Content-Length stay."""
+        if not self.kinds & kinds:
+            return self.all
+        listed = self.options()
+        if listed <= _COMMON:
+            return [field for field in self.all if not field.kind & kinds]
+        return [
+            field
+            for field in self.all
+            if not field.kind & kinds and (field.key not in listed or field.kind & (HOST | CONTENT_LENGTH))
+        ]
+
+
+_known: dict[bytes, Field] = {}
+
+
+def read_fields(block: bytes) -> Fields:
+    """The field lines between the first line of a head and the empty one, without the last CR LF. Raises BadField."""
+    if not block:
+        return Fields([])
+    lines = block.split(b"\r\n")
+    known = _known
+    try:
+        return Fields([known[line] for line in lines])
+    except KeyError:
+        return Fields([known.get(line) or _learn(line) for line in lines])
+
+
+def fields_of(pairs: Iterable[tuple[bytes, bytes]]) -> Fields:
+    """Of names and values that somebody else has read, soundly."""
+    return Fields([Field(name, value) for name, value in pairs])
+
+
+def _tokens(value: bytes) -> frozenset[bytes]:
+    return frozenset(token.strip(b" \t").lower() for token in value.split(b","))
+
+
+def _learn(line: bytes) -> Field:
+    read = _LINE.fullmatch(line)
+    if read is None:
+        raise BadField("a field line is `name: value`, without control characters and not folded")
+    field = Field(read[1], read[2])
+    if field.kind == TRANSFER_ENCODING and b"\t" in line:
+        raise BadField("a tab beside a transfer coding, which not everybody passes over")
+    if len(line) <= _LONGEST_KNOWN:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[line] = field
+    return field

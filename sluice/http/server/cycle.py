@@ -1,0 +1,352 @@
+"""One request and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from sluice.http.fields import EXPECT
+from sluice.http.server.head import RequestHead, problem
+from sluice.observe.log import Log
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.flow_control import FlowControl
+
+    from sluice.http.server.protocol import ServerProtocol
+
+_JOINED = 4 * 1024
+"""Bytes of a body up to which copying it behind its head is cheaper than handing over both."""
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_IN_VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
+_BODILESS = frozenset((204, 304))
+_RESET = struct.pack("ii", 1, 0)
+_NO_RESET = struct.pack("ii", 0, 0)
+
+LOG = Log("gateway")
+
+
+class Cycle:
+    """One request and its answer, to be had in two ways: as ASGI (`scope`, `receive`, `send`), or directly (`begin`,
+    `write`), which costs less and is exact about the bytes.
+
+    An HTTP/1.0 client gets no chunks but an answer that ends with the connection (RFC 9112 section 6.1), a 204 no
+    Content-Length, a 304 that of the body it leaves out (RFC 9110 section 8.6). What the server has to say itself is
+    problem+json.
+    """
+
+    # What most requests never change stays with the class: making one is part of every request.
+    disconnected = False
+    more_body = False
+    """More of the request's body is to come."""
+    body: bytes | bytearray = b""
+    """What has come of it and nobody has received."""
+    response_started = False
+    response_complete = False
+    also: Sequence[bytes] = ()
+    """Whole field lines of ours that go with the answer, whoever gives it."""
+    task: asyncio.Task[None] | None = None
+    _news = True
+    """Something has come that was not received: the end of a body that is not there, too."""
+    _told: asyncio.Event | None = None
+    """The same, once somebody has waited for it."""
+    _waits_for_100_continue = False
+    _chunked = False
+    _bodiless = False
+    _held = b""
+    """The head of the answer, until it is written."""
+    _left: int | None = 0
+    """Bytes of the answer still to come, None: nobody knows."""
+    _on_leave: Callable[[], object] | None = None
+
+    def __init__(self, connection: ServerProtocol, head: RequestHead) -> None:
+        self.head = head
+        self.transport: asyncio.Transport = connection.transport
+        self.keep_alive = head.keeps_alive
+        self._connection = connection
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the peer."""
+        return self._connection.client
+
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """Address and port the peer came to."""
+        return self._connection.server
+
+    @property
+    def scheme(self) -> str:
+        return self._connection.scheme or "http"
+
+    # --- the request
+
+    def on_disconnect(self, callback: Callable[[], object]) -> None:
+        """The one callback for when the client goes before its answer is complete; at once, if it has gone already.
+        Then no task need wait in `receive`."""
+        if self.disconnected:
+            callback()
+        else:
+            self._on_leave = callback
+
+    async def receive(self) -> Any:
+        """ASGI. `100 Continue` is said when the body is first asked for."""
+        if self._waits_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._waits_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            if self.more_body or self.body:
+                self._flow.resume_reading()
+            if not self._news:
+                self._told = self._told or asyncio.Event()
+                await self._told.wait()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        self._news = False
+        if self._told is not None:
+            self._told.clear()
+        body, self.body = bytes(self.body), b""
+        return {"type": "http.request", "body": body, "more_body": self.more_body}
+
+    def scope(self) -> dict[str, Any]:
+        """ASGI."""
+        connection, head = self._connection, self.head
+        path, _, query = head.target.partition(b"?")
+        decoded = path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": connection.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1" if head.current else "1.0",
+            "server": connection.server,
+            "client": connection.client,
+            "scheme": connection.scheme,
+            "root_path": "",
+            "headers": [(field.key, field.value) for field in head.fields.all],
+            "state": connection.app_state.copy(),
+            "method": head.method.decode("ascii"),
+            "path": unquote(decoded) if "%" in decoded else decoded,
+            "raw_path": path,
+            "query_string": query,
+        }
+
+    # --- the answer, directly
+
+    def begin(
+        self, status: int, lines: Sequence[bytes], length: int | None, body: bytes = b"", *, more: bool = True
+    ) -> None:
+        """The head of the answer, and the first of its body with it. Nothing happens once the client is gone.
+
+        `lines` are whole and sound field lines that are meant for the client; `length` is what their Content-Length
+        says, None where there is none.
+        """
+        if self.disconnected:
+            return
+        self._open(status, lines, length, said_close=False)
+        if body or not more:
+            self.write(body, more=more)
+        else:
+            self._flush()
+
+    def write(self, body: bytes, *, more: bool) -> None:
+        """The next of the body. See to `drain` between pieces."""
+        if self.disconnected:
+            return
+        if self._bodiless:
+            pass
+        elif self._chunked:
+            self._write_chunk(body, more)
+        else:
+            if self._left is not None:
+                self._left -= len(body)
+                if self._left < 0 or (self._left and not more):
+                    raise RuntimeError("the body is not as long as its Content-Length")
+            if body:
+                self._write(body)
+        if not more:
+            self._complete()
+
+    @property
+    def blocked(self) -> bool:
+        """The client takes no more for now."""
+        return self._flow.write_paused and not self.disconnected
+
+    async def drain(self) -> None:
+        """Until the client took enough, or is gone."""
+        await self._flow.drain()
+
+    # --- the answer, as ASGI
+
+    async def send(self, message: Any) -> None:
+        if self.blocked:
+            await self.drain()
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if not self.response_started and kind == "http.response.start":
+            self._begin_asgi(message["status"], message.get("headers", ()))
+        elif self.response_started and not self.response_complete and kind == "http.response.body":
+            self.write(message.get("body", b""), more=message.get("more_body", False))
+        else:
+            raise RuntimeError(f"{kind!r} does not come now")
+
+    def _begin_asgi(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """The head waits for the first of the body, which saves a system call; not longer than to the loop's turn."""
+        length: int | None = None
+        said_close = False
+        lines: list[bytes] = []
+        values: list[bytes] = []
+        for name, value in headers:
+            prefix = _field_prefix(name)
+            if prefix == b"content-length: ":
+                if length is not None:
+                    raise RuntimeError("two Content-Lengths")
+                length = int(value)
+                if status == 204:
+                    continue
+            elif prefix == b"transfer-encoding: ":
+                continue
+            elif prefix == b"connection: " and b"close" in value.lower():
+                said_close, self.keep_alive = True, False
+            lines.append(b"%b%b\r\n" % (prefix, value))
+            values.append(value)
+        if b"".join(values).translate(None, _IN_VALUE):
+            raise RuntimeError("a control character in a header")  # RFC 9110 section 5.5
+        self._open(status, lines, length, said_close=said_close)
+        self._connection.loop.call_soon(self._flush)
+
+    # --- how it is written
+
+    def _open(self, status: int, lines: Sequence[bytes], length: int | None, *, said_close: bool) -> None:
+        bodiless = self._bodiless = self.head.method == b"HEAD" or status in _BODILESS
+        last = b"\r\n"
+        if length is None and not bodiless:
+            if self.head.current:
+                self._chunked = True
+                last = b"transfer-encoding: chunked\r\n\r\n"
+            else:
+                self._end_by_closing()
+        if not self.keep_alive and not said_close:
+            last = b"connection: close\r\n" + last
+        self._left = 0 if bodiless else length
+        self.response_started = True
+        self._waits_for_100_continue = False
+        self._held = b"".join((STATUS_LINE[status], *lines, *self.also, last))
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held and not self.disconnected:
+            self.transport.write(held)
+
+    def _write(self, body: bytes) -> None:
+        held, self._held = self._held, b""
+        if not held:
+            self.transport.write(body)
+        elif len(body) <= _JOINED:
+            self.transport.write(held + body)
+        else:
+            self.transport.writelines((held, body))
+
+    def _write_chunk(self, body: bytes, more: bool) -> None:
+        if body:
+            self._write(b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else b"0\r\n\r\n"))
+        elif not more:
+            self._write(b"0\r\n\r\n")
+
+    def _end_by_closing(self) -> None:
+        """Until all was sent, closing resets: else a cut would look like the end."""
+        self.keep_alive = False
+        self._set_linger(_RESET)
+
+    def _set_linger(self, how: bytes) -> None:
+        wire = self.transport.get_extra_info("socket")
+        if wire is not None and wire.family != getattr(socket, "AF_UNIX", None):
+            with contextlib.suppress(OSError):
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+
+    def _complete(self) -> None:
+        if self._held:
+            self._flush()
+        self.response_complete = True
+        self._on_leave = None
+        if self._told is not None:
+            self.tell()
+        if not self.keep_alive:
+            if self._left is None and not self._chunked:
+                self._set_linger(_NO_RESET)
+            self._connection.close()
+        self._connection.on_response_complete()
+
+    def cut(self) -> None:
+        """An answer that is cut must not look complete (RFC 9112 section 8): what was said stays, no end follows."""
+        self._flush()
+        self.transport.close()
+
+    # --- what the connection tells us
+
+    @property
+    def _flow(self) -> FlowControl:
+        return self._connection.flow
+
+    def tell(self) -> None:
+        """Whoever receives has something to hear."""
+        self._news = True
+        if self._told is not None:
+            self._told.set()
+
+    def expect_body(self) -> None:
+        self.more_body, self._news = True, False
+        self._waits_for_100_continue = self.head.current and bool(self.head.fields.kinds & EXPECT)
+
+    def take(self, body: bytes) -> None:
+        self._waits_for_100_continue = False  # RFC 9110 section 10.1.1: it does not wait for that
+        if not self.body:
+            self.body = body
+        elif isinstance(self.body, bytearray):
+            self.body += body
+        else:
+            self.body = bytearray(self.body + body)
+
+    def leave(self) -> None:
+        """The client is gone, or its request turned out to be broken."""
+        self.disconnected = True
+        self.tell()
+        callback, self._on_leave = self._on_leave, None
+        if callback is not None:
+            callback()
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """What answers this request, to its end. What it leaves open is broken off."""
+        try:
+            await work
+        except BaseException as error:  # noqa: BLE001 (there is nobody behind us to tell)
+            LOG.error("request.failed", exception=error)
+        if not self.response_complete and not self.disconnected:
+            self._break_off()
+        if self.task is not None:
+            self._connection.tasks.discard(self.task)
+            self.task = None
+
+    def _break_off(self) -> None:
+        if self.response_started:
+            self.cut()
+            return
+        self.response_started = self.response_complete = True
+        self.keep_alive = False
+        self.transport.write(problem(500, "the request could not be answered"))
+        self._connection.close()
+        self._connection.on_response_complete()
+
+
+@lru_cache(maxsize=1024)
+def _field_prefix(name: bytes) -> bytes:
+    if not _TOKEN.fullmatch(name):
+        raise RuntimeError("not a header name")
+    return name.lower() + b": "

@@ -1,0 +1,195 @@
+"""The head of a request, read so that nobody behind us can read it differently. No I/O.
+
+Whatever can be understood in two ways is refused (RFC 9112 section 11.2). Field lines are `sluice.http.fields`' part.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from sluice.http.errors import BadField
+from sluice.http.fields import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    Fields,
+    read_fields,
+)
+from sluice.http.server.refused import Refused
+
+MOST_HEAD = 64 * 1024
+MOST_FIELDS = 256
+MOST_TARGET = 16 * 1024
+
+_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.([01])\r\n")  # RFC 9112 section 3
+_ANY_VERSION = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?")  # RFC 9110 section 7.2
+_ABSOLUTE = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
+_PORTS = {b"http": b":80", b"https": b":443"}
+_good_hosts: set[bytes] = set()
+_MOST_HOSTS = 1024
+
+
+class RequestHead:
+    """`target`: path and query byte for byte as they came; of an absolute form what an origin is to be sent."""
+
+    __slots__ = ("current", "fields", "length", "method", "target")
+
+    def __init__(self, method: bytes, target: bytes, current: bool, fields: Fields, length: int | None) -> None:
+        self.method = method
+        self.target = target
+        self.current = current
+        """HTTP/1.1, not 1.0."""
+        self.fields = fields
+        self.length = length
+        """Bytes of the body; None: it comes in chunks."""
+
+    @property
+    def keeps_alive(self) -> bool:
+        if not self.fields.kinds & CONNECTION:
+            return self.current
+        return self.current and b"close" not in self.fields.options()
+
+    @property
+    def wants_websocket(self) -> bool:
+        """RFC 6455 section 4.1. Beside a body, or of another kind, an upgrade is ignored (RFC 9110 section 7.8)."""
+        fields = self.fields
+        return bool(
+            fields.kinds & UPGRADE
+            and self.method == b"GET"
+            and self.current
+            and self.length == 0
+            and (fields.first(UPGRADE) or b"").lower() == b"websocket"
+            and b"upgrade" in fields.options()
+        )
+
+
+def read_head(head: bytes) -> RequestHead:
+    """From the first line to the empty one. Raises Refused."""
+    line = _LINE.match(head)
+    if line is None:
+        raise bad_line(head)
+    method, target, minor = line.groups()
+    if len(target) > MOST_TARGET:
+        raise Refused(414, f"the target is over {MOST_TARGET} bytes")
+    if len(head) > MOST_HEAD:
+        raise Refused(431, f"the head is over {MOST_HEAD} bytes")
+    if method == b"CONNECT":
+        raise Refused(501, "CONNECT is not understood here")
+    try:
+        fields = read_fields(head[line.end() : -4] if line.end() < len(head) - 2 else b"")
+    except BadField as error:
+        raise Refused(400, f"this is not HTTP/1.1: {error}") from None
+    if len(fields.all) > MOST_FIELDS:
+        raise Refused(431, f"there are over {MOST_FIELDS} fields")
+    if fields.repeated:
+        _refuse_repeated(fields)
+    current = minor == b"1"
+    host = _host(fields, current)
+    length = _length(fields, current) if fields.kinds & (CONTENT_LENGTH | TRANSFER_ENCODING) else 0
+    if fields.kinds & EXPECT and (fields.first(EXPECT) or b"").lower() != b"100-continue":
+        raise Refused(417, "the only expectation understood here is 100-continue")  # RFC 9110 section 10.1.1
+    if b"#" in target:
+        raise Refused(400, "a target has no fragment")  # RFC 9112 section 3.2
+    if target[0] != 0x2F:
+        target = _other_form(target, method, host)
+    return RequestHead(method, target, current, fields, length)
+
+
+def refuse_early(head: bytearray, begun: int) -> None:
+    """A head that has not all come, from byte `begun` on: nothing that is wrong already is waited for."""
+    if _BARE_LF.search(head, max(0, begun - 1)):
+        raise Refused(400, "this is not HTTP/1.1: a line ends with CR LF")
+    if head[0] < 0x21 and head != b"\r":
+        raise Refused(400, "this is not HTTP/1.1: a request begins with a method")
+    first = head.find(b"\n")
+    if first < 0:
+        if len(head) > MOST_TARGET + 256:
+            raise Refused(414, f"the target is over {MOST_TARGET} bytes")
+    elif first >= begun and not _LINE.match(head):
+        raise bad_line(head)
+    if len(head) > MOST_HEAD:
+        raise Refused(431, f"the head is over {MOST_HEAD} bytes")
+
+
+def bad_line(head: bytes | bytearray) -> Refused:
+    if _ANY_VERSION.match(head):
+        return Refused(505, "only HTTP/1.1 and HTTP/1.0 are understood here")
+    return Refused(400, "a request begins with `METHOD target HTTP/1.1`")
+
+
+def problem(status: int, detail: str) -> bytes:
+    """A whole answer as RFC 9457 has it; the last on its connection."""
+    title = HTTPStatus(status).phrase
+    body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+    return STATUS_LINE[status] + head + body
+
+
+def _refuse_repeated(fields: Fields) -> None:
+    if fields.repeated & HOST:
+        raise Refused(400, "a request has exactly one Host header")
+    if fields.repeated & (CONTENT_LENGTH | TRANSFER_ENCODING):
+        raise Refused(400, "the length of the body is given more than once")
+    if fields.repeated & EXPECT:
+        raise Refused(417, "the only expectation understood here is 100-continue")
+
+
+def _host(fields: Fields, current: bool) -> bytes | None:
+    """RFC 9112 section 3.2."""
+    host = fields.first(HOST)
+    if host in _good_hosts:
+        return host
+    if host is None:
+        if current:
+            raise Refused(400, "a request has exactly one Host header")
+        return None
+    if not _HOST.fullmatch(host):
+        raise Refused(400, "the Host header is not a host")
+    if len(_good_hosts) >= _MOST_HOSTS:
+        _good_hosts.clear()
+    _good_hosts.add(host)
+    return host
+
+
+def _length(fields: Fields, current: bool) -> int | None:
+    """RFC 9112 section 6: one of the two, said once, and understood by everybody."""
+    length, coding = fields.first(CONTENT_LENGTH), fields.first(TRANSFER_ENCODING)
+    if coding is None:
+        if length is None or not length.isdigit() or len(length) > 18:
+            raise Refused(400, "Content-Length is not a number")
+        return int(length)
+    if length is not None:
+        raise Refused(400, "the length of the body is given more than once")
+    if not current or coding.lower() != b"chunked":
+        # RFC 9112 section 6.1: HTTP/1.0 has none, so the framing is faulty.
+        raise Refused(400, "the only transfer coding understood here is chunked, in HTTP/1.1")
+    return None
+
+
+def _other_form(target: bytes, method: bytes, host: bytes | None) -> bytes:
+    """`*`, or path and query of an absolute form (RFC 9112 section 3.2.2, 3.2.4)."""
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise Refused(400, "the target * is for OPTIONS alone")
+        return target
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None or not _HOST.fullmatch(absolute[2]):
+        raise Refused(400, "the target is neither a path nor an http URL")
+    port = _PORTS[absolute[1].lower()]
+    if host is not None and _without(port, absolute[2]) != _without(port, host):
+        raise Refused(400, "the target and the Host header name different hosts")
+    rest: bytes = absolute[3]
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _without(port: bytes, authority: bytes) -> bytes:
+    return authority.lower().removesuffix(port).removesuffix(b":")

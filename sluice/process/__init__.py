@@ -1,0 +1,1 @@
+"""Loops that can be stopped, child processes, and the addresses of both."""

@@ -1,0 +1,134 @@
+"""The store: how to connect to it, and how to run scripts on it.
+
+Any Redis or Valkey from 7.0 on: one server, the master that sentinels name, or a cluster. A key has one owner: the
+module whose scripts (`<package>/lua/*.lua`) use it. This file owns none.
+
+Scripts go over the wire as EVALSHA; a store that has forgotten them (restart, failover, SCRIPT FLUSH) gets the missing
+ones again. A call may therefore run twice, and so may one whose answer was lost on the way: every script says in its
+legend what that does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis
+
+from sluice.store.protocol import deployment
+from sluice.store.protocol.errors import ErrorReply, StoreAway, StoreRefused, raised
+from sluice.store.protocol.packing import Arg, Command
+
+__all__ = ["Arg", "Call", "Script", "Store", "StoreAway", "StoreRefused", "load_script"]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    name: str
+    text: str
+    sha: str
+
+
+_ALLOW_OOM = "#!lua flags=allow-oom\n"
+
+
+def load_script(package: str, *names: str, drains: bool = False) -> Script:
+    """`<package>/lua/<name>.lua`; with several names their texts one after the other, shared parts first.
+
+    `drains`: the script needs little memory or gives some back, so it also runs in a store that is full.
+    """
+    folder = files(package) / "lua"
+    text = (_ALLOW_OOM if drains else "") + "\n".join((folder / f"{name}.lua").read_text() for name in names)
+    return Script(f"{package}/{names[-1]}", text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One run of a script. All keys it touches are in `keys`, and in one slot."""
+
+    script: Script
+    keys: Sequence[Arg]
+    args: Sequence[Arg]
+
+
+class Store:
+    """A connection to the store, shared by all who call: nobody waits for a free one, and none is in a call's way
+    except by its size. `timeout` in seconds is the longest any one call waits, connecting included.
+
+    It belongs to one event loop. Nothing is ever sent twice here: whoever calls knows better whether to wait, to answer
+    503, or to decide alone. No commands that block the server's side of the connection (BLPOP, SUBSCRIBE).
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self.url = url
+        self.trips = 0
+        """Round trips so far, but for those to servers that had to be asked again."""
+        self._timeout = timeout
+        self._routes = deployment.routes(url, timeout)
+        self._redis: Redis | None = None
+
+    async def run(self, script: Script, keys: Sequence[Arg], args: Sequence[Arg]) -> Any:
+        """One script, one round trip. Raises StoreAway or StoreRefused."""
+        self.trips += 1
+        (reply,) = await self._routes.ask((("EVALSHA", script.sha, len(keys), *keys, *args),))
+        if type(reply) is not ErrorReply:
+            return reply
+        if reply.code == "NOSCRIPT":
+            (reply,) = await self._routes.ask((("EVAL", script.text, len(keys), *keys, *args),))
+        if type(reply) is ErrorReply:
+            raise raised(reply) from reply
+        return reply
+
+    async def run_all(self, calls: Sequence[Call], also: Sequence[Command] = ()) -> list[Any]:
+        """Several scripts, and plain commands after them (`also`), in one round trip; the scripts' results in order.
+
+        Not a transaction: if one fails, others may have run. A plain command's first argument is its key, or it is of
+        those that have none. Raises StoreAway or StoreRefused.
+        """
+        asked: list[Command] = [("EVALSHA", c.script.sha, len(c.keys), *c.keys, *c.args) for c in calls]
+        asked += also
+        if not asked:
+            return []
+        self.trips += 1
+        replies = await self._routes.ask(asked)
+        forgotten = [i for i, reply in enumerate(replies) if type(reply) is ErrorReply and reply.code == "NOSCRIPT"]
+        if forgotten:
+            again = [calls[i] for i in forgotten]
+            whole = [("EVAL", c.script.text, len(c.keys), *c.keys, *c.args) for c in again]
+            for i, reply in zip(forgotten, await self._routes.ask(whole), strict=True):
+                replies[i] = reply
+        for reply in replies:
+            if type(reply) is ErrorReply:
+                raise raised(reply) from reply
+        return replies
+
+    async def commands(self, *commands: Command) -> list[Any]:
+        """Plain commands in one round trip, their replies as RESP2 has them; HGETALL's as a dict.
+
+        Raises StoreAway or StoreRefused.
+        """
+        replies = await self.run_all((), commands)
+        for i, command in enumerate(commands):
+            if command[0] == "HGETALL":
+                replies[i] = dict(zip(replies[i][::2], replies[i][1::2], strict=True))
+        return replies
+
+    async def ping(self) -> None:
+        """Raises StoreAway or StoreRefused unless the store answers."""
+        await self.commands(("PING",))
+
+    async def close(self) -> None:
+        """Calls under way get StoreAway."""
+        await self._routes.close()
+        if self._redis is not None:
+            await deployment.close_client(self._redis)
+
+    @property
+    def redis(self) -> Redis:
+        """redis-py's client, on connections of its own: to listen to channels, and for what is rare."""
+        if self._redis is None:
+            self._redis = deployment.client(self.url, self._timeout)
+        return self._redis

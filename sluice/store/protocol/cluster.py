@@ -1,0 +1,152 @@
+"""A cluster: each command goes to the server that owns the slot of its key.
+
+Who owns what is learnt when it is first needed, and again after a server redirected us or did not answer. A redirected
+command is sent on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from sluice.store.protocol.address import Address
+from sluice.store.protocol.errors import ErrorReply, StoreAway
+from sluice.store.protocol.link import Link
+from sluice.store.protocol.packing import Command, pack
+from sluice.store.protocol.slots import Place, owners, redirection, slot_of
+
+_MOST_HOPS = 3
+_ASKED = 8
+"""Servers that are asked at once who owns what; the first that is well decides."""
+
+
+class Cluster:
+    """`seeds`: servers to ask first, with the login for all. A link is kept to each server that owns slots."""
+
+    def __init__(self, seeds: Sequence[Address], timeout: float) -> None:
+        self._seeds = seeds
+        self._timeout = timeout
+        self._links: dict[Place, Link] = {}
+        self._owners: list[Place | None] = []
+        self._stale = True
+        self._closed = False
+        self._learning = asyncio.Lock()
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """What has no key goes out when the rest is answered, to any server."""
+        slots = [slot_of(command) for command in commands]
+        keyed = [i for i, slot in enumerate(slots) if slot is not None]
+        keyless = [i for i, slot in enumerate(slots) if slot is None]
+        replies: list[Any] = [None] * len(commands)
+        try:
+            async with asyncio.timeout(self._timeout):
+                for part in (keyed, keyless):
+                    if part:
+                        await self._ask(part, slots, commands, replies)
+        except TimeoutError:
+            self._stale = True
+            raise StoreAway(f"the cluster did not answer within {self._timeout:g} s") from None
+        except StoreAway:
+            self._stale = True
+            raise
+        return replies
+
+    async def close(self) -> None:
+        self._closed = True
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+
+    async def _ask(
+        self, part: list[int], slots: Sequence[int | None], commands: Sequence[Command], replies: list[Any]
+    ) -> None:
+        if self._stale:
+            await self._learn()
+        by_place: dict[Place, list[int]] = {}
+        for i in part:
+            by_place.setdefault(self._owner(slots[i]), []).append(i)
+        answered = await asyncio.gather(
+            *(self._ask_one(place, [commands[i] for i in chosen]) for place, chosen in by_place.items()),
+            return_exceptions=True,
+        )
+        for (place, chosen), answers in zip(by_place.items(), answered, strict=True):
+            if isinstance(answers, BaseException):
+                raise answers
+            for i, answer in zip(chosen, answers, strict=True):
+                replies[i] = await self._followed(place, commands[i], answer)
+
+    async def _ask_one(self, place: Place, commands: Sequence[Command]) -> list[Any]:
+        return await self._link(place).ask(pack(commands), len(commands))
+
+    async def _followed(self, place: Place, command: Command, reply: Any) -> Any:
+        """The reply of the server that the redirections lead to."""
+        for _ in range(_MOST_HOPS):
+            if isinstance(reply, ErrorReply) and reply.code in ("CLUSTERDOWN", "READONLY"):
+                self._stale = True
+            if (redirected := redirection(reply)) is None:
+                return reply
+            code, slot, (host, port) = redirected
+            place = (host or place[0], port)
+            if code == "MOVED":
+                self._stale = True
+                self._owners[slot] = place
+                (reply,) = await self._ask_one(place, (command,))
+            else:
+                _, reply = await self._ask_one(place, (("ASKING",), command))
+        return reply
+
+    def _owner(self, slot: int | None) -> Place:
+        place = self._owners[slot] if slot is not None else next(filter(None, self._owners), None)
+        if place is None:
+            self._stale = True
+            raise StoreAway(f"no server of the cluster owns slot {slot}")
+        return place
+
+    def _link(self, place: Place) -> Link:
+        if self._closed:
+            raise StoreAway("the connection to the store was closed")
+        link = self._links.get(place)
+        if link is None:
+            address = self._seeds[0].at(*place)
+
+            async def located() -> Address:
+                return address
+
+            link = self._links[place] = Link(located, self._timeout)
+        return link
+
+    # --- learning
+
+    async def _learn(self) -> None:
+        async with self._learning:
+            if not self._stale:
+                return  # somebody else has learnt it while we waited
+            places = dict.fromkeys([*self._links, *((seed.host, seed.port) for seed in self._seeds)])
+            self._owners = await self._told([*places][:_ASKED])
+            self._stale = False
+        for place in self._links.keys() - set(self._owners):
+            self._links.pop(place).drop("it owns nothing in the cluster any more")
+
+    async def _told(self, places: Sequence[Place]) -> list[Place | None]:
+        """Who owns what, as the first says who is well."""
+        asking = [asyncio.ensure_future(self._told_by(place)) for place in places]
+        why = "no server of the cluster answers"
+        try:
+            for told in asyncio.as_completed(asking):
+                try:
+                    return await told
+                except StoreAway as error:
+                    why = str(error)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        raise StoreAway(why)
+
+    async def _told_by(self, place: Place) -> list[Place | None]:
+        info, slots = await self._ask_one(place, (("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")))
+        for reply in (info, slots):
+            if isinstance(reply, ErrorReply):
+                raise StoreAway(f"{place[0]}:{place[1]} is no member of a cluster: {reply}")
+        if b"cluster_state:ok" not in info:
+            raise StoreAway(f"{place[0]}:{place[1]} says that the cluster is down")
+        return owners(slots, place[0])

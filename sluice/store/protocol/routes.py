@@ -1,0 +1,48 @@
+"""The ways to all servers of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from sluice.store.protocol.address import Address
+from sluice.store.protocol.errors import ErrorReply
+from sluice.store.protocol.link import Link
+from sluice.store.protocol.packing import Command, pack
+
+
+class Routes(Protocol):
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies in order, in one round trip where they are for one server. Error replies are values.
+
+        Raises StoreAway.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class One:
+    """A single server."""
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address = address
+        self._link = Link(self._located, timeout)
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        return moved(self._link, await self._link.ask(pack(commands), len(commands)))
+
+    async def close(self) -> None:
+        await self._link.close()
+
+    async def _located(self) -> Address:
+        return self._address
+
+
+def moved(link: Link, replies: list[Any]) -> list[Any]:
+    """The same replies. A server that has become a replica is left: its name may lead to the new master by now."""
+    for reply in replies:
+        if type(reply) is ErrorReply and reply.code == "READONLY":
+            link.drop("the server has become a replica")
+            break
+    return replies

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.ingest.webhooks import Intake, Taken
+from gateway.limits.limiter import PASS
+from gateway.problems import Refusal
+from gateway.request import Json
+from relay.process import open_queue
+from relay.queue.codec import Delivery
+from relay.queue.inbox import Inbox
+from relay.queue.queue import Queue
+from sluice.config import load
+from sluice.store.client import Store
+from tests.gateway.making import a_head
+
+pytestmark = pytest.mark.anyio
+
+POLICIES = """
+version: 1
+signatures:
+  meta: {preset: body-sha256, secret: env:SECRET}
+  partner: {preset: key, secret: env:SECRET, header: X-Partner-Key}
+relay:
+  endpoints:
+    laravel: {url: "http://127.0.0.1:1"}
+    archive: {url: "http://127.0.0.1:2", events: [message_*]}
+    calls: {url: "http://127.0.0.1:3", events: [call]}
+"""
+
+
+Pairs = tuple[tuple[bytes, bytes], ...]
+KEY = ((b"Idempotency-Key", b"k1"),)
+
+
+class Gate:
+    def __init__(self, folder: Path, store: Store, text: str = POLICIES) -> None:
+        path = folder / "policies.yaml"
+        path.write_text(text)
+        policies = load(path, environment={"SECRET": "quite-secret"})
+        self.queues: dict[str, Queue] = {
+            name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()
+        }
+        self.intake = Intake(policies, self.queues, Inbox(store))
+
+    async def accept(self, *endpoints: str, event: str = "message_received", shown: Pairs = ()) -> Taken:
+        body = orjson.dumps({"event": event})
+        return await self.intake.accept(
+            endpoints, a_head((b"Host", b"gate"), *shown), body, Json({}), event, "s1", PASS
+        )
+
+    async def stored(self, endpoint: str) -> list[Delivery]:
+        self.queues[endpoint].look_everywhere()
+        return (await self.queues[endpoint].turn([], 10)).leased
+
+
+@pytest.fixture
+async def gate(tmp_path: Path, store: Store) -> Gate:
+    return Gate(tmp_path, store)
+
+
+async def test_an_event_is_stored_once_for_each_endpoint_of_its_route_that_takes_it(gate: Gate) -> None:
+    taken = await gate.accept("laravel", "archive", "calls")
+    assert taken == Taken(taken.id, ("laravel", "archive"))
+    for endpoint in ("laravel", "archive"):
+        assert [delivery.id for delivery in await gate.stored(endpoint)] == [taken.id]
+    assert await gate.stored("calls") == []
+    assert taken.fields("second") == {"status": "queued", "id": taken.id, "promise": "second"}
+
+
+async def test_an_event_that_no_endpoint_of_its_route_takes_is_ignored_and_said_to_be(gate: Gate) -> None:
+    taken = await gate.accept("archive", "calls", event="typing_indicator")
+    assert taken.endpoints == ()
+    assert taken.fields("second") == {"status": "ignored", "id": taken.id}
+    assert await gate.stored("archive") == []
+
+
+async def test_a_repeat_is_a_repeat_for_all_endpoints(gate: Gate) -> None:
+    first = await gate.accept("laravel", "archive", shown=KEY)
+    again = await gate.accept("laravel", "archive", shown=KEY)
+    assert (again.id, again.repeat) == (first.id, True)
+    assert again.fields("second")["repeat"] is True
+    assert [(await gate.queues[name].counts()).waiting for name in ("laravel", "archive")] == [1, 1]
+
+
+async def test_one_full_endpoint_refuses_the_event_for_all(tmp_path: Path, store: Store) -> None:
+    gate = Gate(tmp_path, store, POLICIES + "  backlog: {events: 1}\n")
+    await gate.accept("archive")
+    with pytest.raises(Refusal) as caught:
+        await gate.accept("laravel", "archive")
+    assert (caught.value.status, caught.value.retry_after) == (503, b"30")
+    assert caught.value.detail == "the backlog of archive is full (relay.backlog)"
+    assert await gate.stored("laravel") == []
+
+
+async def test_no_proof_that_was_shown_to_us_is_sent_on(gate: Gate) -> None:
+    names = (b"X-Hub-Signature-256", b"X-Partner-Key", b"X-HMAC-Signature", b"X-Api-Key")
+    await gate.accept("laravel", shown=tuple((name, b"a") for name in names))
+    (delivery,) = await gate.stored("laravel")
+    # X-Api-Key is in no signature of the policies: it is for the receiver.
+    assert [name for name, _ in delivery.headers if name in names] == [b"X-Api-Key"]

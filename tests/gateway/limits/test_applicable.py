@@ -1,0 +1,399 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.limits.applicable import (
+    Bucket,
+    Limits,
+    LocalBucket,
+    Subject,
+    cost_of,
+    cost_pointers,
+    never_passes,
+    share_of,
+)
+from gateway.request import Json
+from sluice.config import (
+    AddressList,
+    Fixed,
+    Header,
+    JsonPointer,
+    Limit,
+    ListEntry,
+    Override,
+    PathSegment,
+    Per,
+    Rate,
+)
+from sluice.config.units import network
+from tests.gateway.making import HOURLY, a_client, a_limit, a_list, a_route
+
+LISTS = {"office": a_list("203.0.113.0/28"), "laravel": a_list("127.0.0.1/32")}
+
+
+def a_subject(
+    event: str | None = None,
+    session: str | None = None,
+    *,
+    workspace: str | None = None,
+    ip: str = "192.0.2.7",
+    relayed: bool = False,
+) -> Subject:
+    return Subject(a_client(ip), event, session, relayed, workspace)
+
+
+def applies(limit: Limit, subject: Subject) -> bool:
+    return bool(Limits([limit], LISTS).buckets(subject))
+
+
+def key(limit: Limit, subject: Subject) -> str:
+    (bucket,) = Limits([limit], LISTS).buckets(subject)
+    return bucket.key
+
+
+def test_a_limit_without_events_applies_to_every_request() -> None:
+    assert applies(a_limit(), a_subject())
+    assert applies(a_limit(), a_subject("typing_indicator"))
+
+
+@pytest.mark.parametrize(
+    ("events", "event", "expected"),
+    [
+        (("message_sent",), "message_sent", True),
+        (("message_sent",), "message_sen", False),
+        (("message_sent",), "Message_Sent", False),
+        (("message_sent",), None, False),
+        (("a", "session_*"), "session_", True),
+        (("a", "session_*"), "session_lost", True),
+        (("a", "session_*"), "the_session_lost", False),
+        (("*",), "anything", True),
+        (("*",), None, False),
+    ],
+)
+def test_a_limit_speaks_of_its_events(events: tuple[str, ...], event: str | None, expected: bool) -> None:
+    assert applies(a_limit(events=events), a_subject(event)) is expected
+
+
+def test_a_trusted_list_is_left_alone_by_the_limits_that_except_it() -> None:
+    limit = a_limit(per=("ip",), exempt=("office", "laravel"))
+    assert [applies(limit, a_subject(ip=ip)) for ip in ("203.0.113.4", "127.0.0.1", "203.0.113.16")] == [
+        False,
+        False,
+        True,
+    ]
+    assert applies(a_limit(per=("ip",)), a_subject(ip="203.0.113.4"))
+
+
+def test_a_limit_whose_subject_is_missing_does_not_apply() -> None:
+    assert not applies(a_limit(per=("session",)), a_subject("message_sent"))
+    assert not applies(a_limit(per=("event",)), a_subject(session="s1"))
+    assert not applies(a_limit(per=("workspace",)), a_subject("message_sent", "s1"))
+    assert not applies(a_limit(per=("ip", "session")), a_subject())
+
+
+def test_per_nothing_is_one_bucket_for_all() -> None:
+    assert key(a_limit("all"), a_subject("a", "s1")) == key(a_limit("all"), a_subject("b", "s2", ip="192.0.2.8"))
+
+
+def test_each_subject_has_its_own_bucket() -> None:
+    one = a_subject("a", "s1", workspace="w1")
+    other = a_subject("b", "s2", workspace="w2", ip="192.0.2.8")
+    subjects: tuple[Per, ...] = ("session", "workspace", "ip", "event")
+    for per in subjects:
+        limit = a_limit(per=(per,))
+        assert key(limit, one) != key(limit, other)
+        assert key(limit, one) == key(limit, replace(one))
+
+
+def test_addresses_of_one_64_share_a_bucket() -> None:
+    limit = a_limit(per=("ip",))
+    assert key(limit, a_subject(ip="2001:db8::1")) == key(limit, a_subject(ip="2001:db8::2"))
+
+
+def test_two_limits_never_share_a_bucket() -> None:
+    subject = a_subject("a", "s1")
+    assert key(a_limit("one", per=("session",)), subject) != key(a_limit("two", per=("session",)), subject)
+
+
+def test_two_subjects_never_share_a_bucket_whatever_they_are_called() -> None:
+    limit = a_limit(per=("session", "event"))
+    names = ("a", "b", "a|b", "b|c", "c", "|", "a b", "a:b", "{a}")
+    subjects = [a_subject(event, session) for event in names for session in names]
+    assert len({key(limit, subject) for subject in subjects}) == len(subjects)
+
+
+def test_a_key_holds_no_number_of_the_limit_and_is_in_the_limits_slot() -> None:
+    limit = a_limit("send", per=("session", "ip", "event"), rate=Rate(77777, 88888.0), burst=99999)
+    edited = replace(limit, rate=Rate(5, 1.0), burst=1, over="queue", when_store_away="deny", enforce=0.0, cost=1)
+    overridden = replace(limit, overrides=(Override("session", ("s1",), Rate(66666, 1.0), 55555, None),), enforce=0.5)
+    subject = a_subject("message_send", "s1")
+    assert key(limit, subject) == key(edited, subject) == key(overridden, subject)
+    assert key(limit, subject).startswith("sl:{l}:send")
+    assert not any(number in key(limit, subject) for number in ("77777", "88888", "99999"))
+
+
+@pytest.mark.parametrize(
+    ("over", "relayed", "observe", "how"),
+    [
+        ("queue", True, False, "q"),
+        ("queue", False, False, "e"),
+        ("reject", True, False, "e"),
+        ("drop", True, False, "e"),
+        ("queue", True, True, "o"),
+        ("reject", False, True, "o"),
+    ],
+)
+def test_only_what_is_relayed_can_wait(over: str, relayed: bool, observe: bool, how: str) -> None:
+    limit = replace(a_limit(observe=observe), over=over)  # type: ignore[arg-type]
+    (bucket,) = Limits([limit], LISTS).buckets(a_subject(relayed=relayed))
+    assert bucket.how == how
+
+
+def test_the_limits_that_apply_come_in_their_order() -> None:
+    limits = [a_limit("a"), a_limit("b", events=("x",)), a_limit("c", per=("session",)), a_limit("d", per=("ip",))]
+    assert [bucket.limit.id for bucket in Limits(limits, LISTS).buckets(a_subject(session="s"))] == ["a", "c", "d"]
+
+
+# --- addresses that share a bucket
+
+
+def test_a_prefix_puts_ipv4_addresses_into_one_bucket() -> None:
+    limit = a_limit(per=("ip",), ipv4_prefix=24)
+    first, second, third = (key(limit, a_subject(ip=ip)) for ip in ("192.0.2.7", "192.0.2.200", "192.0.3.7"))
+    assert first == second != third
+    assert first == "sl:{l}:limit\x00192.0.2.0/24"
+
+
+def test_an_ipv6_address_is_its_64_whatever_the_prefix_of_ipv4() -> None:
+    for prefix in (24, 32):
+        limit = a_limit(per=("ip",), ipv4_prefix=prefix)
+        assert key(limit, a_subject(ip="2001:db8::1")) == key(limit, a_subject(ip="2001:db8::2"))
+        assert key(limit, a_subject(ip="2001:db8::1")) != key(limit, a_subject(ip="2001:db8:0:1::1"))
+
+
+def test_limits_of_one_file_may_have_different_prefixes() -> None:
+    limits = [
+        a_limit("a", per=("ip",), ipv4_prefix=16),
+        a_limit("b", per=("ip",)),
+        a_limit("c", per=("ip",), ipv4_prefix=24),
+    ]
+    keys = [bucket.key.partition("\x00")[2] for bucket in Limits(limits, LISTS).buckets(a_subject())]
+    assert keys == ["192.0.0.0/16", "192.0.2.7", "192.0.2.0/24"]
+
+
+# --- what has an end
+
+
+def test_an_entry_that_has_ended_leaves_nobody_alone_any_more() -> None:
+    lists = {"office": AddressList((ListEntry(network("192.0.2.7"), until=100.0),))}
+    limits = Limits([a_limit(per=("ip",), exempt=("office",))], lists)
+    assert [len(limits.buckets(a_subject(), now=now)) for now in (0.0, 99.0, 100.0, 101.0)] == [0, 0, 1, 1]
+
+
+def test_an_override_that_has_ended_is_the_limit_again() -> None:
+    limit = a_limit(per=("session",), burst=5, overrides=(Override("session", ("s1",), HOURLY, 50, 100.0),))
+    limits = Limits([limit], LISTS)
+    bursts = [limits.buckets(a_subject(session="s1"), now=now)[0].burst for now in (0.0, 99.0, 100.0)]
+    assert bursts == [50, 50, 5]
+
+
+# --- the numbers of a bucket
+
+
+def test_a_bucket_has_the_numbers_of_its_limit() -> None:
+    limit = a_limit(per=("session",), rate=Rate(5, 10.0), burst=7, cost=3)
+    (bucket,) = Limits([limit], LISTS).buckets(a_subject(session="s1"))
+    assert bucket == Bucket(limit, "sl:{l}:limit\0s1", "e", interval=2.0, burst=7, cost=3)
+
+
+def test_an_override_gives_a_subject_other_numbers_and_the_others_none() -> None:
+    override = Override("session", ("vip-*",), Rate(100, 1.0), 200, None)
+    limits = Limits([a_limit(per=("session",), rate=Rate(5, 10.0), burst=7, overrides=(override,))], LISTS)
+    (vip,), (other,) = limits.buckets(a_subject(session="vip-1")), limits.buckets(a_subject(session="s1"))
+    assert (vip.interval, vip.burst, other.interval, other.burst) == (0.01, 200, 2.0, 7)
+
+
+def test_who_is_unlimited_has_no_bucket() -> None:
+    limit = a_limit(overrides=(Override("list", ("office",), None, 0, None),))
+    assert not applies(limit, a_subject(ip="203.0.113.4"))
+    assert applies(limit, a_subject())
+
+
+@pytest.mark.parametrize(
+    ("found", "cost"),
+    [
+        (3, 3),
+        (2.1, 3),
+        (1, 1),
+        (0, 1),
+        (-5, 1),
+        (0.2, 1),
+        (10**30, 10**9),
+        (1e300, 10**9),
+        (float("inf"), 10**9),
+        (float("nan"), 1),
+        (["a", "b", "c"], 3),
+        ([], 1),
+        (True, 1),
+        ("12", 1),
+        ({"a": 1, "b": 2}, 1),
+        (None, 1),
+    ],
+)
+def test_a_body_costs_what_stands_where_the_limit_looks(found: object, cost: int) -> None:
+    assert cost_of(found) == cost
+
+
+def test_a_cost_is_looked_for_in_the_body() -> None:
+    limits = Limits([a_limit("by-body", cost=JsonPointer("/to")), a_limit("fixed", cost=2)], LISTS)
+
+    def costs(json: Json | None) -> list[int]:
+        return [bucket.cost for bucket in limits.buckets(a_subject(), json)]
+
+    assert costs(Json({"to": ["a", "b", "c"]})) == [3, 2]
+    assert costs(Json({"to": 7})) == [7, 2]
+    assert costs(Json([])) == [1, 2]
+    assert costs(None) == [1, 2]
+
+
+def test_a_cost_over_the_burst_never_passes_where_the_limit_would_refuse_or_delay() -> None:
+    def refusing(limit: Limit, *, relayed: bool = False) -> str | None:
+        limit = replace(limit, cost=JsonPointer("/to"), burst=2)
+        buckets = Limits([a_limit("first"), limit], LISTS).buckets(a_subject(relayed=relayed), Json({"to": 3}))
+        found = never_passes(buckets)
+        return found.limit.id if found else None
+
+    assert refusing(a_limit()) == "limit"
+    assert refusing(a_limit(over="queue"), relayed=True) == "limit"
+    assert refusing(a_limit(over="drop")) is None
+    assert refusing(a_limit(observe=True)) is None
+    assert never_passes(Limits([a_limit(burst=2, cost=2)], LISTS).buckets(a_subject())) is None
+
+
+def test_a_body_is_read_for_a_cost_only_where_a_request_can_meet_the_limit() -> None:
+    send, spread = JsonPointer("/to"), JsonPointer("/many")
+    limits = [
+        a_limit("plain"),
+        a_limit("send", events=("message_*",), cost=send),
+        a_limit("again", events=("message_send",), cost=send),
+        a_limit("session", per=("session",), cost=spread),
+    ]
+    plain = a_route("/a")
+    assert cost_pointers(limits, plain) == ()
+    assert cost_pointers(limits, replace(plain, event=Fixed("message_send"))) == (send,)
+    assert cost_pointers(limits, replace(plain, event=Fixed("typing"))) == ()
+    assert cost_pointers(limits, replace(plain, event=Header("X-Event"))) == (send,)
+    assert cost_pointers(limits, replace(plain, session=PathSegment("session"))) == (spread,)
+    assert cost_pointers([], plain) == ()
+
+
+# --- the share for which a limit is enforced
+
+
+def observed(limits: Limits, sessions: list[str]) -> set[str]:
+    return {name for name in sessions if limits.buckets(a_subject(session=name))[0].how == "o"}
+
+
+def test_a_share_is_enforced_for_the_same_subjects_each_time_and_the_others_are_observed() -> None:
+    limit = a_limit(per=("session",), enforce=0.25)
+    sessions = [f"session-{number}" for number in range(4000)]
+    first = observed(Limits([limit], LISTS), sessions)
+    assert first == observed(Limits([replace(limit, burst=9)], LISTS), sessions)
+    assert 0.22 < 1 - len(first) / len(sessions) < 0.28
+
+
+def test_a_larger_share_keeps_those_of_the_smaller_one() -> None:
+    sessions = [f"session-{number}" for number in range(500)]
+    shares = [
+        observed(Limits([a_limit(per=("session",), enforce=share)], LISTS), sessions) for share in (0.1, 0.4, 1.0)
+    ]
+    assert shares[0] > shares[1] > shares[2] == set()
+
+
+def test_the_shares_of_two_limits_are_not_the_same_subjects() -> None:
+    sessions = [f"session-{number}" for number in range(4000)]
+    one, other = (
+        set(sessions) - observed(Limits([a_limit(name, per=("session",), enforce=0.5)], LISTS), sessions)
+        for name in ("a", "b")
+    )
+    assert 0.2 < len(one & other) / len(sessions) < 0.3
+
+
+def test_where_a_subject_stands_is_written_in_stone() -> None:
+    assert share_of("send\0session-1") == 0.985415847280164
+
+
+def test_outside_of_the_share_nothing_waits_and_inside_it_waits_as_always() -> None:
+    limits = Limits([a_limit(per=("session",), enforce=0.5, over="queue")], LISTS)
+    hows = {limits.buckets(a_subject(session=f"s{number}", relayed=True))[0].how for number in range(100)}
+    assert hows == {"o", "q"}
+
+
+# --- a bucket of this process
+
+
+@dataclass
+class Naive:
+    """Every token by itself: `burst` of them, each of which comes back `interval` after the one before it did."""
+
+    interval: float
+    burst: int
+    back_at: list[float] = field(default_factory=list)
+
+    def takes(self, now: float) -> bool:
+        self.back_at = [at for at in self.back_at if at > now]
+        if len(self.back_at) == self.burst:
+            return False
+        self.back_at.append(max([now, *self.back_at]) + self.interval)
+        return True
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1.0, 2.0, 0.25, 8.0]),
+    st.lists(st.integers(0, 24).map(lambda quarters: quarters / 4), max_size=60),
+)
+def test_a_local_bucket_decides_like_one_that_keeps_every_token(
+    burst: int, interval: float, pauses: list[float]
+) -> None:
+    bucket, naive = LocalBucket(float(burst), 0.0), Naive(interval, burst)
+    now = 0.0
+    for pause in pauses:
+        now += pause
+        passes = bucket.wait(now, interval, burst) == 0
+        if passes:
+            bucket.take()
+        assert passes == naive.takes(now)
+
+
+@settings(deadline=None)
+@given(st.floats(0.001, 1000), st.integers(1, 100), st.lists(st.floats(0, 10), max_size=20))
+def test_a_local_bucket_says_exactly_how_long_to_wait(interval: float, burst: int, pauses: list[float]) -> None:
+    bucket, now = LocalBucket(0.0, 0.0), 0.0
+    for pause in pauses:
+        now += pause * interval
+        wait = bucket.wait(now, interval, burst)
+        if wait:
+            now += wait
+            assert bucket.wait(now, interval, burst) == 0
+        bucket.take()
+
+
+def test_a_local_bucket_waits_for_as_many_tokens_as_it_costs() -> None:
+    bucket = LocalBucket(5.0, 0.0)
+    assert bucket.wait(0.0, 2.0, 5, cost=3) == 0
+    bucket.take(3)
+    assert bucket.wait(0.0, 2.0, 5, cost=3) == 2.0
+    assert bucket.level == 2.0
+    assert bucket.wait(2.0, 2.0, 5, cost=3) == 0
+
+
+def test_a_local_bucket_does_not_refill_when_the_clock_goes_back() -> None:
+    bucket = LocalBucket(0.0, 100.0)
+    assert bucket.wait(50.0, 1.0, 5) == 1.0
+    assert bucket.level == 0.0

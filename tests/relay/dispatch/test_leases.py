@@ -1,0 +1,227 @@
+"""Leases that are short, and extended while an attempt is under way."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from relay.circuit import Circuit
+from relay.deliver.outcome import Delivered, Outcome
+from relay.dispatch.loop import Dispatcher, Sends
+from relay.queue.codec import Delivery
+from relay.queue.dead_letters import DeadLetters
+from relay.queue.queue import Queue, Settled
+from sluice.config.model import CircuitPolicy, Retry
+from sluice.process.loops import Stop
+from sluice.store.client import Store
+from tests.heard import Heard
+from tests.relay.making import event
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+CIRCUIT = CircuitPolicy(window=30, minimum=1000, ratio=0.5, open=0.05, cap=0.2, probes=1)
+RETRY = Retry(attempts=3, base=0.01, cap=0.05)
+
+
+class Slow:
+    """A receiver that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.posted: list[bytes] = []
+        self.gate = asyncio.Event()
+
+    async def post(self, delivery: Delivery) -> Outcome:
+        self.posted.append(delivery.body)
+        await self.gate.wait()
+        return Delivered(200)
+
+    async def post_batch(self, deliveries: object) -> list[Outcome]:
+        raise NotImplementedError
+
+
+def queue_of(store: Store, lease: float) -> Queue:
+    return Queue(store, "laravel", lease=lease, most_bytes=10**6, most_events=100)
+
+
+def dispatcher_of(store: Store, sender: Sends, lease: float) -> Dispatcher:
+    circuit = Circuit(store, "laravel", CIRCUIT, None, probe_lease=1.0)
+    return Dispatcher(queue_of(store, lease), circuit, sender, retry=RETRY, concurrency=4)
+
+
+async def lease(queue: Queue, settled: list[Settled] | None = None) -> list[Delivery]:
+    queue.look_everywhere()
+    return (await queue.turn(settled or [], 100)).leased
+
+
+async def test_an_attempt_that_takes_many_leases_is_not_repeated(store: Store) -> None:
+    sender, stop = Slow(), Stop()
+    one, other = dispatcher_of(store, sender, 0.3), dispatcher_of(store, sender, 0.3)
+    queue = queue_of(store, 0.3)
+    await queue.accept(event(body=b"long"))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(one.run(stop))
+        group.create_task(other.run(stop))
+        await until(lambda: sender.posted)
+        await asyncio.sleep(1.2)  # what is shown is that nothing is repeated in four leases
+        sender.gate.set()
+
+        async def delivered() -> bool:
+            return (await queue.counts()).delivered == 1
+
+        await until(delivered)
+        stop.request()
+    assert sender.posted == [b"long"]
+
+
+async def test_the_deliveries_of_a_killed_relay_come_back_when_their_leases_end(store: Store) -> None:
+    sender = Slow()
+    killed = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(Stop()))
+    queue = queue_of(store, 0.3)
+    await queue.accept(event(body=b"x"))
+    await until(lambda: sender.posted)
+    killed.cancel()
+    came_back: list[Delivery] = []
+
+    async def again() -> bool:
+        came_back.extend(await lease(queue))
+        return bool(came_back)
+
+    started = asyncio.get_running_loop().time()
+    await until(again)
+    assert asyncio.get_running_loop().time() - started < 1.0
+    assert (came_back[0].body, came_back[0].attempt, came_back[0].deaths) == (b"x", 1, 1)
+
+
+async def test_only_the_holder_extends(store: Store) -> None:
+    queue = queue_of(store, 0.1)
+    await queue.accept(event())
+    (late,) = await lease(queue)
+    now: list[Delivery] = []
+
+    async def again() -> bool:
+        now.extend(await lease(queue))
+        return bool(now)
+
+    await until(again)
+    assert await queue.extend([late]) == [late]
+    assert await queue.extend(now) == []
+    await queue.turn([Settled(now[0], "o")], 0)
+    assert await queue.extend(now) == now
+
+
+async def test_a_holder_that_was_only_late_does_not_count_as_one_that_died(store: Store) -> None:
+    queue = queue_of(store, 0.05)
+    await queue.accept(event())
+    holder = await lease(queue)
+    for _ in range(6):
+        following: list[Delivery] = []
+
+        async def again(into: list[Delivery] = following) -> bool:
+            into.extend(await lease(queue))
+            return bool(into)
+
+        await until(again)
+        assert (await queue.turn([Settled(holder[0], "o")], 0)).refused == holder
+        holder = following
+    assert (await queue.counts()).dead == 0
+
+
+async def test_a_lease_that_was_lost_is_told(store: Store, heard: Heard) -> None:
+    sender, stop = Slow(), Stop()
+    queue = queue_of(store, 0.3)
+    await queue.accept(event(body=b"x"))
+    running = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(stop))
+    await until(lambda: sender.posted)
+    for partition in range(4):
+        await store.redis.delete(f"sl:{{{partition:02d}}}:laravel:owners")
+    await until(lambda: "delivery.lease_lost" in heard.messages())
+    sender.gate.set()
+    stop.request()
+    await running
+
+
+async def test_what_was_lost_and_leased_again_by_the_same_process_ends_twice_and_settles_once(store: Store) -> None:
+    """A store that was away for longer than a lease: the attempt goes on, and so does another one of the same event."""
+    sender, stop = Slow(), Stop()
+    queue = queue_of(store, 60.0)
+    await queue.accept(event(body=b"x"))
+    dispatcher = dispatcher_of(store, sender, 60.0)
+    running = asyncio.create_task(dispatcher.run(stop))
+    await until(lambda: len(sender.posted) == 1)
+    for partition in range(4):
+        key = f"sl:{{{partition:02d}}}:laravel:normal"
+        for stream in await store.redis.zrange(key, 0, -1):
+            await store.redis.zadd(key, {stream: 0})
+    await until(lambda: len(sender.posted) == 2)
+    sender.gate.set()
+
+    async def delivered() -> bool:
+        return (await queue.counts()).delivered == 1
+
+    await until(delivered)
+    stop.request()
+    await running
+    counts = await queue.counts()
+    assert (counts.delivered, counts.waiting, counts.leased) == (1, 0, 0)
+
+
+async def test_in_a_crash_loop_only_the_event_that_ends_its_holders_is_buried(store: Store) -> None:
+    """Each holder leases all that waits and dies of one event; what was beside it must not be buried with it."""
+    queue = queue_of(store, 0.1)
+    poison = event("s0", b"poison")
+    for given in (poison, *(event(f"s{i}", b"x") for i in range(1, 8))):
+        await queue.accept(given)
+    for deaths in (0, 1):
+        leased: list[Delivery] = []
+
+        async def all_of_them(leased: list[Delivery] = leased) -> bool:
+            leased += await lease(queue)
+            return len(leased) == 8
+
+        await until(all_of_them)
+        assert {one.deaths for one in leased} == {deaths}
+
+    stop, sender = Stop(), Lethal()
+    dispatcher = dispatcher_of(store, sender, 0.1)
+    running = asyncio.create_task(dispatcher.run(stop))
+    await until(lambda: sender.died)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert sender.most_suspects == 1
+
+    last, sender = Stop(), Lethal()
+    running = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(last))
+
+    async def over() -> bool:
+        counts = await queue.counts()
+        return counts.dead == 1 and counts.delivered == 7
+
+    await until(over)
+    last.request()
+    await running
+    (buried,) = [letter async for letter in DeadLetters(store, "laravel").all()]
+    assert (buried.id, buried.reason) == (poison.id, "its delivery ended 3 processes")
+
+
+class Lethal:
+    """A receiver of which one event is the process's end."""
+
+    def __init__(self) -> None:
+        self.died = False
+        self.suspects = self.most_suspects = 0
+
+    async def post(self, delivery: Delivery) -> Outcome:
+        suspect = delivery.deaths >= 2
+        self.suspects += suspect
+        self.most_suspects = max(self.most_suspects, self.suspects)
+        await asyncio.sleep(0.01)
+        if delivery.body == b"poison":
+            self.died = True
+            await asyncio.Event().wait()
+        self.suspects -= suspect
+        return Delivered(200)
+
+    async def post_batch(self, deliveries: object) -> list[Outcome]:
+        raise NotImplementedError

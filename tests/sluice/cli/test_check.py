@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.sluice.cli.command import ROOT, sluice
+
+BEGINNING = "version: 1\nlisten: 127.0.0.1:8080\n"
+
+
+def written(folder: Path, rest: str) -> Path:
+    file = folder / "policies.yaml"
+    file.write_text(BEGINNING + rest)
+    return file
+
+
+def test_the_policies_of_the_project_are_valid_and_summed_up() -> None:
+    ran = sluice("check")
+    assert (ran.code, ran.err) == (0, "")
+    first, *rest = ran.out.splitlines()
+    assert first.startswith("policies.yaml: valid (revision ")
+    assert rest == [
+        "  listens on  127.0.0.1:8080",
+        "  store       embedded, a 202 buys `second`",
+        "  routes      6",
+        "  limits      message, receipt, typing, send, address, trial",
+        "  endpoints   laravel (http://127.0.0.1:8000)",
+    ]
+
+
+def test_what_is_allowed_and_still_worth_a_word_is_a_warning(tmp_path: Path) -> None:
+    file = written(tmp_path, "")
+    ran = sluice("check", file)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines()[-1] == "  warning: console: no token; the console and admin API are closed"
+
+
+def test_a_password_of_the_store_is_not_shown(tmp_path: Path) -> None:
+    file = written(tmp_path, 'store: {url: "redis://:hunter2@localhost:6379/0"}\n')
+    ran = sluice("check", file)
+    assert (ran.code, "hunter2" in ran.out) == (0, False)
+    assert "  store       localhost:6379/0, a 202 buys `second`" in ran.out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "place", "said"),
+    [
+        ("reley: {}\n", "3:1", "reley: unknown key; did you mean relay"),
+        (
+            "store: {timeout: 250 ms}\n",
+            "3:18",
+            'store.timeout: "250 ms" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+        ),
+        (
+            "console: {token: env:NOT_THERE}\n",
+            "3:18",
+            "console.token: the environment variable NOT_THERE is not set; export NOT_THERE=…",
+        ),
+    ],
+    ids=["unknown key", "wrong unit", "missing secret"],
+)
+def test_a_mistake_is_shown_at_its_place_with_its_cure(tmp_path: Path, mistake: str, place: str, said: str) -> None:
+    file = written(tmp_path, mistake)
+    ran = sluice("check", file)
+    assert (ran.code, ran.out, ran.err) == (1, "", f"{file}:{place}: {said}\n")
+
+
+def test_all_mistakes_are_shown_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "reley: {}\nstore: {timeout: 1}\nconsole: {token: plain}\n")
+    ran = sluice("check", file)
+    assert (ran.code, ran.out) == (1, "")
+    assert [line.removeprefix(f"{file}:").split(":")[0] for line in ran.err.splitlines()] == ["3", "4", "5"]
+
+
+def test_a_secret_that_is_missing_is_named_wherever_it_is_used() -> None:
+    ran = sluice("check", secrets={"SLUICE_CONSOLE_TOKEN": "x"})
+    missing = "the environment variable WHATSAPP_HMAC_SECRET is not set; export WHATSAPP_HMAC_SECRET=…"
+    assert (ran.code, ran.out) == (1, "")
+    assert [line.split(": ", 1)[1] for line in ran.err.splitlines()] == [
+        f"signatures.workers.secret: {missing}",
+        f"signatures.laravel.secret: {missing}",
+    ]
+
+
+def test_a_program_reads_that_the_file_is_valid() -> None:
+    ran = sluice("check", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    told = orjson.loads(ran.out)
+    assert len(told.pop("revision")) == 12
+    assert told == {"valid": True, "problems": [], "warnings": []}
+
+
+def test_a_program_reads_what_is_wrong(tmp_path: Path) -> None:
+    ran = sluice("check", "--json", written(tmp_path, "reley: {}\n"))
+    assert (ran.code, ran.err) == (1, "")
+    problem = {"line": 3, "column": 1, "key": "reley", "message": "unknown key", "hint": "did you mean relay"}
+    assert orjson.loads(ran.out) == {"valid": False, "problems": [problem], "warnings": []}
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    ran = sluice("check", folder=tmp_path)
+    cure = "copy the default one, or name yours (--policies FILE, or sluice check FILE)"
+    assert (ran.code, ran.out, ran.err) == (1, "", f"policies.yaml: no such file; {cure}\n")
+    ran = sluice("check", "--json", "elsewhere.yaml", folder=tmp_path)
+    assert ran.code == 1
+    assert orjson.loads(ran.out)["problems"] == [
+        {"line": 0, "column": 0, "key": "", "message": "no such file", "hint": cure}
+    ]
+
+
+def test_a_folder_is_no_file() -> None:
+    ran = sluice("check", ROOT)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"{ROOT}: cannot be read (is a directory); ")

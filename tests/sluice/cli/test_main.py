@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sluice.cli.main import main
+from tests.sluice.cli.command import command, environment, sluice
+
+COMMANDS = ("up", "gateway", "relay", "worker", "check", "status", "dead", "sessions")
+Ask = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def policies(short_folder: Path, free_port: Callable[[], int]) -> Path:
+    """Valid, on a free port, with nothing running."""
+    file = short_folder / "policies.yaml"
+    file.write_text(
+        f"version: 1\nlisten: 127.0.0.1:{free_port()}\ndata: data\n"
+        "relay: {endpoints: {laravel: {url: http://127.0.0.1:1}, audit: {url: http://127.0.0.1:2}}}\n"
+        "console: {token: env:SLUICE_CONSOLE_TOKEN}\n"
+    )
+    return file
+
+
+def port_of(policies: Path) -> int:
+    return int(policies.read_text().split("listen: 127.0.0.1:")[1].split("\n")[0])
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Runs a command in this process, which is faster: the exit code, and what it said on either side."""
+    monkeypatch.delenv("SLUICE_CONSOLE_TOKEN", raising=False)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def test_help_lists_the_commands() -> None:
+    ran = sluice("--help")
+    assert (ran.code, ran.err) == (0, "")
+    listed = re.findall(r"^    ([a-z-]+)", ran.out, re.MULTILINE)
+    assert set(COMMANDS) <= set(listed)
+
+
+@pytest.mark.parametrize("arguments", [(), ("dead",), ("sessions",)])
+def test_without_a_command_it_says_that_one_is_needed(ask: Ask, arguments: tuple[str, ...]) -> None:
+    code, out, err = ask(*arguments)
+    assert (code, out) == (2, "")
+    assert err.endswith("error: the following arguments are required: COMMAND\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("up", "--minute", "5x"), '--minute: "5x" is not a duration; write 250ms, 5s, 2m, 1h or 1d'),
+        (("up", "--minute", "0s"), '--minute: "0s" is no time at all; write 1ms or more'),
+        (
+            ("worker", "--driver", "demo", "--name", "w", "--listen", "3101"),
+            '--listen: "3101" is not an address to listen on; write 127.0.0.1:8080 or [::1]:8080',
+        ),
+        (("up", "--workers", "-1"), '--workers: "-1" is not a number; write 0, 1, 2 or more'),
+        (("up", "--sessions", "many"), '--sessions: "many" is not a number; write 0, 1, 2 or more'),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_refused_with_the_cure(ask: Ask, arguments: tuple[str, ...], said: str) -> None:
+    code, out, err = ask(*arguments)
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == f"sluice {arguments[0]}: error: argument {said}"
+
+
+@pytest.mark.parametrize("command_name", ["replay", "drop"])
+@pytest.mark.parametrize("which", [(), ("evt_1", "--all"), ("--session", "s1")])
+def test_which_dead_letters_must_be_said(ask: Ask, policies: Path, command_name: str, which: tuple[str, ...]) -> None:
+    assert ask("dead", command_name, *which, "--policies", policies) == (
+        2,
+        "",
+        "sluice: say which dead letters: their ids, or --all (with --endpoint, --session, --event)\n",
+    )
+
+
+def test_an_endpoint_that_is_not_there(ask: Ask, policies: Path) -> None:
+    assert ask("dead", "list", "--endpoint", "larvel", "--policies", policies) == (
+        2,
+        "",
+        f"sluice: there is no endpoint larvel; {policies} has laravel, audit\n",
+    )
+
+
+@pytest.mark.parametrize("looking", [("dead", "list"), ("dead", "show", "evt_1"), ("sessions", "list")])
+def test_nothing_is_running_to_look_into(ask: Ask, policies: Path, looking: tuple[str, ...]) -> None:
+    """Nor is a secret missed that is not needed for looking."""
+    code, out, err = ask(*looking, "--policies", policies)
+    assert (code, out) == (2, "")
+    assert err.startswith("sluice: the store does not answer (")
+    assert err.endswith(f"; is `sluice up` running on {policies.parent}/data?\n")
+
+
+def test_another_store_that_does_not_answer(ask: Ask, policies: Path) -> None:
+    policies.write_text(policies.read_text() + f'store: {{url: "unix://{policies.parent}/nobody.sock"}}\n')
+    code, out, err = ask("dead", "list", "--policies", policies)
+    assert (code, out) == (2, "")
+    assert err.endswith("; check store.url in policies.yaml\n")
+
+
+def test_no_gateway_to_ask_for_its_status(policies: Path) -> None:
+    ran = sluice("status", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (
+        2,
+        "",
+        f"sluice: nothing answers on 127.0.0.1:{port_of(policies)}; start it with: sluice up\n",
+    )
+
+
+def test_a_gateway_and_a_relay_without_a_store_say_how_to_start_one(policies: Path) -> None:
+    running = [
+        subprocess.Popen(
+            command(name, "--policies", policies), env=environment(), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
+        )
+        for name in ("gateway", "relay")
+    ]
+    for process in running:
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert error == b"sluice: the store does not answer after 3s; start it with: sluice up\n"
+
+
+def test_the_port_of_the_gateway_is_taken(policies: Path) -> None:
+    port = port_of(policies)
+    with socket.create_server(("127.0.0.1", port)):
+        ran = sluice("gateway", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (
+        2,
+        "",
+        f"sluice: cannot listen on 127.0.0.1:{port}: address already in use; "
+        "stop what listens there, or choose another address\n",
+    )
+
+
+def test_a_worker_without_a_signature_cannot_prove_itself(policies: Path) -> None:
+    ran = sluice("worker", "--driver", "demo", "--name", "w1", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (
+        2,
+        "",
+        "sluice: sessions.verify names no signature, so no worker can register; set it in policies.yaml\n",
+    )

@@ -1,0 +1,197 @@
+"""`sluice explain`, `diff` and `replay`: what policies do, before they do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from sluice.cli.main import main
+
+POLICIES = """version: 1
+store: {{url: "{store}"}}
+trust:
+  proxies: [10.0.0.1/32]
+  lists: {{office: [203.0.113.0/28]}}
+  deny: [198.51.100.9]
+upstreams:
+  laravel: {{url: "http://127.0.0.1:8000"}}
+routes:
+  - {{path: /api/send, methods: [POST], event: message_send, session: {{json: /session}}, upstream: laravel}}
+  - {{path: /**, upstream: laravel}}
+limits:
+  - {{id: send, event: message_send, per: [session], rate: {rate}, burst: {burst}}}
+  - {{id: address, per: [ip], rate: 3000/minute, burst: 500, except: [office]}}
+  - {{id: trial, event: message_send, rate: 10/second, burst: 20, mode: observe}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, store_url: str) -> Path:
+    return write(tmp_path / "policies.yaml", store_url)
+
+
+def write(file: Path, store: str, rate: str = "30/minute", burst: int = 5) -> Path:
+    file.write_text(POLICIES.format(store=store, rate=rate, burst=burst))
+    return file
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> str:
+    assert main([str(one) for one in arguments]) == code
+    return capsys.readouterr().out
+
+
+SEND = ("explain", "--method", "post", "--path", "/api/send?x=1", "--body", '{"session": "s1"}')
+
+
+def test_explain_tells_route_limits_and_levels_and_takes_nothing(
+    capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    for _ in range(2):
+        assert said(capsys, *SEND, "--policies", file).splitlines() == [
+            "client     127.0.0.1",
+            "route      /api/send (line 10): passed on to upstream laravel",
+            "event      message_send",
+            "session    s1",
+            "limit      send: enforced; 5 of 5 left, one more each 2s, costs 1",
+            "limit      address: enforced; 500 of 500 left, one more each 0.02s, costs 1",
+            "limit      trial: only observed; 20 of 20 left, one more each 0.1s, costs 1",
+            "outcome    passed on to upstream laravel",
+        ]
+
+
+def test_explain_tells_why_a_limit_and_a_route_are_not_met(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    told = said(capsys, "explain", "--path", "/api/send", "--ip", "203.0.113.3", "--policies", file)
+    assert "           /api/send is for POST\n" in told
+    assert "           send is for message_send\n" in told
+    assert "           address leaves list office alone\n" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outcome"),
+    [
+        (("--ip", "198.51.100.9"), "403: this address is denied (trust.deny)"),
+        (("--body", "x"), "400: the body is not JSON"),
+        (("--header", "X-Forwarded-For: 1.2.3.4"), "passed on to upstream laravel"),
+    ],
+)
+def test_explain_tells_where_it_would_end(
+    capsys: pytest.CaptureFixture[str], file: Path, arguments: tuple[str, ...], outcome: str
+) -> None:
+    told = orjson.loads(said(capsys, *SEND, *arguments, "--json", "--policies", file))
+    assert told["outcome"].startswith(outcome)
+
+
+def test_explain_without_a_store_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = write(tmp_path / "p.yaml", "unix:///nonexistent/store.sock")
+    assert "unknown of 5 left" in said(capsys, *SEND, "--policies", file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--path", "api"), 'sluice: "api" is not a path; write --path /api'),
+        (("--path", "/", "--body", "@/nonexistent"), "sluice: /nonexistent cannot be read: no such file or directory"),
+    ],
+)
+def test_explain_refuses_what_it_cannot_read(
+    capsys: pytest.CaptureFixture[str], file: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    assert main(["explain", *arguments, "--policies", str(file)]) == 2
+    assert capsys.readouterr().err.strip() == complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--ip", "localhost"), '"localhost" is not an address; write 203.0.113.7 or 2001:db8::1'),
+        (("--header", "X-Session"), "\"X-Session\" is not a header; write 'Name: value'"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_the_cure(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], complaint: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["explain", "--path", "/", *arguments])
+    assert complaint in capsys.readouterr().err
+
+
+def test_diff_tells_what_changes_and_when(capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path) -> None:
+    edited = write(tmp_path / "new.yaml", "unix:///run/other.sock", "60/minute", 10)
+    text = edited.read_text().replace("deny: [198.51.100.9]", "deny: []")
+    edited.write_text(text.replace("  - {id: trial", "  - {id: probe").replace("/api/send, m", "/api/sent, m"))
+    told = said(capsys, "diff", file, edited, code=1)
+    assert "limits.send.rate changes from 30/60s to 60/60s (buckets keep their level)\n" in told
+    assert "limits.send.burst changes from 5 to 10 (buckets keep their level)\n" in told
+    assert "trust.deny.198.51.100.9/32 is gone; it was " in told
+    assert "limits.trial.rate is gone; it was 10/1s\n" in told
+    assert "limits.probe.rate is new: 10/1s\n" in told
+    assert "routes.POST /api/sent.path is new: /api/sent\n" in told
+    assert "to unix:///run/other.sock (at the next start)\n" in told
+    rows = orjson.loads(said(capsys, "diff", file, edited, "--json", code=1))
+    assert {"key": "limits.send.burst", "old": "5", "new": "10", "needs_restart": False} in rows
+
+
+def test_diff_of_the_same_is_nothing(capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path) -> None:
+    same = tmp_path / "same.yaml"
+    same.write_text("# another comment\n" + file.read_text())
+    assert said(capsys, "diff", file, same) == "they say the same\n"
+
+
+def line(second: float, **fields: Any) -> bytes:
+    about = {"at": f"2026-11-24T10:00:{second:06.3f}Z", "msg": "request", "method": "POST", "path": "/api/send"}
+    known = {"client": "192.0.2.7", "event": "message_send", "session": "s1", "status": 200}
+    return orjson.dumps(about | known | fields) + b"\n"
+
+
+def test_replay_tells_who_would_have_been_refused(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "gateway.jsonl"
+    lines = [line(i * 0.1) for i in range(10)] + [line(1, session="s2"), line(3, status=429)]
+    log.write_bytes(b"".join(lines) + b'not json\n{"msg": "gateway.started"}\n')
+    assert said(capsys, "replay", log, "--policies", file, code=1).splitlines() == [
+        "12 requests, 2 other lines",
+        "refused then 1, refused now 5",
+        "  send         7 passed, 5 refused",
+        "               5 of s1",
+        "  address      12 passed",
+        "  trial        12 passed",
+        "not in the log, and so not counted: costs in bodies, and workspaces",
+    ]
+    told = orjson.loads(said(capsys, "replay", log, "--json", "--policies", file, code=1))
+    assert told["limits"]["send"] == {
+        "passed": 7,
+        "refused": 5,
+        "dropped": 0,
+        "delayed": 0,
+        "longest_delay_seconds": 0.0,
+        "would_reject": 0,
+        "worst": {"s1": 5},
+    }
+
+
+def test_replay_under_wider_limits_refuses_nobody(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, store_url: str
+) -> None:
+    log = tmp_path / "gateway.jsonl"
+    log.write_bytes(b"".join(line(i * 0.1) for i in range(10)))
+    wide = write(tmp_path / "wide.yaml", store_url, "300/minute", 50)
+    assert "refused now 0" in said(capsys, "replay", log, "--policies", wide)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("absent", "cannot be read: no such file or directory"),
+        ("empty", "holds no requests; the access log is <data>/logs/gateway.jsonl"),
+    ],
+)
+def test_replay_says_what_is_wrong_with_a_log(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path, name: str, complaint: str
+) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    assert main(["replay", str(tmp_path / name), "--policies", str(file)]) == 2
+    assert capsys.readouterr().err == f"sluice: {tmp_path / name} {complaint}\n"

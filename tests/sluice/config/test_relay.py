@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sluice.config import Batch, Endpoint, Policies, Retry, Secret, ToRelay, load
+from sluice.config.relay import UNCOUNTED
+
+Read = Callable[..., Policies]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def read_text(text: str, **environment: str) -> Policies:
+        path = tmp_path / "policies.yaml"
+        path.write_text(f"version: 1\n{text}\n")
+        return load(path, environment=environment)
+
+    return read_text
+
+
+def endpoint(read: Read, settings: str, **environment: str) -> Endpoint:
+    text = f"relay: {{endpoints: {{a: {{url: http://127.0.0.1:8000, {settings}}}}}}}"
+    return read(text, **environment).relay.endpoints["a"]
+
+
+def test_an_endpoint_says_which_events_it_is_sent(read: Read) -> None:
+    assert endpoint(read, "events: [message_*, session_ready]").events == ("message_*", "session_ready")
+    assert endpoint(read, "order: none").events == ()
+
+
+def test_headers_are_given_as_text_or_by_name_and_are_masked_either_way(read: Read) -> None:
+    found = endpoint(read, "headers: {X-Tenant: hunter1, Authorization: env:TOKEN}", TOKEN="Bearer hunter2")
+    assert found.headers == (("X-Tenant", Secret(b"hunter1")), ("Authorization", Secret(b"Bearer hunter2")))
+    assert "hunter" not in repr(found)
+
+
+def test_a_batch_has_a_size_and_a_longest_wait(read: Read) -> None:
+    assert endpoint(read, "batch: {max: 20, wait: 1s}").batch == Batch(20, 1.0)
+    assert endpoint(read, "batch: {}").batch == Batch(100, 0.2)
+    assert endpoint(read, "order: none").batch is None
+
+
+def test_a_delivery_is_tried_so_often_or_so_long(read: Read) -> None:
+    assert endpoint(read, "retry: {attempts: 5}").retry == Retry(5, 1.0, 600.0, within=None)
+    assert endpoint(read, "retry: {attempts: 5, for: 1d}").retry == Retry(5, 1.0, 600.0, within=86400.0)
+    assert endpoint(read, "retry: {for: 1d}").retry == Retry(UNCOUNTED, 1.0, 600.0, within=86400.0)
+
+
+def test_a_circuit_closes_slowly_unless_it_is_told_not_to(read: Read) -> None:
+    assert endpoint(read, "order: none").circuit.slow_start == 10.0
+    assert endpoint(read, "circuit: {slow_start: 30s}").circuit.slow_start == 30.0
+    assert endpoint(read, "circuit: {slow_start: none}").circuit.slow_start == 0.0
+
+
+def test_private_addresses_are_refused_unless_the_endpoint_allows_them(read: Read) -> None:
+    assert endpoint(read, "order: none").private is False
+    assert endpoint(read, "private: refuse").private is False
+    assert endpoint(read, "private: allow").private is True
+
+
+def test_delivered_events_are_kept_for_a_day_or_as_long_as_is_said(read: Read) -> None:
+    assert read("relay: {}").relay.keep_delivered == read("").relay.keep_delivered == 86400.0
+    assert read("relay: {retention: {delivered: 1h}}").relay.keep_delivered == 3600.0
+    relay = read("relay: {retention: {delivered: none, dead: 2d}}").relay
+    assert (relay.keep_delivered, relay.keep_dead) == (0.0, 2 * 86400.0)
+
+
+def test_publishers_prove_themselves_by_a_signature(read: Read) -> None:
+    text = "signatures: {laravel: {preset: key, secret: env:HMAC}}\nrelay: {verify: laravel}"
+    assert read(text, HMAC="s").relay.verify == "laravel"
+    assert read("relay: {}").relay.verify is None
+
+
+def test_a_route_relays_to_one_endpoint_or_to_several(read: Read) -> None:
+    endpoints = "relay: {endpoints: {a: {url: http://127.0.0.1:1}, b: {url: http://127.0.0.1:2}}}"
+    one, two = read(f"{endpoints}\nroutes: [{{path: /a, relay: a}}, {{path: /b, relay: [b, a]}}]").routes
+    assert one.action == ToRelay(("a",))
+    assert two.action == ToRelay(("b", "a"))

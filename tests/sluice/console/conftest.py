@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.reload import Parts
+from sluice.config import Policies
+from sluice.store.client import Store
+from tests.sluice.console.deployment import parts_on, policies_in
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Policies:
+    return policies_in(tmp_path)
+
+
+@pytest.fixture
+def parts(store: Store, policies: Policies) -> Parts:
+    return parts_on(store, policies)

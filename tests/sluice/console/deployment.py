@@ -1,0 +1,35 @@
+"""A deployment to look at: policies as from a file, a store, a registry and the queues, all real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.reload import Parts
+from relay.process import open_queue
+from sessions.registry import Registry
+from sluice.config import Policies, load
+from sluice.config.live import Live
+from sluice.store.client import Store
+
+TOKEN = "s3cret-tökén"
+_POLICIES = """
+version: 1
+limits:
+  - {id: typing, event: typing_indicator, per: [session], rate: 30/minute, burst: 5, over: drop}
+  - {id: trial, per: [ip], rate: 10/second, burst: 20, mode: observe}
+relay:
+  endpoints:
+    laravel: {url: "http://127.0.0.1:8000", rate: 120/minute, circuit: {minimum: 2, open: 10s}}
+  backlog: {events: 1000, bytes: 1MiB}
+"""
+
+
+def policies_in(folder: Path, more: str = "console: {token: env:TOKEN}\n") -> Policies:
+    file = folder / "policies.yaml"
+    file.write_text(_POLICIES + more)
+    return load(file, environment={"TOKEN": TOKEN})
+
+
+def parts_on(store: Store, policies: Policies) -> Parts:
+    queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
+    return Parts(policies, store, Registry(store, policies.sessions.lease), queues, Live(policies), {})

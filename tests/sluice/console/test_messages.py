@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from sluice.console.messages import age, words
+
+NOTHING: dict[str, Any] = {}
+
+
+def endpoint(**more: object) -> dict[str, Any]:
+    calm = {"circuit": {"state": "closed", "for_s": 0.0, "why": None}, "waiting": 0, "dead": 0, "bytes": 0}
+    bounds = {"oldest_due_s": 0.0, "rate": None, "backlog": {"events": 1000, "bytes": 1000}}
+    seen = calm | bounds | {"inflow": None, "most_per_s": None} | more
+    return seen | {"circuit": {"held": False, **seen["circuit"]} if seen["circuit"] else None}
+
+
+HELD = {"for_s": 0.0, "held": True}
+
+
+def worker(name: str = "w1", **more: object) -> dict[str, Any]:
+    calm = {"worker": name, "existing": False, "sessions": 25, "room": 25, "lost": False}
+    return calm | {"last_beat_s": 2.0, "beat_left_s": 13.0} | more
+
+
+def lost(name: str = "w2", **more: object) -> dict[str, Any]:
+    return worker(name, **({"lost": True, "last_beat_s": None, "beat_left_s": 0.0} | more))
+
+
+def said(
+    *workers: dict[str, Any],
+    unowned: int = 0,
+    file: dict[str, Any] = NOTHING,
+    removed: Sequence[dict[str, Any]] = (),
+    **endpoints: dict[str, Any],
+) -> list[str]:
+    sessions = {"total": 50, "connected": 50, "states": {}, "unowned": unowned}
+    return words(
+        {
+            "store": {"ok": True, "why": None},
+            "relays": 1,
+            "revision": "5e1f00d5e1f0",
+            "policies": {"source": "policies.yaml", "problems": [], "needs_restart": []} | file,
+            "removed": removed,
+            "endpoints": endpoints,
+            "workers": list(workers),
+            "sessions": sessions,
+        }
+    )
+
+
+def test_all_well_says_nothing() -> None:
+    assert said(worker(), laravel=endpoint(waiting=3, oldest_due_s=2.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("circuit", "sentence"),
+    [
+        (
+            {"state": "half-open", "for_s": 0.0, "why": "timed out"},
+            "laravel: the circuit is half-open (timed out): a few probes go through; 1 event waits, nothing is lost",
+        ),
+        (
+            {"state": "open", "for_s": 0.0, "why": None},
+            "laravel: the circuit is open until the next probe; 1 event waits, nothing is lost",
+        ),
+        (
+            {"state": "open", "for_s": 200.0, "why": "answered 500"},
+            "laravel: the circuit is open for 3m 20s more (answered 500); 1 event waits, nothing is lost",
+        ),
+    ],
+)
+def test_a_circuit_that_is_not_closed(circuit: dict[str, Any], sentence: str) -> None:
+    assert said(laravel=endpoint(circuit=circuit, waiting=1, oldest_due_s=99.0)) == [sentence]
+
+
+def test_events_that_are_late_name_the_rate_that_holds_them() -> None:
+    assert said(laravel=endpoint(waiting=40, oldest_due_s=75.0, rate=1000 / 60)) == [
+        "laravel: 40 events wait, the oldest for 1m 15s; the endpoint's rate lets 16.7 a second through"
+    ]
+    assert said(laravel=endpoint(waiting=1, oldest_due_s=10.0)) == ["laravel: 1 event waits, the oldest for 10s"]
+
+
+def test_a_backlog_that_fills_up_by_number_or_by_bytes() -> None:
+    sentence = "laravel: the backlog is 85% full; at 100% events are refused with 503"
+    assert said(laravel=endpoint(waiting=850)) == [sentence]
+    assert said(laravel=endpoint(bytes=850)) == [sentence]
+
+
+def test_a_worker_that_is_late_names_when_its_sessions_move() -> None:
+    assert said(worker("w2", last_beat_s=9.0, beat_left_s=6.0)) == [
+        "worker w2 has not beaten for 9s; its 25 sessions move when its lease ends in 6s"
+    ]
+
+
+def test_sessions_of_a_lost_worker_are_told_once_and_where_they_go() -> None:
+    assert said(worker(), lost(), unowned=25) == [
+        "worker w2 is lost; its 25 sessions have no worker; no worker has room, start one more: sluice worker"
+    ]
+    assert said(worker(room=60), lost(sessions=1), unowned=1) == [
+        "worker w2 is lost; its 1 session has no worker; a worker with room takes over with its next beat"
+    ]
+
+
+def test_a_lost_worker_without_sessions_is_history() -> None:
+    assert said(worker(), lost(sessions=0)) == []
+
+
+def test_an_existing_worker_that_is_silent_keeps_its_sessions() -> None:
+    assert said(lost("host:3001", existing=True), unowned=25) == [
+        "worker host:3001 does not answer; its 25 sessions cannot move: their logins are there"
+    ]
+
+
+def test_sessions_that_nobody_has_run_yet() -> None:
+    assert said(worker(room=60), unowned=2) == [
+        "2 sessions have no worker; a worker with room takes over with its next beat"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (-1, "0s"), (59.6, "1m"), (65, "1m 5s"), (3600, "1h"), (7800, "2h 10m"), (277200, "3d 5h")],
+)
+def test_ages_are_short(seconds: float, text: str) -> None:
+    assert age(seconds) == text
+
+
+def mistake(line: int, key: str = "limits[0].rate") -> dict[str, Any]:
+    return {"line": line, "column": 9, "key": key, "message": '"x" is not a rate', "hint": "write 10/second"}
+
+
+@pytest.mark.parametrize(
+    ("problems", "what"),
+    [
+        ([mistake(7)], 'line 7: limits[0].rate: "x" is not a rate; write 10/second'),
+        ([mistake(7), mistake(9)], 'line 7: limits[0].rate: "x" is not a rate; write 10/second; 1 mistake more'),
+        (
+            [mistake(7), mistake(8), mistake(9)],
+            'line 7: limits[0].rate: "x" is not a rate; write 10/second; 2 mistakes',
+        ),
+        ([mistake(0, "")], '"x" is not a rate; write 10/second'),
+    ],
+)
+def test_a_wrong_file_and_what_stays_in_force(problems: list[dict[str, Any]], what: str) -> None:
+    (sentence,) = said(file={"problems": problems})
+    assert sentence.startswith(f"policies.yaml is wrong, so revision 5e1f00d5e1f0 stays in force: {what}")
+    assert sentence.endswith("more: sluice check") == (len(problems) > 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "listed"),
+    [
+        (["listen"], "listen"),
+        (["listen", "data"], "listen and data"),
+        (["listen", "data", "store.url"], "listen, data and store.url"),
+    ],
+)
+def test_what_waits_for_a_restart(keys: list[str], listed: str) -> None:
+    assert said(file={"needs_restart": keys}) == [
+        f"policies.yaml: {listed} changed, which counts from the next start on; restart Sluice"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("removed", "sentences"),
+    [
+        ({"waiting": 0, "leased": 0, "dead": 4}, []),
+        (
+            {"waiting": 1, "leased": 0, "dead": 0},
+            ["crm is no longer an endpoint, and 1 event waits for it: put it back to deliver them"],
+        ),
+        (
+            {"waiting": 2, "leased": 1, "dead": 0},
+            ["crm is no longer an endpoint, and 3 events wait for it: put it back to deliver them"],
+        ),
+    ],
+)
+def test_a_removed_endpoint_speaks_while_something_waits_for_it(removed: dict[str, Any], sentences: list[str]) -> None:
+    assert said(removed=[{"endpoint": "crm"} | removed]) == sentences
+
+
+@pytest.mark.parametrize(
+    ("circuit", "sentence"),
+    [
+        (
+            {"state": "open", "why": "moving house", **HELD},
+            "laravel: the circuit is held open by a person (moving house): nothing is sent; 2 events wait, "
+            "nothing is lost; sluice circuit release laravel",
+        ),
+        (
+            {"state": "closed", "why": None, **HELD},
+            "laravel: the circuit is held closed by a person: everything is sent, whatever comes of it; "
+            "sluice circuit release laravel",
+        ),
+    ],
+)
+def test_a_circuit_that_a_person_holds_says_how_to_let_it_go(circuit: dict[str, Any], sentence: str) -> None:
+    assert said(worker(), laravel=endpoint(circuit=circuit, waiting=2)) == [sentence]
+
+
+def test_more_than_a_rate_can_ever_deliver_says_when_it_is_full_and_the_cure() -> None:
+    flooded = endpoint(waiting=400, oldest_due_s=240.0, inflow=2.5, rate=100 / 60, most_per_s=100 / 60)
+    assert said(worker(), laravel=flooded) == [
+        "laravel: 150 a minute come in and its rate lets 100 a minute through: the backlog grows by 50 a minute and is "
+        "full in 12m; raise relay.endpoints.laravel.rate, or give events that go stale a ttl or keep: latest"
+    ]
+
+
+@pytest.mark.parametrize("inflow", [None, 1.6, 1.7])
+def test_what_a_rate_can_deliver_is_only_late(inflow: float | None) -> None:
+    late = endpoint(waiting=400, oldest_due_s=240.0, inflow=inflow, rate=100 / 60, most_per_s=100 / 60)
+    assert said(worker(), laravel=late) == [
+        "laravel: 400 events wait, the oldest for 4m; the endpoint's rate lets 1.67 a second through"
+    ]
+
+
+def test_a_flood_that_batches_can_deliver_is_none() -> None:
+    calm = endpoint(waiting=4, oldest_due_s=0.0, inflow=2.5, rate=100 / 60, most_per_s=10000 / 60)
+    assert said(worker(), laravel=calm) == []
