@@ -7,8 +7,8 @@ uvicorn hands bytes to its parser as they come, and so never sees where a reques
        │                      ├──> at a head again, or over (`Connection: close`, HTTP/1.0, refused)
        └──────────────────────┘
 
-A head is read when it has all come (`head`); a second one is not looked at before the first is answered. Whatever can be
-read in two ways is refused, as problem+json, and the connection closed. uvicorn's parser reads the chunks.
+A head is read when it has all come (`head`); a second one is not looked at before the first is answered. Whatever can
+be read in two ways is refused, as problem+json, and the connection closed. uvicorn's parser reads the chunks.
 
 What `serve` does not use is not here: root_path, limit_concurrency, access log, default headers, reset_contextvars.
 """

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.anyio
 RATE, BURST = 200, 20
 HAMMER = f"""
 import asyncio, sys
-from gateway.buckets import Bucket
-from gateway.limiter import Limiter
+from gateway.limits.applicable import Bucket
+from gateway.limits.limiter import Limiter
 from sluice.store.client import Store
 from tests.gateway.making import a_limit
 from sluice.config import Rate

@@ -97,13 +97,13 @@ async def receiver() -> AsyncIterator[tuple[Receiver, str]]:
 
 @asynccontextmanager
 async def running(relay: Relay) -> AsyncIterator[Relay]:
-    loop = asyncio.create_task(relay.dispatch.loop.run(relay.stop))
+    loop = asyncio.create_task(relay.dispatcher.run(relay.stop))
     try:
         yield relay
     finally:
         relay.stop.request()
         await loop
-        await relay.deliver.sender.close()
+        await relay.sender.close()
 
 
 async def test_an_event_is_delivered_signed_with_its_id_and_its_own_path(
@@ -167,7 +167,7 @@ async def test_when_the_attempts_are_used_up_it_is_a_dead_letter_and_the_next_on
         await relay.accept(b"bad")
         await relay.accept(b"good")
         await until(lambda: relay.settled(2))
-        (letter,) = [letter async for letter in relay.queue.dead_letters.all()]
+        (letter,) = [letter async for letter in relay.dead.all()]
     assert (letter.body, letter.reason) == (b"bad", "answered 500; attempt 3 of 3")
     assert app.bodies == [b"bad", b"bad", b"bad", b"good"]
 
@@ -180,7 +180,7 @@ async def test_a_rejected_event_is_a_dead_letter_at_once_with_the_answer(
     async with running(Relay(store, url)) as relay:
         await relay.accept(b"bad")
         await until(lambda: relay.settled(1))
-        (letter,) = [letter async for letter in relay.queue.dead_letters.all()]
+        (letter,) = [letter async for letter in relay.dead.all()]
     assert letter.reason == 'answered 422: {"message":"The id field is required."}'
     assert len(app.requests) == 1
 
@@ -193,7 +193,7 @@ async def test_429_pauses_the_endpoint_and_spends_no_attempt(store: Store, recei
         for i in range(20):
             await relay.accept(b"%d" % i, f"s{i}")
         await until(lambda: relay.settled(20))
-        assert (await relay.queue.queue.counts()).dead == 0
+        assert (await relay.queue.counts()).dead == 0
     refused = len(app.requests) - 20
     assert refused <= 16 + 10, "while it is paused only probes go out"
     assert {headers[b"x-sluice-attempt"] for headers, _, _ in app.requests} == {b"1"}
@@ -232,7 +232,7 @@ async def test_a_receiver_that_hangs_costs_one_attempt_of_its_timeout(
     async with running(Relay(store, url, timeout=0.2, retry=retry)) as relay:
         await relay.accept(b"x")
         await until(lambda: relay.settled(1))
-        (letter,) = [letter async for letter in relay.queue.dead_letters.all()]
+        (letter,) = [letter async for letter in relay.dead.all()]
     assert letter.reason.endswith("attempt 1 of 1")
 
 
@@ -241,7 +241,7 @@ async def test_a_receiver_that_is_not_there_is_a_failure_in_words(store: Store, 
     async with running(Relay(store, f"http://127.0.0.1:{free_port()}", retry=retry)) as relay:
         await relay.accept(b"x")
         await until(lambda: relay.settled(1))
-        (letter,) = [letter async for letter in relay.queue.dead_letters.all()]
+        (letter,) = [letter async for letter in relay.dead.all()]
     assert "refused" in letter.reason
 
 
@@ -257,7 +257,7 @@ async def test_stopping_finishes_what_is_under_way_and_starts_nothing_new(
         await until(lambda: app.at_once == 1)
         relay.stop.request()
         app.gate.set()
-    counts = await relay.queue.queue.counts()
+    counts = await relay.queue.counts()
     assert (counts.delivered, counts.waiting, counts.leased) == (1, 1, 0)
 
 
@@ -272,7 +272,7 @@ async def test_what_was_leased_ahead_goes_back_unsent_when_the_endpoint_hangs(
 
     async def only_those_under_way() -> bool:
         nonlocal most
-        leased = (await relay.queue.queue.counts()).leased
+        leased = (await relay.queue.counts()).leased
         most = max(most, leased)
         return leased == 16
 
@@ -296,7 +296,7 @@ async def test_stopping_gives_back_what_was_leased_ahead(store: Store, receiver:
         await relay.accept(b"%d" % number, session=f"s{number}")
     async with running(relay):
         await until(lambda: len(app.requests) > 200)
-    counts = await relay.queue.queue.counts()
+    counts = await relay.queue.counts()
     assert counts.leased == 0
     assert counts.delivered == len(app.requests) == 600 - counts.waiting
     assert counts.waiting > 0
@@ -324,7 +324,7 @@ async def test_after_a_failure_the_circuit_is_asked_before_anything_more_is_sent
         await until(lambda: len(app.requests) > 200)
 
         async def parked() -> bool:
-            counts = await relay.queue.queue.counts()
+            counts = await relay.queue.counts()
             return counts.leased == 0 and counts.waiting > 0
 
         await until(parked)
@@ -385,7 +385,7 @@ async def test_an_idle_event_costs_three_round_trips(store: Store, receiver: tup
         await relay.accept(b"first")
         await until(lambda: len(receiver[0].requests) == 1)
         await asyncio.sleep(0.1)  # until it is settled
-        relay.dispatch.loop._looked_at = time.monotonic() + 3600
+        relay.dispatcher._looked_at = time.monotonic() + 3600
         before = store.trips
         await relay.accept(b"second")
         await until(lambda: len(receiver[0].requests) == 2)
@@ -424,7 +424,7 @@ async def test_held_open_nothing_is_sent_and_let_go_it_goes_on(store: Store, rec
         await relay.accept(b"after")
         await asyncio.sleep(0.5)  # what is shown is that nothing happens in this time
         assert app.bodies == [b"before"]
-        counts = await relay.queue.queue.counts()
+        counts = await relay.queue.counts()
         assert (counts.waiting, counts.leased, counts.retried) == (1, 0, 0)
         await circuit.release()
         await until(lambda: relay.settled(2))
@@ -445,8 +445,8 @@ async def test_what_it_was_leased_while_the_circuit_opened_is_put_back_unsent(
         await relay.accept(b"after")
 
         async def put_back() -> bool:
-            return (await relay.queue.queue.counts()).leased == 0
+            return (await relay.queue.counts()).leased == 0
 
         await asyncio.sleep(0.2)
         await until(put_back)
-        assert (app.bodies, (await relay.queue.queue.counts()).waiting) == ([b"before"], 1)
+        assert (app.bodies, (await relay.queue.counts()).waiting) == ([b"before"], 1)

@@ -727,7 +727,7 @@ EXPECTED: dict[str, list[str]] = {
         '2:18: relay.events.session_*: "session_*" is not an event type; write message_received',
     ],
     "lane_bad_event": [
-        '2:24: relay.queue.lanes.bulk[0]: "" is not an event type; write message_received, or session_* for many',
+        '2:24: relay.lanes.bulk[0]: "" is not an event type; write message_received, or session_* for many',
     ],
     "url_wrong_scheme": [
         '2:28: upstreams.laravel.url: "ftp://127.0.0.1" is not an http address; write http://127.0.0.1:8000',
