@@ -41,8 +41,8 @@ _FIRST_WARMUP = 2.0  # seconds of load for each peer before the slices of a step
 _WARMUP = 0.15  # seconds before each slice
 _GLANCE = 0.02  # seconds in which a peer that is through with all shows that it is
 _IDLE = 0.1  # of its core
-_LONGEST_REST = 10.0  # seconds
-_LONGEST_STEP = 60.0  # beyond the measured time; then the generator hangs
+_MAX_REST = 10.0  # seconds
+_MAX_STEP = 60.0  # beyond the measured time; then the generator hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class Started:
 
     def rest(self) -> None:
         """Until it has ended the connections that the generator closed, so that the next one has the core to itself."""
-        deadline, used = time.monotonic() + _LONGEST_REST, cpu_seconds(self.running.pid)
+        deadline, used = time.monotonic() + _MAX_REST, cpu_seconds(self.running.pid)
         while time.monotonic() < deadline:
             time.sleep(_GLANCE)
             before, used = used, cpu_seconds(self.running.pid)
@@ -233,7 +233,7 @@ class Bench:
             cwd=Path(__file__).parent,
             input=json.dumps(asdict(task)).encode(),
             capture_output=True,
-            timeout=task.seconds + task.warmup + _LONGEST_STEP,
+            timeout=task.seconds + task.warmup + _MAX_STEP,
             check=False,
         )
         if done.returncode:

@@ -13,12 +13,12 @@ from starlette.routing import BaseRoute
 
 from gateway import reserved as internal
 from gateway.edge import Edge
-from gateway.ingest.webhooks import Intake
+from gateway.ingest.webhooks import Ingest
 from gateway.limits import peers
 from gateway.limits.limiter import Limiter
 from gateway.owners import WorkerProxy
-from gateway.proxy.circuit import Guards
-from gateway.reload import Front, Generation, Parts
+from gateway.proxy.circuit import UpstreamCircuits
+from gateway.reload import Reloader, Resources, Snapshot
 from relay import inflow
 from relay.inflow import Inflow
 from relay.process import open_queue, settings_of
@@ -27,11 +27,11 @@ from relay.queue.queue import Queue
 from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
 from sluice.config import Policies, Upstream
-from sluice.config.live import Live
+from sluice.config.live import LivePolicies
 from sluice.http.server.serving import serve
 from sluice.observe import metrics
 from sluice.observe.log import Log
-from sluice.process.loops import Stop, every, settle_memory
+from sluice.process.loops import Stop, every, tune_gc
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 LOG = Log("gateway")
@@ -39,32 +39,32 @@ _STORE_TIMEOUT = 2.0
 _WORKERS = Upstream("workers", "", connect=1.0, headers=30.0, idle=60.0)
 _TIDY_EVERY = 60.0
 
-Console = Callable[[Parts], Sequence[BaseRoute]]
+Console = Callable[[Resources], Sequence[BaseRoute]]
 
 
 async def run(policies: Policies, store_url: str, bound: socket.socket, stop: Stop, console: Console) -> None:
     """Serves until stopped; requests under way are finished. An edit of the policies' file goes live meanwhile."""
     store = Store(store_url, timeout=_STORE_TIMEOUT)
     quick = Store(store_url, timeout=policies.store.timeout)
-    registry, limiter, live = Registry(store, policies.sessions.lease), Limiter(quick), Live(policies)
+    registry, limiter, live = Registry(store, policies.sessions.lease), Limiter(quick), LivePolicies(policies)
     alone = Store(store_url, timeout=_STORE_TIMEOUT)  # what waits for a replica keeps nobody else waiting
     inbox = Inbox(alone, replicas=1 if policies.store.promise == "replica" else 0)
     inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
-    guards, name = Guards(metrics.upstream_circuit), f"{socket.gethostname()}:{os.getpid()}"
+    guards, name = UpstreamCircuits(metrics.upstream_circuit), f"{socket.gethostname()}:{os.getpid()}"
 
-    def make(policies: Policies, before: Parts | None) -> Generation:
+    def make(policies: Policies, before: Resources | None) -> Snapshot:
         queues = _queues(store, policies, before)
         removed = {**before.removed, **before.queues} if before else {}
         removed = {name: queue for name, queue in removed.items() if name not in queues}
-        parts = Parts(policies, store, registry, queues, live, removed, inflows)
+        parts = Resources(policies, store, registry, queues, live, removed, inflows)
         workers = WorkerProxy(registry, _WORKERS)
-        intake = Intake(policies, queues, inbox)
+        intake = Ingest(policies, queues, inbox)
         edge = Edge(policies, limiter, intake, registry, workers, guards)
         inside = internal.build(policies, store, registry, queues, intake, console(parts))
-        return Generation(parts, edge, inside, workers)
+        return Snapshot(parts, edge, inside, workers)
 
-    front = Front(policies, make)
-    settle_memory()
+    front = Reloader(policies, make)
+    tune_gc()
     LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
@@ -91,7 +91,7 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
     LOG.info("gateway.stopped")
 
 
-def _queues(store: Store, policies: Policies, before: Parts | None) -> dict[str, Queue]:
+def _queues(store: Store, policies: Policies, before: Resources | None) -> dict[str, Queue]:
     """Those of untouched endpoints go on: what waits in them for the store keeps its order."""
     queues: dict[str, Queue] = {}
     for name, endpoint in policies.relay.endpoints.items():
@@ -103,7 +103,7 @@ def _queues(store: Store, policies: Policies, before: Parts | None) -> dict[str,
     return queues
 
 
-async def _note_inflows(parts: Parts) -> None:
+async def _note_inflows(parts: Resources) -> None:
     """What the store does not tell right now is left out."""
     for name, queue in parts.queues.items():
         try:

@@ -9,15 +9,15 @@ import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from gateway.ingest.webhooks import Intake
-from gateway.limits.applicable import Limits, Subject, cost_pointers, never_passes
-from gateway.limits.headers import QUOTA_EXCEEDED, lines_of
+from gateway.ingest.webhooks import Ingest
+from gateway.limits.applicable import Limits, Subject, cost_pointers, impossible
+from gateway.limits.headers import QUOTA_EXCEEDED, header_lines
 from gateway.limits.limiter import Decision, Limiter, retry_after_header
 from gateway.owners import WorkerProxy
 from gateway.problems import BadPath, ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
-from gateway.proxy.circuit import Guards
-from gateway.proxy.upstream import Downstream, Outgoing, UpstreamPools, refusal_for
-from gateway.proxy.websocket import Talk, WebSocketUpstream, read_handshake, upstream_of
+from gateway.proxy.circuit import UpstreamCircuits
+from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
+from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake, upstream_of
 from gateway.proxy.websocket import serve as serve_websocket
 from gateway.request import (
     Head,
@@ -44,7 +44,7 @@ LOG = Log("gateway")
 _CLIENT_GONE = 499  # nginx's number; never sent, only counted and logged
 
 
-class Seen:
+class AccessLogEntry:
     """What the log line of a request tells. What most requests never set stays with the class."""
 
     route: str = "-"
@@ -64,10 +64,10 @@ class Edge:
         self,
         policies: Policies,
         limiter: Limiter,
-        intake: Intake,
+        intake: Ingest,
         registry: Registry,
         workers: WorkerProxy,
-        guards: Guards,
+        guards: UpstreamCircuits,
     ) -> None:
         self._policies = policies
         self._routes = Routes(policies.routes)
@@ -78,13 +78,13 @@ class Edge:
         self._intake = intake
         self._registry = registry
         self._workers = workers
-        self._upstreams = {name: UpstreamPools(it, guards.of(it)) for name, it in policies.upstreams.items()}
+        self._upstreams = {name: UpstreamClient(it, guards.of(it)) for name, it in policies.upstreams.items()}
         self._websockets = {name: WebSocketUpstream(it, guards.of(it)) for name, it in policies.upstreams.items()}
 
     async def answer(self, cycle: Cycle) -> None:
         """One request, to the end of its answer."""
         started = time.perf_counter()
-        seen = Seen()
+        seen = AccessLogEntry()
         try:
             seen.status = await self._answer(cycle, seen)
         except Refusal as refusal:
@@ -95,7 +95,7 @@ class Edge:
         finally:
             _tell(cycle, seen, time.perf_counter() - started)
 
-    async def _answer(self, cycle: Cycle, seen: Seen) -> int:
+    async def _answer(self, cycle: Cycle, seen: AccessLogEntry) -> int:
         peer, server = cycle.client, cycle.server
         head = head_of(cycle.head, peer and peer[0], cycle.scheme, (server and server[1]) or 0, self._policies.trust)
         match = self._admit(head, seen)
@@ -109,7 +109,7 @@ class Edge:
             return await _given(cycle.send, 202, {"status": "dropped", "limit": decision.limit})
         match route.action:
             case ToUpstream(name):
-                return await self._to_upstream(self._upstreams[name], Outgoing(head, body), cycle)
+                return await self._to_upstream(self._upstreams[name], UpstreamRequest(head, body), cycle)
             case ToRelay() as to:
                 taken = await self._intake.accept(to.endpoints, head, body or b"", json, event or "", session, decision)
                 seen.id = taken.id
@@ -117,15 +117,15 @@ class Edge:
             case ToWorkers("list"):
                 return await self._list_sessions(cycle.send)
             case ToWorkers("owner"):
-                return await self._workers.to_owner(session or "", Outgoing(head, body), cycle)
+                return await self._workers.to_owner(session or "", UpstreamRequest(head, body), cycle)
             case ToWorkers():
-                return await self._workers.to_placed(session or "", _about(json), Outgoing(head, body), cycle)
+                return await self._workers.to_placed(session or "", _about(json), UpstreamRequest(head, body), cycle)
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
         await serve_websocket(scope, receive, send, self._open)
 
-    async def _open(self, scope: MutableMapping[str, Any], talk: Talk) -> tuple[Head, WebSocketUpstream]:
+    async def _open(self, scope: MutableMapping[str, Any], talk: WebSocketLogEntry) -> tuple[Head, WebSocketUpstream]:
         head = read_handshake(scope, self._policies.trust)
         match = self._admit(head, talk)
         name = upstream_of(match.route, self._readings[match.index])
@@ -134,7 +134,7 @@ class Edge:
             raise _exceeded(decision)
         return head, self._websockets[name]
 
-    def _admit(self, head: Head, seen: Seen | Talk) -> Match:
+    def _admit(self, head: Head, seen: AccessLogEntry | WebSocketLogEntry) -> Match:
         """The route of a request that is not denied. Raises Refusal: 403, 400, 404."""
         seen.client = head.client.text
         deny = self._policies.trust.deny
@@ -161,17 +161,19 @@ class Edge:
             return body, parse_json(body, reading.json)
         return body, json_if_any(body) if reading.cost else None
 
-    async def _decide(self, subject: Subject, json: Json | None, seen: Seen | Talk, cycle: Cycle | None) -> Decision:
+    async def _decide(
+        self, subject: Subject, json: Json | None, seen: AccessLogEntry | WebSocketLogEntry, cycle: Cycle | None
+    ) -> Decision:
         """`cycle`: whose answer tells how the limits stand. Raises Refusal 413, 429 or 503 for what may not pass."""
         buckets = self._limits.buckets(subject, json)
-        never = never_passes(buckets)
+        never = impossible(buckets)
         if never is not None:
             held = f"limit {never.limit.id}, which holds {never.burst} at most"
             raise Refusal(413, f"this costs {never.cost} tokens of {held}; send fewer at once", limit=never.limit.id)
         decision = await self._limiter.take(buckets)
         seen.limit = decision.limit
         if cycle is not None and decision.levels and self._policies.limit_headers:
-            cycle.also = lines_of(buckets, decision.levels, decision.violated, self._policies.limit_headers)
+            cycle.also = header_lines(buckets, decision.levels, decision.violated, self._policies.limit_headers)
         if decision.verdict == "reject":
             raise _exceeded(decision)
         if decision.verdict == "unavailable":
@@ -179,7 +181,7 @@ class Edge:
             raise Refusal(503, f"limit {decision.limit} cannot be decided right now", retry_after=wait)
         return decision
 
-    async def _to_upstream(self, pools: UpstreamPools, outgoing: Outgoing, cycle: Cycle) -> int:
+    async def _to_upstream(self, pools: UpstreamClient, outgoing: UpstreamRequest, cycle: Cycle) -> int:
         client = Downstream(cycle)
         try:
             response = await pools.ask(outgoing, client)
@@ -227,7 +229,7 @@ def _exceeded(decision: Decision) -> Refusal:
     )
 
 
-def _subject(head: Head, match: Match, json: Json | None, seen: Seen | Talk) -> Subject:
+def _subject(head: Head, match: Match, json: Json | None, seen: AccessLogEntry | WebSocketLogEntry) -> Subject:
     """What the request is about. Raises Refusal 400 for a name that cannot be one."""
     route, captured = match.route, match.captured
     event = seen.event = name_from(route.event, head, captured, json, "event type")
@@ -255,7 +257,7 @@ async def _given(send: Send, status: int, value: object) -> int:
     return status
 
 
-def _tell(cycle: Cycle, seen: Seen, seconds: float) -> None:
+def _tell(cycle: Cycle, seen: AccessLogEntry, seconds: float) -> None:
     metrics.request(seen.route, seen.status, seconds)
     LOG.line(
         "request",

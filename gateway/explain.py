@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, never_passes
+from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
 from gateway.problems import BadPath, Refusal
 from gateway.request import Head, Json, head_of, json_if_any, name_from, parse_json, reading_of
 from gateway.routing import Match, Routes
-from sluice.config import Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, speaks_of
+from sluice.config import Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, applies_to_event
 from sluice.http.server.head import read_head
 from sluice.http.server.refused import Refused
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class HypotheticalRequest:
     """A request that might come."""
 
     method: str
@@ -26,7 +26,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Explained:
+class Explanation:
     """Filled as far as the request would get. `refused`: status and detail, where it would end before its limits."""
 
     client: str = ""
@@ -43,9 +43,9 @@ class Explained:
     refused: tuple[int, str] | None = None
 
 
-def explain(policies: Policies, asked: Asked, now: float) -> Explained:
+def explain(policies: Policies, asked: HypotheticalRequest, now: float) -> Explanation:
     """`now`: Unix seconds."""
-    told = Explained()
+    told = Explanation()
     try:
         _explain(policies, asked, now, told)
     except (Refusal, Refused) as refusal:
@@ -55,7 +55,7 @@ def explain(policies: Policies, asked: Asked, now: float) -> Explained:
     return told
 
 
-def _explain(policies: Policies, asked: Asked, now: float, told: Explained) -> None:
+def _explain(policies: Policies, asked: HypotheticalRequest, now: float, told: Explanation) -> None:
     head = _head(policies, asked)
     told.client = head.client.text
     if head.client.trusted_peer:
@@ -83,14 +83,14 @@ def _explain(policies: Policies, asked: Asked, now: float, told: Explained) -> N
     told.left_alone = {
         limit.id: _why_not(limit, subject, policies, now) for limit in policies.limits if limit.id not in met
     }
-    never = never_passes(told.buckets)
+    never = impossible(told.buckets)
     if never is not None:
         raise Refusal(
             413, f"this costs {never.cost} tokens of limit {never.limit.id}, which holds {never.burst} at most"
         )
 
 
-def _head(policies: Policies, asked: Asked) -> Head:
+def _head(policies: Policies, asked: HypotheticalRequest) -> Head:
     headers = [*asked.headers]
     if not any(name.lower() == "host" for name, _ in headers):
         headers.insert(0, ("Host", next(iter(policies.trust.hosts), policies.listen.host)))
@@ -130,7 +130,7 @@ def _where(route: Route) -> str:
 
 
 def _why_not(limit: Limit, subject: Subject, policies: Policies, now: float) -> str:
-    if not speaks_of(limit.events, subject.event):
+    if not applies_to_event(limit.events, subject.event):
         return f"is for {', '.join(limit.events)}"
     for name in limit.exempt:
         if policies.trust.lists[name].holds(subject.client.address, now):

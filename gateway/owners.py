@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.problems import Refusal
-from gateway.proxy.upstream import Downstream, Outgoing, UpstreamPools, refusal_for
-from sessions.registry import NoRoom, Owner, Registry, Unknown, Unowned
+from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
+from sessions.registry import NoCapacity, Owner, Registry, Unknown, Unowned
 from sluice.config import Upstream
 from sluice.http import client as http1
 from sluice.http.server import Cycle
@@ -22,8 +22,8 @@ FENCE = b"X-Sluice-Fence"
 _HELD_FOR = 5.0
 _HELD_AT_MOST = 1000
 _LOOK_AGAIN = 0.1
-_MOST_REMEMBERED = 100_000
-_MOST_WORKERS = 256
+_MAX_REMEMBERED = 100_000
+_MAX_WORKERS = 256
 _MISDIRECTED = 421
 
 Find = Callable[[], Awaitable["Owner | Unowned"]]
@@ -40,11 +40,11 @@ class Owners:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        self._cache: OrderedDict[str, _Remembered] = OrderedDict()
 
     async def find(self, session: str) -> Owner | Unowned | Unknown:
         """Raises StoreAway or StoreRefused when it has to ask and cannot."""
-        known = self._remembered.get(session)
+        known = self._cache.get(session)
         if known is not None and time.monotonic() < known.until:
             return known.owner
         found = await self._registry.owner_of(session)
@@ -55,13 +55,13 @@ class Owners:
         return found
 
     def remember(self, session: str, owner: Owner) -> None:
-        self._remembered[session] = _Remembered(owner, time.monotonic() + owner.lease_left)
-        self._remembered.move_to_end(session)
-        if len(self._remembered) > _MOST_REMEMBERED:
-            self._remembered.popitem(last=False)
+        self._cache[session] = _Remembered(owner, time.monotonic() + owner.lease_left)
+        self._cache.move_to_end(session)
+        if len(self._cache) > _MAX_REMEMBERED:
+            self._cache.popitem(last=False)
 
     def forget(self, session: str) -> None:
-        self._remembered.pop(session, None)
+        self._cache.pop(session, None)
 
 
 class WorkerProxy:
@@ -71,10 +71,10 @@ class WorkerProxy:
         self._registry = registry
         self._owners = Owners(registry)
         self._timeouts = timeouts
-        self._workers: OrderedDict[str, UpstreamPools] = OrderedDict()
+        self._workers: OrderedDict[str, UpstreamClient] = OrderedDict()
         self._held = 0
 
-    async def to_owner(self, session: str, outgoing: Outgoing, cycle: Cycle) -> int:
+    async def to_owner(self, session: str, outgoing: UpstreamRequest, cycle: Cycle) -> int:
         """The answer's status. Raises Refusal: 404 no such session, 503 nobody runs it now; and ClientGone."""
 
         async def find() -> Owner | Unowned:
@@ -85,12 +85,12 @@ class WorkerProxy:
 
         return await self._to_whom(find, session, outgoing, cycle)
 
-    async def to_placed(self, session: str, about: dict[str, object], outgoing: Outgoing, cycle: Cycle) -> int:
+    async def to_placed(self, session: str, about: dict[str, object], outgoing: UpstreamRequest, cycle: Cycle) -> int:
         """The same for a session that may be new: placed on the least loaded worker first. 503 when none has room."""
 
         async def find() -> Owner | Unowned:
             placed = await self._registry.place(session, about)
-            if isinstance(placed, NoRoom):
+            if isinstance(placed, NoCapacity):
                 if placed.workers:
                     raise Refusal(503, f"all {placed.workers} workers are full (sessions.per_worker)", retry_after=b"5")
                 raise Refusal(503, "no worker is registered", retry_after=b"5")
@@ -99,7 +99,7 @@ class WorkerProxy:
 
         return await self._to_whom(find, session, outgoing, cycle)
 
-    async def _to_whom(self, find: Find, session: str, outgoing: Outgoing, cycle: Cycle) -> int:
+    async def _to_whom(self, find: Find, session: str, outgoing: UpstreamRequest, cycle: Cycle) -> int:
         deadline = time.monotonic() + _HELD_FOR
         while True:
             try:
@@ -122,12 +122,12 @@ class WorkerProxy:
         finally:
             self._held -= 1
 
-    async def _ask(self, owner: Owner, session: str, outgoing: Outgoing, cycle: Cycle) -> int | None:
+    async def _ask(self, owner: Owner, session: str, outgoing: UpstreamRequest, cycle: Cycle) -> int | None:
         """The status given to the client; None when this worker turned out not to be the one."""
         pools, client = self._pools(owner.url), Downstream(cycle)
         fence = http1.Field(FENCE, b"%d" % owner.fence)
         try:
-            response = await pools.ask(Outgoing(outgoing.head, outgoing.body, (fence,)), client)
+            response = await pools.ask(UpstreamRequest(outgoing.head, outgoing.body, (fence,)), client)
             if response.status == _MISDIRECTED:
                 LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
                 return None
@@ -141,17 +141,17 @@ class WorkerProxy:
         finally:
             client.close()
 
-    def _pools(self, url: str) -> UpstreamPools:
+    def _pools(self, url: str) -> UpstreamClient:
         found = self._workers.get(url)
         if found is None:
             t = self._timeouts
-            found = self._workers[url] = UpstreamPools(Upstream("workers", url, t.connect, t.headers, t.idle))
+            found = self._workers[url] = UpstreamClient(Upstream("workers", url, t.connect, t.headers, t.idle))
         self._workers.move_to_end(url)
         return found
 
     async def tidy(self) -> None:
         """Closes the connections to workers that have not been asked for longest, when there are many."""
-        while len(self._workers) > _MOST_WORKERS:
+        while len(self._workers) > _MAX_WORKERS:
             _, oldest = self._workers.popitem(last=False)
             await oldest.close()
 

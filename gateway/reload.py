@@ -20,68 +20,68 @@ from relay.inflow import Inflow
 from relay.queue.queue import Queue
 from sessions.registry import Registry
 from sluice.config import Policies
-from sluice.config.live import Live
+from sluice.config.live import LivePolicies
 from sluice.http.server import Cycle
 from sluice.observe.log import Log
 from sluice.store.client import Store
 
 LOG = Log("gateway")
-_MOST_RETIRED = 8  # a download may take hours; so many edits later it is cut
+_MAX_RETIRED = 8  # a download may take hours; so many edits later it is cut
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Resources:
     """What the console looks at."""
 
     policies: Policies
     store: Store
     registry: Registry
     queues: Mapping[str, Queue]
-    live: Live
+    live: LivePolicies
     removed: Mapping[str, Queue]
     """Of the endpoints that edits have taken out of the policies since this process began."""
     inflows: defaultdict[str, Inflow] = field(default_factory=lambda: defaultdict(Inflow))
     """By endpoint; the same through all edits."""
 
 
-class Generation:
+class Snapshot:
     """Its edge, which closes what it was given, and the application of the reserved paths."""
 
-    __slots__ = ("edge", "inside", "over", "parts", "retired", "under_way", "workers")
+    __slots__ = ("edge", "in_flight", "inside", "over", "parts", "retired", "workers")
 
-    def __init__(self, parts: Parts, edge: Edge, inside: Any, workers: WorkerProxy) -> None:
+    def __init__(self, parts: Resources, edge: Edge, inside: Any, workers: WorkerProxy) -> None:
         self.parts = parts
         self.edge = edge
         self.inside = inside
         self.workers = workers
-        self.under_way = 0
+        self.in_flight = 0
         self.retired = False
         self.over = asyncio.Event()
         """Nothing is under way any more, and nothing will come."""
 
 
-Make = Callable[[Policies, Parts | None], Generation]
+Make = Callable[[Policies, Resources | None], Snapshot]
 
 
-class Front:
+class Reloader:
     """Each request to the newest generation: directly to its edge, or as ASGI what is reserved, and WebSockets."""
 
     def __init__(self, policies: Policies, make: Make) -> None:
         self._make = make
         self._now = make(policies, None)
-        self._retired: dict[Generation, asyncio.Task[None]] = {}
+        self._retired: dict[Snapshot, asyncio.Task[None]] = {}
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         now = self._now
-        now.under_way += 1
+        now.in_flight += 1
         try:
             if scope["type"] == "http" or internal.is_reserved(scope["raw_path"]):
                 await now.inside(scope, receive, send)
             else:
                 await now.edge.websocket(scope, receive, send)
         finally:
-            now.under_way -= 1
-            if now.retired and not now.under_way:
+            now.in_flight -= 1
+            if now.retired and not now.in_flight:
                 now.over.set()
 
     def direct(self, cycle: Cycle) -> Coroutine[Any, Any, None] | None:
@@ -92,12 +92,12 @@ class Front:
 
     async def _answer(self, cycle: Cycle) -> None:
         now = self._now
-        now.under_way += 1
+        now.in_flight += 1
         try:
             await now.edge.answer(cycle)
         finally:
-            now.under_way -= 1
-            if now.retired and not now.under_way:
+            now.in_flight -= 1
+            if now.retired and not now.in_flight:
                 now.over.set()
 
     def apply(self, policies: Policies) -> None:
@@ -105,16 +105,16 @@ class Front:
         made = self._make(policies, self._now.parts)
         before, self._now = self._now, made
         before.retired = True
-        if not before.under_way:
+        if not before.in_flight:
             before.over.set()
         self._retired[before] = asyncio.create_task(self._close(before))
-        if len(self._retired) > _MOST_RETIRED:
+        if len(self._retired) > _MAX_RETIRED:
             oldest = next(iter(self._retired))
-            LOG.warning("generation.cut", revision=oldest.parts.policies.revision, under_way=oldest.under_way)
+            LOG.warning("generation.cut", revision=oldest.parts.policies.revision, in_flight=oldest.in_flight)
             oldest.over.set()
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> Resources:
         """Of the newest generation."""
         return self._now.parts
 
@@ -127,7 +127,7 @@ class Front:
             generation.over.set()
         await asyncio.gather(*self._retired.values(), self._now.edge.close())
 
-    async def _close(self, generation: Generation) -> None:
+    async def _close(self, generation: Snapshot) -> None:
         await generation.over.wait()
         await generation.edge.close()
         del self._retired[generation]

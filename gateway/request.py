@@ -41,7 +41,7 @@ from sluice.http.server import RequestHead
 Pairs = list[tuple[bytes, bytes]]
 
 _NOT_FOR_THE_NEXT = CONNECTION | TRANSFER_ENCODING | EXPECT | UPGRADE | HOP_BY_HOP | PROXY_AUTH | FORWARDING
-_LONGEST_NAME = 200
+_MAX_NAME = 200
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -212,6 +212,6 @@ def name_from(
         found = str(found)  # numbers in Laravel's database
     if not isinstance(found, str):
         raise Refusal(400, f"the {what} is not a string")
-    if len(found) > _LONGEST_NAME or not found.isprintable():
-        raise Refusal(400, f"the {what} is over {_LONGEST_NAME} characters or has control characters in it")
+    if len(found) > _MAX_NAME or not found.isprintable():
+        raise Refusal(400, f"the {what} is over {_MAX_NAME} characters or has control characters in it")
     return found

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.ingest import publish
-from gateway.ingest.webhooks import Intake
+from gateway.ingest.webhooks import Ingest
 from relay import presence
 from relay.circuit import Circuit
 from relay.process import open_circuit
@@ -40,7 +40,7 @@ def build(
     store: Store,
     registry: Registry,
     queues: dict[str, Queue],
-    intake: Intake,
+    intake: Ingest,
     more: Sequence[BaseRoute],
 ) -> Starlette:
     """`more`: the console's routes, handed in from above."""

@@ -13,7 +13,7 @@ from sluice.config import Route
 
 _REST = "**"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_LONGEST_REMEMBERED = 256  # bytes of path: what is remembered stays small
+_MAX_REMEMBERED = 256  # bytes of path: what is remembered stays small
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Routes:
             (i, route, tuple(route.path.strip("/").split("/")) if route.path != "/" else ())
             for i, route in enumerate(routes)
         ]
-        self._remembered = lru_cache(maxsize=4096)(self._find)
+        self._cache = lru_cache(maxsize=4096)(self._find)
 
     def match(self, method: str, raw_path: bytes) -> Match | None:
         """Raises BadPath."""
-        find = self._remembered if len(raw_path) <= _LONGEST_REMEMBERED else self._find
+        find = self._cache if len(raw_path) <= _MAX_REMEMBERED else self._find
         return find(method, raw_path)
 
     def _find(self, method: str, raw_path: bytes) -> Match | None:

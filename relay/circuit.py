@@ -28,7 +28,7 @@ class Admission:
     permits: int
     wait: float
     """Seconds until asking again makes sense; infinite: when something else has happened."""
-    slow: float = 0.0
+    slow_start_left: float = 0.0
     """Seconds left in which the concurrency grows to all of it, because the circuit has closed a moment ago."""
 
 
@@ -39,8 +39,8 @@ class Report:
     well: int = 0
     wrong: int = 0
     unused: int = 0
-    not_now: bool = False
-    at_least: float = 0.0
+    paused: bool = False
+    min_pause: float = 0.0
     """Seconds the endpoint asked to be left alone."""
     why: str = ""
 
@@ -48,15 +48,15 @@ class Report:
         self.well += other.well
         self.wrong += other.wrong
         self.unused += other.unused
-        self.not_now |= other.not_now
-        self.at_least = max(self.at_least, other.at_least)
+        self.paused |= other.paused
+        self.min_pause = max(self.min_pause, other.min_pause)
         self.why = other.why or self.why
 
 
 @dataclass(frozen=True, slots=True)
-class CircuitView:
+class CircuitStatus:
     state: State
-    for_: float
+    retry_after: float
     """Seconds until an open circuit lets probes through; 0 while it is held."""
     why: str
     held: bool = False
@@ -95,12 +95,14 @@ class Circuit:
         """`admit` as a call, to go together with others; `admission` reads its answer."""
         args: list[str | int | float] = [*self._settings, want]
         for generation, r in reports:
-            args += (generation, r.well, r.wrong, int(r.not_now), _ms(r.at_least), r.unused, r.why)
+            args += (generation, r.well, r.wrong, int(r.paused), _ms(r.min_pause), r.unused, r.why)
         return Call(_ADMIT, [self._key], args)
 
     def admission(self, answer: Sequence[Any]) -> Admission:
-        state, generation, permits, wait, slow = answer
-        return Admission(_STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf, slow / 1000)
+        state, generation, permits, wait, slow_start_left = answer
+        return Admission(
+            _STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf, slow_start_left / 1000
+        )
 
     async def hold(self, state: Literal["open", "closed"], why: str) -> bool:
         """Open: nothing is sent; closed: everything is, whatever comes of it; until `release`. False: it was so."""
@@ -110,7 +112,7 @@ class Circuit:
         """Leaves it to the results again, beginning with probes where it was held open. False: it was not held."""
         return bool(await self._store.run(_HOLD, [self._key], ["", ""]))
 
-    async def view(self) -> CircuitView:
+    async def view(self) -> CircuitStatus:
         """For people."""
         (fields, (seconds, micros)) = await self._store.commands(
             ("HMGET", self._key, "state", "until", "why", "held"), ("TIME",)
@@ -118,9 +120,9 @@ class Circuit:
         state, until, why, held = fields
         told = (why or b"").decode("utf-8", "replace")
         if held:
-            return CircuitView(_STATES[held], 0.0, told, held=True)
+            return CircuitStatus(_STATES[held], 0.0, told, held=True)
         left = int(until or 0) / 1000 - (int(seconds) + int(micros) / 1e6)
-        return CircuitView(_STATES[state or b"C"], max(0.0, left), told)
+        return CircuitStatus(_STATES[state or b"C"], max(0.0, left), told)
 
 
 def pace_burst(rate: Rate | None) -> int:

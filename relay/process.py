@@ -21,9 +21,9 @@ from relay.dispatch.loop import Dispatcher
 from relay.queue import janitor
 from relay.queue.queue import Queue
 from sluice.config import Endpoint, Policies
-from sluice.config.live import Live
+from sluice.config.live import LivePolicies
 from sluice.observe.log import Log
-from sluice.process.loops import Stop, every, settle_memory
+from sluice.process.loops import Stop, every, tune_gc
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 LOG = Log("relay")
@@ -39,11 +39,11 @@ def open_queue(store: Store, endpoint: Endpoint, policies: Policies) -> Queue:
         store,
         endpoint.name,
         lease=_LEASE,
-        most_bytes=backlog.bytes,
-        most_events=backlog.events,
+        max_bytes=backlog.bytes,
+        max_events=backlog.events,
         in_order=endpoint.order == "session",
-        most_of_one=endpoint.batch.max if endpoint.batch else 1,
-        logged=policies.relay.keep_delivered > 0,
+        max_per_stream=endpoint.batch.max if endpoint.batch else 1,
+        keep_history=policies.relay.keep_delivered > 0,
     )
 
 
@@ -62,17 +62,17 @@ async def run(policies: Policies, store_url: str, stop: Stop) -> None:
     """Delivers until stopped, then finishes what is under way. Edits of the policies' file go live meanwhile."""
     store = Store(store_url, timeout=_STORE_TIMEOUT)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    live = Live(policies)
+    live = LivePolicies(policies)
 
     async def drop_dead() -> None:
         relay = live.current.relay
         await janitor.turn(store, relay.endpoints, relay.keep_dead, relay.keep_delivered)
 
-    settle_memory()
+    tune_gc()
     LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
-            lines = _Lines(store, group)
+            lines = _EndpointRelays(store, group)
             lines.apply(policies)
             group.create_task(every(janitor.EVERY, stop, drop_dead))
             group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, lines)))
@@ -110,7 +110,7 @@ class Line:
             await self._sender.close()
 
 
-class _Lines:
+class _EndpointRelays:
     """The lines that run. Their tasks are in `group`: one that crashes ends the process."""
 
     def __init__(self, store: Store, group: asyncio.TaskGroup) -> None:
@@ -138,9 +138,9 @@ class _Lines:
         self._listen_anew()
 
     @property
-    def stuck_for(self) -> float:
+    def seconds_stuck(self) -> float:
         """Seconds since the last turn of the line that has gone longest without one."""
-        return max((line.dispatcher.stuck_for for line in self._lines.values()), default=0.0)
+        return max((line.dispatcher.seconds_stuck for line in self._lines.values()), default=0.0)
 
     def stop(self) -> None:
         """Nothing more is leased; the tasks end when what is under way is settled."""
@@ -186,12 +186,12 @@ class _Lines:
                 line.dispatcher.wake(partitions)
 
 
-async def _report(store: Store, name: str, lines: _Lines) -> None:
+async def _report(store: Store, name: str, lines: _EndpointRelays) -> None:
     """Only a process that progresses says that it is alive."""
-    if lines.stuck_for < presence.STUCK:
+    if lines.seconds_stuck < presence.STUCK:
         await presence.report(store, name)
     else:
-        LOG.error("relay.stuck", for_s=round(lines.stuck_for, 1))
+        LOG.error("relay.stuck", for_s=round(lines.seconds_stuck, 1))
 
 
 async def _tell_removed(queue: Queue) -> None:

@@ -22,7 +22,7 @@ from sluice.http.signatures import refusal
 from sluice.store.client import StoreAway, StoreRefused
 
 PREFIX = "/_sluice/workers"
-_LARGEST_BODY = 1024 * 1024
+_MAX_BODY = 1024 * 1024
 _TITLES = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -102,8 +102,8 @@ async def _body(request: Request) -> bytes:
     chunks = bytearray()
     async for chunk in request.stream():
         chunks += chunk
-        if len(chunks) > _LARGEST_BODY:
-            raise _Refused(413, f"the body may have {_LARGEST_BODY} bytes")
+        if len(chunks) > _MAX_BODY:
+            raise _Refused(413, f"the body may have {_MAX_BODY} bytes")
     return bytes(chunks)
 
 

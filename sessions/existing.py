@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx2
 import orjson
 
-from sessions.registry import Disputed, Registry, Seen, Worker
+from sessions.registry import Disputed, ObservedSession, Registry, Worker
 from sluice.config.model import ExistingWorker
 from sluice.observe.log import Log
 from sluice.process.loops import Stop, every
@@ -63,7 +63,7 @@ class ExistingWorkers:
             self._answered(name)
             self._warn_once(name, set(disputed))
 
-    async def _sessions_of(self, worker: ExistingWorker) -> dict[str, Seen]:
+    async def _sessions_of(self, worker: ExistingWorker) -> dict[str, ObservedSession]:
         headers = {"X-API-Key": worker.key.reveal().decode()} if worker.key else {}
         try:
             async with asyncio.timeout(_TIMEOUT):
@@ -103,7 +103,7 @@ def name_of(url: str) -> str:
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
-def sessions_in(body: bytes) -> dict[str, Seen]:
+def sessions_in(body: bytes) -> dict[str, ObservedSession]:
     """What `GET /api/sessions` of an existing worker says: `{"sessions": […]}` or the bare list.
 
     One item that cannot be read makes the whole answer unusable: leaving it out would forget its session.
@@ -118,14 +118,16 @@ def sessions_in(body: bytes) -> dict[str, Seen]:
     return dict(_session(item) for item in items)
 
 
-def _session(item: object) -> tuple[str, Seen]:
+def _session(item: object) -> tuple[str, ObservedSession]:
     fields: Mapping[str, Any] = item if isinstance(item, dict) else {}
     session = _first(fields, "session_id", "sessionId", "id")
     if session is None:
         raise _NoAnswer("GET /api/sessions lists an item without session_id, sessionId or id")
     workspace = _first(fields, "workspace_id", "workspaceId")
     about = {} if workspace is None else {"workspace_id": workspace}
-    return session, Seen(_first(fields, "status") or "unknown", _first(fields, "phone_number", "phoneNumber"), about)
+    return session, ObservedSession(
+        _first(fields, "status") or "unknown", _first(fields, "phone_number", "phoneNumber"), about
+    )
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> str | None:

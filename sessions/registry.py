@@ -72,7 +72,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ObservedSession:
     """What an existing worker was seen to say of a session."""
 
     state: str
@@ -109,7 +109,7 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
-class NoRoom:
+class NoCapacity:
     """`workers` live ones, and all are full."""
 
     workers: int
@@ -186,7 +186,7 @@ class Registry:
 
     # --- workers that know nothing of us
 
-    async def observe(self, worker: Worker, sessions: Mapping[str, Seen]) -> list[Disputed]:
+    async def observe(self, worker: Worker, sessions: Mapping[str, ObservedSession]) -> list[Disputed]:
         """What an existing worker runs, by its own account. Answers what somebody else holds; that stays theirs."""
         seen = [
             part
@@ -205,7 +205,7 @@ class Registry:
             return Unknown()
         return _owner(answer) if answer else Unowned()
 
-    async def place(self, session: str, about: Mapping[str, Any]) -> Owner | NoRoom:
+    async def place(self, session: str, about: Mapping[str, Any]) -> Owner | NoCapacity:
         """Its owner; if it has none, the least loaded live worker becomes it.
 
         `about` is kept and shown (`workspace_id` as the workspace): put no secrets in it. This also moves a session
@@ -226,7 +226,7 @@ class Registry:
             taken = await self._run(_TAKE, session, known, _CREATED, *to)
             if taken:
                 return _owner(taken)
-        return NoRoom(workers)
+        return NoCapacity(workers)
 
     async def want(self, sessions: Mapping[str, Mapping[str, Any]]) -> int:
         """Creates sessions without an owner, for workers to adopt: session → about, as in `place`. How many are new."""

@@ -16,7 +16,7 @@ from ledger import TOLERANCE, Flight, Ledger
 from policies import Address, Limit, Numbers, cost_of
 
 _ONE_CUSTOMER = 64  # bits of an IPv6 address: one customer has at least all the others
-_MOST_TOLD = 20
+_MAX_TOLD = 20
 
 Outcome = Literal["passed", "refused", "unclear", "unanswered"]
 """`unclear`: an answer that says nothing of the limits (404, 502). It may have taken tokens or not, as one without an
@@ -113,7 +113,7 @@ class Oracle:
 
     def _tell(self, wrong: str) -> None:
         bucket, _, _ = wrong.rpartition(": ")
-        if bucket in self.findings.told or len(self.findings.told) < _MOST_TOLD:
+        if bucket in self.findings.told or len(self.findings.told) < _MAX_TOLD:
             self.findings.told[bucket] = wrong
 
     def _passed(self, asked: Asked, now: float) -> str | None:

@@ -9,7 +9,7 @@ from latency import Histogram
 from policies import Limit
 from run import Run
 
-MOST_WRONGLY_REFUSED = 0.001
+MAX_WRONGLY_REFUSED = 0.001
 """Of all refusals that can be judged."""
 
 
@@ -69,8 +69,8 @@ def _failures(run: Run, p95: float) -> Iterator[str]:
     if run.oracle.over_admitted:
         yield f"{run.oracle.over_admitted:,} over-admitted, none allowed"
     wrong = _share(found.wrongly_refused, found.refused)
-    if wrong > MOST_WRONGLY_REFUSED:
-        yield f"{wrong:.2%} of the refusals were wrong, at most {MOST_WRONGLY_REFUSED:.1%} allowed"
+    if wrong > MAX_WRONGLY_REFUSED:
+        yield f"{wrong:.2%} of the refusals were wrong, at most {MAX_WRONGLY_REFUSED:.1%} allowed"
     if counts.failed:
         each = ", ".join(f"{number:,} times {status}" for status, number in sorted(counts.failed.items()))
         yield f"{counts.failed.total():,} answers 5xx, none allowed ({each})"

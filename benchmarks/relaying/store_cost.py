@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from relay.process import Line
-from relay.queue.queue import Settled
+from relay.queue.queue import Settlement
 from relaying.site import Site, site
 from sluice.store.client import Store
 
@@ -65,14 +65,14 @@ async def _claims(there: Site, waiting: int) -> Claims:
     """As many wait all the time: what is leased is put back, to be due at once."""
     store = Store(there.server.url, timeout=10.0)
     queue = there.queue(store)
-    settled: list[Settled] = []
+    settled: list[Settlement] = []
     times: list[float] = []
     for _ in range(_TURNS):
         queue.look_everywhere()
         began = time.perf_counter()
         turn = await queue.turn(settled, _BATCH)
         times.append((time.perf_counter() - began) * 1000)
-        settled = [Settled(delivery, "p") for delivery in turn.leased]
+        settled = [Settlement(delivery, "p") for delivery in turn.leased]
         assert len(settled) == _BATCH
     await queue.turn(settled, 0)
     await store.close()

@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.ingest.webhooks import Intake, Post, Taken, as_event
+from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
 from gateway.problems import Refusal
 from gateway.request import Json
 from relay.queue.codec import Event, new_id
@@ -34,15 +34,15 @@ from sluice.config.parsers import EVENT_TYPE
 from sluice.http.signatures import refusal
 
 PATH = "/_sluice/events"
-LARGEST_BODY = 8 * 2**20
+MAX_BODY = 8 * 2**20
 """Reading it takes the gateway's time from others; what is larger goes through a route with `relay:`."""
-LARGEST_LIST = 1000
-_TOO_LARGE = f"the body may have {LARGEST_BODY} bytes"
+MAX_LIST = 1000
+_TOO_LARGE = f"the body may have {MAX_BODY} bytes"
 _AT_ONCE = 256
 _KNOWN = ("type", "session", "data", "id", "path")
 _ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
 _TARGET = re.compile(r"/[!-~]{0,2047}")
-_LONGEST_SESSION = 200
+_MAX_SESSION = 200
 _KINDS: dict[type, str] = {
     type(None): "null or absent",
     bool: "a boolean",
@@ -62,7 +62,7 @@ Fields = Mapping[str, Any]
 class Told:
     """What became of an event. `why`: it was not stored."""
 
-    taken: Taken
+    taken: Receipt
     why: Refusal | None = None
 
     def fields(self, promise: Promise) -> dict[str, object]:
@@ -71,7 +71,7 @@ class Told:
         return self.taken.fields(promise) | {"endpoints": self.taken.endpoints}
 
 
-def routes(policies: Policies, intake: Intake, now: Callable[[], float] = time.time) -> list[Route]:
+def routes(policies: Policies, intake: Ingest, now: Callable[[], float] = time.time) -> list[Route]:
     async def publish(request: Request) -> Response:
         try:
             body = await _verified(request, policies, now())
@@ -85,22 +85,22 @@ def routes(policies: Policies, intake: Intake, now: Callable[[], float] = time.t
     return [Route(PATH, publish, methods=["POST"])]
 
 
-async def _store(events: Sequence[Event], intake: Intake) -> list[Told]:
+async def _store(events: Sequence[Event], intake: Ingest) -> list[Told]:
     """In their order, many at once; after one that could not be stored no more of them are begun."""
     told: list[Told] = []
     for start in range(0, len(events), _AT_ONCE):
         told += await asyncio.gather(*(_store_one(event, intake) for event in events[start : start + _AT_ONCE]))
         why = _first_refusal(told)
         if why is not None:
-            return told + [Told(Taken(event.id, ()), why) for event in events[len(told) :]]
+            return told + [Told(Receipt(event.id, ()), why) for event in events[len(told) :]]
     return told
 
 
-async def _store_one(event: Event, intake: Intake) -> Told:
+async def _store_one(event: Event, intake: Ingest) -> Told:
     try:
         return Told(await intake.publish(event))
     except Refusal as refused:
-        return Told(Taken(event.id, ()), refused)
+        return Told(Receipt(event.id, ()), refused)
 
 
 # --- the request
@@ -110,12 +110,12 @@ async def _verified(request: Request, policies: Policies, now: float) -> bytes:
     if policies.relay.verify is None:
         raise Refusal(403, "relay.verify names no signature; set it in policies.yaml")
     stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > LARGEST_BODY:
+    if stated.isdigit() and int(stated) > MAX_BODY:
         raise Refusal(413, _TOO_LARGE)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_BODY:
+        if len(body) > MAX_BODY:
             raise Refusal(413, _TOO_LARGE)
     reason = refusal(policies.signatures[policies.relay.verify], request.headers.raw, bytes(body), now)
     if reason is not None:
@@ -133,8 +133,8 @@ def read_events(body: bytes, idempotency_key: str, policies: Policies) -> tuple[
         return [_event(content, body.strip(b" \t\n\r"), "", idempotency_key, policies)], False
     if not content:
         raise Refusal(400, "the list is empty")
-    if len(content) > LARGEST_LIST:
-        raise Refusal(413, f"the list has {len(content)} events, it may have {LARGEST_LIST}")
+    if len(content) > MAX_LIST:
+        raise Refusal(413, f"the list has {len(content)} events, it may have {MAX_LIST}")
     events = []
     for i, (fields, own_bytes) in enumerate(zip(content, _pieces(body.decode()), strict=True)):
         key = f"{idempotency_key}\0{i}" if idempotency_key else ""
@@ -203,8 +203,8 @@ def _session(value: object, at: str) -> str | None:
         return None
     if not isinstance(value, str):
         _wrong(f"{at}session", "a string", value)
-    if not 0 < len(value) <= _LONGEST_SESSION or not value.isprintable():
-        raise Refusal(400, f"{at}session: must be 1 to {_LONGEST_SESSION} printable characters")
+    if not 0 < len(value) <= _MAX_SESSION or not value.isprintable():
+        raise Refusal(400, f"{at}session: must be 1 to {_MAX_SESSION} printable characters")
     return value
 
 

@@ -26,7 +26,7 @@ _NEVER_STALE = EventPolicy(ttl=None, keep_latest=False, by=None)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Receipt:
     """`endpoints` empty: none of them takes such an event, and nothing was stored."""
 
     id: str
@@ -40,7 +40,7 @@ class Taken:
         return {"status": "queued", "id": self.id, "promise": promise} | ({"repeat": True} if self.repeat else {})
 
 
-class Intake:
+class Ingest:
     """Makes events of verified webhooks and stores them for those of their endpoints that take them.
 
     The headers of every signature of the policies stay here: whoever proves himself to us by a key must not find that
@@ -62,21 +62,21 @@ class Intake:
         event: str,
         session: str | None,
         decision: Decision,
-    ) -> Taken:
+    ) -> Receipt:
         """Raises Refusal 503 with Retry-After: the store is away, or a backlog is at its cap."""
         given = self._event(endpoints, head, body, json, event, session, decision)
         known = self._policy.endpoints
         return await self.store(given, [name for name in endpoints if takes(known[name].events, event)])
 
-    async def publish(self, event: Event) -> Taken:
+    async def publish(self, event: Event) -> Receipt:
         """For every endpoint that takes it. Raises Refusal 503 like `accept`."""
         names = [name for name, endpoint in self._policy.endpoints.items() if takes(endpoint.events, event.type)]
         return await self.store(event, names)
 
-    async def store(self, event: Event, endpoints: Sequence[str]) -> Taken:
+    async def store(self, event: Event, endpoints: Sequence[str]) -> Receipt:
         """For exactly these. Raises Refusal 503 like `accept`."""
         if not endpoints:
-            return Taken(event.id, ())
+            return Receipt(event.id, ())
         try:
             accepted = await self._inbox.accept(event, [self._queues[name].place for name in endpoints])
         except BacklogFull as full:
@@ -88,7 +88,7 @@ class Intake:
             raise Refusal(503, "the event could not be stored; send it again", retry_after=b"2") from None
         for name in endpoints:
             metrics.accepted(name, event.type)
-        return Taken(event.id, tuple(endpoints), accepted.repeat)
+        return Receipt(event.id, tuple(endpoints), accepted.repeat)
 
     def _event(
         self,

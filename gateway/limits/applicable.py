@@ -13,13 +13,13 @@ from typing import Literal, Protocol
 
 from gateway.client_ip import Client
 from gateway.limits.overrides import Overrides
-from sluice.config import AddressList, JsonPointer, Limit, Per, Route, can_meet, speaks_of
+from sluice.config import AddressList, JsonPointer, Limit, Per, Route, applies_to_event, can_apply
 
 How = Literal["e", "q", "o", "g"]
 """Enforced, queued (it may run into debt, and is delivered later), only observed; or given back."""
 PREFIX = "sl:{l}:"
 _ADDRESS_BITS = 32
-_HIGHEST_COST = 10**9
+_MAX_COST = 10**9
 _TOLERANCE = 1e-9  # as in take.lua
 
 
@@ -67,7 +67,7 @@ class Bucket:
     """Seconds for one token."""
     burst: int
     cost: int
-    """Tokens. More than the burst can never pass at once, see `never_passes`."""
+    """Tokens. More than the burst can never pass at once, see `impossible`."""
 
     def __init__(self, limit: Limit, key: str, how: How, interval: float, burst: int, cost: int) -> None:
         self.limit = limit
@@ -151,7 +151,7 @@ class Limits:
         return found
 
     def _that_speak_of(self, event: str | None) -> list[_Row]:
-        return [row for row in self._rows if speaks_of(row[0].events, event)]
+        return [row for row in self._rows if applies_to_event(row[0].events, event)]
 
 
 def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ...], spread: bool) -> _Row:
@@ -182,7 +182,7 @@ def _prefix(address: IPv4Address, bits: int) -> str:
     return str(IPv4Network((address, bits), strict=False))
 
 
-def never_passes(buckets: Sequence[Bucket]) -> Bucket | None:
+def impossible(buckets: Sequence[Bucket]) -> Bucket | None:
     """The one whose burst is less than what this request costs: waiting does not help, asking for less does.
 
     Not one that observes, nor one that drops: it drops this one as well. One that queues counts: a debt without
@@ -197,7 +197,7 @@ def never_passes(buckets: Sequence[Bucket]) -> Bucket | None:
 def cost_pointers(limits: Sequence[Limit], route: Route) -> tuple[JsonPointer, ...]:
     """Where the body of a request of this route is looked into for its cost; none: it need not be read for that."""
     return tuple(
-        dict.fromkeys(limit.cost for limit in limits if isinstance(limit.cost, JsonPointer) and can_meet(limit, route))
+        dict.fromkeys(limit.cost for limit in limits if isinstance(limit.cost, JsonPointer) and can_apply(limit, route))
     )
 
 
@@ -206,7 +206,7 @@ def cost_of(found: object) -> int:
     if isinstance(found, list):
         return max(1, len(found))
     if isinstance(found, int | float) and not isinstance(found, bool) and found > 1:
-        return math.ceil(min(found, _HIGHEST_COST))
+        return math.ceil(min(found, _MAX_COST))
     return 1
 
 

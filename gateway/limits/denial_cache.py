@@ -20,7 +20,7 @@ class _Refused:
     cost: int
 
 
-class Refusals:
+class DenialCache:
     """Times are seconds of one monotonic clock. Never refuses longer than the store would; in doubt it is asked."""
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ from sluice.config import LimitHeader
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
-def lines_of(
+def header_lines(
     buckets: Sequence[Bucket], levels: Sequence[float], violated: Collection[str], wanted: Collection[LimitHeader]
 ) -> list[bytes]:
     """Whole field lines. `levels`: the tokens of each bucket now; below 0: a queue's debt.

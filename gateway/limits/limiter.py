@@ -17,7 +17,7 @@ from typing import Literal
 import orjson
 
 from gateway.limits.applicable import Bucket, LocalBucket
-from gateway.limits.denial_cache import Refusals
+from gateway.limits.denial_cache import DenialCache
 from sluice.observe import metrics
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused, load_script
@@ -28,7 +28,7 @@ LOG = Log("gateway")
 TAKE = load_script("gateway.limits", "take")
 _SHARED, _WAITING = 64, 10_000
 _AWAY_FOR = 0.25  # seconds between two tries while the store is away
-_MOST_LOCAL = 100_000
+_MAX_LOCAL = 100_000
 
 Verdict = Literal["pass", "drop", "reject", "unavailable"]
 
@@ -87,7 +87,7 @@ class Limiter:
         self.gateways = 1
         self._store = store
         self._calls: dict[str, SharedCalls[list[Bucket], _Answer]] = {}
-        self._refusals = Refusals()
+        self._refusals = DenialCache()
         self._local: OrderedDict[str, LocalBucket] = OrderedDict()
         self._away_until = 0.0
         self._away = False
@@ -224,7 +224,7 @@ class Limiter:
         found = self._local.get(bucket.key)
         if found is None:
             found = self._local[bucket.key] = LocalBucket(self._share(bucket), now)
-            if len(self._local) > _MOST_LOCAL:
+            if len(self._local) > _MAX_LOCAL:
                 self._local.popitem(last=False)
         return found
 

@@ -36,7 +36,7 @@ MINIMUM = 20
 RATIO = 0.5
 PROBES = 1
 FIRST_OPEN = 1.0
-LONGEST_OPEN = 30.0
+MAX_OPEN = 30.0
 
 State = Literal["closed", "open", "half-open"]
 _NAMES: dict[CircuitBreakerState, State] = {
@@ -62,7 +62,7 @@ class Admission:
 
     __slots__ = ("_guard", "generation")
 
-    def __init__(self, guard: UpstreamGuard, generation: int) -> None:
+    def __init__(self, guard: UpstreamCircuit, generation: int) -> None:
         self._guard = guard
         self.generation = generation
 
@@ -78,7 +78,7 @@ class Admission:
         self._guard.give_back(self)
 
 
-class UpstreamGuard:
+class UpstreamCircuit:
     """Lets calls to an upstream through, or refuses them at once while it fails.
 
     `probe_lease`: seconds after which a probe nobody reported on is lost; longer than an upstream may take to answer.
@@ -139,7 +139,7 @@ class UpstreamGuard:
             self._count(failed, why)
         elif self._probes.pop(admission, None) is not None:
             if failed:
-                self._open(min(LONGEST_OPEN, self._open_for * 2), _because("the probe failed", why))
+                self._open(min(MAX_OPEN, self._open_for * 2), _because("the probe failed", why))
             else:
                 self._close("the probe went well")
 
@@ -183,20 +183,20 @@ class UpstreamGuard:
             self._shown(self._name, state)
 
 
-class Guards:
+class UpstreamCircuits:
     """The guard of each upstream, for as long as the policies say the same of it: an edit elsewhere opens nothing."""
 
     def __init__(self, shown: Callable[[str, State], None] | None = None) -> None:
         self._shown = shown
-        self._known: dict[Upstream, UpstreamGuard] = {}
+        self._known: dict[Upstream, UpstreamCircuit] = {}
 
-    def of(self, upstream: Upstream) -> UpstreamGuard:
+    def of(self, upstream: Upstream) -> UpstreamCircuit:
         guard = self._known.get(upstream)
         if guard is None:
             self._known = {other: it for other, it in self._known.items() if other.name != upstream.name}
             # A probe is lost only when it took longer than an upstream may take to answer.
             lease = upstream.connect + upstream.headers + 5
-            guard = self._known[upstream] = UpstreamGuard(upstream.name, probe_lease=lease, shown=self._shown)
+            guard = self._known[upstream] = UpstreamCircuit(upstream.name, probe_lease=lease, shown=self._shown)
         return guard
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.problems import ClientGone, Refusal
-from gateway.proxy.circuit import Admission, Refused, UpstreamGuard
+from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
 from gateway.request import Head
 from sluice.config import Upstream
 from sluice.http import client as http1
@@ -22,7 +22,7 @@ _UPSTREAM_FAILS = frozenset((502, 503, 504))  # a 500 is one request's failure, 
 
 
 @dataclass(slots=True, init=False)
-class Outgoing:
+class UpstreamRequest:
     """What is sent to an upstream. `body` None: streamed from the client as it comes."""
 
     head: Head
@@ -104,10 +104,10 @@ class Downstream:
             return  # whoever awaits the response learns of it, or of an early answer
 
 
-class UpstreamPools:
+class UpstreamClient:
     """The connections to one upstream, or to one worker. `guard`: leaves the upstream alone while it fails."""
 
-    def __init__(self, upstream: Upstream, guard: UpstreamGuard | None = None) -> None:
+    def __init__(self, upstream: Upstream, guard: UpstreamCircuit | None = None) -> None:
         self.upstream = upstream
         self._guard = guard
         self._pool = http1.Pool(http1.Origin.of(upstream.url), connect=upstream.connect)
@@ -115,7 +115,7 @@ class UpstreamPools:
         self._headers = http1.Deadlines(upstream.headers)
         self._idle = http1.Deadlines(upstream.idle)
 
-    async def ask(self, outgoing: Outgoing, client: Downstream) -> http1.Response:
+    async def ask(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
         """Sends the request and waits for the head of the answer. Whatever comes of it, `client.close()` is due then.
 
         Sent once more where that is safe and the kept connection turned out to be closed. Raises UpstreamError,
@@ -136,7 +136,7 @@ class UpstreamPools:
         finally:
             admission.abandoned()
 
-    async def _ask(self, outgoing: Outgoing, client: Downstream) -> http1.Response:
+    async def _ask(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
         framing = outgoing.framing()
         first = outgoing.first_bytes(self._base, framing)
         streaming = outgoing.body is None and framing.length != 0
@@ -189,7 +189,7 @@ class UpstreamPools:
         await self._pool.close()
 
 
-def admitted(guard: UpstreamGuard, name: str) -> Admission:
+def admitted(guard: UpstreamCircuit, name: str) -> Admission:
     """Raises Refusal 503 while the guard says no."""
     admission = guard.admit()
     if isinstance(admission, Refused):
@@ -206,7 +206,7 @@ def judge(admission: Admission, status: int) -> None:
         admission.succeeded()
 
 
-def _may_repeat(outgoing: Outgoing, connection: http1.Connection, reset: http1.UpstreamReset) -> bool:
+def _may_repeat(outgoing: UpstreamRequest, connection: http1.Connection, reset: http1.UpstreamReset) -> bool:
     """A kept connection may have been closed just as we took it; only what is safe to repeat is sent again."""
     whole = outgoing.body is not None or outgoing.head.length == 0
     return connection.reused and not reset.response_started and whole and outgoing.head.method in _REPEATABLE

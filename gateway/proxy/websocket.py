@@ -32,7 +32,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_refusal
-from gateway.proxy.circuit import UpstreamGuard
+from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.upstream import admitted, judge, refusal_for
 from gateway.request import Head, Pairs, Reading, head_of
 from sluice.config import Route, ToUpstream, Trust, Upstream
@@ -52,7 +52,7 @@ IDLE_AT_LEAST = 60.0
 CLOSED_WITHIN = 5.0
 
 _MOST = 16 * 1024 * 1024  # bytes of a message; what uvicorn takes from a client at most
-_MOST_DENIED = 64 * 1024
+_MAX_DENIED = 64 * 1024
 _QUEUED = 2  # messages; each may have `_MOST` bytes
 _CLIENT_GONE = 499
 
@@ -69,7 +69,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Talk:
+class WebSocketLogEntry:
     """What is counted and logged of one connection."""
 
     route: str = "-"
@@ -118,12 +118,12 @@ class _End:
     reason: str = ""
 
 
-Admit = Callable[[MutableMapping[str, Any], Talk], Awaitable[tuple[Head, "WebSocketUpstream"]]]
+Admit = Callable[[MutableMapping[str, Any], WebSocketLogEntry], Awaitable[tuple[Head, "WebSocketUpstream"]]]
 
 
 async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, admit: Admit) -> None:
     """One connection, from handshake to close. `admit` says where to, or raises Refusal."""
-    talk = Talk()
+    talk = WebSocketLogEntry()
     try:
         await receive()  # websocket.connect
         head, upstream = await admit(scope, talk)
@@ -175,14 +175,16 @@ class _Denied(Exception):
 class WebSocketUpstream:
     """Opens connections to one upstream."""
 
-    def __init__(self, upstream: Upstream, guard: UpstreamGuard) -> None:
+    def __init__(self, upstream: Upstream, guard: UpstreamCircuit) -> None:
         self._upstream = upstream
         self._guard = guard
         self._origin = http1.Origin.of(upstream.url)
         self._base = http1.base_path(upstream.url)
         self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
 
-    async def proxy(self, head: Head, offered: Sequence[str], receive: Receive, send: Send, talk: Talk) -> None:
+    async def proxy(
+        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, talk: WebSocketLogEntry
+    ) -> None:
         """Until both sides are closed. Raises Refusal, _Denied or ClientGone, all before anything was answered."""
         first = asyncio.ensure_future(receive())
         connection = self._connection(head, offered)
@@ -309,7 +311,7 @@ class _Pipe:
     connection: _Connection
     receive: Receive
     send: Send
-    talk: Talk
+    talk: WebSocketLogEntry
     idle: float
 
     async def run(self, first: Awaitable[Message]) -> None:
@@ -414,7 +416,7 @@ async def _accept(send: Send, connection: _Connection) -> None:
 async def _pass_on(denied: Response, denial: Send) -> None:
     """The upstream's own refusal, with its body."""
     status, headers, body = denied.status_code, _for_client(denied, b"sec-websocket-accept"), bytes(denied.body)
-    if len(body) > _MOST_DENIED:
+    if len(body) > _MAX_DENIED:
         why = b"refused by the upstream, in more words than are passed on here (64 KiB)\n"
         await answer(denial, status, why, b"text/plain", [])
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import random
 
-LONGEST_RETRY_AFTER = 3600.0
+MAX_RETRY_AFTER = 3600.0
 
 
 def delay(
@@ -18,4 +18,4 @@ def delay(
     """
     ceiling = min(cap, base * 2.0 ** min(attempt - 1, 62))
     dice = random() if chance is None else chance
-    return max(ceiling * dice, min(retry_after or 0.0, LONGEST_RETRY_AFTER))
+    return max(ceiling * dice, min(retry_after or 0.0, MAX_RETRY_AFTER))

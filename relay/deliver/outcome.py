@@ -51,10 +51,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """`at_least` seconds, as the endpoint asked; 0 when it did not say. `status` None: it was not even asked."""
+    """`min_pause` seconds, as the endpoint asked; 0 when it did not say. `status` None: it was not even asked."""
 
     reason: str
-    at_least: float
+    min_pause: float
     status: int | None
 
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from random import random
 
-from relay.deliver.backoff import LONGEST_RETRY_AFTER, delay
+from relay.deliver.backoff import MAX_RETRY_AFTER, delay
 from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
 from relay.queue.codec import Delivery
-from relay.queue.queue import Settled
+from relay.queue.queue import Settlement
 from sluice.config import Retry
 
 
@@ -21,33 +21,35 @@ def settle(
     ms: float = 0.0,
     chance: float | None = None,
     now: float | None = None,
-) -> Settled:
+) -> Settlement:
     """`ms` the attempt took. `chance` takes the place of the dice, `now` (unix seconds) that of the clock."""
     told = f"{outcome.status or '-'} {ms:.0f}"
     match outcome:
         case Delivered():
-            return Settled(delivery, "o", 0, told)
+            return Settlement(delivery, "o", 0, told)
         case Rejected(reason):
-            return Settled(delivery, "d", reason, f"{told} {reason}")
+            return Settlement(delivery, "d", reason, f"{told} {reason}")
         case Paused(reason):
             # When is for the circuit to say, which opens now; spread, for the case that a person holds it closed.
-            return Settled(delivery, "p", _ms(delay(1, retry.base, retry.cap, None, chance)), f"{told} {reason}")
+            return Settlement(delivery, "p", _ms(delay(1, retry.base, retry.cap, None, chance)), f"{told} {reason}")
         case Failed(reason, retry_after):
             told = f"{told} {reason}"
             if delivery.attempt >= retry.attempts:
-                return Settled(delivery, "d", f"{reason}; attempt {delivery.attempt} of {retry.attempts}", told)
+                return Settlement(delivery, "d", f"{reason}; attempt {delivery.attempt} of {retry.attempts}", told)
             left = _left(delivery, retry, time.time() if now is None else now)
             if left is not None and left <= 0:
-                return Settled(delivery, "d", f"{reason}; attempt {delivery.attempt}, its time to retry is over", told)
+                return Settlement(
+                    delivery, "d", f"{reason}; attempt {delivery.attempt}, its time to retry is over", told
+                )
             seconds = delay(delivery.attempt, retry.base, retry.cap, retry_after, chance)
             if left is not None:  # the last attempt is at the end of the time, unless the endpoint asked for more
-                seconds = max(min(seconds, left), min(retry_after or 0.0, LONGEST_RETRY_AFTER))
-            return Settled(delivery, "r", _ms(seconds), told)
+                seconds = max(min(seconds, left), min(retry_after or 0.0, MAX_RETRY_AFTER))
+            return Settlement(delivery, "r", _ms(seconds), told)
 
 
 def settle_batch(
     deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], retry: Retry, *, ms: float = 0.0
-) -> list[Settled]:
+) -> list[Settlement]:
     """Of one POST. What failed together comes again together."""
     chance = random()
     return [

@@ -10,7 +10,7 @@ from sluice.config import Batch
 Posts = list[list[Delivery]]
 
 
-class Gathering:
+class Batching:
     """What waits is left together for a while before it is leased, so that it goes in one POST.
 
     Not leased meanwhile, the next events of a session come along with its first.
@@ -48,10 +48,10 @@ class Gathering:
 
 def pack(leased: Sequence[Delivery], most: int) -> Posts:
     """Into few POSTs of at most `most`, a stream whole in one; what may have ended a process takes no others along."""
-    alone = [[delivery] for delivery in leased if delivery.deaths]
+    alone = [[delivery] for delivery in leased if delivery.crash_count]
     streams: dict[bytes, list[Delivery]] = {}
     for delivery in leased:
-        if not delivery.deaths:
+        if not delivery.crash_count:
             streams.setdefault(delivery.stream, []).append(delivery)
     posts: Posts = []
     for stream in sorted(streams.values(), key=len, reverse=True):

@@ -20,12 +20,12 @@ from typing import Protocol
 from relay.circuit import Admission, Circuit, Report
 from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
 from relay.deliver.retry import settle_batch
-from relay.dispatch.batching import Gathering, Posts
+from relay.dispatch.batching import Batching, Posts
 from relay.dispatch.leases import Leases
-from relay.dispatch.prefetch import Ahead
+from relay.dispatch.prefetch import Prefetch
 from relay.queue.codec import Delivery
 from relay.queue.layout import PARTITIONS
-from relay.queue.queue import Queue, Settled, Turn
+from relay.queue.queue import Polled, Queue, Settlement
 from sluice.config import Batch, Retry
 from sluice.observe import metrics
 from sluice.observe.log import Log
@@ -33,8 +33,8 @@ from sluice.process.loops import Stop
 from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("relay")
-_LONGEST_SLEEP = 0.5
-_LONGEST_BLOCKED = 2.0  # seconds in which a process sees that a person has let go of an open circuit
+_MAX_SLEEP = 0.5
+_MAX_BLOCKED = 2.0  # seconds in which a process sees that a person has let go of an open circuit
 _STORE_AWAY_SLEEP = 0.2
 _LAST_PATIENCE = 5.0  # seconds a stopping dispatcher waits for an absent store; what it cannot settle is sent again
 _SUSPECT = 2  # holders that died on it, one less than bury it
@@ -69,13 +69,13 @@ class Dispatcher:
         self._sender = sender
         self._retry = retry
         self._concurrency = concurrency
-        self._gathering = Gathering(batch) if batch else None
-        self._ended: deque[Settled] = deque()
+        self._batching = Batching(batch) if batch else None
+        self._ended: deque[Settlement] = deque()
         self._reports: dict[int, Report] = {}
         self._admission = _UNKNOWN
         self._slow_until = 0.0
         self._blocked_until = 0.0
-        self._ahead = Ahead(0 if batch else concurrency)
+        self._prefetch = Prefetch(0 if batch else concurrency)
         self._posts: dict[bytes, asyncio.Task[None]] = {}
         """By the lease of the first delivery of each."""
         self._suspect: bytes | None = None
@@ -87,7 +87,7 @@ class Dispatcher:
         self._turned_at: float | None = None
 
     @property
-    def stuck_for(self) -> float:
+    def seconds_stuck(self) -> float:
         """Seconds since its last turn, while it runs."""
         return time.monotonic() - self._turned_at if self._turned_at is not None else 0.0
 
@@ -115,19 +115,19 @@ class Dispatcher:
 
     def _is_over(self, stop: Stop) -> bool:
         settled = not self._ended or self._away_for() > _LAST_PATIENCE
-        return stop.requested and not self._posts and not self._ahead and settled
+        return stop.requested and not self._posts and not self._prefetch and settled
 
     # --- turns
 
     async def turn(self, *, leasing: bool = True) -> float:
         """One turn. Seconds until the next one makes sense. Raises StoreAway or StoreRefused, having lost nothing."""
         now = time.monotonic()
-        if now - self._looked_at >= _LONGEST_SLEEP:
+        if now - self._looked_at >= _MAX_SLEEP:
             self._looked_at = now
             self._queue.look_everywhere()
         flows = self._flows(now)
-        self._put_back(self._ahead.give_back(now if leasing and flows else None))
-        self._ahead.note_turn()
+        self._return_leases(self._prefetch.give_back(now if leasing and flows else None))
+        self._prefetch.note_turn()
         room = self._room(now, flows) if leasing else 0
         want = self._wanted(room, now)
         posts = await (self._turn_at_once(want) if flows else self._turn_in_two(want))
@@ -135,7 +135,7 @@ class Dispatcher:
         for deliveries in posts:
             self._leases.begin(deliveries, now)
         if flows:
-            self._ahead.add(posts, now)
+            self._prefetch.add(posts, now)
             self._begin_those_ahead(now)
         else:
             for deliveries in posts:
@@ -156,15 +156,15 @@ class Dispatcher:
             return []
         along = self._circuit.admitting(want, list(reports.items()))
         try:
-            answer, turn = await self._queue.turn_along(along, settled, self._deliveries(want))
+            answer, turn = await self._queue.poll_with(along, settled, self._deliveries(want))
         except (StoreAway, StoreRefused):
             self._take_back(reports)
             raise
         self._note_turn(settled, turn)
         self._note_admission(self._circuit.admission(answer), want)
         is_closed = self._admission.state == "closed"
-        posts, back = self._sendable(turn.leased, want) if is_closed else ([], turn.leased + self._ahead.give_back())
-        self._put_back(back)
+        posts, back = self._sendable(turn.leased, want) if is_closed else ([], turn.leased + self._prefetch.give_back())
+        self._return_leases(back)
         return posts
 
     async def _turn_in_two(self, want: int) -> Posts:
@@ -179,7 +179,7 @@ class Dispatcher:
             self._give_back(generation, permits)
             raise
         posts, back = self._sendable(leased, permits)
-        self._put_back(back)
+        self._return_leases(back)
         self._give_back(generation, permits - len(posts))
         return posts
 
@@ -196,7 +196,7 @@ class Dispatcher:
         self._note_admission(admission, want)
         return admission.permits
 
-    async def _turned(self, settled: list[Settled], permits: int) -> Turn:
+    async def _turned(self, settled: list[Settlement], permits: int) -> Polled:
         turn = await self._queue.turn(settled, self._deliveries(permits))
         self._note_turn(settled, turn)
         return turn
@@ -206,11 +206,11 @@ class Dispatcher:
         if admission.state != self._admission.state:
             metrics.circuit_state(self._queue.endpoint, admission.state)
         self._admission = admission
-        self._slow_until = now + admission.slow
+        self._slow_until = now + admission.slow_start_left
         if want:
             self._blocked_until = now + (0 if admission.permits else _patience(admission))
 
-    def _note_turn(self, settled: list[Settled], turn: Turn) -> None:
+    def _note_turn(self, settled: list[Settlement], turn: Polled) -> None:
         for _ in settled:
             self._ended.popleft()
         for delivery in turn.refused:
@@ -229,13 +229,13 @@ class Dispatcher:
 
     def _room(self, now: float, flows: bool) -> int:
         """For how many more POSTs, those that are leased ahead included."""
-        ahead = self._ahead.room if flows else -len(self._ahead)
-        return self._most_at_once(now) - len(self._posts) + ahead
+        ahead = self._prefetch.room if flows else -len(self._prefetch)
+        return self._max_at_once(now) - len(self._posts) + ahead
 
-    def _most_at_once(self, now: float) -> int:
+    def _max_at_once(self, now: float) -> int:
         """After an outage the concurrency grows to all of it, so that the receiver does not fall over at once again."""
-        slow = self._slow_until - now
-        share = 1 - slow / self._circuit.slow_start if slow > 0 else 1.0
+        slow_start_left = self._slow_until - now
+        share = 1 - slow_start_left / self._circuit.slow_start if slow_start_left > 0 else 1.0
         return max(1, int(self._concurrency * share))
 
     def _wanted(self, room: int, now: float) -> int:
@@ -243,15 +243,15 @@ class Dispatcher:
         if room <= 0 or not (self._reports or now >= self._blocked_until):
             return 0
         is_due = self._queue.next_due() == 0
-        if self._gathering is not None:
-            return min(room, PARTITIONS) if is_due and self._gathering.is_over(now) else 0
+        if self._batching is not None:
+            return min(room, PARTITIONS) if is_due and self._batching.is_over(now) else 0
         return room if is_due or self._ended else 0
 
     def _sendable(self, leased: list[Delivery], permits: int) -> tuple[Posts, list[Delivery]]:
         """The POSTs that are made of what was leased, and what is put back."""
-        if self._gathering is None:
+        if self._batching is None:
             return self._with_one_suspect([[delivery] for delivery in leased], [])
-        return self._with_one_suspect(*self._gathering.posts(leased, permits)) if permits else ([], [])
+        return self._with_one_suspect(*self._batching.posts(leased, permits)) if permits else ([], [])
 
     def _with_one_suspect(self, posts: Posts, back: list[Delivery]) -> tuple[Posts, list[Delivery]]:
         """What may be ending processes goes without others that may: else all of them would be buried for one's fault.
@@ -260,7 +260,7 @@ class Dispatcher:
         """
         sent: Posts = []
         for post in posts:
-            if post[0].deaths < _SUSPECT:
+            if post[0].crash_count < _SUSPECT:
                 sent.append(post)
             elif self._suspect is None:
                 self._suspect = post[0].lease
@@ -269,28 +269,29 @@ class Dispatcher:
                 back = [*back, *post]
         return sent, back
 
-    def _put_back(self, deliveries: list[Delivery]) -> None:
+    def _return_leases(self, deliveries: list[Delivery]) -> None:
         """What was leased and not sent."""
         self._leases.end(deliveries)
         if any(delivery.lease == self._suspect for delivery in deliveries):
             self._suspect = None
         self._ended.extend(
-            Settled(delivery, "p", _SUSPECT_WAIT if delivery.deaths >= _SUSPECT else 0) for delivery in deliveries
+            Settlement(delivery, "p", _SUSPECT_WAIT if delivery.crash_count >= _SUSPECT else 0)
+            for delivery in deliveries
         )
 
     def _deliveries(self, permits: int) -> int:
         """A permit is for one POST."""
-        return permits * self._gathering.most if self._gathering is not None else permits
+        return permits * self._batching.most if self._batching is not None else permits
 
     def _until_next_turn(self, room: int) -> float:
-        if self._ahead:
-            return 0.0 if self._ahead.is_time else _GATHERING
+        if self._prefetch:
+            return 0.0 if self._prefetch.is_time else _GATHERING
         if self._ended:
             return 0.0
         if room <= 0:
-            return _LONGEST_SLEEP
+            return _MAX_SLEEP
         now = time.monotonic()
-        gathering = self._gathering.left(now) if self._gathering is not None else 0.0
+        gathering = self._batching.left(now) if self._batching is not None else 0.0
         return max(self._queue.next_due(), self._blocked_until - now, gathering)
 
     # --- waiting
@@ -317,7 +318,7 @@ class Dispatcher:
             await asyncio.sleep(seconds)
         elif seconds > 0:
             try:
-                async with asyncio.timeout(min(seconds, _LONGEST_SLEEP)):
+                async with asyncio.timeout(min(seconds, _MAX_SLEEP)):
                     await self._woken.wait()
             except TimeoutError:
                 pass
@@ -333,7 +334,7 @@ class Dispatcher:
 
     def _begin_those_ahead(self, now: float) -> None:
         """As many as there is room for."""
-        while len(self._posts) < self._most_at_once(now) and (deliveries := self._ahead.take()):
+        while len(self._posts) < self._max_at_once(now) and (deliveries := self._prefetch.take()):
             self._begin(deliveries)
 
     def _begin(self, deliveries: list[Delivery]) -> None:
@@ -349,7 +350,7 @@ class Dispatcher:
         """What this task goes on with."""
         started = time.monotonic()
         try:
-            if self._gathering is None:
+            if self._batching is None:
                 outcomes = [await self._sender.post(deliveries[0])]
             else:
                 outcomes = await self._sender.post_batch(deliveries)
@@ -363,13 +364,13 @@ class Dispatcher:
         for outcome, result in zip(outcomes, settled, strict=True):
             self._log(outcome, result, now - started)
         following = self._successor(now) if went_well else None
-        if self._ahead.is_time or not went_well:  # then the circuit is asked first, and at once
+        if self._prefetch.is_time or not went_well:  # then the circuit is asked first, and at once
             self._woken.set()
         return following
 
     def _successor(self, now: float) -> list[Delivery] | None:
         """The next of those ahead, for the task that asks; where there is room for more, they are begun too."""
-        if len(self._posts) >= self._most_at_once(now) or (following := self._ahead.take()) is None:
+        if len(self._posts) >= self._max_at_once(now) or (following := self._prefetch.take()) is None:
             return None
         task = asyncio.current_task()
         assert task is not None
@@ -377,9 +378,9 @@ class Dispatcher:
         self._begin_those_ahead(now)
         return following
 
-    def _end(self, deliveries: list[Delivery], settled: list[Settled]) -> None:
+    def _end(self, deliveries: list[Delivery], settled: list[Settlement]) -> None:
         self._ended.extend(settled)  # all of them, so that they go in one turn
-        self._ahead.note_ended()
+        self._prefetch.note_ended()
         self._leases.end(deliveries)
         if self._suspect == deliveries[0].lease:
             self._suspect = None
@@ -399,13 +400,13 @@ class Dispatcher:
                 report.wrong += 1
                 report.why = outcome.reason
                 if isinstance(outcome, Paused):
-                    report.not_now = True
-                    report.at_least = max(report.at_least, outcome.at_least)
+                    report.paused = True
+                    report.min_pause = max(report.min_pause, outcome.min_pause)
                 return False
         report.well += 1  # a rejected event is the event's fault: the endpoint answered
         return True
 
-    def _log(self, outcome: Outcome, settled: Settled, seconds: float) -> None:
+    def _log(self, outcome: Outcome, settled: Settlement, seconds: float) -> None:
         delivery = settled.delivery
         waited = time.time() - delivery.accepted_at
         kind = _KINDS[type(outcome)]
@@ -443,5 +444,5 @@ def _tenths(ms: float) -> float:
 
 def _patience(admission: Admission) -> float:
     """Half-open, another process may close the circuit at any time; out of pace, the wait is known."""
-    longest = _LONGEST_SLEEP if admission.state == "half-open" else _LONGEST_BLOCKED
+    longest = _MAX_SLEEP if admission.state == "half-open" else _MAX_BLOCKED
     return min(admission.wait, longest)

@@ -17,7 +17,7 @@ LONGEST = 0.1
 """Seconds after which what has waited here is given back: another process may have room for it."""
 
 
-class Ahead:
+class Prefetch:
     """For so many attempts at once; 0: none is leased ahead."""
 
     def __init__(self, concurrency: int) -> None:

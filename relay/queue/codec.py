@@ -36,7 +36,7 @@ class Event:
     """Seconds a repeat of its id is recognised, and in any case as long as it is here."""
 
     @property
-    def of(self) -> str:
+    def ordering_key(self) -> str:
         """What keeps its order within a lane: the session. An event without session waits for nobody."""
         return self.session or self.id
 
@@ -60,9 +60,9 @@ class Delivery:
     """What keeps its order: lane and session."""
     token: bytes
     """The fence of its lease."""
-    eid: bytes
+    entry_id: bytes
     """Stream, place in it, and id."""
-    deaths: int = 0
+    crash_count: int = 0
     """Holders whose lease ended while they had it, one after the other."""
     head: bytes = b""
     """Its record up to where the content begins, which says what happens when it leaves."""
@@ -84,8 +84,8 @@ class Delivery:
         partition: int,
         stream: bytes,
         token: bytes,
-        eid: bytes,
-        deaths: int = 0,
+        entry_id: bytes,
+        crash_count: int = 0,
         head: bytes = b"",
         size: int = 0,
     ) -> None:
@@ -100,11 +100,11 @@ class Delivery:
         self.partition = partition
         self.stream = stream
         self.token = token
-        self.eid = eid
-        self.deaths = deaths
+        self.entry_id = entry_id
+        self.crash_count = crash_count
         self.head = head
         self.size = size
-        self.lease = token + b" " + eid
+        self.lease = token + b" " + entry_id
 
 
 def new_id(idempotency: str | None = None) -> str:
@@ -170,7 +170,9 @@ def unpack(record: bytes) -> Stored:
     )
 
 
-def delivery_of(partition: int, token: bytes, eid: bytes, record: bytes, failed: int, deaths: int) -> Delivery:
+def delivery_of(
+    partition: int, token: bytes, entry_id: bytes, record: bytes, failed: int, crash_count: int
+) -> Delivery:
     """What `relay/queue/lua/turn.lua` leases; `failed`: attempts so far."""
     line = record.index(b"\n") + 1
     fields = record[:line].split(b" ")
@@ -187,10 +189,10 @@ def delivery_of(partition: int, token: bytes, eid: bytes, record: bytes, failed:
         int(fields[1]) / 1000,
         failed + 1,
         partition,
-        eid[: eid.index(b"\0")],
+        entry_id[: entry_id.index(b"\0")],
         token,
-        eid,
-        deaths,
+        entry_id,
+        crash_count,
         record[:begin],
         len(record),
     )
@@ -203,6 +205,6 @@ def _headers(lines: str) -> Headers:
     return tuple(zip(parts[::2], parts[1::2], strict=True))
 
 
-def id_of(eid: bytes) -> bytes:
+def id_of(entry_id: bytes) -> bytes:
     """The event of a place in a queue (`relay/queue/lua/events.lua`)."""
-    return eid[eid.index(b"\0") + 16 :]
+    return entry_id[entry_id.index(b"\0") + 16 :]

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from relay.queue.codec import Headers, id_of, unpack
-from relay.queue.layout import KEYS, LOGGED, PARTITIONS, keys, wake_channel
+from relay.queue.layout import KEYS, MAX_HISTORY, PARTITIONS, keys, wake_channel
 from sluice.store.client import Call, Script, Store, load_script
 
 _REPLAY = load_script("relay.queue", "events", "partition", "replay")
@@ -28,13 +28,13 @@ class DeadLetter:
     body: bytes
     accepted_at: float
     partition: int
-    eid: bytes
+    entry_id: bytes
 
     @property
     def sequence(self) -> int:
         """By which it is sent within its session."""
-        at = self.eid.index(b"\0") + 1
-        return int(self.eid[at : at + 14])
+        at = self.entry_id.index(b"\0") + 1
+        return int(self.entry_id[at : at + 14])
 
 
 class DeadLetters:
@@ -49,13 +49,13 @@ class DeadLetters:
         for partition in range(PARTITIONS):
             key = dict(zip(KEYS, keys(self.endpoint, partition), strict=True))
             async for page in self._pages(key["dead"]):
-                eids = [eid for eid, _ in page]
+                eids = [entry_id for entry_id, _ in page]
                 records, reasons = await self._store.commands(
-                    ("HMGET", key["events"], *(id_of(eid) for eid in eids)), ("HMGET", key["reasons"], *eids)
+                    ("HMGET", key["events"], *(id_of(entry_id) for entry_id in eids)), ("HMGET", key["reasons"], *eids)
                 )
-                for (eid, died_at), record, reason in zip(page, records, reasons, strict=True):
+                for (entry_id, died_at), record, reason in zip(page, records, reasons, strict=True):
                     if record is not None:
-                        yield _dead_letter(partition, eid, died_at, record, reason)
+                        yield _dead_letter(partition, entry_id, died_at, record, reason)
 
     async def _pages(self, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
         """By the moment they died, and not by their number, which changes when others go."""
@@ -63,12 +63,12 @@ class DeadLetters:
         while True:
             asked = ("ZRANGE", key, last, "+inf", "BYSCORE", "LIMIT", 0, _PAGE + len(seen), "WITHSCORES")
             (flat,) = await self._store.commands(asked)
-            page = [(eid, at) for eid, at in zip(flat[::2], flat[1::2], strict=True) if eid not in seen]
+            page = [(entry_id, at) for entry_id, at in zip(flat[::2], flat[1::2], strict=True) if entry_id not in seen]
             if not page:
                 return
-            yield [(eid, float(at)) for eid, at in page]
+            yield [(entry_id, float(at)) for entry_id, at in page]
             moment = page[-1][1]
-            same = {eid for eid, at in page if at == moment}
+            same = {entry_id for entry_id, at in page if at == moment}
             last, seen = moment.decode(), same | seen if moment.decode() == last else same
 
     async def now(self) -> float:
@@ -87,7 +87,7 @@ class DeadLetters:
 
     async def drop(self, letters: Sequence[DeadLetter]) -> int:
         """Erases them for good. How many were still dead."""
-        return await self._run(_DROP, letters, (LOGGED,))
+        return await self._run(_DROP, letters, (MAX_HISTORY,))
 
     async def drop_older(self, seconds: float) -> int:
         """Drops those that died longer ago than this. How many there were."""
@@ -98,20 +98,20 @@ class DeadLetters:
             declared = keys(self.endpoint, partition)
             oldest = ("ZRANGE", declared[KEYS.index("dead")], "-inf", f"({before}", "BYSCORE", "LIMIT", 0, _PAGE)
             while eids := (await self._store.commands(oldest))[0]:
-                dropped += await self._store.run(_DROP, declared, [LOGGED, *eids])
+                dropped += await self._store.run(_DROP, declared, [MAX_HISTORY, *eids])
         return dropped
 
     async def _run(self, script: Script, letters: Sequence[DeadLetter], first: Sequence[int]) -> int:
         by_partition: dict[int, list[bytes]] = {}
         for letter in letters:
-            by_partition.setdefault(letter.partition, []).append(letter.eid)
+            by_partition.setdefault(letter.partition, []).append(letter.entry_id)
         calls = [
             Call(script, keys(self.endpoint, partition), [*first, *eids]) for partition, eids in by_partition.items()
         ]
         return sum(await self._store.run_all(calls))
 
 
-def _dead_letter(partition: int, eid: bytes, died_at: float, record: bytes, reason: bytes | None) -> DeadLetter:
+def _dead_letter(partition: int, entry_id: bytes, died_at: float, record: bytes, reason: bytes | None) -> DeadLetter:
     event = unpack(record)
     return DeadLetter(
         id=event.id,
@@ -124,5 +124,5 @@ def _dead_letter(partition: int, eid: bytes, died_at: float, record: bytes, reas
         body=event.body,
         accepted_at=event.accepted_at,
         partition=partition,
-        eid=eid,
+        entry_id=entry_id,
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relay.circuit import CircuitView
+from relay.circuit import CircuitStatus
 from relay.queue.codec import Stored, id_of, unpack
 from relay.queue.layout import PARTITIONS, own_keys, shared_keys
 from sluice.store.client import Arg, Store
@@ -37,7 +37,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EndpointHistory:
     """The event at one endpoint. Moments in unix seconds."""
 
     endpoint: str
@@ -58,19 +58,19 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class EventHistory:
     id: str
     session: str | None
     lane: str
     accepted_at: float
     now: float
     """The store's clock."""
-    parts: tuple[Part, ...]
+    parts: tuple[EndpointHistory, ...]
     event: Stored | None
     """None: it has left everywhere, and its content with it."""
 
 
-async def story_of(store: Store, endpoints: Sequence[str], identity: str) -> Story | None:
+async def history_of(store: Store, endpoints: Sequence[str], identity: str) -> EventHistory | None:
     """None where nothing is known of it. Raises StoreAway or StoreRefused."""
     clock, *records = await store.commands(
         ("TIME",), *(("HGET", shared_keys(partition)[0], identity) for partition in range(PARTITIONS))
@@ -86,7 +86,7 @@ async def story_of(store: Store, endpoints: Sequence[str], identity: str) -> Sto
     for one in await _gone(store, elsewhere, [partition], identity):
         here[one.part.endpoint] = one.part
     parts = tuple(part for part in here.values() if part is not None)
-    return Story(identity, event.session, _LANES[event.lane], event.accepted_at, now, parts, event)
+    return EventHistory(identity, event.session, _LANES[event.lane], event.accepted_at, now, parts, event)
 
 
 async def forget_older(store: Store, endpoint: str, seconds: float) -> None:
@@ -109,7 +109,7 @@ def _own(endpoint: str, partition: int) -> dict[str, str]:
     return {key.rpartition(":")[2]: key for key in own_keys(endpoint, partition)}
 
 
-async def _part(store: Store, endpoint: str, partition: int, event: Stored) -> Part | None:
+async def _part(store: Store, endpoint: str, partition: int, event: Stored) -> EndpointHistory | None:
     """Where it is in the queue of an endpoint; None: not there."""
     key = _own(endpoint, partition)
     eids = [_eid(event.lane, event.session or event.id, event), _eid(event.lane, event.id, event)]
@@ -117,36 +117,37 @@ async def _part(store: Store, endpoint: str, partition: int, event: Stored) -> P
         (replacing,) = await store.commands(("HGET", key["latest"], event.kept))
         if replacing is not None and id_of(replacing) == event.id.encode():
             eids.insert(0, replacing)
-    places = await store.commands(
-        *(("ZSCORE", key["queue"], eid) for eid in eids), *(("ZSCORE", key["dead"], eid) for eid in eids)
+    destinations = await store.commands(
+        *(("ZSCORE", key["queue"], entry_id) for entry_id in eids),
+        *(("ZSCORE", key["dead"], entry_id) for entry_id in eids),
     )
-    for eid, waits, died in zip(eids, places, places[len(eids) :], strict=False):
+    for entry_id, waits, died in zip(eids, destinations, destinations[len(eids) :], strict=False):
         if died is not None:
-            return await _dead(store, endpoint, key, eid, float(died) / 1000)
+            return await _dead(store, endpoint, key, entry_id, float(died) / 1000)
         if waits is not None:
-            return await _waiting(store, endpoint, key, eid, _LANES[event.lane])
+            return await _waiting(store, endpoint, key, entry_id, _LANES[event.lane])
     return None
 
 
-async def _dead(store: Store, endpoint: str, key: dict[str, str], eid: bytes, died: float) -> Part:
+async def _dead(store: Store, endpoint: str, key: dict[str, str], entry_id: bytes, died: float) -> EndpointHistory:
     reason, (failed, history) = await store.commands(
-        ("HGET", key["reasons"], eid), ("HMGET", key["attempts"], eid, eid + b"\3")
+        ("HGET", key["reasons"], entry_id), ("HMGET", key["attempts"], entry_id, entry_id + b"\3")
     )
-    return Part(endpoint, "dead", int(failed or 0), _attempts(history), at=died, reason=_text(reason))
+    return EndpointHistory(endpoint, "dead", int(failed or 0), _attempts(history), at=died, reason=_text(reason))
 
 
-async def _waiting(store: Store, endpoint: str, key: dict[str, str], eid: bytes, lane: str) -> Part:
-    stream = eid[: eid.index(b"\0")]
+async def _waiting(store: Store, endpoint: str, key: dict[str, str], entry_id: bytes, lane: str) -> EndpointHistory:
+    stream = entry_id[: entry_id.index(b"\0")]
     owner, due, ahead, heads, (failed, history) = await store.commands(
         ("HGET", key["owners"], stream),
         ("ZSCORE", key[lane], stream),
-        ("ZLEXCOUNT", key["queue"], b"[" + stream + b"\0", b"(" + eid),
+        ("ZLEXCOUNT", key["queue"], b"[" + stream + b"\0", b"(" + entry_id),
         ("ZRANGE", key["queue"], b"[" + stream + b"\0", b"(" + stream + b"\1", "BYLEX", "LIMIT", 0, 1),
-        ("HMGET", key["attempts"], eid, eid + b"\3"),
+        ("HMGET", key["attempts"], entry_id, entry_id + b"\3"),
     )
-    leased = owner is not None and _seq(eid) <= int(owner.split(b" ")[1])
-    first = heads[0] if heads and heads[0] != eid else None
-    return Part(
+    leased = owner is not None and _seq(entry_id) <= int(owner.split(b" ")[1])
+    first = heads[0] if heads and heads[0] != entry_id else None
+    return EndpointHistory(
         endpoint,
         "leased" if leased else "waiting",
         int(failed or 0),
@@ -158,18 +159,18 @@ async def _waiting(store: Store, endpoint: str, key: dict[str, str], eid: bytes,
 
 
 @dataclass(frozen=True, slots=True)
-class _Gone:
+class _Departed:
     """What a page says of an event."""
 
     stream: str
     accepted_at: float
-    part: Part
+    part: EndpointHistory
 
 
-async def _gone(store: Store, endpoints: Sequence[str], partitions: Sequence[int], identity: str) -> list[_Gone]:
+async def _gone(store: Store, endpoints: Sequence[str], partitions: Sequence[int], identity: str) -> list[_Departed]:
     """Newest first through what each endpoint knows of those that have left, some pages of all of them at a time."""
     lists = [(endpoint, _own(endpoint, partition)["left"]) for endpoint in endpoints for partition in partitions]
-    found: list[_Gone] = []
+    found: list[_Departed] = []
     end = -1
     while lists:
         asked: list[Sequence[Arg]] = [("LRANGE", left, end - _PAGES + 1, end) for _, left in lists]
@@ -184,14 +185,14 @@ async def _gone(store: Store, endpoints: Sequence[str], partitions: Sequence[int
     return found
 
 
-def _story_of_gone(identity: str, now: float, gone: Sequence[_Gone]) -> Story:
+def _story_of_gone(identity: str, now: float, gone: Sequence[_Departed]) -> EventHistory:
     stream = gone[0].stream
     session = stream[1:] if stream[1:] != identity else None
     parts = tuple(one.part for one in gone)
-    return Story(identity, session, _LANES[stream[0]], gone[0].accepted_at, now, parts, None)
+    return EventHistory(identity, session, _LANES[stream[0]], gone[0].accepted_at, now, parts, None)
 
 
-def _on_page(endpoint: str, page: bytes, identity: bytes) -> _Gone | None:
+def _on_page(endpoint: str, page: bytes, identity: bytes) -> _Departed | None:
     """What the last line about this event says on a page (`relay/queue/lua/partition.lua`)."""
     if b"\0" + identity + b"\1" not in page:
         return None
@@ -199,32 +200,41 @@ def _on_page(endpoint: str, page: bytes, identity: bytes) -> _Gone | None:
     found = None
     while rest:
         about, _, rest = rest.partition(b"\n")
-        eid, _, rest = rest.partition(b"\1")
+        entry_id, _, rest = rest.partition(b"\1")
         accepted, how, failed, length, told = about.split(b" ", 4)
         attempts, rest = rest[: int(length)], rest[int(length) :]
-        if id_of(eid) == identity:
-            found = (eid, accepted, how, failed, told, attempts)
+        if id_of(entry_id) == identity:
+            found = (entry_id, accepted, how, failed, told, attempts)
     return found and _told(endpoint, header, *found)
 
 
 def _told(
-    endpoint: str, header: bytes, eid: bytes, accepted: bytes, how: bytes, failed: bytes, told: bytes, attempts: bytes
-) -> _Gone:
+    endpoint: str,
+    header: bytes,
+    entry_id: bytes,
+    accepted: bytes,
+    how: bytes,
+    failed: bytes,
+    told: bytes,
+    attempts: bytes,
+) -> _Departed:
     at, state, history = int(header.partition(b" ")[0]) / 1000, _STATES[how], _attempts(attempts)
     if state == "delivered" and told:
         history = (*history, _attempt(at, told))
     reason = _text(told) if state in ("replaced", "dropped") else ""
-    stream = _text(eid.partition(b"\0")[0])
-    return _Gone(stream, int(accepted) / 1000, Part(endpoint, state, int(failed), history, at=at, reason=reason))
+    stream = _text(entry_id.partition(b"\0")[0])
+    return _Departed(
+        stream, int(accepted) / 1000, EndpointHistory(endpoint, state, int(failed), history, at=at, reason=reason)
+    )
 
 
 def _eid(lane: str, of: str, event: Stored) -> bytes:
     return f"{lane}{of}\0{event.seq:014d}\0{event.id}".encode()
 
 
-def _seq(eid: bytes) -> int:
-    at = eid.index(b"\0") + 1
-    return int(eid[at : at + 14])
+def _seq(entry_id: bytes) -> int:
+    at = entry_id.index(b"\0") + 1
+    return int(entry_id[at : at + 14])
 
 
 def _attempts(history: bytes | None) -> tuple[Attempt, ...]:
@@ -245,7 +255,15 @@ def _text(value: bytes | None) -> str:
 # --- in words
 
 
-def why(part: Part, story: Story, circuit: CircuitView, *, pace: float | None, attempts: int, relays: int) -> str:
+def why(
+    part: EndpointHistory,
+    story: EventHistory,
+    circuit: CircuitStatus,
+    *,
+    pace: float | None,
+    attempts: int,
+    relays: int,
+) -> str:
     """Why it is not there yet, or what became of it. `pace`: seconds for one, None: as fast as it goes."""
     match part.state:
         case "delivered":
@@ -265,11 +283,13 @@ def why(part: Part, story: Story, circuit: CircuitView, *, pace: float | None, a
             return _why_waiting(part, story, circuit, pace, attempts, relays)
 
 
-def _why_waiting(part: Part, story: Story, circuit: CircuitView, pace: float | None, attempts: int, relays: int) -> str:
+def _why_waiting(
+    part: EndpointHistory, story: EventHistory, circuit: CircuitStatus, pace: float | None, attempts: int, relays: int
+) -> str:
     if circuit.held and circuit.state == "open":
         return f"a person holds the circuit of {part.endpoint} open: {circuit.why or 'no reason given'}"
     if circuit.state == "open":
-        return f"the circuit of {part.endpoint} is open for {_seconds(circuit.for_)} more: {circuit.why}"
+        return f"the circuit of {part.endpoint} is open for {_seconds(circuit.retry_after)} more: {circuit.why}"
     wait = (part.due or story.now) - story.now
     if part.behind is not None:
         older = f"waits behind {part.ahead} older of its session, first {part.behind}"

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from relay.queue.codec import Event, pack
 from relay.queue.errors import BacklogFull, NotReplicated
-from relay.queue.layout import LOGGED, PARTITIONS, own_keys, partition_of, shared_keys, wake_channel
+from relay.queue.layout import MAX_HISTORY, PARTITIONS, own_keys, partition_of, shared_keys, wake_channel
 from sluice.store.client import Arg, Call, Store, StoreAway, load_script
 from sluice.store.protocol.errors import Full
 from sluice.store.shared_calls import SharedCalls
 
 _ACCEPT = load_script("relay.queue", "events", "accept")
 _SHARED, _WAITING = 64, 4096
-_LARGEST_CALL = 4 * 1024 * 1024
+_MAX_CALL = 4 * 1024 * 1024
 _PATIENCE = 3.0  # seconds a producer is held while the store is away: a restart takes less, and producers may not retry
 _AWAY_FOR = 0.25  # seconds between two tries after that
 
@@ -34,22 +34,22 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """An endpoint that an event is for, and how much may wait for it, its dead letters included."""
 
     endpoint: str
-    most_bytes: int
-    most_events: int
+    max_bytes: int
+    max_events: int
     in_order: bool = True
     """Per session; else no event waits for another."""
-    logged: bool = True
+    keep_history: bool = True
     """Whether its events stay findable when they have left."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
     event: Event
-    places: tuple[Place, ...]
+    destinations: tuple[Destination, ...]
     content: bytes
 
 
@@ -69,19 +69,19 @@ class Inbox:
         self._away = False
         self._try_again = 0.0
 
-    async def accept(self, event: Event, places: Sequence[Place]) -> Accepted:
+    async def accept(self, event: Event, destinations: Sequence[Destination]) -> Accepted:
         """Stores an event for one or more endpoints. When this returns, it is stored as the store's promise says.
 
         While the store is away, callers are held for up to three seconds in the order they came. Raises StoreAway
         (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or BacklogFull.
         """
-        given = _Given(event, tuple(places), pack(event))
+        given = _Given(event, tuple(destinations), pack(event))
         try:
             answer = await self._accepts.ask(given)
         except Full:
-            raise BacklogFull(places[0].endpoint) from None
+            raise BacklogFull(destinations[0].endpoint) from None
         if answer < 0:
-            raise BacklogFull(places[-answer - 1].endpoint)
+            raise BacklogFull(destinations[-answer - 1].endpoint)
         return Accepted(event.id, repeat=answer == 0, replicas=self._replicas)
 
     async def _accept_all(self, given: Sequence[_Given]) -> list[int]:
@@ -94,7 +94,7 @@ class Inbox:
     async def _accept_together(self, given: Sequence[_Given]) -> list[int]:
         by_partition: dict[int, list[int]] = {}
         for i, one in enumerate(given):
-            by_partition.setdefault(partition_of(one.event.of), []).append(i)
+            by_partition.setdefault(partition_of(one.event.ordering_key), []).append(i)
         batches = [_Batch(partition, [given[i] for i in chosen]) for partition, chosen in by_partition.items()]
         also: list[Sequence[Arg]] = [*_wakes(batches), *([self._wait] if self._replicas else [])]
         results = await self._held_while_away([batch.call() for batch in batches], also)
@@ -142,9 +142,9 @@ class _Batch:
         self._given = given
         self._number: dict[str, int] = {}
         """Of each endpoint, as the script counts them."""
-        self._places: list[Place] = []
+        self._places: list[Destination] = []
         for one in given:
-            for place in one.places:
+            for place in one.destinations:
                 if place.endpoint not in self._number:
                     self._places.append(place)
                     self._number[place.endpoint] = len(self._places)
@@ -155,26 +155,26 @@ class _Batch:
 
     def call(self) -> Call:
         declared = shared_keys(self.partition)
-        args: list[Arg] = [len(self._places), LOGGED if any(place.logged for place in self._places) else 0]
+        args: list[Arg] = [len(self._places), MAX_HISTORY if any(place.keep_history for place in self._places) else 0]
         for place in self._places:
             declared += own_keys(place.endpoint, self.partition)
-            args += (-(-place.most_events // PARTITIONS), -(-place.most_bytes // PARTITIONS))
+            args += (-(-place.max_events // PARTITIONS), -(-place.max_bytes // PARTITIONS))
             args.append("s" if place.in_order else "n")
         for one in self._given:
             event = one.event
-            args += (event.lane, event.of, event.id, int(event.remember * 1000), int(event.delay * 1000))
+            args += (event.lane, event.ordering_key, event.id, int(event.remember * 1000), int(event.delay * 1000))
             args += (int(event.ttl * 1000), event.keep, self._numbers(one), one.content)
         return Call(_ACCEPT, declared, args)
 
     def _numbers(self, given: _Given) -> str:
-        return " ".join(str(self._number[place.endpoint]) for place in given.places)
+        return " ".join(str(self._number[place.endpoint]) for place in given.destinations)
 
     def answers(self, told: Sequence[int]) -> Iterator[int]:
         """As the script told them; one that is refused by the place, counted in the event's own places."""
         for one, answer in zip(self._given, told, strict=True):
             if answer < 0:
                 full = self._places[-answer - 1].endpoint
-                yield -1 - [place.endpoint for place in one.places].index(full)
+                yield -1 - [place.endpoint for place in one.destinations].index(full)
             else:
                 yield answer
 
@@ -192,7 +192,7 @@ def _by_size(given: Sequence[_Given]) -> Iterator[list[_Given]]:
     together: list[_Given] = []
     size = 0
     for one in given:
-        if together and size + len(one.content) > _LARGEST_CALL:
+        if together and size + len(one.content) > _MAX_CALL:
             yield together
             together, size = [], 0
         together.append(one)

@@ -13,7 +13,7 @@ from functools import lru_cache
 PARTITIONS = 4
 """Part of the layout: another number would look for waiting events in other places."""
 
-LOGGED = 25_000
+MAX_HISTORY = 25_000
 """Of how many events that left something is kept, for each endpoint in each partition; about 100 bytes each."""
 
 SHARED = ("events", "refs", "ids", "seq")

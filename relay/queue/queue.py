@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from relay.queue.codec import Delivery, Event, delivery_of
-from relay.queue.inbox import Accepted, Inbox, Place
+from relay.queue.inbox import Accepted, Destination, Inbox
 from relay.queue.lanes import quotas
-from relay.queue.layout import KEYS, LOGGED, PARTITIONS, keys, wake_channel
+from relay.queue.layout import KEYS, MAX_HISTORY, PARTITIONS, keys, wake_channel
 from sluice.store.client import Arg, Call, Store, load_script
 
 _TURN = load_script("relay.queue", "events", "partition", "turn", drains=True)
@@ -48,7 +48,7 @@ _TOLD = (
 
 
 @dataclass(slots=True, init=False)
-class Settled:
+class Settlement:
     """How a delivery ended: `o` delivered, `r` failed, `p` put back, `d` dead; `argument` is ms to wait or a reason.
 
     Never changed.
@@ -70,7 +70,7 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Polled:
     leased: list[Delivery]
     refused: list[Delivery]
     """Settled too late: somebody else holds the lease by now."""
@@ -103,7 +103,7 @@ class Counts:
 class Queue:
     """`lease` in seconds: `extend` it while an attempt is under way.
 
-    `most_bytes` and `most_events` may wait, dead letters included; `most_of_one` of a stream are leased together.
+    `max_bytes` and `max_events` may wait, dead letters included; `max_per_stream` of a stream are leased together.
     """
 
     def __init__(
@@ -112,20 +112,20 @@ class Queue:
         endpoint: str,
         *,
         lease: float,
-        most_bytes: int,
-        most_events: int,
+        max_bytes: int,
+        max_events: int,
         in_order: bool = True,
-        most_of_one: int = 1,
-        logged: bool = True,
+        max_per_stream: int = 1,
+        keep_history: bool = True,
     ) -> None:
         self.endpoint = endpoint
         self.lease = lease
-        self.place = Place(endpoint, most_bytes, most_events, in_order, logged)
+        self.place = Destination(endpoint, max_bytes, max_events, in_order, keep_history)
         self._store = store
         self._inbox = Inbox(store)
         self._keys = [keys(endpoint, partition) for partition in range(PARTITIONS)]
-        self._most_of_one = most_of_one
-        self._most_logged = LOGGED if logged else 0
+        self._max_of_one = max_per_stream
+        self._max_logged = MAX_HISTORY if keep_history else 0
         self._turns = 0
         self._due = [0.0] * PARTITIONS  # monotonic time at which each partition is worth asking
         self._woken: set[int] = set()  # while a turn was under way: its answer knows nothing of it
@@ -156,32 +156,32 @@ class Queue:
         """Seconds until asking makes sense; may be 0, or infinity when nothing waits."""
         return max(0.0, min(self._due) - time.monotonic())
 
-    async def turn(self, settled: Sequence[Settled], want: int) -> Turn:
+    async def turn(self, settled: Sequence[Settlement], want: int) -> Polled:
         """Settles what ended and leases up to `want` deliveries that are due, in one round trip.
 
         Raises StoreAway or StoreRefused; then nothing is known, and the same results may be given again.
         """
-        turning = self._turning(settled, want)
-        return turning.read(await self._store.run_all(turning.calls)) if turning.calls else Turn([], [])
+        turning = self._prepare_poll(settled, want)
+        return turning.read(await self._store.run_all(turning.calls)) if turning.calls else Polled([], [])
 
-    async def turn_along(self, along: Call, settled: Sequence[Settled], want: int) -> tuple[Any, Turn]:
+    async def poll_with(self, along: Call, settled: Sequence[Settlement], want: int) -> tuple[Any, Polled]:
         """A turn with another call before it in the same round trip, and the answer to that."""
-        turning = self._turning(settled, want)
+        turning = self._prepare_poll(settled, want)
         answer, *results = await self._store.run_all([along, *turning.calls])
         return answer, turning.read(results)
 
-    def _turning(self, settled: Sequence[Settled], want: int) -> _Turning:
+    def _prepare_poll(self, settled: Sequence[Settlement], want: int) -> _Poll:
         self._turns += 1
-        by_partition: dict[int, list[Settled]] = {}
+        by_partition: dict[int, list[Settlement]] = {}
         for result in settled:
             by_partition.setdefault(result.delivery.partition, []).append(result)
         shares = self._shares(want, by_partition)
         asked = sorted(by_partition.keys() | shares.keys())
         self._woken.clear()
         calls = [self._turn_call(p, by_partition.get(p, []), shares.get(p, 0)) for p in asked]
-        return _Turning(calls, lambda results: self._read(asked, by_partition, results))
+        return _Poll(calls, lambda results: self._read(asked, by_partition, results))
 
-    def _read(self, asked: list[int], by_partition: dict[int, list[Settled]], answers: Sequence[Any]) -> Turn:
+    def _read(self, asked: list[int], by_partition: dict[int, list[Settlement]], answers: Sequence[Any]) -> Polled:
         leased: list[Delivery] = []
         refused: list[Delivery] = []
         for partition, (late, due, token, rows, tried) in zip(asked, answers, strict=True):
@@ -189,9 +189,9 @@ class Queue:
             leased += _deliveries(partition, token, rows, tried)
             if partition not in self._woken:
                 self._due[partition] = time.monotonic() + due / 1000 if due >= 0 else math.inf
-        return Turn(leased, refused)
+        return Polled(leased, refused)
 
-    def _shares(self, want: int, settling: dict[int, list[Settled]]) -> dict[int, int]:
+    def _shares(self, want: int, settling: dict[int, list[Settlement]]) -> dict[int, int]:
         """How many to ask of each partition that is worth asking; settling makes one worth it.
 
         Evenly; where several of a stream go together, for as many as go together of some.
@@ -202,15 +202,15 @@ class Queue:
             return {}
         first = self._turns % len(worth)
         worth = worth[first:] + worth[:first]
-        if self._most_of_one > 1:
-            return dict.fromkeys(worth[: max(1, want // self._most_of_one)], min(want, self._most_of_one))
+        if self._max_of_one > 1:
+            return dict.fromkeys(worth[: max(1, want // self._max_of_one)], min(want, self._max_of_one))
         share, more = divmod(want, len(worth))
         return {p: share + (i < more) for i, p in enumerate(worth) if share + (i < more)}
 
-    def _turn_call(self, partition: int, settled: list[Settled], want: int) -> Call:
+    def _turn_call(self, partition: int, settled: list[Settlement], want: int) -> Call:
         args: list[Arg] = [
             *(int(self.lease * 1000), *self._quotas(want), want),
-            *(_POISON, self._most_of_one, self._most_logged),
+            *(_POISON, self._max_of_one, self._max_logged),
         ]
         for result in settled:
             args += _ending(result)
@@ -219,7 +219,7 @@ class Queue:
     def _quotas(self, want: int) -> tuple[int, int, int]:
         """Where several of a stream go together, a stream is not cut at its lane's quota; only bulk has one."""
         urgent, normal, bulk = quotas(want, self._turns // PARTITIONS)
-        return (urgent, normal, bulk) if self._most_of_one == 1 else (urgent + normal, 0, bulk)
+        return (urgent, normal, bulk) if self._max_of_one == 1 else (urgent + normal, 0, bulk)
 
     async def extend(self, held: Sequence[Delivery]) -> list[Delivery]:
         """Leases begin anew now. Those that are somebody else's by now.
@@ -233,7 +233,7 @@ class Queue:
             Call(
                 _EXTEND,
                 self._keys[partition],
-                [int(self.lease * 1000), *(part for one in leases for part in (one.token, one.eid))],
+                [int(self.lease * 1000), *(part for one in leases for part in (one.token, one.entry_id))],
             )
             for partition, leases in by_partition.items()
         ]
@@ -273,17 +273,17 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turning:
+class _Poll:
     calls: list[Call]
-    read: Callable[[Sequence[Any]], Turn]
+    read: Callable[[Sequence[Any]], Polled]
 
 
-def _ending(result: Settled) -> tuple[Arg, ...]:
+def _ending(result: Settlement) -> tuple[Arg, ...]:
     """As `relay/queue/lua/turn.lua` takes it. What leaves tells of its record, so that none is read for that."""
     one, told = result.delivery, result.told.replace("\n", " ")
     if result.how == "o":
-        return one.token, one.eid, "o", one.size, told, one.head
-    return one.token, one.eid, result.how, result.argument, told, one.head if result.how == "d" else b""
+        return one.token, one.entry_id, "o", one.size, told, one.head
+    return one.token, one.entry_id, result.how, result.argument, told, one.head if result.how == "d" else b""
 
 
 def _deliveries(partition: int, token: bytes, rows: list[bytes], tried: list[Any]) -> list[Delivery]:
@@ -291,6 +291,6 @@ def _deliveries(partition: int, token: bytes, rows: list[bytes], tried: list[Any
     before = {tried[i]: (tried[i + 1], tried[i + 2]) for i in range(0, len(tried), 3)}
     leased: list[Delivery] = []
     for i in range(0, len(rows), 2):
-        failed, deaths = before.get(rows[i], _NEVER_TRIED)
-        leased.append(delivery_of(partition, token, rows[i], rows[i + 1], failed, deaths))
+        failed, crash_count = before.get(rows[i], _NEVER_TRIED)
+        leased.append(delivery_of(partition, token, rows[i], rows[i + 1], failed, crash_count))
     return leased

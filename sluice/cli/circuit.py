@@ -10,9 +10,9 @@ from typing import Literal
 import orjson
 from rich.table import Table
 
-from relay.circuit import CircuitView
+from relay.circuit import CircuitStatus
 from relay.process import open_circuit
-from sluice.cli.errors import CannotStart
+from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
 from sluice.config import Endpoint, Policies
@@ -23,22 +23,20 @@ from sluice.store.client import Store
 def list_circuits(path: Path, *, as_json: bool) -> int:
     """Prints them, in the order of the policies."""
 
-    async def work(policies: Policies, store: Store) -> list[tuple[str, CircuitView]]:
+    async def work(policies: Policies, store: Store) -> list[tuple[str, CircuitStatus]]:
         endpoints = policies.relay.endpoints.values()
         return [(endpoint.name, await open_circuit(store, endpoint).view()) for endpoint in endpoints]
 
     views = with_store(path, work)
     if as_json:
         for name, view in views:
-            told = {"endpoint": name, **asdict(view), "for_s": view.for_}
-            del told["for_"]
-            sys.stdout.write(orjson.dumps(told).decode() + "\n")
+            sys.stdout.write(orjson.dumps({"endpoint": name, **asdict(view)}).decode() + "\n")
         return 0
     table = Table(box=None, header_style="bold")
     for title in ("endpoint", "circuit", "until", "why"):
         table.add_column(title)
     for name, view in views:
-        until = "a person lets go" if view.held else f"in {age(view.for_)}" if view.for_ else "-"
+        until = "a person lets go" if view.held else f"in {age(view.retry_after)}" if view.retry_after else "-"
         state = f"held {view.state}" if view.held else view.state
         table.add_row(name, state, until, view.why if view.held or view.state != "closed" else "-")
     screen().print(table)
@@ -63,7 +61,7 @@ def hold(path: Path, name: str, state: Literal["open", "closed"], why: str) -> i
 def release(path: Path, name: str) -> int:
     """Leaves it to the results again."""
 
-    async def work(policies: Policies, store: Store) -> CircuitView | None:
+    async def work(policies: Policies, store: Store) -> CircuitStatus | None:
         circuit = open_circuit(store, _endpoint(policies, name))
         before = await circuit.view()
         return before if await circuit.release() else None
@@ -81,5 +79,5 @@ def release(path: Path, name: str) -> int:
 def _endpoint(policies: Policies, name: str) -> Endpoint:
     endpoints = policies.relay.endpoints
     if name not in endpoints:
-        raise CannotStart(f"there is no endpoint {name}; {policies.source} has {', '.join(endpoints) or 'none'}")
+        raise CommandError(f"there is no endpoint {name}; {policies.source} has {', '.join(endpoints) or 'none'}")
     return endpoints[name]

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from relay.queue.dead_letter_filter import Filter
 from relay.queue.dead_letters import DeadLetter, DeadLetters
-from sluice.cli.errors import CannotStart
+from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
 from sluice.config import Policies, Rate
@@ -24,7 +24,7 @@ from sluice.store.client import Store
 
 _AT_ONCE = 100
 _TOLD_EVERY = 2.0  # seconds
-_MOST_KINDS = 20
+_MAX_KINDS = 20
 Act = Callable[[DeadLetters, Sequence[DeadLetter]], Awaitable[int]]
 
 
@@ -53,7 +53,7 @@ def show(path: Path, identity: str) -> int:
 
     letters = with_store(path, work)
     if not letters:
-        raise CannotStart(f"there is no dead letter {identity}; `sluice dead list` shows them")
+        raise CommandError(f"there is no dead letter {identity}; `sluice dead list` shows them")
     for endpoint, letter in letters:
         about = _about(endpoint, letter)
         about["headers"] = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in letter.headers]
@@ -93,7 +93,7 @@ def _act(
         letters = await _find(policies, store, changed(wanted, until=until), bodies=False)
         missing = set(wanted.ids) - {letter.id for _, letter in letters}
         if missing:
-            raise CannotStart(f"no dead letter {', '.join(sorted(missing))}; `sluice dead list` shows them")
+            raise CommandError(f"no dead letter {', '.join(sorted(missing))}; `sluice dead list` shows them")
         if dry_run or ask:
             _print_counts(letters)
             sys.stdout.write(f"would be {done}: {len(letters)}\n")
@@ -159,10 +159,10 @@ class _Progress:
 def _print_counts(letters: list[tuple[str, DeadLetter]]) -> None:
     """What a dry run is for: whether these are the ones that are meant."""
     kinds = Counter((endpoint, letter.type, _first_line(letter.reason)) for endpoint, letter in letters)
-    for (endpoint, event, reason), count in kinds.most_common(_MOST_KINDS):
+    for (endpoint, event, reason), count in kinds.most_common(_MAX_KINDS):
         sys.stdout.write(f"{count:>8,}  {endpoint}  {event}  {reason}\n")
-    if len(kinds) > _MOST_KINDS:
-        sys.stdout.write(f"          and {len(kinds) - _MOST_KINDS:,} kinds more\n")
+    if len(kinds) > _MAX_KINDS:
+        sys.stdout.write(f"          and {len(kinds) - _MAX_KINDS:,} kinds more\n")
 
 
 async def _find(
@@ -171,7 +171,7 @@ async def _find(
     """Oldest first. Without `bodies` and headers, which may be many megabytes."""
     endpoints = policies.relay.endpoints
     if wanted.endpoint is not None and wanted.endpoint not in endpoints:
-        raise CannotStart(
+        raise CommandError(
             f"there is no endpoint {wanted.endpoint}; {policies.source} has {', '.join(endpoints) or 'none'}"
         )
     names = [wanted.endpoint] if wanted.endpoint else list(endpoints)

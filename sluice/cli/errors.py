@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class CannotStart(Exception):
+class CommandError(Exception):
     """The message says why and what to do."""
 
 

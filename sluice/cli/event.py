@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 
 from relay import presence
-from relay.circuit import CircuitView
+from relay.circuit import CircuitStatus
 from relay.process import open_circuit
-from relay.queue.history import Attempt, Part, Story, story_of, why
-from sluice.cli.errors import CannotStart
+from relay.queue.history import Attempt, EndpointHistory, EventHistory, history_of, why
+from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
 from sluice.config import Policies
@@ -25,8 +25,8 @@ from sluice.store.client import Store
 @dataclass(frozen=True, slots=True)
 class _Seen:
     policies: Policies
-    story: Story | None
-    circuits: Mapping[str, CircuitView]
+    story: EventHistory | None
+    circuits: Mapping[str, CircuitStatus]
     relays: int
 
 
@@ -34,7 +34,7 @@ def show(path: Path, identity: str, *, as_json: bool) -> int:
     """Prints it. Raises CannotStart where nothing is known of it."""
     seen = with_store(path, lambda policies, store: _look(policies, store, identity))
     if seen.story is None:
-        raise CannotStart(
+        raise CommandError(
             f"nothing is known of an event {identity}: it was not accepted, or it left longer ago than "
             "relay.retention.delivered keeps"
         )
@@ -48,19 +48,19 @@ def show(path: Path, identity: str, *, as_json: bool) -> int:
 
 async def _look(policies: Policies, store: Store, identity: str) -> _Seen:
     endpoints = policies.relay.endpoints
-    story = await story_of(store, list(endpoints), identity)
+    story = await history_of(store, list(endpoints), identity)
     circuits = {name: await open_circuit(store, endpoint).view() for name, endpoint in endpoints.items()}
     return _Seen(policies, story, circuits, await presence.alive(store))
 
 
-def _why(seen: _Seen, story: Story, part: Part) -> str:
+def _why(seen: _Seen, story: EventHistory, part: EndpointHistory) -> str:
     endpoint = seen.policies.relay.endpoints[part.endpoint]
     pace = endpoint.rate.interval if endpoint.rate else None
     circuit = seen.circuits[part.endpoint]
     return why(part, story, circuit, pace=pace, attempts=endpoint.retry.attempts, relays=seen.relays)
 
 
-def _about(story: Story, reasons: Mapping[str, str]) -> dict[str, Any]:
+def _about(story: EventHistory, reasons: Mapping[str, str]) -> dict[str, Any]:
     return {
         "id": story.id,
         "event": story.event.type if story.event else None,
@@ -72,7 +72,7 @@ def _about(story: Story, reasons: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _about_part(part: Part, reason: str) -> dict[str, Any]:
+def _about_part(part: EndpointHistory, reason: str) -> dict[str, Any]:
     return {
         "state": part.state,
         "why": reason,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from gateway.explain import Asked, Explained, explain
+from gateway.explain import Explanation, HypotheticalRequest, explain
 from gateway.limits.applicable import Bucket
 from gateway.limits.limiter import levels_of
 from sluice.config import Policies, load
@@ -22,7 +22,7 @@ _TIMEOUT = 1.0
 _HOWS = {"e": "enforced", "q": "queued when it is used up", "o": "only observed"}
 
 
-def run(path: Path, asked: Asked, *, as_json: bool) -> int:
+def run(path: Path, asked: HypotheticalRequest, *, as_json: bool) -> int:
     """The exit code: 0, whatever would become of the request."""
     policies = load(path, need_secrets=False)
     told = explain(policies, asked, time.time())
@@ -48,7 +48,7 @@ async def _levels(policies: Policies, buckets: Sequence[Bucket]) -> list[float] 
         await store.close()
 
 
-def outcome_of(told: Explained, levels: Sequence[float] | None) -> str:
+def outcome_of(told: Explanation, levels: Sequence[float] | None) -> str:
     """What would come out, in words. Without levels: as if every bucket were full."""
     if told.refused:
         status, why = told.refused
@@ -70,7 +70,7 @@ def _wait(bucket: Bucket, level: float) -> float:
     return (bucket.cost - level) * bucket.interval
 
 
-def _lines(told: Explained, levels: Sequence[float] | None, outcome: str) -> list[str]:
+def _lines(told: Explanation, levels: Sequence[float] | None, outcome: str) -> list[str]:
     lines = [f"client     {told.client}"] if told.client else []
     if told.route:
         lines.append(f"route      {told.route} (line {told.line}): {told.where}")
@@ -84,11 +84,11 @@ def _lines(told: Explained, levels: Sequence[float] | None, outcome: str) -> lis
     return [*lines, f"outcome    {outcome}"]
 
 
-def _names(told: Explained) -> dict[str, str | None]:
+def _names(told: Explanation) -> dict[str, str | None]:
     return {"event": told.event, "session": told.session, "workspace": told.workspace}
 
 
-def _fields(told: Explained, levels: Sequence[float] | None, outcome: str) -> dict[str, object]:
+def _fields(told: Explanation, levels: Sequence[float] | None, outcome: str) -> dict[str, object]:
     return {
         "client": told.client,
         "route": told.route,

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sluice.cli.errors import CannotStart, StatusUnavailable
+from sluice.cli.errors import CommandError, StatusUnavailable
 from sluice.config import PolicyError, load
 from sluice.config.problems import Malformed, quoted
 from sluice.config.units import duration, listen, rate
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int | None = wishes.run(wishes)
         return code or 0
-    except (PolicyError, CannotStart, CannotListen, EmbeddedStoreError, StatusUnavailable, StoreAway) as error:
+    except (PolicyError, CommandError, CannotListen, EmbeddedStoreError, StatusUnavailable, StoreAway) as error:
         sys.stderr.write(f"sluice: {error}\n")
     except StoreRefused as error:
         sys.stderr.write(f"sluice: the store refused: {error}\n")
@@ -115,7 +115,7 @@ def _up(wishes: argparse.Namespace) -> None:
 
     path = wishes.policies or (demo.make_policies() if wishes.demo else _DEFAULT)
     workers = wishes.workers if wishes.workers is not None else (2 if wishes.demo else 0)
-    up.run(load(path), up.Wishes(workers, wishes.demo, wishes.minute, wishes.sessions, wishes.processes))
+    up.run(load(path), up.Options(workers, wishes.demo, wishes.minute, wishes.sessions, wishes.processes))
 
 
 def _gateway(wishes: argparse.Namespace) -> None:
@@ -203,13 +203,13 @@ def _status(wishes: argparse.Namespace) -> None:
 
 
 def _explain(wishes: argparse.Namespace) -> int:
-    from gateway.explain import Asked
+    from gateway.explain import HypotheticalRequest
     from sluice.cli import explain
 
     if not wishes.path.startswith("/"):
-        raise CannotStart(f"{quoted(wishes.path)} is not a path; write --path /{wishes.path}")
+        raise CommandError(f"{quoted(wishes.path)} is not a path; write --path /{wishes.path}")
     body = _read(wishes.body[1:]) if wishes.body.startswith("@") else wishes.body.encode()
-    asked = Asked(wishes.method.upper(), wishes.path, wishes.ip, tuple(wishes.header), body)
+    asked = HypotheticalRequest(wishes.method.upper(), wishes.path, wishes.ip, tuple(wishes.header), body)
     return explain.run(wishes.policies, asked, as_json=wishes.json)
 
 
@@ -217,7 +217,7 @@ def _read(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        raise CannotStart(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise CommandError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def _diff(wishes: argparse.Namespace) -> int:
@@ -304,7 +304,7 @@ def _dead_drop(wishes: argparse.Namespace) -> int:
 
 def _which(wishes: argparse.Namespace) -> Filter:
     if bool(wishes.ids) == wishes.all:
-        raise CannotStart("say which dead letters: their ids, or --all (with --endpoint, --session, --event)")
+        raise CommandError("say which dead letters: their ids, or --all (with --endpoint, --session, --event)")
     return _wanted(wishes, tuple(wishes.ids))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sluice.cli.errors import CannotStart
+from sluice.cli.errors import CommandError
 from sluice.config import Policies, load
 from sluice.process.addresses import EMBEDDED, store_url
 from sluice.store.client import Store, StoreAway
@@ -30,7 +30,7 @@ def with_store(path: Path, work: Callable[[Policies, Store], Awaitable[Result]])
                 if policies.store.url == EMBEDDED
                 else "check store.url in policies.yaml"
             )
-            raise CannotStart(f"the store does not answer ({error}); {cure}") from None
+            raise CommandError(f"the store does not answer ({error}); {cure}") from None
         finally:
             await store.close()
 

@@ -13,7 +13,7 @@ import uvloop
 from gateway import app as gateway_process
 from relay import process as relay_process
 from sessions.membership import Membership
-from sluice.cli.errors import CannotStart
+from sluice.cli.errors import CommandError
 from sluice.config import Policies, Signature
 from sluice.console import http as api
 from sluice.demo import laravel
@@ -99,7 +99,7 @@ def demo_laravel(policies: Policies, host: str, port: int, *, limit: int, minute
     """Plays Laravel with its limiter until SIGTERM or SIGINT."""
     endpoint = next(iter(policies.relay.endpoints.values()), None)
     if endpoint is None or endpoint.sign is None:
-        raise CannotStart("relay.endpoints: the demo's Laravel checks signatures; give the first endpoint a `sign:`")
+        raise CommandError("relay.endpoints: the demo's Laravel checks signatures; give the first endpoint a `sign:`")
     signature = policies.signatures[endpoint.sign]
 
     async def run(stop: Stop) -> None:
@@ -111,7 +111,7 @@ def demo_laravel(policies: Policies, host: str, port: int, *, limit: int, minute
 
 def _worker_signature(policies: Policies) -> Signature:
     if policies.sessions.verify is None:
-        raise CannotStart("sessions.verify names no signature, so no worker can register; set it in policies.yaml")
+        raise CommandError("sessions.verify names no signature, so no worker can register; set it in policies.yaml")
     return policies.signatures[policies.sessions.verify]
 
 
@@ -127,7 +127,7 @@ async def store_answers(policies: Policies, stop: Stop) -> bool:
         return waiting.done()
     except StoreAway as error:
         cure = "start it with: sluice up" if policies.store.url == EMBEDDED else "check store.url in policies.yaml"
-        raise CannotStart(f"{error}; {cure}") from None
+        raise CommandError(f"{error}; {cure}") from None
     finally:
         stopping.cancel()
         waiting.cancel()
@@ -146,7 +146,7 @@ async def promise_is_kept(policies: Policies) -> None:
     finally:
         await store.close()
     if wrong:
-        raise CannotStart(
+        raise CommandError(
             f"store.promise: the store does not keep `{policies.store.promise}`: {'; '.join(wrong)}; "
             "set it so (CONFIG SET, and its configuration file), or promise less"
         )

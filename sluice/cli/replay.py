@@ -20,11 +20,11 @@ from gateway.client_ip import client_of
 from gateway.limits.applicable import Bucket, Limits, LocalBucket, Subject
 from gateway.problems import BadPath
 from gateway.routing import Routes
-from sluice.cli.errors import CannotStart
+from sluice.cli.errors import CommandError
 from sluice.config import Policies, ToRelay, load
 from sluice.http.client import fields_of
 
-_MOST_BUCKETS = 1_000_000
+_MAX_BUCKETS = 1_000_000
 _WORST = 5
 _NO_FIELDS = fields_of(())
 
@@ -104,7 +104,7 @@ class Replay:
         found = self._buckets.get(bucket.key)
         if found is None:
             found = self._buckets[bucket.key] = LocalBucket(float(bucket.burst), at)
-            if len(self._buckets) > _MOST_BUCKETS:
+            if len(self._buckets) > _MAX_BUCKETS:
                 self._buckets.popitem(last=False)
                 self.forgotten += 1
         return found
@@ -115,7 +115,7 @@ def run(log: str, policies: Path, *, as_json: bool) -> int:
     replay = Replay(load(policies, need_secrets=False))
     replay.feed(_lines(log))
     if not replay.requests:
-        raise CannotStart(f"{log} holds no requests; the access log is <data>/logs/gateway.jsonl")
+        raise CommandError(f"{log} holds no requests; the access log is <data>/logs/gateway.jsonl")
     if as_json:
         sys.stdout.write(orjson.dumps(_fields(replay), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
@@ -131,7 +131,7 @@ def _lines(log: str) -> Iterator[bytes]:
         with open(log, "rb") as file:
             yield from file
     except OSError as error:
-        raise CannotStart(f"{log} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise CommandError(f"{log} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def _request(line: bytes) -> tuple[float, dict[str, Any]] | None:

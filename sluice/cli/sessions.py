@@ -11,7 +11,7 @@ import orjson
 from rich.table import Table
 
 from sessions.registry import Registry, SessionRow
-from sluice.cli.errors import CannotStart
+from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
 from sluice.config import Policies
@@ -52,7 +52,7 @@ def show(path: Path, session: str) -> int:
         if row.session == session:
             sys.stdout.write(orjson.dumps(_plain(row), option=orjson.OPT_INDENT_2).decode() + "\n")
             return 0
-    raise CannotStart(f"there is no session {session}; `sluice sessions list` shows them")
+    raise CommandError(f"there is no session {session}; `sluice sessions list` shows them")
 
 
 def _plain(row: SessionRow) -> dict[str, Any]:

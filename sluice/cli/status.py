@@ -76,7 +76,7 @@ def _snapshot(address: str, response: httpx2.Response) -> dict[str, Any]:
         told = response.json()
     except ValueError:
         told = None
-    if not isinstance(told, dict) or "words" not in told:
+    if not isinstance(told, dict) or "messages" not in told:
         raise _not_sluice(address, "its answer is not a status")
     return told
 
@@ -89,8 +89,8 @@ def _not_sluice(address: str, why: str) -> StatusUnavailable:
 
 
 def render(snapshot: Row) -> RenderableType:
-    """One screen: the words first, then traffic, circuits with their queues, and sessions."""
-    parts = [_words(snapshot["words"]), _requests(snapshot["traffic"])]
+    """One screen: the messages first, then traffic, circuits with their queues, and sessions."""
+    parts = [_messages(snapshot["messages"]), _requests(snapshot["traffic"])]
     if snapshot["endpoints"]:
         parts.append(_endpoints(snapshot["endpoints"]))
     if snapshot["traffic"]["limits"]:
@@ -101,10 +101,10 @@ def render(snapshot: Row) -> RenderableType:
     return Group(*(line for part in parts for line in (part, Text())))
 
 
-def _words(words: list[str]) -> RenderableType:
-    if not words:
+def _messages(messages: list[str]) -> RenderableType:
+    if not messages:
         return Text("all is well", "bold green")
-    return Group(*(Text(f"• {sentence}", "bold yellow") for sentence in words))
+    return Group(*(Text(f"• {sentence}", "bold yellow") for sentence in messages))
 
 
 def _requests(traffic: Row) -> RenderableType:

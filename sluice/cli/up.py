@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from sluice.cli import status
-from sluice.cli.errors import CannotStart, StatusUnavailable
+from sluice.cli.errors import CommandError, StatusUnavailable
 from sluice.cli.processes import is_free, promise_is_kept, store_answers
 from sluice.config import Policies, live
 from sluice.demo import deployment as demo
@@ -32,7 +32,7 @@ _SUMMARY_EVERY = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Options:
     """What was asked for on the command line. `minute` in seconds."""
 
     workers: int
@@ -43,7 +43,7 @@ class Wishes:
     """How many of the gateway."""
 
 
-def run(policies: Policies, wishes: Wishes) -> None:
+def run(policies: Policies, wishes: Options) -> None:
     """Until SIGINT or SIGTERM. Raises EmbeddedStoreError, CannotListen or CannotStart before anything was started."""
     folder = embedded.locked(policies.data) if policies.store.url == EMBEDDED else contextlib.nullcontext()
     with folder:
@@ -78,7 +78,7 @@ async def _run_gateways(policies: Policies, processes: int) -> None:
         say("stopped")
 
 
-async def _run(policies: Policies, wishes: Wishes) -> None:
+async def _run(policies: Policies, wishes: Options) -> None:
     stop = Stop()
     stop.on_signals()
     is_free(policies.listen.host, policies.listen.port)
@@ -100,13 +100,13 @@ async def _run(policies: Policies, wishes: Wishes) -> None:
         say("stopped")
 
 
-async def _start(supervisor: Supervisor, policies: Policies, wishes: Wishes) -> None:
+async def _start(supervisor: Supervisor, policies: Policies, wishes: Options) -> None:
     await supervisor.start()
     if wishes.demo:
         await demo.want_sessions(store_url(policies), policies.sessions.lease, wishes.sessions, wishes.workers)
 
 
-def _programs(policies: Policies, wishes: Wishes) -> list[Program]:
+def _programs(policies: Policies, wishes: Options) -> list[Program]:
     """In the order they are started."""
     ours = _Ours(policies, "metrics", policies.data / "logs")
     programs = []
@@ -134,7 +134,7 @@ def _gateways(policies: Policies, processes: int, ours: _Ours) -> list[Program]:
     if processes == 1:
         return [ours("gateway", "gateway", ready=lambda: _gateway_answers(policies, ours.logs / "gateway.jsonl"))]
     if policies.listen.port == 0:
-        raise CannotStart("listen: several gateway processes need one port; write its number instead of 0")
+        raise CommandError("listen: several gateway processes need one port; write its number instead of 0")
     first, *others = [f"gateway-{number}" for number in range(1, processes + 1)]
 
     async def answers() -> None:
@@ -171,7 +171,7 @@ def _laravel_address(policies: Policies) -> str:
     endpoint = next(iter(policies.relay.endpoints.values()), None)
     url = urlsplit(endpoint.url if endpoint else "")
     if url.hostname not in ("127.0.0.1", "localhost", "::1") or not url.port:
-        raise CannotStart("relay.endpoints: the demo plays the first endpoint itself; its url must be on 127.0.0.1")
+        raise CommandError("relay.endpoints: the demo plays the first endpoint itself; its url must be on 127.0.0.1")
     is_free(url.hostname, url.port)
     return f"{url.hostname}:{url.port}"
 
@@ -209,7 +209,7 @@ async def _tell_of_edits(policies: Policies, stop: Stop) -> None:
         for line in edited(name, outcome):
             say(line)
 
-    await live.Live(policies).watch(stop, lambda edited: None, tell)
+    await live.LivePolicies(policies).watch(stop, lambda edited: None, tell)
 
 
 def edited(name: str, outcome: live.Outcome) -> list[str]:
@@ -228,7 +228,7 @@ def edited(name: str, outcome: live.Outcome) -> list[str]:
             return [line, f"{name}: {held}: what was changed here counts from the next start on; restart Sluice"]
 
 
-def _tell_where(policies: Policies, wishes: Wishes) -> None:
+def _tell_where(policies: Policies, wishes: Options) -> None:
     url = base_url(policies.listen)
     named = "" if policies.source == Path("policies.yaml") else f" --policies {policies.source}"
     token = policies.console.token
@@ -257,9 +257,9 @@ def summary(snapshot: Mapping[str, Any]) -> str:
     """One line for the terminal."""
     parts = []
     for name, endpoint in snapshot["endpoints"].items():
-        circuit = endpoint["circuit"] or {"state": "unknown", "for_s": 0}
+        circuit = endpoint["circuit"] or {"state": "unknown", "retry_after": 0}
         left_out = (endpoint["replaced"] or 0) + (endpoint["expired"] or 0)
-        wait = f" for {circuit['for_s']:.0f}s" if circuit["state"] == "open" else ""
+        wait = f" for {circuit['retry_after']:.0f}s" if circuit["state"] == "open" else ""
         parts.append(
             f"{name}: accepted {endpoint['accepted']}, delivered {endpoint['delivered']}, "
             f"waiting {endpoint['waiting']}, stale {left_out}, dead {endpoint['dead']}, "

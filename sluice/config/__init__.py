@@ -1,7 +1,7 @@
 """policies.yaml: `load` reads it into one immutable snapshot, `Policies`."""
 
 from sluice.config.lists import Address, AddressList, ListEntry, Network
-from sluice.config.meeting import can_meet, speaks_of
+from sluice.config.meeting import applies_to_event, can_apply
 from sluice.config.model import (
     Action,
     Backlog,
@@ -90,7 +90,7 @@ __all__ = [
     "ToWorkers",
     "Trust",
     "Upstream",
-    "can_meet",
+    "applies_to_event",
+    "can_apply",
     "load",
-    "speaks_of",
 ]

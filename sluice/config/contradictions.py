@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from sluice.config import paths
-from sluice.config.meeting import can_meet, can_speak_of, names
+from sluice.config.meeting import can_apply, can_speak_of, names
 from sluice.config.model import Fixed, Limit, Policies, Route
 from sluice.config.problems import Malformed, quoted
 
@@ -104,7 +104,7 @@ def _events_of_no_route(limits: Sequence[Limit], routes: Sequence[Route]) -> Fou
 def _subjects_of_no_route(limits: Sequence[Limit], routes: Sequence[Route]) -> Found:
     for index, limit in enumerate(limits):
         spoken_of = [route for route in routes if can_speak_of(limit, route)]
-        if not spoken_of or any(can_meet(limit, route) for route in spoken_of):
+        if not spoken_of or any(can_apply(limit, route) for route in spoken_of):
             continue
         missing = [subject for subject in limit.per if not any(names(route, subject) for route in spoken_of)]
         subjects = " and ".join(f"the {subject}" for subject in missing or limit.per)

@@ -57,7 +57,7 @@ Outcome = Loaded | Refused
 Apply = Callable[[Policies], None]
 
 
-class Live:
+class LivePolicies:
     """What is in force: `current` is a whole snapshot at any moment. `problems`: of the file, while it is wrong."""
 
     def __init__(self, policies: Policies) -> None:

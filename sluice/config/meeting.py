@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from sluice.config.model import Fixed, Limit, Per, Route
 
 
-def speaks_of(patterns: Sequence[str], event: str | None) -> bool:
+def applies_to_event(patterns: Sequence[str], event: str | None) -> bool:
     """Whether a limit with these events is about a request with this one. Without any it is about every request."""
     return not patterns or (event is not None and any(fnmatchcase(event, pattern) for pattern in patterns))
 
@@ -16,11 +16,11 @@ def speaks_of(patterns: Sequence[str], event: str | None) -> bool:
 def can_speak_of(limit: Limit, route: Route) -> bool:
     """An event type that is read from the request can be any."""
     if isinstance(route.event, Fixed):
-        return speaks_of(limit.events, route.event.value)
+        return applies_to_event(limit.events, route.event.value)
     return route.event is not None or not limit.events
 
 
-def can_meet(limit: Limit, route: Route) -> bool:
+def can_apply(limit: Limit, route: Route) -> bool:
     """Whether a request of the route can ever take from a bucket of the limit."""
     return can_speak_of(limit, route) and all(names(route, subject) for subject in limit.per)
 

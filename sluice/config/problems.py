@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-LONGEST_QUOTE = 80
+MAX_QUOTE = 80
 
 
 class Malformed(Exception):
@@ -44,7 +44,7 @@ class PolicyError(Exception):
 
 def quoted(text: str) -> str:
     """The text as a message shows it: on one line, and no longer than a person wants to read."""
-    short = text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
+    short = text if len(text) <= MAX_QUOTE else text[:MAX_QUOTE] + "…"
     return json.dumps(short, ensure_ascii=False)
 
 

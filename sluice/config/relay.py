@@ -28,7 +28,7 @@ UNCOUNTED = 2**31 - 1
 """Attempts where only the time counts."""
 CIRCUIT = CircuitPolicy(window=30.0, minimum=10, ratio=0.5, open=5.0, cap=300.0, probes=3, slow_start=10.0)
 BATCH = Batch(max=100, wait=0.2)
-LARGEST_BATCH = 200
+MAX_BATCH = 200
 """The ids of its events go in one header, and receivers take 8 KiB of it at most."""
 BACKLOG = Backlog(bytes=2**30, events=1_000_000)
 DEAD = 30 * 86400.0
@@ -101,8 +101,8 @@ def _batch(value: Value) -> Batch:
             max=fields.take("max", parsers.count, BATCH.max),
             wait=fields.take("wait", of(units.duration), BATCH.wait),
         )
-        if batch.max > LARGEST_BATCH and fields.sound("max"):
-            fields.wrong("max", Malformed(f"{batch.max} is too much", f"write {LARGEST_BATCH} or less"))
+        if batch.max > MAX_BATCH and fields.sound("max"):
+            fields.wrong("max", Malformed(f"{batch.max} is too much", f"write {MAX_BATCH} or less"))
         return batch
 
 

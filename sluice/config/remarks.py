@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from sluice.config.lists import AddressList, ListEntry
-from sluice.config.meeting import can_meet
+from sluice.config.meeting import can_apply
 from sluice.config.model import JsonPointer, Limit, Policies, Route, ToRelay, ToUpstream
 
 IPV6_PREFIX = 64  # as addresses are counted
@@ -32,7 +32,7 @@ def _signatures_used(policies: Policies) -> set[str | None]:
 
 
 def _of_limit(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iterator[str]:
-    met = [route for route in routes if can_meet(limit, route)]
+    met = [route for route in routes if can_apply(limit, route)]
     if limit.over == "queue" and met and not any(isinstance(route.action, ToRelay) for route in met):
         yield f"{place}: over: queue delays what is relayed, and no route it meets relays; it rejects"
     for route in met if isinstance(limit.cost, JsonPointer) else ():

@@ -20,7 +20,7 @@ from typing import Any
 from starlette.requests import Request
 
 from gateway.problems import Refusal
-from gateway.reload import Parts
+from gateway.reload import Resources
 from relay.queue.dead_letter_filter import Filter
 from relay.queue.dead_letters import DeadLetter, DeadLetters
 from sluice.console.request_body import members, refuse_unknown
@@ -33,7 +33,7 @@ Act = Callable[[DeadLetters, Sequence[DeadLetter]], Awaitable[int]]
 Found = list[tuple[str, DeadLetter]]
 
 
-async def listed(parts: Parts, request: Request) -> dict[str, Any]:
+async def listed(parts: Resources, request: Request) -> dict[str, Any]:
     """Raises Refusal."""
     asked = dict(request.query_params)
     refuse_unknown(asked.keys(), _TEXTS | _MOMENTS | {"limit"})
@@ -50,7 +50,7 @@ async def listed(parts: Parts, request: Request) -> dict[str, Any]:
     return {"letters": told, "more": len(letters) > limit}
 
 
-async def shown(parts: Parts, request: Request) -> dict[str, Any]:
+async def shown(parts: Resources, request: Request) -> dict[str, Any]:
     """Raises Refusal."""
     wanted = _filter(parts, {"endpoint": request.path_params["endpoint"]}, ids=(request.path_params["id"],))
     async for name, letter in _letters(parts, wanted):
@@ -59,12 +59,12 @@ async def shown(parts: Parts, request: Request) -> dict[str, Any]:
     raise Refusal(404, "there is no such dead letter")
 
 
-async def replay(parts: Parts, request: Request) -> dict[str, Any]:
+async def replay(parts: Resources, request: Request) -> dict[str, Any]:
     """Raises Refusal."""
     return await _act(parts, await members(request, _TEXTS | _MOMENTS | {"ids", "dry_run"}), "replayed")
 
 
-async def drop(parts: Parts, request: Request) -> dict[str, Any]:
+async def drop(parts: Resources, request: Request) -> dict[str, Any]:
     """Raises Refusal."""
     asked = await members(request, _TEXTS | _MOMENTS | {"ids", "dry_run", "confirm"})
     if asked.pop("confirm", False) is not True and asked.get("dry_run") is not True:
@@ -75,7 +75,7 @@ async def drop(parts: Parts, request: Request) -> dict[str, Any]:
 _ACTS: dict[str, Act] = {"replayed": DeadLetters.replay, "dropped": DeadLetters.drop}
 
 
-async def _act(parts: Parts, asked: dict[str, Any], done: str) -> dict[str, Any]:
+async def _act(parts: Resources, asked: dict[str, Any], done: str) -> dict[str, Any]:
     dry_run, ids = asked.pop("dry_run", False), asked.pop("ids", [])
     if not isinstance(dry_run, bool):
         raise Refusal(400, "dry_run: say true or false")
@@ -94,14 +94,14 @@ async def _act(parts: Parts, asked: dict[str, Any], done: str) -> dict[str, Any]
     return {done: count, "left": len(letters) - len(now), "until": wanted.until}
 
 
-async def _letters(parts: Parts, wanted: Filter) -> AsyncIterator[tuple[str, DeadLetter]]:
+async def _letters(parts: Resources, wanted: Filter) -> AsyncIterator[tuple[str, DeadLetter]]:
     for name in [wanted.endpoint] if wanted.endpoint else parts.policies.relay.endpoints:
         async for letter in DeadLetters(parts.store, name).all():
             if wanted.has(letter):
                 yield name, letter
 
 
-def _filter(parts: Parts, asked: Mapping[str, Any], ids: tuple[str, ...] = ()) -> Filter:
+def _filter(parts: Resources, asked: Mapping[str, Any], ids: tuple[str, ...] = ()) -> Filter:
     for name, value in asked.items():
         if name in _TEXTS and not isinstance(value, str):
             raise Refusal(400, f"{name}: say a text")

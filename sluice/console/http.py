@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from gateway.problems import Refusal
-from gateway.reload import Parts
+from gateway.reload import Resources
 from gateway.reserved import PREFIX
 from sluice.config import Secret
 from sluice.console import circuits, dead
@@ -38,7 +38,7 @@ _SEND_TOKEN = "send Authorization: Bearer <console.token>"  # noqa: S105
 Answer = Callable[[Request], Awaitable[Any]]
 
 
-def routes(parts: Parts) -> list[Route]:
+def routes(parts: Resources) -> list[Route]:
     """What `gateway.app.run` takes as its console."""
 
     async def status(_: Request) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def routes(parts: Parts) -> list[Route]:
 
     token = parts.policies.console.token
 
-    def of(work: Callable[[Parts, Request], Awaitable[Any]]) -> Answer:
+    def of(work: Callable[[Resources, Request], Awaitable[Any]]) -> Answer:
         return lambda request: work(parts, request)
 
     return [

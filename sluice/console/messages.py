@@ -12,7 +12,7 @@ _BARELY_MORE = 1.05  # times the rate: what a minute more or less makes of a que
 Row = Mapping[str, Any]
 
 
-def words(snapshot: Row) -> list[str]:
+def messages(snapshot: Row) -> list[str]:
     """What stops everything first, what waits for a person before what passes by itself."""
     said = [*_store(snapshot["store"]), *_relays(snapshot), *_policies(snapshot)]
     for name, endpoint in snapshot["endpoints"].items():
@@ -92,7 +92,7 @@ def _circuit(circuit: Row, waiting: int) -> str:
     wait = f"{_some(waiting, 'event waits', 'events wait')}, nothing is lost"
     if circuit["state"] == "half-open":
         return f"the circuit is half-open{because}: a few probes go through; {wait}"
-    left = f"open for {age(circuit['for_s'])} more" if circuit["for_s"] else "open until the next probe"
+    left = f"open for {age(circuit['retry_after'])} more" if circuit["retry_after"] else "open until the next probe"
     return f"the circuit is {left}{because}; {wait}"
 
 
@@ -107,7 +107,7 @@ def _held(name: str, circuit: Row, waiting: int) -> str:
 
 def _too_much(name: str, endpoint: Row) -> str:
     """Where more comes in, for minutes, than the endpoint's rate can ever deliver."""
-    comes, goes = endpoint["inflow"], endpoint["most_per_s"]
+    comes, goes = endpoint["inflow"], endpoint["max_per_second"]
     if comes is None or goes is None or not endpoint["waiting"] or comes <= goes * _BARELY_MORE:
         return ""
     full = max(0.0, endpoint["backlog"]["events"] - endpoint["waiting"]) / (comes - goes)

@@ -10,15 +10,15 @@ from typing import Any, TypeVar
 
 from prometheus_client.samples import Sample
 
-from gateway.reload import Parts
+from gateway.reload import Resources
 from relay import presence
-from relay.circuit import CircuitView
+from relay.circuit import CircuitStatus
 from relay.process import open_circuit
 from relay.queue.queue import Counts
 from sessions.registry import SessionRow, WorkerRow
 from sluice.config import Endpoint, Policies
-from sluice.config.live import Live, told
-from sluice.console.messages import words
+from sluice.config.live import LivePolicies, told
+from sluice.console.messages import messages
 from sluice.observe import metrics
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -32,7 +32,7 @@ _COUNTED = ("accepted", "delivered", "retried", "replaced", "expired")
 T = TypeVar("T")
 
 
-async def snapshot(parts: Parts) -> dict[str, Any]:
+async def snapshot(parts: Resources) -> dict[str, Any]:
     """JSON-ready. While the store is away, what only it knows is None or empty, and `store` says why.
 
     `traffic` counts since this deployment started, `endpoints` since the store is in use.
@@ -59,10 +59,10 @@ async def snapshot(parts: Parts) -> dict[str, Any]:
         "workers": [_worker(row, parts.registry.lease) for row in workers or ()],
         "sessions": _sessions(sessions),
     }
-    return {**seen, "words": words(seen)}
+    return {**seen, "messages": messages(seen)}
 
 
-def _policies(live: Live) -> dict[str, Any]:
+def _policies(live: LivePolicies) -> dict[str, Any]:
     """Of the file: what is wrong with it, which then is not in force, and what of it waits for a restart."""
     return {
         "source": str(live.current.source),
@@ -89,7 +89,7 @@ class _Look:
 # --- endpoints
 
 
-async def _endpoint(look: _Look, parts: Parts, endpoint: Endpoint) -> dict[str, Any]:
+async def _endpoint(look: _Look, parts: Resources, endpoint: Endpoint) -> dict[str, Any]:
     counts, circuit = await asyncio.gather(
         look.at(parts.queues[endpoint.name].counts()), look.at(open_circuit(parts.store, endpoint).view())
     )
@@ -99,12 +99,12 @@ async def _endpoint(look: _Look, parts: Parts, endpoint: Endpoint) -> dict[str, 
         **_counts(counts),
         "inflow": parts.inflows[endpoint.name].per_second,
         "rate": 1 / endpoint.rate.interval if endpoint.rate else None,
-        "most_per_s": _most_per_second(endpoint),
+        "max_per_second": _max_per_second(endpoint),
         "backlog": {"events": backlog.events, "bytes": backlog.bytes},
     }
 
 
-def _most_per_second(endpoint: Endpoint) -> float | None:
+def _max_per_second(endpoint: Endpoint) -> float | None:
     """Events that its rate lets through; None: as many as it takes."""
     if endpoint.rate is None:
         return None
@@ -116,12 +116,12 @@ def _removed(name: str, counts: Counts) -> dict[str, Any]:
     return {"endpoint": name, "waiting": counts.waiting, "leased": counts.leased, "dead": counts.dead}
 
 
-def _circuit(view: CircuitView | None) -> dict[str, Any] | None:
+def _circuit(view: CircuitStatus | None) -> dict[str, Any] | None:
     if view is None:
         return None
     closed = view.state == "closed"
     why = None if closed and not view.held else view.why or None
-    return {"state": view.state, "for_s": 0.0 if closed else view.for_, "why": why, "held": view.held}
+    return {"state": view.state, "retry_after": 0.0 if closed else view.retry_after, "why": why, "held": view.held}
 
 
 def _counts(counts: Counts | None) -> dict[str, Any]:

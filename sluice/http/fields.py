@@ -49,8 +49,8 @@ _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff]+(?
 _NONE: frozenset[bytes] = frozenset()
 _COMMON = frozenset((b"keep-alive", b"close", b"upgrade"))
 """Options that name no field, or one that is hop by hop anyway."""
-_MOST_KNOWN = 8192
-_LONGEST_KNOWN = 512
+_MAX_KNOWN = 8192
+_MAX_KNOWN = 512
 
 
 class Field:
@@ -154,8 +154,8 @@ def _learn(line: bytes) -> Field:
     field = Field(read[1], read[2])
     if field.kind == TRANSFER_ENCODING and b"\t" in line:
         raise BadField("a tab beside a transfer coding, which not everybody passes over")
-    if len(line) <= _LONGEST_KNOWN:
-        if len(_known) >= _MOST_KNOWN:
+    if len(line) <= _MAX_KNOWN:
+        if len(_known) >= _MAX_KNOWN:
             _known.clear()
         _known[line] = field
     return field

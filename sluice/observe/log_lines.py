@@ -26,9 +26,9 @@ import orjson
 
 _SECRET = re.compile(r"secret|token|password|signature|authorization|api_key", re.IGNORECASE)
 _TOGETHER_FOR = 0.1
-_LARGEST_BATCH = 64 * 1024
-_LARGEST_FILE = 16 * 1024 * 1024
-_MOST_NAMES = 1000
+_MAX_BATCH = 64 * 1024
+_MAX_FILE = 16 * 1024 * 1024
+_MAX_NAMES = 1000
 _HEAD = frozenset(("at", "level", "process", "msg"))
 _SHOWN_FROM = logging.WARNING
 _INFO = b'Z","level":"info"'
@@ -77,7 +77,7 @@ class Lines:
             if self._path is not None:
                 with contextlib.suppress(OSError):
                     os.write(2, text)
-        elif len(self._waiting) > _LARGEST_BATCH:
+        elif len(self._waiting) > _MAX_BATCH:
             self.flush()
         elif self._timer is None:
             self._flush_soon()
@@ -115,7 +115,7 @@ class Lines:
         except FileNotFoundError:
             there = None
         if there is not None and os.path.samestat(there, os.fstat(self._file)):
-            if there.st_size <= _LARGEST_FILE:
+            if there.st_size <= _MAX_FILE:
                 return
             path.replace(path.with_suffix(".jsonl.1"))
         old, self._file = self._file, _opened(path)
@@ -140,7 +140,7 @@ _plain: set[str] = set()
 def _looked_at(fields: dict[str, Any]) -> dict[str, Any]:
     """With what is secret masked; a name that the head of the line has already gets a `_`."""
     for name in fields.keys() - _plain:
-        if not _SECRET.search(name) and name not in _HEAD and len(_plain) < _MOST_NAMES:
+        if not _SECRET.search(name) and name not in _HEAD and len(_plain) < _MAX_NAMES:
             _plain.add(name)
     return {
         f"{name}_" if name in _HEAD else name: "***" if _SECRET.search(name) else value

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import REGISTRY
 
-from sluice.observe.tallies import Counts, Spreads, flush
+from sluice.observe.tallies import Counts, Histograms, flush
 
 _text = {status: str(status) for status in range(1000)}.__getitem__
 
@@ -24,8 +24,8 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 60, 300, 1800, 7200)
 
 
-def _spreads(name: str, what: str, labels: Sequence[str], bounds: Sequence[float]) -> Spreads:
-    return Spreads(Histogram(name, what, labels, buckets=bounds), bounds)
+def _spreads(name: str, what: str, labels: Sequence[str], bounds: Sequence[float]) -> Histograms:
+    return Histograms(Histogram(name, what, labels, buckets=bounds), bounds)
 
 
 _REQUESTS = Counts(Counter("sluice_requests_total", "Requests answered by the gateway.", ["route", "status"]))
@@ -66,7 +66,7 @@ _POLICIES_REFUSED = Counter("sluice_policies_refused_total", "Wrong edits of the
 
 _CIRCUIT_VALUES = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 _EVENT_NAMES: set[str] = set()
-_MOST_EVENT_NAMES = 200
+_MAX_EVENT_NAMES = 200
 
 
 def request(route: str, status: int, seconds: float) -> None:
@@ -87,7 +87,7 @@ def decided_without_store(limit: str) -> None:
 def accepted(endpoint: str, event: str) -> None:
     """Event types come from requests: after the first 200 of them the rest are counted as `other`."""
     if event not in _EVENT_NAMES:
-        if len(_EVENT_NAMES) >= _MOST_EVENT_NAMES:
+        if len(_EVENT_NAMES) >= _MAX_EVENT_NAMES:
             event = "other"
         else:
             _EVENT_NAMES.add(event)

@@ -17,7 +17,7 @@ from prometheus_client import Counter, Histogram
 EVERY = 1.0
 """Seconds between two flushes, while anything is counted."""
 
-_tallies: list[Counts | Spreads] = []
+_tallies: list[Counts | Histograms] = []
 _armed = False
 
 
@@ -43,7 +43,7 @@ class Counts:
             (self._counter.labels(*labels) if labels else self._counter).inc(n)
 
 
-class Spreads:
+class Histograms:
     """What is observed for one histogram, by its labels. `bounds` are those the histogram was made with, rising."""
 
     __slots__ = ("_bounds", "_histogram", "_new")

@@ -74,7 +74,7 @@ async def every(seconds: float, stop: Stop, turn: Callable[[], Awaitable[object]
         await stop.sleep(seconds)
 
 
-def settle_memory() -> None:
+def tune_gc() -> None:
     """What is loaded by now stays: collections need not look at it, and need not come every few requests."""
     gc.collect()
     gc.freeze()

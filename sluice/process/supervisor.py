@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from sluice.process.loops import Stop
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0
+_FIRST_WAIT, _MAX_WAIT = 0.25, 10.0
 _LONG_ENOUGH = 30.0  # seconds up after which a death is no longer a quick one
 _LAST_LINES = 12
 _STOPPED_WITHIN = 40.0
@@ -110,7 +110,7 @@ class _Child:
                 self._say(f"  {self.program.name}: {line}")
             shown = lines
             await self._stop.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
+            wait = min(wait * 2, _MAX_WAIT)
 
     async def _run_once(self) -> tuple[str, list[str]]:
         """How it ended, and its last lines."""

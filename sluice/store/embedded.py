@@ -26,7 +26,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 from sluice.config.model import Promise
 from sluice.store.client import Store, StoreAway, StoreRefused
 
-_LONGEST_SOCKET_PATH = 100  # the kernel's sun_path holds 108 bytes, and macOS' 104
+_MAX_SOCKET_PATH = 100  # the kernel's sun_path holds 108 bytes, and macOS' 104
 _MALLOC = "GLIBC_TUNABLES=glibc.malloc.tcache_count=2000:glibc.malloc.mxfast=0"
 """The C library keeps seven freed pieces of a size at hand, and a script frees hundreds. No other C library minds."""
 
@@ -57,9 +57,9 @@ def find_server() -> str:
 def url(data: Path) -> str:
     """Where the embedded store of this data folder answers. Raises EmbeddedStoreError when the path is too long."""
     socket = data / "store.sock"
-    if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
+    if len(os.fsencode(socket)) > _MAX_SOCKET_PATH:
         raise EmbeddedStoreError(
-            f"data: {data} is too long a path for a unix socket ({_LONGEST_SOCKET_PATH - 11} bytes at most); "
+            f"data: {data} is too long a path for a unix socket ({_MAX_SOCKET_PATH - 11} bytes at most); "
             "choose a shorter one"
         )
     return f"unix://{socket}"

@@ -49,7 +49,7 @@ async def sluice(short_folder: Path, free_port: Callable[[], int]) -> AsyncItera
         await laravel
 
 
-def logged(sluice: Deployment, process: str, message: str) -> int:
+def keep_history(sluice: Deployment, process: str, message: str) -> int:
     """How many lines of this message a process has written."""
     file = sluice.policies.data / "logs" / f"{process}.jsonl"
     return sum(orjson.loads(row)["msg"] == message for row in file.read_bytes().splitlines()) if file.exists() else 0
@@ -57,7 +57,7 @@ def logged(sluice: Deployment, process: str, message: str) -> int:
 
 async def both_started(sluice: Deployment, times: int = 1) -> None:
     await until(
-        lambda: all(logged(sluice, name, "gateway.started") >= times for name in NAMES),
+        lambda: all(keep_history(sluice, name, "gateway.started") >= times for name in NAMES),
         timeout=20,
         what=f"both gateways; it said:\n{sluice.said()}",
     )
@@ -84,7 +84,7 @@ async def test_both_answer_and_count_as_one_and_a_limit_is_exact_across_them(slu
     assert codes == {200: 20, 429: 40}
 
     def shares() -> list[int]:
-        return [logged(sluice, name, "request") for name in NAMES]
+        return [keep_history(sluice, name, "request") for name in NAMES]
 
     await until(lambda: sum(shares()) == 60, what="60 lines of requests")
     assert all(shares()), f"one of them answered nothing: {shares()}"
@@ -125,7 +125,7 @@ async def test_one_that_is_killed_comes_back_while_the_other_answers_and_all_dra
     await until(the_page_shows_them, what="20 on the page: a process counts into it once a second")
     await sluice.kill_child("gateway-1")
     answered, failed = 0, 0
-    while logged(sluice, "gateway-1", "gateway.started") < 2:
+    while keep_history(sluice, "gateway-1", "gateway.started") < 2:
         try:
             assert (await get(sluice, "/")).status_code == 200
             answered += 1
@@ -153,7 +153,7 @@ async def test_one_that_is_killed_comes_back_while_the_other_answers_and_all_dra
     assert [(await one).status_code for one in slow] == [200] * 16
     async with asyncio.timeout(20):
         assert await sluice.up.wait() == 0
-    assert [logged(sluice, name, "gateway.stopped") for name in NAMES] == [1, 1]
+    assert [keep_history(sluice, name, "gateway.stopped") for name in NAMES] == [1, 1]
     assert sluice.said().splitlines()[-1].endswith("  stopped")
 
 

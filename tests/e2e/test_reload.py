@@ -75,7 +75,7 @@ def edit(sluice: Deployment, *changes: tuple[str, str]) -> None:
     written.replace(sluice.file)
 
 
-def logged(sluice: Deployment, process: str, message: str) -> list[dict[str, Any]]:
+def keep_history(sluice: Deployment, process: str, message: str) -> list[dict[str, Any]]:
     file = sluice.policies.data / "logs" / f"{process}.jsonl"
     lines = [orjson.loads(row) for row in file.read_bytes().splitlines()] if file.exists() else []
     return [line for line in lines if line["msg"] == message]
@@ -85,7 +85,7 @@ async def live(sluice: Deployment, times: int, *processes: str) -> None:
     """All of them have gone over to so many edits."""
     names = processes or ("gateway", "relay")
     await until(
-        lambda: all(len(logged(sluice, name, "policies.loaded")) >= times for name in names),
+        lambda: all(len(keep_history(sluice, name, "policies.loaded")) >= times for name in names),
         what=f"edit {times} to be live; it said:\n{sluice.said()}",
     )
 
@@ -100,8 +100,8 @@ async def answered(sluice: Deployment, text: str) -> bool:
     return (answer.status_code, answer.text) == (200, text)
 
 
-async def words(sluice: Deployment) -> list[str]:
-    said: list[str] = (await sluice.status())["words"]
+async def messages(sluice: Deployment) -> list[str]:
+    said: list[str] = (await sluice.status())["messages"]
     return said
 
 
@@ -124,7 +124,7 @@ async def test_an_edited_limit_keeps_its_level_and_requests_under_way_end_as_the
     moved = f"http://127.0.0.1:{free_port()}"
     async with site(port_of(sluice.laravel), "old") as old, site(port_of(moved), "new"):
         await sluice.start_up()
-        under_way = asyncio.create_task(get(sluice, "/held"))
+        in_flight = asyncio.create_task(get(sluice, "/held"))
         await until(lambda: old.held, what="the request to be under way")
         codes = [(await get(sluice, "/")).status_code for _ in range(6)]
         assert codes == [200] * 4 + [429] * 2, "the one under way has taken the fifth"
@@ -135,9 +135,9 @@ async def test_an_edited_limit_keeps_its_level_and_requests_under_way_end_as_the
 
         edit(sluice, ("rate: 1/hour", "rate: 1000/second"))
         await until(lambda: answered(sluice, "new"), what="the new rate and the new upstream")
-        assert not under_way.done()
+        assert not in_flight.done()
         old.lets_go.set()
-        answer = await under_way
+        answer = await in_flight
         assert (answer.status_code, answer.text) == (200, "old")
     assert "policies.yaml is live, revision " in sluice.said()
     assert "; changed: upstreams.laravel, limits.address" in sluice.said()
@@ -158,7 +158,7 @@ async def test_a_wrong_file_changes_nothing_and_everybody_says_in_which_line(slu
         (problem,) = seen["policies"]["problems"]
         assert (seen["revision"], problem["line"], problem["key"]) == (before, line, "limits[2].rate")
         assert problem["message"] == '"60/minuet" is not a rate'
-        (sentence,) = seen["words"]
+        (sentence,) = seen["messages"]
         assert sentence == (
             f"{sluice.file} is wrong, so revision {before} stays in force: line {line}: limits[2].rate: "
             '"60/minuet" is not a rate; write 1000/minute or 5/10 seconds'
@@ -166,14 +166,14 @@ async def test_a_wrong_file_changes_nothing_and_everybody_says_in_which_line(slu
         code, _, complaint = await sluice.run("status")
         assert (code, complaint.startswith(f"sluice: {sluice.file}:{line}:")) == (2, True), complaint
         assert f"policies.yaml is wrong and changes nothing: {sluice.file}:{line}:" in sluice.said()
-        await until(lambda: logged(sluice, "relay", "policies.refused"), what="the relay to have seen it too")
+        await until(lambda: keep_history(sluice, "relay", "policies.refused"), what="the relay to have seen it too")
         assert await numbers(sluice) == {"sluice_policies_wrong": 1.0, "sluice_policies_refused_total": 2.0}
         assert (await get(sluice, "/")).text == "well"
 
         edit(sluice, ("rate: 60/minuet", "rate: 90/minute"))
         await live(sluice, 1)
         seen = await sluice.status()
-        assert (seen["words"], seen["policies"]["problems"]) == ([], [])
+        assert (seen["messages"], seen["policies"]["problems"]) == ([], [])
         assert seen["revision"] != before
         assert (await numbers(sluice))["sluice_policies_wrong"] == 0.0
 
@@ -197,7 +197,7 @@ async def test_an_endpoint_that_moves_while_events_wait_gets_all_of_them_once_an
                 await sluice.send(session, number)
         await until(lambda: old.waiting == 3, what="the first of each session to be under way")
         edit(sluice, (endpoint(sluice.laravel), endpoint(moved)))
-        await until(lambda: logged(sluice, "relay", "policies.loaded"), what="the relay to have seen the edit")
+        await until(lambda: keep_history(sluice, "relay", "policies.loaded"), what="the relay to have seen the edit")
         assert not new.got, "while the old one is still asked, the new one is not"
         old.lets_go.set()
         await until(sluice.drained, what="everything to be delivered")
@@ -243,11 +243,11 @@ async def test_what_waits_for_a_removed_endpoint_is_kept_told_and_delivered_when
         await until(lambda: laravel.taken(), what="the one that the rate lets through")
 
         edit(sluice, (to_crm, to_laravel), (crm, ""))
-        await until(lambda: logged(sluice, "relay", "endpoint.removed"), what="the relay to have let it go")
-        (line,) = logged(sluice, "relay", "endpoint.removed")
+        await until(lambda: keep_history(sluice, "relay", "endpoint.removed"), what="the relay to have let it go")
+        (line,) = keep_history(sluice, "relay", "endpoint.removed")
         assert (line["endpoint"], line["waiting"], line["level"]) == ("crm", 2, "warning")
         await live(sluice, 1)
-        assert await words(sluice) == [
+        assert await messages(sluice) == [
             "crm is no longer an endpoint, and 2 events wait for it: put it back to deliver them"
         ]
         await sluice.send("a", 4)
@@ -257,13 +257,13 @@ async def test_what_waits_for_a_removed_endpoint_is_kept_told_and_delivered_when
         await until(lambda: len(laravel.taken()) == 4, what="what waited to be delivered")
         assert sequences(laravel) == {"a": [1, 4, 2, 3]}
         await until(sluice.drained)
-        assert await words(sluice) == []
+        assert await messages(sluice) == []
 
 
 def all_started(sluice: Deployment) -> bool:
     """Ready is said by the first gateway that is; one that starts after the edit has nothing to go over to."""
     kinds = {"gateway-1": "gateway.started", "gateway-2": "gateway.started", "relay": "relay.started"}
-    return all(logged(sluice, name, started) for name, started in kinds.items())
+    return all(keep_history(sluice, name, started) for name, started in kinds.items())
 
 
 async def test_several_gateways_go_over_together_and_the_sockets_wait_for_a_restart(sluice: Deployment) -> None:
@@ -275,12 +275,12 @@ async def test_several_gateways_go_over_together_and_the_sockets_wait_for_a_rest
         await live(sluice, 1, "gateway-1", "gateway-2", "relay")
         codes = [(await get(sluice, "/")).status_code for _ in range(8)]
         assert sorted(codes) == [200] * 5 + [429] * 3
-        assert await words(sluice) == [
+        assert await messages(sluice) == [
             f"{sluice.file}: listen changed, which counts from the next start on; restart Sluice"
         ]
         assert "policies.yaml: listen: what was changed here counts from the next start on" in sluice.said()
         for name in ("gateway-1", "gateway-2", "relay"):
-            assert [line["keys"] for line in logged(sluice, name, "policies.needs_restart")] == [["listen"]]
+            assert [line["keys"] for line in keep_history(sluice, name, "policies.needs_restart")] == [["listen"]]
 
 
 async def test_the_console_s_token_is_changed_without_a_restart(sluice: Deployment) -> None:

@@ -679,12 +679,12 @@ async def test_stopping_lets_a_request_under_way_end(tmp_path: Path, store_url: 
 
     laravel.play = play
     async with gateway(tmp_path, store_url, laravel.url) as gate:
-        under_way = asyncio.create_task(gate.http.get("/slow"))
+        in_flight = asyncio.create_task(gate.http.get("/slow"))
         await asked.wait()
         gate.stop.request()
         await until(lambda: not _listens(gate.port), what="the gateway to take no more connections")
         finish.set()
-        assert (await under_way).content == b"done"
+        assert (await in_flight).content == b"done"
 
 
 def _listens(port: int) -> bool:

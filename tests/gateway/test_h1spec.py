@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sluice.http.server.head import MOST_FIELDS, MOST_HEAD, MOST_TARGET
+from sluice.http.server.head import MAX_FIELDS, MAX_HEAD, MAX_TARGET
 from tests.gateway.proxy.test_bytes import recorded
 from tests.gateway.running import Gate, Raw, Receiver, lines, receiver, start, values
 
@@ -83,8 +83,8 @@ TARGET = {
     "a user": (b"GET http://me@shop.example/ HTTP/1.1\r\n" + HOST + END, 400),
     "no authority": (b"GET http:/// HTTP/1.1\r\n" + HOST + END, 400),
     "another scheme": (b"GET ftp://shop.example/ HTTP/1.1\r\n" + HOST + END, 400),
-    "over 16 KiB": (b"GET /" + b"a" * MOST_TARGET + b" HTTP/1.1\r\n" + HOST + END, 414),
-    "over 16 KiB, without an end": (b"GET /" + b"a" * (MOST_TARGET + 300), 414),
+    "over 16 KiB": (b"GET /" + b"a" * MAX_TARGET + b" HTTP/1.1\r\n" + HOST + END, 414),
+    "over 16 KiB, without an end": (b"GET /" + b"a" * (MAX_TARGET + 300), 414),
 }
 HOSTS = {
     "none": (GET + END, 400),
@@ -122,9 +122,9 @@ FIELDS = {
     "a bare CR in a value": (GET + HOST + b"X: a\rY: b\r\n\r\n", 400),
     "a bare CR behind the head": (GET + HOST + b"\rSome-Header: Test\r\n\r\n", 400),
     "a bare LF for the empty line": (GET + HOST + b"\n", 400),
-    "over 256 of them": (GET + HOST + b"X: 1\r\n" * MOST_FIELDS + END, 431),
-    "over 64 KiB": (GET + HOST + b"X: " + b"a" * MOST_HEAD + b"\r\n\r\n", 431),
-    "over 64 KiB, without an end": (GET + HOST + b"X: " + b"a" * MOST_HEAD, 431),
+    "over 256 of them": (GET + HOST + b"X: 1\r\n" * MAX_FIELDS + END, 431),
+    "over 64 KiB": (GET + HOST + b"X: " + b"a" * MAX_HEAD + b"\r\n\r\n", 431),
+    "over 64 KiB, without an end": (GET + HOST + b"X: " + b"a" * MAX_HEAD, 431),
     "an expectation nobody knows": (POST + b"Content-Length: 3\r\nExpect: 200-ok\r\n\r\nabc", 417),
 }
 LENGTHS = {
@@ -193,7 +193,7 @@ async def test_refused(front: tuple[Gate, Receiver], sent: bytes, status: int) -
             b"0\r\nX: a\r\n b\r\n\r\n",
             b"0\r\n\n",
         ),
-        *(b"0\r\nContent-Length: 5\r\n\r\n", b"3;a=" + b"b" * 2 * MOST_HEAD + b"\r\nabc\r\n"),
+        *(b"0\r\nContent-Length: 5\r\n\r\n", b"3;a=" + b"b" * 2 * MAX_HEAD + b"\r\nabc\r\n"),
         b"0\r\n" + b"X: 1\r\n" * 12_000,
     ],
     ids=lambda chunks: repr(chunks[:20]),
@@ -229,9 +229,9 @@ ACCEPTED = {
     "an absolute target without a path": b"GET http://shop.example HTTP/1.1\r\n" + HOST + END,
     "odd characters in the target": b'GET /<>"{}|\\^` HTTP/1.1\r\n' + HOST + END,
     "an IPv6 host": GET + b"Host: [::1]:8080\r\n\r\n",
-    "256 fields": GET + HOST + b"X: 1\r\n" * (MOST_FIELDS - 1) + END,
+    "256 fields": GET + HOST + b"X: 1\r\n" * (MAX_FIELDS - 1) + END,
     "a head of 60 KiB": GET + HOST + b"X: " + b"a" * 60 * 1024 + b"\r\n\r\n",
-    "a target of 16 KiB": b"GET /" + b"a" * (MOST_TARGET - 1) + b" HTTP/1.1\r\n" + HOST + END,
+    "a target of 16 KiB": b"GET /" + b"a" * (MAX_TARGET - 1) + b" HTTP/1.1\r\n" + HOST + END,
     "an upgrade to nothing we know": GET + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
     "keep-alive": GET + HOST + b"Connection: Keep-Alive\r\n\r\n",
 }

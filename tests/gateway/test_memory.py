@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 BODY = 64 * MIB
 PIECE = 256 * 1024
-MOST_HELD = 4 * MIB
+MAX_HELD = 4 * MIB
 """Of a body that nobody takes, by client, gateway and upstream together."""
 STALL = 0.5
 """Seconds in which nobody reads: enough for a gateway that does not hold back to have taken far more than it may."""
@@ -146,7 +146,7 @@ async def test_an_upload_waits_for_an_upstream_that_does_not_read(
 
     laravel.play = reads_late
     async with client(gate) as (reader, writer):
-        with holding_at_most(MOST_HELD):
+        with holding_at_most(MAX_HELD):
             writer.write(b"POST /upload HTTP/1.1\r\nHost: shop.example\r\n" + framing + b"\r\n\r\n")
             await send_body(writer, framing)
             assert await reader.readexactly(len(ANSWER)) == ANSWER
@@ -163,7 +163,7 @@ async def test_a_download_waits_for_a_client_that_does_not_read(gate: Gate, lara
 
     laravel.play = sends_at_once
     async with client(gate) as (reader, writer):
-        with holding_at_most(MOST_HELD):
+        with holding_at_most(MAX_HELD):
             writer.write(GET)
             await reader.readuntil(b"\r\n\r\n")
             await asyncio.sleep(STALL)

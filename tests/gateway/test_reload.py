@@ -67,7 +67,7 @@ async def test_a_request_under_way_outlives_many_edits_but_not_any_number(
     holding = Holding()
     laravel.play = holding.play
     async with gateway(tmp_path, store_url, laravel.url) as gate:
-        under_way = asyncio.create_task(gate.http.get("/held"))
+        in_flight = asyncio.create_task(gate.http.get("/held"))
         await until(lambda: holding.held)
         for number in range(1, 4):  # what had nothing under way is closed at once, and counts for nothing
             await edit(gate, heard, f"rate: {number}/hour", f"rate: {number + 1}/hour")
@@ -79,8 +79,8 @@ async def test_a_request_under_way_outlives_many_edits_but_not_any_number(
             waiting.append(asyncio.create_task(gate.http.get("/held")))
             await until(lambda one=one: one.held)
             await edit(gate, heard, f"rate: {number}/hour", f"rate: {number + 1}/hour")
-        assert (await under_way).status_code == 502
-        assert [fields["under_way"] for message, fields in heard.lines if message == "generation.cut"] == [1]
+        assert (await in_flight).status_code == 502
+        assert [fields["in_flight"] for message, fields in heard.lines if message == "generation.cut"] == [1]
         for one in slow:
             one.lets_go.set()
         assert [(await answer).status_code for answer in waiting] == [200] * 8

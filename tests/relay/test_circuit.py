@@ -61,7 +61,7 @@ async def test_the_ratio_over_the_minimum_opens_it_and_nothing_is_let_through(ci
 
 async def test_not_now_opens_it_at_once_for_as_long_as_was_asked(circuit: Circuit) -> None:
     generation = (await circuit.admit(1)).generation
-    admission = await circuit.admit(1, [(generation, Report(wrong=1, not_now=True, at_least=7, why="answered 429"))])
+    admission = await circuit.admit(1, [(generation, Report(wrong=1, paused=True, min_pause=7, why="answered 429"))])
     assert admission.state == "open"
     assert 6.5 < admission.wait <= 7
 
@@ -95,7 +95,7 @@ async def test_results_of_an_older_generation_are_ignored(circuit: Circuit) -> N
     old = (await circuit.admit(10)).generation
     await opened(circuit)
     probes = await half_open(circuit)
-    after = await circuit.admit(1, [(old, Report(wrong=10, not_now=True))])
+    after = await circuit.admit(1, [(old, Report(wrong=10, paused=True))])
     assert (after.state, after.generation) == ("half-open", probes.generation)
 
 
@@ -157,7 +157,7 @@ async def test_held_closed_it_lets_everything_through_whatever_comes_of_it(circu
     await circuit.hold("closed", "we know")
     admission = await circuit.admit(5)
     assert (admission.state, admission.permits) == ("closed", 5)
-    after = await circuit.admit(5, [(admission.generation, Report(wrong=100, not_now=True, at_least=60))])
+    after = await circuit.admit(5, [(admission.generation, Report(wrong=100, paused=True, min_pause=60))])
     assert (after.state, after.permits) == ("closed", 5)
     await circuit.release()
     assert (await circuit.admit(5)).permits == 5
@@ -167,15 +167,15 @@ async def test_what_was_sent_before_it_was_held_does_not_count_afterwards(circui
     old = (await circuit.admit(10)).generation
     await circuit.hold("closed", "")
     await circuit.release()
-    assert (await circuit.admit(1, [(old, Report(wrong=10, not_now=True))])).state == "closed"
+    assert (await circuit.admit(1, [(old, Report(wrong=10, paused=True))])).state == "closed"
 
 
 async def test_after_closing_it_says_how_long_to_go_slowly(store: Store) -> None:
     circuit = Circuit(store, "slow", replace(POLICY, slow_start=5.0), None, probe_lease=0.1)
-    assert (await circuit.admit(1)).slow == 0, "it has never been open"
+    assert (await circuit.admit(1)).slow_start_left == 0, "it has never been open"
     await opened(circuit)
     probes = await half_open(circuit, want=3)
-    assert probes.slow == 0
+    assert probes.slow_start_left == 0
     closed = await circuit.admit(1, [(probes.generation, Report(well=3))])
     assert closed.state == "closed"
-    assert 4.5 < closed.slow <= 5.0
+    assert 4.5 < closed.slow_start_left <= 5.0

@@ -6,7 +6,7 @@ import pytest
 
 from relay.circuit import Circuit, Report
 from relay.progress import PATIENCE, Progress
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.config.model import CircuitPolicy, Rate
 from sluice.store.client import Store
 from tests.relay.making import event
@@ -19,7 +19,7 @@ POLICY = CircuitPolicy(window=30, minimum=1000, ratio=0.5, open=30.0, cap=60.0, 
 
 @pytest.fixture
 def queue(store: Store) -> Queue:
-    return Queue(store, "laravel", lease=30.0, most_bytes=10**6, most_events=1000)
+    return Queue(store, "laravel", lease=30.0, max_bytes=10**6, max_events=1000)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_what_is_due_and_not_claimed_for_long_is_seen(queue: Queue, circui
     assert await progress.stalled(queue, circuit, 10.0 + PATIENCE + 1)
     (delivery,) = (await queue.turn([], 10)).leased
     assert not await progress.stalled(queue, circuit, 11.0 + PATIENCE + 1), "it was claimed"
-    await queue.turn([Settled(delivery, "o")], 0)
+    await queue.turn([Settlement(delivery, "o")], 0)
     assert not await progress.stalled(queue, circuit, 1000.0)
 
 
@@ -60,15 +60,15 @@ async def test_behind_an_open_circuit_nothing_has_to_be_claimed(queue: Queue, ci
     await age(PATIENCE + 1)
     assert not await progress.stalled(queue, circuit, 0.0)
     generation = (await circuit.admit(1)).generation
-    await circuit.admit(0, [(generation, Report(wrong=1, not_now=True))])
+    await circuit.admit(0, [(generation, Report(wrong=1, paused=True))])
     assert not await progress.stalled(queue, circuit, PATIENCE + 1)
 
 
 async def test_a_slow_pace_has_its_time(store: Store, queue: Queue, age: Age) -> None:
     progress = Progress()
-    slow = Circuit(store, "laravel", POLICY, Rate(1, 60.0), probe_lease=1.0)
+    slow_start_left = Circuit(store, "laravel", POLICY, Rate(1, 60.0), probe_lease=1.0)
     await queue.accept(event())
     await age(1000.0)
-    assert not await progress.stalled(queue, slow, 0.0)
-    assert not await progress.stalled(queue, slow, 100.0)
-    assert await progress.stalled(queue, slow, PATIENCE + 121)
+    assert not await progress.stalled(queue, slow_start_left, 0.0)
+    assert not await progress.stalled(queue, slow_start_left, 100.0)
+    assert await progress.stalled(queue, slow_start_left, PATIENCE + 121)

@@ -8,11 +8,11 @@ import pytest
 from sessions import registry as module
 from sessions.registry import (
     Disputed,
-    NoRoom,
+    NoCapacity,
+    ObservedSession,
     Owner,
     Registry,
     Report,
-    Seen,
     Unknown,
     UnknownWorker,
     Unowned,
@@ -357,11 +357,11 @@ async def test_placing_an_owned_session_answers_its_owner(registry: Registry) ->
 
 
 async def test_there_is_no_room_without_workers_or_when_all_are_full(registry: Registry) -> None:
-    assert await registry.place("s0", {}) == NoRoom(0)
+    assert await registry.place("s0", {}) == NoCapacity(0)
     await register(registry, "a", "b", room=1)
     assert isinstance(await registry.place("s1", {}), Owner)
     assert isinstance(await registry.place("s2", {}), Owner)
-    assert await registry.place("s3", {}) == NoRoom(2)
+    assert await registry.place("s3", {}) == NoCapacity(2)
     assert await registry.owner_of("s3") == Unknown()
 
 
@@ -392,7 +392,7 @@ async def test_a_worker_that_lapsed_is_not_placed_on(hasty: Registry) -> None:
         return all(row.beat_left == 0.0 for row in await hasty.workers())
 
     await until(lapsed)
-    assert await hasty.place("s", {}) == NoRoom(0)
+    assert await hasty.place("s", {}) == NoCapacity(0)
 
 
 # --- existing workers
@@ -401,12 +401,12 @@ NODE = Worker("node:3001", "observed", "http://node:3001", 5)
 OTHER = Worker("node:3002", "observed", "http://node:3002", 5)
 
 
-def seen(sessions: Iterable[str]) -> dict[str, Seen]:
-    return {session: Seen("connected", "628") for session in sessions}
+def seen(sessions: Iterable[str]) -> dict[str, ObservedSession]:
+    return {session: ObservedSession("connected", "628") for session in sessions}
 
 
 async def test_what_an_existing_worker_lists_is_its_own(registry: Registry) -> None:
-    await registry.observe(NODE, {"s": Seen("connected", "628", {"workspace_id": "7"})})
+    await registry.observe(NODE, {"s": ObservedSession("connected", "628", {"workspace_id": "7"})})
     first = await owner(registry, "s")
     assert first.worker == "node:3001"
     assert await registry.observe(NODE, seen(["s"])) == []

@@ -136,11 +136,11 @@ function showFile({ policies, revision }) {
 function showHealth(snapshot) {
   const circuits = Object.values(snapshot.endpoints).map((endpoint) => endpoint.circuit?.state);
   const bad = !snapshot.store.ok || snapshot.relays === 0 || circuits.includes("open");
-  const count = snapshot.words.length;
+  const count = snapshot.messages.length;
   $("health").className = bad ? "bad" : count ? "look" : "good";
   const things = count === 1 ? "One thing" : `${count} things`;
   setText($("verdict"), count ? `${things} to look at` : "All is well");
-  $("words").replaceChildren(...snapshot.words.map((sentence) => element("li", sentence)));
+  $("messages").replaceChildren(...snapshot.messages.map((sentence) => element("li", sentence)));
 }
 
 function showFigures(snapshot) {

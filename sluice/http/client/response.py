@@ -28,10 +28,10 @@ from sluice.http.errors import (
 )
 from sluice.http.fields import Fields, read_fields
 
-MOST_FIELDS = 256
-MOST_HEAD = 64 * 1024
+MAX_FIELDS = 256
+MAX_HEAD = 64 * 1024
 """Bytes of a head, interim heads included; and of what chunks may carry besides data between two pieces of it."""
-MOST_WAITING = 256 * 1024
+MAX_WAITING = 256 * 1024
 """Bytes of a body that wait unread before the upstream has to."""
 
 Timeout = float | Deadlines | None
@@ -41,7 +41,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [\t -~\x80-\xff]*)?") 
 _BEGINNING = b"HTTP/1."
 _NO_FIELDS = Fields([])
 _statuses: dict[bytes, tuple[int, bool]] = {}
-_MOST_STATUSES = 1024
+_MAX_STATUSES = 1024
 
 
 class Source(Protocol):
@@ -191,7 +191,7 @@ class Response:
             data, self._head = self._head + data, b""
         while data:
             end = data.find(b"\r\n\r\n")
-            if self._interim + (len(data) if end < 0 else end) > MOST_HEAD:
+            if self._interim + (len(data) if end < 0 else end) > MAX_HEAD:
                 raise BadFraming("too long a head")
             if end < 0:
                 if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
@@ -210,7 +210,7 @@ class Response:
 
     def _begin(self, status: int, current: bool, fields: Fields) -> None:
         """`current`: HTTP/1.1, not 1.0. Raises BadFraming."""
-        if len(fields.all) > MOST_FIELDS:
+        if len(fields.all) > MAX_FIELDS:
             raise BadFraming("too many fields")
         ending = ending_of(status, current, fields, head_only=self._head_only)
         self.status, self.fields = status, fields
@@ -257,7 +257,7 @@ class Response:
         self._parts.append(data)
         self._waiting += len(data)
         wake(self._waiter)
-        if self._waiting > MOST_WAITING and not self._paused:
+        if self._waiting > MAX_WAITING and not self._paused:
             self._pause()
 
     def _finish(self, data: bytes) -> None:
@@ -302,7 +302,7 @@ class Chunks:
                 raise BadFraming(str(error)) from None
             self.more = True
         self._quiet = 0 if pieces else self._quiet + len(data)
-        if self._quiet > MOST_HEAD:
+        if self._quiet > MAX_HEAD:
             raise BadFraming("chunks with too little data")
         return pieces
 
@@ -333,7 +333,7 @@ def _status_of(line: bytes) -> tuple[int, bool]:
     status = int(read[2])
     if status < 100 or status == 101:
         raise BadFraming("switching protocols was not asked for" if status == 101 else "invalid status")
-    if len(_statuses) >= _MOST_STATUSES:
+    if len(_statuses) >= _MAX_STATUSES:
         _statuses.clear()
     _statuses[line] = (status, read[1] == b"1")
     return _statuses[line]

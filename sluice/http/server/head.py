@@ -24,9 +24,9 @@ from sluice.http.fields import (
 )
 from sluice.http.server.refused import Refused
 
-MOST_HEAD = 64 * 1024
-MOST_FIELDS = 256
-MOST_TARGET = 16 * 1024
+MAX_HEAD = 64 * 1024
+MAX_FIELDS = 256
+MAX_TARGET = 16 * 1024
 
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.([01])\r\n")  # RFC 9112 section 3
 _ANY_VERSION = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
@@ -35,7 +35,7 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-
 _ABSOLUTE = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
 _PORTS = {b"http": b":80", b"https": b":443"}
 _good_hosts: set[bytes] = set()
-_MOST_HOSTS = 1024
+_MAX_HOSTS = 1024
 
 
 class RequestHead:
@@ -78,18 +78,18 @@ def read_head(head: bytes) -> RequestHead:
     if line is None:
         raise bad_line(head)
     method, target, minor = line.groups()
-    if len(target) > MOST_TARGET:
-        raise Refused(414, f"the target is over {MOST_TARGET} bytes")
-    if len(head) > MOST_HEAD:
-        raise Refused(431, f"the head is over {MOST_HEAD} bytes")
+    if len(target) > MAX_TARGET:
+        raise Refused(414, f"the target is over {MAX_TARGET} bytes")
+    if len(head) > MAX_HEAD:
+        raise Refused(431, f"the head is over {MAX_HEAD} bytes")
     if method == b"CONNECT":
         raise Refused(501, "CONNECT is not understood here")
     try:
         fields = read_fields(head[line.end() : -4] if line.end() < len(head) - 2 else b"")
     except BadField as error:
         raise Refused(400, f"this is not HTTP/1.1: {error}") from None
-    if len(fields.all) > MOST_FIELDS:
-        raise Refused(431, f"there are over {MOST_FIELDS} fields")
+    if len(fields.all) > MAX_FIELDS:
+        raise Refused(431, f"there are over {MAX_FIELDS} fields")
     if fields.repeated:
         _refuse_repeated(fields)
     current = minor == b"1"
@@ -112,12 +112,12 @@ def refuse_early(head: bytearray, begun: int) -> None:
         raise Refused(400, "this is not HTTP/1.1: a request begins with a method")
     first = head.find(b"\n")
     if first < 0:
-        if len(head) > MOST_TARGET + 256:
-            raise Refused(414, f"the target is over {MOST_TARGET} bytes")
+        if len(head) > MAX_TARGET + 256:
+            raise Refused(414, f"the target is over {MAX_TARGET} bytes")
     elif first >= begun and not _LINE.match(head):
         raise bad_line(head)
-    if len(head) > MOST_HEAD:
-        raise Refused(431, f"the head is over {MOST_HEAD} bytes")
+    if len(head) > MAX_HEAD:
+        raise Refused(431, f"the head is over {MAX_HEAD} bytes")
 
 
 def bad_line(head: bytes | bytearray) -> Refused:
@@ -154,7 +154,7 @@ def _host(fields: Fields, current: bool) -> bytes | None:
         return None
     if not _HOST.fullmatch(host):
         raise Refused(400, "the Host header is not a host")
-    if len(_good_hosts) >= _MOST_HOSTS:
+    if len(_good_hosts) >= _MAX_HOSTS:
         _good_hosts.clear()
     _good_hosts.add(host)
     return host

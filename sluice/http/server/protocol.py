@@ -37,9 +37,9 @@ HEAD_WITHIN = 30.0
 """Seconds from the first byte of a head to its last."""
 _LINGER = 2.0
 """Seconds a client may go on sending after a refusal: closed at once, the kernel would reset it unread."""
-_MOST_OVERHEAD = 64 * 1024
+_MAX_OVERHEAD = 64 * 1024
 """Bytes of chunk extensions and trailers, beyond what chunks of their size need."""
-_MOST_HANDSHAKE_FIELDS, _LONGEST_HANDSHAKE_LINE = 120, 8000
+_MAX_HANDSHAKE_FIELDS, _MAX_HANDSHAKE_LINE = 120, 8000
 """Of the library that answers handshakes, a little less: beyond its own it would leave them unanswered."""
 _CHUNKS_FOLLOW = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -84,7 +84,7 @@ class ServerProtocol:
         self._last = False  # no request is read after this one
         self._whole = False  # the parser has come to the end of a message
         self._head = bytearray()  # what has come of a head
-        self._ahead = bytearray()  # what has come after a request that is not answered yet
+        self._prefetch = bytearray()  # what has come after a request that is not answered yet
         self._chunk_end = b""  # the last bytes of chunks, which may begin the end of the message
         self._overhead = 0
         self._quiet = False  # nothing of a body has come since the timer looked
@@ -132,7 +132,7 @@ class ServerProtocol:
     # --- reading
 
     def data_received(self, data: bytes) -> None:
-        if self._ahead:
+        if self._prefetch:
             self._wait_behind(data)
         else:
             self._read(data)
@@ -155,8 +155,8 @@ class ServerProtocol:
 
     def _wait_behind(self, data: bytes) -> None:
         """Pipelined requests are answered in their order (RFC 9112 section 9.3.2), so one is taken at a time."""
-        self._ahead += data
-        if len(self._ahead) > HIGH_WATER_LIMIT:
+        self._prefetch += data
+        if len(self._prefetch) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
 
     def _read_head(self, data: bytes) -> bytes:
@@ -232,8 +232,8 @@ class ServerProtocol:
 
     def _start_websocket(self, head: RequestHead) -> None:
         headers = [(field.key, field.value) for field in head.fields.all]
-        if len(headers) > _MOST_HANDSHAKE_FIELDS or any(
-            len(name) + len(value) > _LONGEST_HANDSHAKE_LINE for name, value in headers
+        if len(headers) > _MAX_HANDSHAKE_FIELDS or any(
+            len(name) + len(value) > _MAX_HANDSHAKE_LINE for name, value in headers
         ):
             raise Refused(431, "a WebSocket handshake has 128 fields of 8 KiB at most")
         self._at = _OVER  # frames sent before the handshake was answered (RFC 6455 section 4.1) are passed over
@@ -275,7 +275,7 @@ class ServerProtocol:
         self._overhead += len(piece)
         assert self._parser is not None
         self._parser.feed_data(piece)
-        if self._overhead > _MOST_OVERHEAD:
+        if self._overhead > _MAX_OVERHEAD:
             raise Refused(400, "there is too much beside the chunks' data")
 
     def _take_body(self, body: bytes) -> None:
@@ -315,8 +315,8 @@ class ServerProtocol:
             return
         self._deadline = self.loop.time() + self.timeout_keep_alive
         self.flow.resume_reading()
-        if self._ahead:
-            ahead, self._ahead = bytes(self._ahead), bytearray()
+        if self._prefetch:
+            ahead, self._prefetch = bytes(self._prefetch), bytearray()
             self._read(ahead)
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from sluice.store.protocol.link import Link
 from sluice.store.protocol.packing import Command, pack
 from sluice.store.protocol.slots import Place, owners, redirection, slot_of
 
-_MOST_HOPS = 3
+_MAX_HOPS = 3
 _ASKED = 8
 """Servers that are asked at once who owns what; the first that is well decides."""
 
@@ -79,7 +79,7 @@ class Cluster:
 
     async def _followed(self, place: Place, command: Command, reply: Any) -> Any:
         """The reply of the server that the redirections lead to."""
-        for _ in range(_MOST_HOPS):
+        for _ in range(_MAX_HOPS):
             if isinstance(reply, ErrorReply) and reply.code in ("CLUSTERDOWN", "READONLY"):
                 self._stale = True
             if (redirected := redirection(reply)) is None:

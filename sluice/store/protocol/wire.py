@@ -16,8 +16,8 @@ from hiredis import ProtocolError, Reader
 
 from sluice.store.protocol.errors import ErrorReply, StoreAway
 
-MOST_CALLS = 10_000
-MOST_BYTES = 64 * 1024 * 1024
+MAX_CALLS = 10_000
+MAX_BYTES = 64 * 1024 * 1024
 """Asked and not yet answered, on one wire. A single larger one is let through when nothing else waits."""
 
 _SECOND_LOOK = 0.002
@@ -60,7 +60,7 @@ class Wire:
         size = len(packed)
         if self.lost:
             raise StoreAway("the connection to the store is closed")
-        if self._bytes and (self._bytes + size > MOST_BYTES or len(self._sent) + len(self._held) >= MOST_CALLS):
+        if self._bytes and (self._bytes + size > MAX_BYTES or len(self._sent) + len(self._held) >= MAX_CALLS):
             raise StoreAway("too much is under way to the store")
         due = self._loop.time() + self._timeout
         exchange = Exchange(self._loop.create_future(), count, size, due)
@@ -161,7 +161,7 @@ class Wire:
         """Then the transport closes."""
 
     def pause_writing(self) -> None:
-        """What is under way is bounded by `MOST_BYTES`."""
+        """What is under way is bounded by `MAX_BYTES`."""
 
     def resume_writing(self) -> None:
         """See `pause_writing`."""

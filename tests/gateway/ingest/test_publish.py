@@ -12,8 +12,8 @@ import pytest
 from starlette.applications import Starlette
 
 from gateway.ingest import publish
-from gateway.ingest.publish import LARGEST_BODY, LARGEST_LIST
-from gateway.ingest.webhooks import Intake
+from gateway.ingest.publish import MAX_BODY, MAX_LIST
+from gateway.ingest.webhooks import Ingest
 from relay.process import open_queue
 from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
@@ -49,7 +49,7 @@ class Api:
         self.policies: Policies = load(path, environment={"SECRET": "quite-secret"})
         endpoints = self.policies.relay.endpoints
         self.queues = {name: open_queue(store, endpoint, self.policies) for name, endpoint in endpoints.items()}
-        app = Starlette(routes=publish.routes(self.policies, Intake(self.policies, self.queues, Inbox(store))))
+        app = Starlette(routes=publish.routes(self.policies, Ingest(self.policies, self.queues, Inbox(store))))
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway")
 
     async def post(self, events: object, key: str = "") -> httpx2.Response:
@@ -251,12 +251,12 @@ async def test_what_is_wrong_is_named_and_nothing_is_stored(api: Api, body: byte
 
 
 async def test_a_list_has_an_end(api: Api) -> None:
-    response = await api.post([{"type": "a"}] * (LARGEST_LIST + 1))
+    response = await api.post([{"type": "a"}] * (MAX_LIST + 1))
     assert problem(response, 413) == "the list has 1001 events, it may have 1000"
 
 
 async def test_a_body_has_an_end_stated_or_not(api: Api) -> None:
-    body = b" " * (LARGEST_BODY + 1)
+    body = b" " * (MAX_BODY + 1)
     assert problem(await api.post_bytes(body), 413) == "the body may have 8388608 bytes"
 
     async def chunks() -> AsyncIterator[bytes]:

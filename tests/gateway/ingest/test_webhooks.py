@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.ingest.webhooks import Intake, Taken
+from gateway.ingest.webhooks import Ingest, Receipt
 from gateway.limits.limiter import PASS
 from gateway.problems import Refusal
 from gateway.request import Json
@@ -44,9 +44,9 @@ class Gate:
         self.queues: dict[str, Queue] = {
             name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()
         }
-        self.intake = Intake(policies, self.queues, Inbox(store))
+        self.intake = Ingest(policies, self.queues, Inbox(store))
 
-    async def accept(self, *endpoints: str, event: str = "message_received", shown: Pairs = ()) -> Taken:
+    async def accept(self, *endpoints: str, event: str = "message_received", shown: Pairs = ()) -> Receipt:
         body = orjson.dumps({"event": event})
         return await self.intake.accept(
             endpoints, a_head((b"Host", b"gate"), *shown), body, Json({}), event, "s1", PASS
@@ -64,7 +64,7 @@ async def gate(tmp_path: Path, store: Store) -> Gate:
 
 async def test_an_event_is_stored_once_for_each_endpoint_of_its_route_that_takes_it(gate: Gate) -> None:
     taken = await gate.accept("laravel", "archive", "calls")
-    assert taken == Taken(taken.id, ("laravel", "archive"))
+    assert taken == Receipt(taken.id, ("laravel", "archive"))
     for endpoint in ("laravel", "archive"):
         assert [delivery.id for delivery in await gate.stored(endpoint)] == [taken.id]
     assert await gate.stored("calls") == []

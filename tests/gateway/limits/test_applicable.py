@@ -13,7 +13,7 @@ from gateway.limits.applicable import (
     Subject,
     cost_of,
     cost_pointers,
-    never_passes,
+    impossible,
     share_of,
 )
 from gateway.request import Json
@@ -264,14 +264,14 @@ def test_a_cost_over_the_burst_never_passes_where_the_limit_would_refuse_or_dela
     def refusing(limit: Limit, *, relayed: bool = False) -> str | None:
         limit = replace(limit, cost=JsonPointer("/to"), burst=2)
         buckets = Limits([a_limit("first"), limit], LISTS).buckets(a_subject(relayed=relayed), Json({"to": 3}))
-        found = never_passes(buckets)
+        found = impossible(buckets)
         return found.limit.id if found else None
 
     assert refusing(a_limit()) == "limit"
     assert refusing(a_limit(over="queue"), relayed=True) == "limit"
     assert refusing(a_limit(over="drop")) is None
     assert refusing(a_limit(observe=True)) is None
-    assert never_passes(Limits([a_limit(burst=2, cost=2)], LISTS).buckets(a_subject())) is None
+    assert impossible(Limits([a_limit(burst=2, cost=2)], LISTS).buckets(a_subject())) is None
 
 
 def test_a_body_is_read_for_a_cost_only_where_a_request_can_meet_the_limit() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.limits.applicable import Bucket, How
-from gateway.limits.headers import lines_of
+from gateway.limits.headers import header_lines
 from sluice.config import LimitHeader, Rate
 from tests.gateway.making import a_limit
 
@@ -20,7 +20,7 @@ ADDRESS = standing("address", Rate(3000, 60.0), 500, 499.0)
 
 
 def said(*standings: Standing, violated: tuple[str, ...] = (), wanted: LimitHeader = "ratelimit") -> list[bytes]:
-    return lines_of([bucket for bucket, _ in standings], [level for _, level in standings], violated, {wanted})
+    return header_lines([bucket for bucket, _ in standings], [level for _, level in standings], violated, {wanted})
 
 
 def test_quota_and_what_is_left_are_structured_fields() -> None:
@@ -70,4 +70,4 @@ def test_a_refusal_tells_of_the_limits_that_refuse() -> None:
 
 def test_nothing_is_said_where_nothing_is_to_be_said() -> None:
     assert said() == []
-    assert lines_of([SEND[0]], [1.0], (), ()) == []
+    assert header_lines([SEND[0]], [1.0], (), ()) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.proxy import circuit as guard_file
-from gateway.proxy.circuit import FIRST_OPEN, LONGEST_OPEN, MINIMUM, RATIO, WINDOW, Admission, Refused, UpstreamGuard
+from gateway.proxy.circuit import FIRST_OPEN, MAX_OPEN, MINIMUM, RATIO, WINDOW, Admission, Refused, UpstreamCircuit
 from sluice.observe.log import Log
 
 LEASE = 60.0
@@ -33,7 +33,7 @@ class Bench:
     shown_too: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
-        self.guard = UpstreamGuard("laravel", self.clock, probe_lease=LEASE, shown=self._show)
+        self.guard = UpstreamCircuit("laravel", self.clock, probe_lease=LEASE, shown=self._show)
 
     def _show(self, name: str, state: str) -> None:
         self.shown.append(f"{name} {state}")
@@ -188,7 +188,7 @@ def test_its_open_time_doubles_with_each_failed_probe_up_to_the_longest(bench: B
         bench.probe().failed()
         waits.append(bench.refused())
     assert waits[:6] == [1, 2, 4, 8, 16, 30]
-    assert set(waits[6:]) == {LONGEST_OPEN}
+    assert set(waits[6:]) == {MAX_OPEN}
 
 
 def test_a_good_probe_closes_it_and_the_open_time_begins_anew(bench: Bench) -> None:
@@ -392,7 +392,7 @@ def test_time_zones_change_nothing(time_zone: str, bench: Bench, monkeypatch: py
 @pytest.mark.usefixtures("time_zone")
 def test_without_a_clock_it_goes_by_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_file, "FIRST_OPEN", 0.1)
-    guard = UpstreamGuard("laravel")
+    guard = UpstreamCircuit("laravel")
     for _ in range(MINIMUM):
         report(guard.admit(), "-")  # type: ignore[arg-type]
     refused = guard.admit()
@@ -411,7 +411,7 @@ class AnyLife(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock(0.0)
-        self.guard = UpstreamGuard("laravel", self.clock, probe_lease=LEASE)
+        self.guard = UpstreamCircuit("laravel", self.clock, probe_lease=LEASE)
         self.state = "closed"
         self.results: list[tuple[float, bool]] = []
         self.open_for = FIRST_OPEN
@@ -453,7 +453,7 @@ class AnyLife(RuleBasedStateMachine):
             assert set(waits) == {self.until - self.clock.now}
             return
         self.state = "half-open"
-        assert all(0 < wait <= LONGEST_OPEN for wait in waits)
+        assert all(0 < wait <= MAX_OPEN for wait in waits)
         if admitted:
             if self.probe:
                 self.stale.append(self.probe[0])
@@ -502,7 +502,7 @@ class AnyLife(RuleBasedStateMachine):
         if result == "+":
             self.state, self.results = "closed", []
         elif result == "-":
-            self._opens(min(LONGEST_OPEN, self.open_for * 2))
+            self._opens(min(MAX_OPEN, self.open_for * 2))
 
     @precondition(lambda self: self.stale)
     @rule(result=st.sampled_from("+-0"))

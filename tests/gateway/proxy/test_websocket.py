@@ -126,7 +126,7 @@ Logged = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture
-def logged(heard: Heard) -> Logged:
+def keep_history(heard: Heard) -> Logged:
     """The log lines of WebSockets that have ended."""
     return lambda: [fields for message, fields in heard.lines if message == "websocket"]
 
@@ -425,7 +425,7 @@ async def test_an_answer_that_is_none_is_502(tmp_path: Path, store_url: str, ans
 
 
 async def test_a_client_that_leaves_during_the_handshake_ends_it_upstream(
-    tmp_path: Path, store_url: str, logged: Logged
+    tmp_path: Path, store_url: str, keep_history: Logged
 ) -> None:
     asked, gone = asyncio.Event(), asyncio.Event()
 
@@ -440,8 +440,8 @@ async def test_a_client_that_leaves_during_the_handshake_ends_it_upstream(
             await asked.wait()
         async with asyncio.timeout(2):
             await gone.wait()
-        await until(logged)
-    assert logged()[0]["status"] == 499
+        await until(keep_history)
+    assert keep_history()[0]["status"] == 499
 
 
 # --- messages
@@ -612,7 +612,7 @@ async def test_a_close_without_a_code_stays_one(gate: Gate, reverb: Reverb) -> N
 
 
 async def test_a_client_that_vanishes_is_told_upstream_at_once_and_never_as_1000(
-    gate: Gate, reverb: Reverb, logged: Logged
+    gate: Gate, reverb: Reverb, keep_history: Logged
 ) -> None:
     reverb.handle = linger
     async with to(gate) as client:
@@ -620,12 +620,12 @@ async def test_a_client_that_vanishes_is_told_upstream_at_once_and_never_as_1000
         client.transport.abort()
         async with asyncio.timeout(2):
             assert (await closed(reverb.connections[0]))[0] == 1001
-    await until(logged)
-    assert (logged()[0]["code"], logged()[0]["ended_by"]) == (1006, "client")
+    await until(keep_history)
+    assert (keep_history()[0]["code"], keep_history()[0]["ended_by"]) == (1006, "client")
 
 
 async def test_an_upstream_that_vanishes_is_1011_for_the_client_at_once(
-    gate: Gate, reverb: Reverb, logged: Logged
+    gate: Gate, reverb: Reverb, keep_history: Logged
 ) -> None:
     async def vanish(connection: ServerConnection) -> None:
         await connection.send("last")
@@ -638,8 +638,8 @@ async def test_an_upstream_that_vanishes_is_1011_for_the_client_at_once(
         assert await client.recv() == "last"
         async with asyncio.timeout(2):
             assert await closed(client) == (1011, "the upstream broke off")
-    await until(logged)
-    assert (logged()[0]["code"], logged()[0]["ended_by"]) == (1006, "upstream")
+    await until(keep_history)
+    assert (keep_history()[0]["code"], keep_history()[0]["ended_by"]) == (1006, "upstream")
 
 
 async def test_an_upstream_that_closes_and_stays_does_not_keep_the_client(tmp_path: Path, store_url: str) -> None:
@@ -775,7 +775,7 @@ async def test_a_client_that_takes_nothing_is_given_up_after_idle(gate: Gate, re
 
 
 async def test_a_stop_closes_both_sides_with_1012_and_leaves_no_task(
-    tmp_path: Path, store_url: str, reverb: Reverb, logged: Logged
+    tmp_path: Path, store_url: str, reverb: Reverb, keep_history: Logged
 ) -> None:
     reverb.handle = linger
     before = asyncio.all_tasks()
@@ -786,8 +786,8 @@ async def test_a_stop_closes_both_sides_with_1012_and_leaves_no_task(
         assert asyncio.get_running_loop().time() - begun < 3
         assert {(await closed(client))[0] for client in opened} == {1012}
         assert {(await closed(connection))[0] for connection in reverb.connections} == {1012}
-    assert len(logged()) == 20
-    assert {(line["code"], line["ended_by"]) for line in logged()} == {(1012, "gateway")}
+    assert len(keep_history()) == 20
+    assert {(line["code"], line["ended_by"]) for line in keep_history()} == {(1012, "gateway")}
     await until(lambda: not {task for task in asyncio.all_tasks() - before if "websocket" in repr(task.get_coro())})
 
 
@@ -803,7 +803,7 @@ async def test_a_stop_does_not_wait_for_a_handshake(tmp_path: Path, store_url: s
         await gate.http.aclose()
 
 
-async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, logged: Logged) -> None:
+async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, keep_history: Logged) -> None:
     def counted(status: str) -> float:
         return metrics.registry().get_sample_value("sluice_requests_total", {"route": "/**", "status": status}) or 0.0
 
@@ -815,8 +815,8 @@ async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, logged
         await client.recv()
         await client.recv()
         await client.close(4001)
-    await until(logged)
-    (line,) = logged()
+    await until(keep_history)
+    (line,) = keep_history()
     assert 0 < line.pop("seconds") < 5
     assert line == {
         "path": "/app/key",
@@ -834,10 +834,10 @@ async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, logged
     }
 
 
-async def test_a_refused_handshake_is_logged_with_its_reason(gate: Gate, logged: Logged) -> None:
+async def test_a_refused_handshake_is_logged_with_its_reason(gate: Gate, keep_history: Logged) -> None:
     async with to(gate, "/limited/x"):
         await denied(gate, b"GET /limited/x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
-        await until(logged)
-        (line,) = logged()
+        await until(keep_history)
+        (line,) = keep_history()
     assert (line["status"], line["code"], line["limit"]) == (429, None, "limited")
     assert line["why"] == "limit limited is used up"

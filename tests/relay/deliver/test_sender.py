@@ -46,7 +46,7 @@ def a_delivery(body: bytes = BODY, *, id: str = "evt_1", target: bytes = b"/hook
         partition=0,
         stream=b"ns1",
         token=b"1",
-        eid=b"e",
+        entry_id=b"e",
     )
 
 

@@ -60,7 +60,7 @@ class Box:
 @asynccontextmanager
 async def running(store: Store, box: Box, batch: Batch, concurrency: int = 4) -> AsyncIterator[Queue]:
     def queue_of() -> Queue:
-        return Queue(store, "laravel", lease=5.0, most_bytes=10**7, most_events=10**5, most_of_one=batch.max)
+        return Queue(store, "laravel", lease=5.0, max_bytes=10**7, max_events=10**5, max_per_stream=batch.max)
 
     circuit = Circuit(store, "laravel", CIRCUIT, None, probe_lease=1.0)
     stop = Stop()
@@ -152,7 +152,7 @@ async def test_a_session_is_in_one_batch_at_a_time(store: Store) -> None:
 
 async def test_what_may_have_ended_a_process_goes_alone(store: Store) -> None:
     box = Box()
-    queue = Queue(store, "laravel", lease=0.05, most_bytes=10**7, most_events=10**5, most_of_one=100)
+    queue = Queue(store, "laravel", lease=0.05, max_bytes=10**7, max_events=10**5, max_per_stream=100)
     for session in ("a", "b"):
         for i in range(3):
             await queue.accept(event(session, b"%b%d" % (session.encode(), i)))

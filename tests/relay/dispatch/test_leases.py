@@ -11,7 +11,7 @@ from relay.deliver.outcome import Delivered, Outcome
 from relay.dispatch.loop import Dispatcher, Sends
 from relay.queue.codec import Delivery
 from relay.queue.dead_letters import DeadLetters
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.config.model import CircuitPolicy, Retry
 from sluice.process.loops import Stop
 from sluice.store.client import Store
@@ -42,7 +42,7 @@ class Slow:
 
 
 def queue_of(store: Store, lease: float) -> Queue:
-    return Queue(store, "laravel", lease=lease, most_bytes=10**6, most_events=100)
+    return Queue(store, "laravel", lease=lease, max_bytes=10**6, max_events=100)
 
 
 def dispatcher_of(store: Store, sender: Sends, lease: float) -> Dispatcher:
@@ -50,7 +50,7 @@ def dispatcher_of(store: Store, sender: Sends, lease: float) -> Dispatcher:
     return Dispatcher(queue_of(store, lease), circuit, sender, retry=RETRY, concurrency=4)
 
 
-async def lease(queue: Queue, settled: list[Settled] | None = None) -> list[Delivery]:
+async def lease(queue: Queue, settled: list[Settlement] | None = None) -> list[Delivery]:
     queue.look_everywhere()
     return (await queue.turn(settled or [], 100)).leased
 
@@ -91,7 +91,7 @@ async def test_the_deliveries_of_a_killed_relay_come_back_when_their_leases_end(
     started = asyncio.get_running_loop().time()
     await until(again)
     assert asyncio.get_running_loop().time() - started < 1.0
-    assert (came_back[0].body, came_back[0].attempt, came_back[0].deaths) == (b"x", 1, 1)
+    assert (came_back[0].body, came_back[0].attempt, came_back[0].crash_count) == (b"x", 1, 1)
 
 
 async def test_only_the_holder_extends(store: Store) -> None:
@@ -107,7 +107,7 @@ async def test_only_the_holder_extends(store: Store) -> None:
     await until(again)
     assert await queue.extend([late]) == [late]
     assert await queue.extend(now) == []
-    await queue.turn([Settled(now[0], "o")], 0)
+    await queue.turn([Settlement(now[0], "o")], 0)
     assert await queue.extend(now) == now
 
 
@@ -123,7 +123,7 @@ async def test_a_holder_that_was_only_late_does_not_count_as_one_that_died(store
             return bool(into)
 
         await until(again)
-        assert (await queue.turn([Settled(holder[0], "o")], 0)).refused == holder
+        assert (await queue.turn([Settlement(holder[0], "o")], 0)).refused == holder
         holder = following
     assert (await queue.counts()).dead == 0
 
@@ -173,7 +173,7 @@ async def test_in_a_crash_loop_only_the_event_that_ends_its_holders_is_buried(st
     poison = event("s0", b"poison")
     for given in (poison, *(event(f"s{i}", b"x") for i in range(1, 8))):
         await queue.accept(given)
-    for deaths in (0, 1):
+    for crash_count in (0, 1):
         leased: list[Delivery] = []
 
         async def all_of_them(leased: list[Delivery] = leased) -> bool:
@@ -181,7 +181,7 @@ async def test_in_a_crash_loop_only_the_event_that_ends_its_holders_is_buried(st
             return len(leased) == 8
 
         await until(all_of_them)
-        assert {one.deaths for one in leased} == {deaths}
+        assert {one.crash_count for one in leased} == {crash_count}
 
     stop, sender = Stop(), Lethal()
     dispatcher = dispatcher_of(store, sender, 0.1)
@@ -189,7 +189,7 @@ async def test_in_a_crash_loop_only_the_event_that_ends_its_holders_is_buried(st
     await until(lambda: sender.died)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert sender.most_suspects == 1
+    assert sender.max_suspects == 1
 
     last, sender = Stop(), Lethal()
     running = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(last))
@@ -210,12 +210,12 @@ class Lethal:
 
     def __init__(self) -> None:
         self.died = False
-        self.suspects = self.most_suspects = 0
+        self.suspects = self.max_suspects = 0
 
     async def post(self, delivery: Delivery) -> Outcome:
-        suspect = delivery.deaths >= 2
+        suspect = delivery.crash_count >= 2
         self.suspects += suspect
-        self.most_suspects = max(self.most_suspects, self.suspects)
+        self.max_suspects = max(self.max_suspects, self.suspects)
         await asyncio.sleep(0.01)
         if delivery.body == b"poison":
             self.died = True

@@ -37,7 +37,7 @@ class Receiver:
         self.gate = asyncio.Event()
         self.gate.set()
         self.at_once = 0
-        self.most_at_once = 0
+        self.max_at_once = 0
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
         body = b""
@@ -47,7 +47,7 @@ class Receiver:
             if not message.get("more_body"):
                 break
         self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.max_at_once = max(self.max_at_once, self.at_once)
         self.requests.append((dict(scope["headers"]), body, scope["raw_path"].decode()))
         await self.gate.wait()
         status, headers, answer = self.answer(body)
@@ -65,7 +65,7 @@ class Relay:
     def __init__(self, store: Store, url: str, **changes: object) -> None:
         known = Endpoint("laravel", url, "laravel", 1.0, 16, None, "session", RETRY, CIRCUIT)
         self.endpoint = replace(known, **changes)  # type: ignore[arg-type]
-        self.queue = Queue(store, "laravel", lease=5.0, most_bytes=10**7, most_events=10**5)
+        self.queue = Queue(store, "laravel", lease=5.0, max_bytes=10**7, max_events=10**5)
         self.dead = DeadLetters(store, "laravel")
         circuit = Circuit(store, "laravel", self.endpoint.circuit, self.endpoint.rate, probe_lease=1.0)
         self.sender = Sender(self.endpoint, SIGNATURE)
@@ -208,7 +208,7 @@ async def test_never_more_at_once_than_the_concurrency(store: Store, receiver: t
         await until(lambda: app.at_once == 3)
         app.gate.set()
         await until(lambda: relay.settled(10))
-    assert app.most_at_once == 3
+    assert app.max_at_once == 3
 
 
 async def test_never_faster_than_the_pace(store: Store, receiver: tuple[Receiver, str]) -> None:
@@ -441,7 +441,7 @@ async def test_what_it_was_leased_while_the_circuit_opened_is_put_back_unsent(
         await until(lambda: relay.settled(1))
         other = Circuit(store, "laravel", replace(CIRCUIT, open=30.0, cap=30.0), None, probe_lease=1.0)
         generation = (await other.admit(0)).generation
-        await other.admit(0, [(generation, Report(wrong=1, not_now=True, why="answered 429"))])
+        await other.admit(0, [(generation, Report(wrong=1, paused=True, why="answered 429"))])
         await relay.accept(b"after")
 
         async def put_back() -> bool:

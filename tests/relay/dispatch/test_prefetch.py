@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from relay.dispatch.prefetch import LONGEST, Ahead
+from relay.dispatch.prefetch import LONGEST, Prefetch
 from relay.queue.codec import Delivery
 
 
@@ -8,8 +8,8 @@ def delivery(name: str) -> Delivery:
     return Delivery(name, "", None, b"", (), b"", 0.0, 1, 0, b"n" + name.encode(), b"1", name.encode())
 
 
-def after(ended: int, concurrency: int = 10, turns: int = 1) -> Ahead:
-    ahead = Ahead(concurrency)
+def after(ended: int, concurrency: int = 10, turns: int = 1) -> Prefetch:
+    ahead = Prefetch(concurrency)
     for _ in range(turns):
         for _ in range(ended):
             ahead.note_ended()
@@ -18,7 +18,7 @@ def after(ended: int, concurrency: int = 10, turns: int = 1) -> Ahead:
 
 
 def test_nothing_is_wanted_before_anything_has_ended() -> None:
-    assert Ahead(10).wanted == after(0).wanted == 0
+    assert Prefetch(10).wanted == after(0).wanted == 0
 
 
 def test_one_that_ends_between_two_turns_finds_its_successor_in_time() -> None:
@@ -40,7 +40,7 @@ def test_when_less_ends_less_is_wanted_from_turn_to_turn_down_to_nothing() -> No
 
 
 def test_the_first_that_came_is_the_first_that_goes() -> None:
-    ahead = Ahead(10)
+    ahead = Prefetch(10)
     ahead.add([[delivery("a")], [delivery("b")]], 0.0)
     ahead.add([[delivery("c")]], 0.0)
     assert [post[0].id for _ in range(3) if (post := ahead.take())] == ["a", "b", "c"]
@@ -76,7 +76,7 @@ def test_it_is_time_for_a_turn_when_half_of_what_may_be_under_way_has_ended_or_n
 
 
 def test_what_has_waited_too_long_is_given_back_and_the_rest_stays() -> None:
-    ahead = Ahead(10)
+    ahead = Prefetch(10)
     ahead.add([[delivery("old")]], 0.0)
     ahead.add([[delivery("new")]], LONGEST / 2)
     assert [each.id for each in ahead.give_back(LONGEST)] == ["old"]

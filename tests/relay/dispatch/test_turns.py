@@ -10,7 +10,7 @@ import pytest
 from relay.queue.codec import Delivery
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.layout import PARTITIONS
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
 from tests.relay.making import event
 from tests.waiting import until
@@ -24,11 +24,11 @@ def queue(store: Store) -> Queue:
 
 
 def queue_of(store: Store, **more: object) -> Queue:
-    known = {"lease": 30.0, "most_bytes": 10**6, "most_events": 1000}
+    known = {"lease": 30.0, "max_bytes": 10**6, "max_events": 1000}
     return Queue(store, "laravel", **{**known, **more})  # type: ignore[arg-type]
 
 
-async def lease(queue: Queue, settled: list[Settled] | None = None, want: int = 100) -> list[Delivery]:
+async def lease(queue: Queue, settled: list[Settlement] | None = None, want: int = 100) -> list[Delivery]:
     queue.look_everywhere()
     turn = await queue.turn(settled or [], want)
     assert not turn.refused
@@ -56,7 +56,7 @@ async def test_what_is_accepted_while_the_last_of_its_session_is_under_way_comes
     await accepted(queue, b"last")
     (last,) = await lease(queue)
     await accepted(queue, b"since")
-    (since,) = await lease(queue, [Settled(last, outcome, "no")])
+    (since,) = await lease(queue, [Settlement(last, outcome, "no")])
     assert since.body == b"since"
 
 
@@ -64,7 +64,7 @@ async def test_a_session_of_which_nothing_waits_is_not_looked_at_any_more(queue:
     await accepted(queue, b"last")
     (last,) = await lease(queue)
     assert await scheduled(store) == [last.stream]
-    await lease(queue, [Settled(last, "o")], 0)
+    await lease(queue, [Settlement(last, "o")], 0)
     assert await scheduled(store) == []
 
 
@@ -74,7 +74,7 @@ async def test_a_session_whose_next_event_was_taken_out_meanwhile_is_found_empty
     waiting = f"sl:{{{first.partition:02d}}}:laravel:queue"
     _, following = await store.redis.zrange(waiting, 0, -1)
     await store.redis.zrem(waiting, following)
-    assert await lease(queue, [Settled(first, "o")]) == []
+    assert await lease(queue, [Settlement(first, "o")]) == []
     assert await scheduled(store) == []
     await accepted(queue, b"later")
     assert [one.body for one in await lease(queue)] == [b"later"]
@@ -85,7 +85,7 @@ async def test_what_replaced_the_next_event_meanwhile_comes_next(queue: Queue) -
     await queue.accept(event(body=b"typing 1", keep="typing"))
     (first,) = await lease(queue)
     await queue.accept(event(body=b"typing 2", keep="typing"))
-    (second,) = await lease(queue, [Settled(first, "o")])
+    (second,) = await lease(queue, [Settlement(first, "o")])
     assert second.body == b"typing 2"
 
 
@@ -94,32 +94,32 @@ async def test_a_session_whose_next_event_went_stale_meanwhile_ends(queue: Queue
     await queue.accept(event(body=b"stale", ttl=0.02))
     (first,) = await lease(queue)
     await asyncio.sleep(0.05)
-    assert await lease(queue, [Settled(first, "o")]) == []
+    assert await lease(queue, [Settlement(first, "o")]) == []
     counts = await queue.counts()
     assert (counts.delivered, counts.expired, counts.waiting, counts.bytes) == (1, 1, 0, 0)
     assert await scheduled(store) == []
 
 
 async def test_what_a_lease_of_several_leaves_out_comes_again_though_nothing_followed_it(store: Store) -> None:
-    queue = queue_of(store, most_of_one=3)
+    queue = queue_of(store, max_per_stream=3)
     await accepted(queue, b"1", b"2", b"3")
     first, second, _ = await lease(queue)
-    assert [one.body for one in await lease(queue, [Settled(first, "o"), Settled(second, "o")])] == [b"3"]
+    assert [one.body for one in await lease(queue, [Settlement(first, "o"), Settlement(second, "o")])] == [b"3"]
 
 
 async def test_what_follows_a_lease_of_several_comes_next(store: Store) -> None:
-    queue = queue_of(store, most_of_one=2)
+    queue = queue_of(store, max_per_stream=2)
     await accepted(queue, b"1", b"2", b"3")
     leased = await lease(queue)
     assert [one.body for one in leased] == [b"1", b"2"]
-    assert [one.body for one in await lease(queue, [Settled(one, "o") for one in leased])] == [b"3"]
+    assert [one.body for one in await lease(queue, [Settlement(one, "o") for one in leased])] == [b"3"]
 
 
 async def test_attempts_are_told_of_those_that_failed_and_of_no_others(queue: Queue) -> None:
     await queue.accept(event("failing"))
     await queue.accept(event("well"))
     failing, well = sorted(await lease(queue), key=lambda one: one.stream)
-    leased = await lease(queue, [Settled(failing, "r"), Settled(well, "p")])
+    leased = await lease(queue, [Settlement(failing, "r"), Settlement(well, "p")])
     assert {one.id: one.attempt for one in leased} == {failing.id: 2, well.id: 1}
 
 
@@ -140,10 +140,10 @@ async def test_one_that_was_delivered_though_its_record_was_taken_out_counts_as_
     await accepted(queue, b"first", b"second")
     (first,) = await lease(queue)
     await take_record_out(store, first)
-    (second,) = await lease(queue, [Settled(first, "o")])
+    (second,) = await lease(queue, [Settlement(first, "o")])
     counts = await queue.counts()
     assert (second.body, counts.delivered, counts.lost) == (b"second", 1, 0)
-    await lease(queue, [Settled(second, "o")])
+    await lease(queue, [Settlement(second, "o")])
     assert (await queue.counts()).bytes == 0
 
 
@@ -154,9 +154,9 @@ async def test_one_whose_record_was_taken_out_stands_in_nobodys_way(
     await accepted(queue, b"first", b"second")
     (first,) = await lease(queue)
     await take_record_out(store, first)
-    (second,) = await lease(queue, [Settled(first, *ending, told="500 1 answered 500")])
+    (second,) = await lease(queue, [Settlement(first, *ending, told="500 1 answered 500")])
     assert second.body == b"second"
-    await lease(queue, [Settled(second, "o")])
+    await lease(queue, [Settlement(second, "o")])
     counts = await queue.counts()
     assert (counts.delivered, counts.lost, counts.dead, counts.waiting) == (1, 1, 0, 0)
     assert [letter async for letter in DeadLetters(store, "laravel").all()] == []
@@ -167,7 +167,7 @@ async def test_an_owner_that_says_something_else_does_not_keep_its_session(queue
     await accepted(queue, b"first")
     (first,) = await lease(queue)
     key = f"sl:{{{first.partition:02d}}}:laravel:"
-    await store.redis.hset(key + "owners", first.stream, b"1 2 " + first.eid)
+    await store.redis.hset(key + "owners", first.stream, b"1 2 " + first.entry_id)
     await store.redis.zadd(key + "normal", {first.stream: 0})
     assert [one.body for one in await lease(queue)] == [b"first"]
 
@@ -178,9 +178,9 @@ async def test_an_owner_that_says_something_else_does_not_keep_its_session(queue
 async def test_ids_that_are_remembered_long_enough_go_with_what_is_settled(queue: Queue, store: Store) -> None:
     for _ in range(5):
         await queue.accept(event("s", remember=0.2))
-    settled: list[Settled] = []
+    settled: list[Settlement] = []
     while leased := await lease(queue, settled):
-        settled = [Settled(one, "o") for one in leased]
+        settled = [Settlement(one, "o") for one in leased]
     key = f"sl:{{{settled[0].delivery.partition:02d}}}:ids"
     assert await store.redis.zcard(key) == 5
 
@@ -189,5 +189,5 @@ async def test_ids_that_are_remembered_long_enough_go_with_what_is_settled(queue
 
     await until(are_old)
     await queue.accept(event("s"))
-    await lease(queue, [Settled(one, "o") for one in await lease(queue)])
+    await lease(queue, [Settlement(one, "o") for one in await lease(queue)])
     assert await store.redis.zcard(key) == 5 + 1 - 2  # twice as many as were settled, so that a turn stays short

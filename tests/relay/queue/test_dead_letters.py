@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from relay.queue.dead_letters import DeadLetters
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
 from tests.relay.making import event
 
@@ -17,12 +17,12 @@ async def bury(queue: Queue, events: int) -> None:
     while left:
         queue.look_everywhere()
         leased = (await queue.turn([], 500)).leased
-        await queue.turn([Settled(one, "d", "answered 422: no") for one in leased], 0)
+        await queue.turn([Settlement(one, "d", "answered 422: no") for one in leased], 0)
         left -= len(leased)
 
 
 async def test_what_goes_while_they_are_read_hides_nothing_that_stays(store: Store) -> None:
-    queue = Queue(store, "laravel", lease=5.0, most_bytes=10**8, most_events=10**5)
+    queue = Queue(store, "laravel", lease=5.0, max_bytes=10**8, max_events=10**5)
     await bury(queue, 1500)
     letters, seen = DeadLetters(store, "laravel"), set[str]()
     async for letter in letters.all():
@@ -34,10 +34,10 @@ async def test_what_goes_while_they_are_read_hides_nothing_that_stays(store: Sto
 
 
 async def test_many_of_one_moment_are_all_read(store: Store) -> None:
-    queue = Queue(store, "laravel", lease=5.0, most_bytes=10**8, most_events=10**5)
+    queue = Queue(store, "laravel", lease=5.0, max_bytes=10**8, max_events=10**5)
     await bury(queue, 900)
     for partition in range(4):
         key = f"sl:{{{partition:02d}}}:laravel:dead"
         (eids,) = await store.commands(("ZRANGE", key, 0, -1))
-        await store.commands(("ZADD", key, *(part for eid in eids for part in (1_700_000_000_123, eid))))
+        await store.commands(("ZADD", key, *(part for entry_id in eids for part in (1_700_000_000_123, entry_id))))
     assert len({letter.id async for letter in DeadLetters(store, "laravel").all()}) == 900

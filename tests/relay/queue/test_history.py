@@ -5,38 +5,38 @@ from dataclasses import replace
 
 import pytest
 
-from relay.circuit import CircuitView
+from relay.circuit import CircuitStatus
 from relay.queue.codec import Delivery
 from relay.queue.dead_letters import DeadLetters
-from relay.queue.history import Attempt, Part, Story, forget_older, story_of, why
+from relay.queue.history import Attempt, EndpointHistory, EventHistory, forget_older, history_of, why
 from relay.queue.inbox import Inbox
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
 from tests.relay.making import event
 
 pytestmark = pytest.mark.anyio
 
-CLOSED = CircuitView("closed", 0.0, "")
+CLOSED = CircuitStatus("closed", 0.0, "")
 
 
 def queue_of(store: Store, endpoint: str = "laravel", **more: object) -> Queue:
-    known = {"lease": 30.0, "most_bytes": 10**7, "most_events": 100_000}
+    known = {"lease": 30.0, "max_bytes": 10**7, "max_events": 100_000}
     return Queue(store, endpoint, **{**known, **more})  # type: ignore[arg-type]
 
 
-async def lease(queue: Queue, settled: list[Settled] | None = None) -> list[Delivery]:
+async def lease(queue: Queue, settled: list[Settlement] | None = None) -> list[Delivery]:
     queue.look_everywhere()
     return (await queue.turn(settled or [], 100)).leased
 
 
-async def told(store: Store, identity: str, *endpoints: str) -> Story:
-    story = await story_of(store, endpoints or ("laravel",), identity)
+async def told(store: Store, identity: str, *endpoints: str) -> EventHistory:
+    story = await history_of(store, endpoints or ("laravel",), identity)
     assert story is not None
     return story
 
 
 async def test_nothing_is_known_of_what_was_never_accepted(store: Store) -> None:
-    assert await story_of(store, ["laravel"], "evt_none") is None
+    assert await history_of(store, ["laravel"], "evt_none") is None
 
 
 async def test_one_that_waits_behind_others_names_the_first(store: Store) -> None:
@@ -59,9 +59,9 @@ async def test_attempts_are_told_with_what_came_of_them(store: Store) -> None:
     await queue.accept(given)
     (leased,) = await lease(queue)
     assert (await told(store, given.id)).parts[0].state == "leased"
-    await queue.turn([Settled(leased, "r", 0, "500 12 answered 500")], 0)
+    await queue.turn([Settlement(leased, "r", 0, "500 12 answered 500")], 0)
     (leased,) = await lease(queue)
-    await queue.turn([Settled(leased, "p", 60_000, "- 3 connection refused\nby 127.0.0.1")], 0)
+    await queue.turn([Settlement(leased, "p", 60_000, "- 3 connection refused\nby 127.0.0.1")], 0)
     story = await told(store, given.id)
     (part,) = story.parts
     assert (part.state, part.failed) == ("waiting", 1)
@@ -78,17 +78,17 @@ async def test_a_delivered_event_is_found_with_its_attempts_and_then_forgotten(s
     given = event("a session")
     await queue.accept(given)
     (leased,) = await lease(queue)
-    (leased,) = await lease(queue, [Settled(leased, "r", 0, "503 5 answered 503")])
-    await queue.turn([Settled(leased, "o", 0, "200 7")], 0)
+    (leased,) = await lease(queue, [Settlement(leased, "r", 0, "503 5 answered 503")])
+    await queue.turn([Settlement(leased, "o", 0, "200 7")], 0)
     story = await told(store, given.id)
     (part,) = story.parts
     assert (story.event, story.session, part.state, part.failed) == (None, "a session", "delivered", 1)
     assert [(a.status, a.ms) for a in part.history] == [(503, 5.0), (200, 7.0)]
     assert abs(story.accepted_at - story.now) < 5
     await forget_older(store, "laravel", 60.0)
-    assert await story_of(store, ["laravel"], given.id) is not None
+    assert await history_of(store, ["laravel"], given.id) is not None
     await forget_older(store, "laravel", -2.0)
-    assert await story_of(store, ["laravel"], given.id) is None
+    assert await history_of(store, ["laravel"], given.id) is None
 
 
 async def test_it_is_found_among_thousands_that_left(store: Store) -> None:
@@ -96,32 +96,32 @@ async def test_it_is_found_among_thousands_that_left(store: Store) -> None:
     given = [event("s") for _ in range(3000)]
     for first in range(0, 3000, 500):
         await asyncio.gather(*(queue.accept(one) for one in given[first : first + 500]))
-    settled: list[Settled] = []
-    whole = queue_of(store, most_of_one=500)
+    settled: list[Settlement] = []
+    whole = queue_of(store, max_per_stream=500)
     while True:
         whole.look_everywhere()
         leased = (await whole.turn(settled, 2000)).leased
         if not leased:
             break
-        settled = [Settled(delivery, "o", 0, "200 1") for delivery in leased]
+        settled = [Settlement(delivery, "o", 0, "200 1") for delivery in leased]
     assert (await told(store, given[0].id)).parts[0].state == "delivered"
     assert (await told(store, given[-1].id)).parts[0].state == "delivered"
 
 
 async def test_nothing_is_kept_of_delivered_events_where_nobody_wants_it(store: Store) -> None:
-    queue = queue_of(store, logged=False)
+    queue = queue_of(store, keep_history=False)
     given = event()
     await queue.accept(given)
-    await lease(queue, [Settled((await lease(queue))[0], "o")])
-    assert await story_of(store, ["laravel"], given.id) is None
+    await lease(queue, [Settlement((await lease(queue))[0], "o")])
+    assert await history_of(store, ["laravel"], given.id) is None
 
 
 async def test_of_several_endpoints_each_tells_its_own(store: Store) -> None:
     one, other = queue_of(store, "one"), queue_of(store, "other", in_order=False)
     given = event()
     await Inbox(store).accept(given, [one.place, other.place])
-    await one.turn([Settled((await lease(one))[0], "o", 0, "200 1")], 0)
-    await other.turn([Settled((await lease(other))[0], "d", "answered 422: no", "422 1 answered 422: no")], 0)
+    await one.turn([Settlement((await lease(one))[0], "o", 0, "200 1")], 0)
+    await other.turn([Settlement((await lease(other))[0], "d", "answered 422: no", "422 1 answered 422: no")], 0)
     story = await told(store, given.id, "one", "other", "third")
     assert [(part.endpoint, part.state, part.reason) for part in story.parts] == [
         ("one", "delivered", ""),
@@ -156,8 +156,8 @@ async def test_what_went_stale_says_so(store: Store) -> None:
 
 # --- in words
 
-STORY = Story("evt_1", "s", "normal", 1000.0, 1100.0, (), None)
-WAITING = Part("laravel", "waiting", 0, (), due=1000.0)
+STORY = EventHistory("evt_1", "s", "normal", 1000.0, 1100.0, (), None)
+WAITING = EndpointHistory("laravel", "waiting", 0, (), due=1000.0)
 FAILED = replace(WAITING, failed=2, due=1112.0, history=(Attempt(1099.0, 500, 3.0, "answered 500\nmore"),))
 
 
@@ -182,14 +182,14 @@ FAILED = replace(WAITING, failed=2, due=1112.0, history=(Attempt(1099.0, 500, 3.
         (FAILED, CLOSED, None, 1, "waits 12.0s for attempt 3 of 12: answered 500"),
         (
             FAILED,
-            CircuitView("open", 4.0, "answered 429"),
+            CircuitStatus("open", 4.0, "answered 429"),
             None,
             1,
             "the circuit of laravel is open for 4.0s more: answered 429",
         ),
         (
             WAITING,
-            CircuitView("open", 0.0, "moving house", held=True),
+            CircuitStatus("open", 0.0, "moving house", held=True),
             None,
             1,
             "a person holds the circuit of laravel open: moving house",
@@ -214,12 +214,14 @@ FAILED = replace(WAITING, failed=2, due=1112.0, history=(Attempt(1099.0, 500, 3.
         (WAITING, CLOSED, None, 1, "it is due, and is claimed next"),
         (
             WAITING,
-            CircuitView("half-open", 0.0, "answered 500"),
+            CircuitStatus("half-open", 0.0, "answered 500"),
             None,
             1,
             "the circuit of laravel is half-open: it waits for a probe to go well",
         ),
     ],
 )
-def test_why_it_is_not_there_yet(part: Part, circuit: CircuitView, pace: float | None, relays: int, words: str) -> None:
+def test_why_it_is_not_there_yet(
+    part: EndpointHistory, circuit: CircuitStatus, pace: float | None, relays: int, words: str
+) -> None:
     assert why(part, STORY, circuit, pace=pace, attempts=12, relays=relays) == words

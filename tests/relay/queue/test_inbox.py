@@ -8,7 +8,7 @@ from relay.queue.codec import Delivery, Event
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.errors import BacklogFull
 from relay.queue.inbox import Inbox
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
 from tests.relay.making import event
 
@@ -21,11 +21,11 @@ def inbox(store: Store) -> Inbox:
 
 
 def queue_of(store: Store, endpoint: str, **more: object) -> Queue:
-    known = {"lease": 30.0, "most_bytes": 10**6, "most_events": 1000}
+    known = {"lease": 30.0, "max_bytes": 10**6, "max_events": 1000}
     return Queue(store, endpoint, **{**known, **more})  # type: ignore[arg-type]
 
 
-async def lease(queue: Queue, settled: list[Settled] | None = None) -> list[Delivery]:
+async def lease(queue: Queue, settled: list[Settlement] | None = None) -> list[Delivery]:
     queue.look_everywhere()
     return (await queue.turn(settled or [], 100)).leased
 
@@ -38,10 +38,10 @@ async def test_an_event_for_several_endpoints_is_stored_once_and_delivered_to_ea
     assert sum(records) == 1
     (first,) = await lease(one)
     assert first.body == body
-    await one.turn([Settled(first, "o")], 0)
+    await one.turn([Settlement(first, "o")], 0)
     (second,) = await lease(other)
     assert (second.body, second.id) == (body, first.id)
-    await other.turn([Settled(second, "o")], 0)
+    await other.turn([Settlement(second, "o")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
     assert kinds == {b"counts", b"ids", b"seq", b"left"}
 
@@ -52,13 +52,13 @@ async def test_endpoints_do_not_wait_for_each_other(inbox: Inbox, store: Store) 
     for given in events:
         await inbox.accept(given, [one.place, other.place])
     (stuck,) = await lease(one)
-    bodies, settled = [], list[Settled]()
+    bodies, settled = [], list[Settlement]()
     while heads := await lease(other, settled):
         bodies.append(heads[0].body)
-        settled = [Settled(heads[0], "o")]
+        settled = [Settlement(heads[0], "o")]
     assert bodies == [b"0", b"1", b"2"]
     assert (await one.counts()).waiting == 2
-    (then,) = await lease(one, [Settled(stuck, "o")])
+    (then,) = await lease(one, [Settlement(stuck, "o")])
     assert then.body == b"1"
 
 
@@ -73,7 +73,7 @@ async def test_concurrent_events_for_different_endpoints_share_their_round_trips
 
 
 async def test_one_full_endpoint_refuses_the_event_for_all_and_is_named(inbox: Inbox, store: Store) -> None:
-    roomy, tight = queue_of(store, "roomy"), queue_of(store, "tight", most_events=4)
+    roomy, tight = queue_of(store, "roomy"), queue_of(store, "tight", max_events=4)
     await inbox.accept(event(), [roomy.place, tight.place])
     with pytest.raises(BacklogFull, match="the backlog of tight is full") as refused:
         await inbox.accept(event(), [roomy.place, tight.place])
@@ -89,7 +89,7 @@ async def test_a_repeat_is_recognised_by_any_endpoint_and_long_after_it_was_deli
     given = event()
     assert not (await inbox.accept(given, [queue.place])).repeat
     assert (await inbox.accept(given, [queue.place])).repeat
-    await lease(queue, [Settled(delivery, "o") for delivery in await lease(queue)])
+    await lease(queue, [Settlement(delivery, "o") for delivery in await lease(queue)])
     assert (await inbox.accept(given, [queue.place])).repeat
     assert (await queue.counts()).repeats == 2
 
@@ -112,10 +112,10 @@ async def test_events_of_one_call_keep_their_order_and_a_newer_one_its_place(inb
         *(event(body=b"new", keep="receipt"), event("s2", body=b"other"), event(body=b"last")),
     ]
     await asyncio.gather(*(inbox.accept(one, [queue.place]) for one in given))
-    bodies, settled = [], list[Settled]()
+    bodies, settled = [], list[Settlement]()
     while heads := await lease(queue, settled):
         bodies += [head.body for head in heads]
-        settled = [Settled(head, "o") for head in heads]
+        settled = [Settlement(head, "o") for head in heads]
     assert [body for body in bodies if body != b"other"] == [b"first", b"new", b"then", b"last"]
     assert b"other" in bodies
     assert (await queue.counts()).bytes == 0
@@ -126,26 +126,26 @@ async def test_an_id_is_new_again_when_its_time_is_over_and_it_has_left(inbox: I
     given = event(remember=0.0)
     await inbox.accept(given, [queue.place])
     assert (await inbox.accept(given, [queue.place])).repeat, "it is still here"
-    await lease(queue, [Settled(delivery, "o") for delivery in await lease(queue)])
+    await lease(queue, [Settlement(delivery, "o") for delivery in await lease(queue)])
     assert not (await inbox.accept(given, [queue.place])).repeat
 
 
 async def test_what_one_endpoint_is_delivering_is_replaced_for_the_other_only(inbox: Inbox, store: Store) -> None:
     busy, idle = queue_of(store, "busy"), queue_of(store, "idle")
-    places = [busy.place, idle.place]
-    await inbox.accept(event(body=b"old", keep="receipt"), places)
-    (under_way,) = await lease(busy)
-    await inbox.accept(event(body=b"between"), places)
-    await inbox.accept(event(body=b"new", keep="receipt"), places)
+    destinations = [busy.place, idle.place]
+    await inbox.accept(event(body=b"old", keep="receipt"), destinations)
+    (in_flight,) = await lease(busy)
+    await inbox.accept(event(body=b"between"), destinations)
+    await inbox.accept(event(body=b"new", keep="receipt"), destinations)
 
-    async def all_of(queue: Queue, settled: list[Settled]) -> list[bytes]:
+    async def all_of(queue: Queue, settled: list[Settlement]) -> list[bytes]:
         bodies = []
         while heads := await lease(queue, settled):
             bodies.append(heads[0].body)
-            settled = [Settled(heads[0], "o")]
+            settled = [Settlement(heads[0], "o")]
         return bodies
 
-    assert await all_of(busy, [Settled(under_way, "o")]) == [b"between", b"new"]
+    assert await all_of(busy, [Settlement(in_flight, "o")]) == [b"between", b"new"]
     assert await all_of(idle, []) == [b"new", b"between"]
     assert sum([await store.redis.hlen(f"sl:{{{p:02d}}}:events") for p in range(4)]) == 0
     assert [(await queue.counts()).bytes for queue in (busy, idle)] == [0, 0]
@@ -164,7 +164,7 @@ async def test_without_order_a_newer_event_still_replaces_a_waiting_one(inbox: I
         await inbox.accept(event(body=body, keep="typing"), [queue.place])
     (left,) = await lease(queue)
     assert left.body == b"3"
-    await queue.turn([Settled(left, "o")], 0)
+    await queue.turn([Settlement(left, "o")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
     assert kinds == {b"counts", b"ids", b"seq", b"left"}
 
@@ -174,8 +174,8 @@ async def test_a_dead_letter_of_one_endpoint_keeps_its_body_when_the_other_has_g
 ) -> None:
     one, other = queue_of(store, "one"), queue_of(store, "other")
     await inbox.accept(event(body=b"precious"), [one.place, other.place])
-    await one.turn([Settled((await lease(one))[0], "d", "answered 422")], 0)
-    await other.turn([Settled((await lease(other))[0], "o")], 0)
+    await one.turn([Settlement((await lease(one))[0], "d", "answered 422")], 0)
+    await other.turn([Settlement((await lease(other))[0], "o")], 0)
     letters = [letter async for letter in DeadLetters(store, "one").all()]
     assert [(letter.body, letter.reason) for letter in letters] == [(b"precious", "answered 422")]
     assert await DeadLetters(store, "one").drop(letters) == 1
@@ -184,7 +184,7 @@ async def test_a_dead_letter_of_one_endpoint_keeps_its_body_when_the_other_has_g
 
 async def test_an_event_takes_little_memory(inbox: Inbox, store: Store) -> None:
     """At most 1.2 kB of the store for an event of 512 bytes, with what is needed to recognise a repeat."""
-    queue = queue_of(store, "laravel", most_bytes=10**9, most_events=10**6)
+    queue = queue_of(store, "laravel", max_bytes=10**9, max_events=10**6)
     before = int((await store.redis.info("memory"))["used_memory"])
     events = 20_000
     headers = ((b"content-type", b"application/json"), (b"user-agent", b"node"), (b"accept", b"*/*"))

@@ -29,7 +29,7 @@ from relay.queue.codec import Delivery, Event, id_of
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.layout import PARTITIONS, own_keys, shared_keys
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Script, Store
 from tests.relay.making import event
 
@@ -39,9 +39,9 @@ LEASE, REMEMBER = 5.0, 60.0
 START = 1_700_000_000.0
 
 
-def seq_of(eid: bytes) -> int:
-    at = eid.index(b"\0") + 1
-    return int(eid[at : at + 14])
+def seq_of(entry_id: bytes) -> int:
+    at = entry_id.index(b"\0") + 1
+    return int(entry_id[at : at + 14])
 
 
 def with_a_clock_of_ours(script: Script) -> Script:
@@ -60,8 +60,8 @@ def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
 class Places(RuleBasedStateMachine):
     url = ""
 
-    @initialize(most_of_one=st.sampled_from([1, 3]), in_order=st.booleans())
-    def open(self, most_of_one: int, in_order: bool) -> None:
+    @initialize(max_per_stream=st.sampled_from([1, 3]), in_order=st.booleans())
+    def open(self, max_per_stream: int, in_order: bool) -> None:
         self.loop = asyncio.new_event_loop()
         self.store = Store(self.url, timeout=5.0)
         self.now = START
@@ -71,9 +71,9 @@ class Places(RuleBasedStateMachine):
                 self.store,
                 name,
                 lease=LEASE,
-                most_bytes=10**9,
-                most_events=10**6,
-                most_of_one=most_of_one,
+                max_bytes=10**9,
+                max_events=10**6,
+                max_per_stream=max_per_stream,
                 in_order=in_order or name == "one",
             )
             for name in ENDPOINTS
@@ -110,8 +110,8 @@ class Places(RuleBasedStateMachine):
             session, b"x" * (len(self.given) % 7), lane, id=number, keep=keep, ttl=ttl, delay=delay, remember=REMEMBER
         )
         self.given.append((given, endpoints))
-        places = [self.queues[name].place for name in endpoints]
-        assert not self.run(self.inbox.accept(given, places)).repeat
+        destinations = [self.queues[name].place for name in endpoints]
+        assert not self.run(self.inbox.accept(given, destinations)).repeat
 
     @precondition(lambda self: self.given)
     @rule(data=st.data())
@@ -135,7 +135,7 @@ class Places(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, want: int, twice: bool) -> None:
         name, leased = data.draw(st.sampled_from(self.held))
         outcome = st.sampled_from([("o", 0), ("r", 0), ("r", 4000), ("p", 0), ("d", "answered 422")])
-        settled = [Settled(one, *data.draw(outcome), told="200 1") for one in leased]  # type: ignore[arg-type]
+        settled = [Settlement(one, *data.draw(outcome), told="200 1") for one in leased]  # type: ignore[arg-type]
         self.queues[name].look_everywhere()
         turn = self.run(self.queues[name].turn(settled, want))
         if turn.leased:
@@ -178,7 +178,7 @@ class Places(RuleBasedStateMachine):
         """What is leased of a stream is what it begins with."""
         by_stream: dict[bytes, list[bytes]] = {}
         for delivery in leased:
-            by_stream.setdefault(delivery.stream, []).append(delivery.eid)
+            by_stream.setdefault(delivery.stream, []).append(delivery.entry_id)
         for delivery in leased:
             key = own_keys(name, delivery.partition)[0]
             stream, eids = delivery.stream, by_stream[delivery.stream]
@@ -228,7 +228,7 @@ class Places(RuleBasedStateMachine):
                     *(("ZRANGE", key[lane], 0, -1) for lane in "unb"),
                 )
             )
-            streams = {eid[: eid.index(b"\0")] for eid in waiting}
+            streams = {entry_id[: entry_id.index(b"\0")] for entry_id in waiting}
             assert not set(waiting) & set(died), "in one place"
             assert set(reasons) == set(died)
             scheduled = [stream for lane in lanes for stream in lane]
@@ -239,13 +239,17 @@ class Places(RuleBasedStateMachine):
             assert set(owners) <= streams, "only what waits is leased"
             for stream, owner in owners.items():
                 _, last, is_followed, _ = owner.split(b" ", 3)
-                following = [eid for eid in waiting if eid.startswith(stream + b"\0") and seq_of(eid) > int(last)]
+                following = [
+                    entry_id
+                    for entry_id in waiting
+                    if entry_id.startswith(stream + b"\0") and seq_of(entry_id) > int(last)
+                ]
                 assert following or is_followed == b"0", "what followed a lease waits until it is settled"
             assert set(latest.values()) <= set(waiting), "only what waits is replaced"
             known = set(waiting) | set(died)
             assert {field[:-1] if field[-1:] in (b"\2", b"\3", b"\4") else field for field in attempts} <= known
-            holders.update(id_of(eid) for eid in known)
-            size += sum(records[id_of(eid)] for eid in known)
+            holders.update(id_of(entry_id) for entry_id in known)
+            size += sum(records[id_of(entry_id)] for entry_id in known)
         counts = self.run(self.queues[name].counts())
         held = counts.waiting + counts.leased + counts.dead
         assert counts.bytes == size

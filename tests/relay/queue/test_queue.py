@@ -8,7 +8,7 @@ import pytest
 from relay.queue.codec import Delivery, new_id
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.errors import BacklogFull
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
 from tests.relay.making import event
 from tests.waiting import until
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def queue(store: Store) -> Queue:
-    return Queue(store, "laravel", lease=30.0, most_bytes=1_000_000, most_events=1000)
+    return Queue(store, "laravel", lease=30.0, max_bytes=1_000_000, max_events=1000)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def dead(store: Store) -> DeadLetters:
     return DeadLetters(store, "laravel")
 
 
-async def lease(queue: Queue, want: int = 100, settled: list[Settled] | None = None) -> list[Delivery]:
+async def lease(queue: Queue, want: int = 100, settled: list[Settlement] | None = None) -> list[Delivery]:
     queue.look_everywhere()
     return (await queue.turn(settled or [], want)).leased
 
@@ -50,11 +50,11 @@ async def test_only_the_head_of_a_session_is_leased_and_the_next_one_after_it_is
     for one in events:
         await queue.accept(one)
     bodies = []
-    settled: list[Settled] = []
+    settled: list[Settlement] = []
     for _ in range(3):
         (leased,) = await lease(queue, settled=settled)
         bodies.append(leased.body)
-        settled = [Settled(leased, "o")]
+        settled = [Settlement(leased, "o")]
     assert bodies == [b"0", b"1", b"2"]
     assert await lease(queue, settled=settled) == []
     assert (await queue.counts()).delivered == 3
@@ -76,7 +76,7 @@ async def test_a_failed_delivery_holds_its_session_until_its_delay_is_over(queue
     await queue.accept(event(body=b"first"))
     await queue.accept(event(body=b"second"))
     first = await lease_one(queue)
-    assert await lease(queue, settled=[Settled(first, "r", 50)]) == []
+    assert await lease(queue, settled=[Settlement(first, "r", 50)]) == []
     again: list[Delivery] = []
 
     async def leased_again() -> bool:
@@ -90,12 +90,12 @@ async def test_a_failed_delivery_holds_its_session_until_its_delay_is_over(queue
 async def test_what_is_put_back_has_spent_no_attempt(queue: Queue) -> None:
     await queue.accept(event())
     first = await lease_one(queue)
-    (again,) = await lease(queue, settled=[Settled(first, "p", 0)])
+    (again,) = await lease(queue, settled=[Settlement(first, "p", 0)])
     assert (again.id, again.attempt) == (first.id, 1)
 
 
 async def test_a_lease_that_ended_gives_the_event_to_another_and_refuses_the_late_holder(store: Store) -> None:
-    queue = Queue(store, "laravel", lease=0.05, most_bytes=10**6, most_events=100)
+    queue = Queue(store, "laravel", lease=0.05, max_bytes=10**6, max_events=100)
     await queue.accept(event())
     late = await lease_one(queue)
     second: list[Delivery] = []
@@ -106,23 +106,23 @@ async def test_a_lease_that_ended_gives_the_event_to_another_and_refuses_the_lat
 
     await until(leased_again)
     assert second[0].id == late.id
-    turn = await queue.turn([Settled(late, "o")], 0)
+    turn = await queue.turn([Settlement(late, "o")], 0)
     assert turn.refused == [late]
     assert (await queue.counts()).delivered == 0
-    assert (await queue.turn([Settled(second[0], "o")], 0)).refused == []
+    assert (await queue.turn([Settlement(second[0], "o")], 0)).refused == []
 
 
 async def test_settling_twice_settles_once(queue: Queue) -> None:
     await queue.accept(event())
     leased = await lease_one(queue)
-    await queue.turn([Settled(leased, "o")], 0)
-    assert (await queue.turn([Settled(leased, "o")], 0)).refused == [leased]
+    await queue.turn([Settlement(leased, "o")], 0)
+    assert (await queue.turn([Settlement(leased, "o")], 0)).refused == [leased]
     assert (await queue.counts()).delivered == 1
 
 
 async def test_an_event_that_ends_its_holders_is_buried_as_poison(store: Store) -> None:
     dead = DeadLetters(store, "laravel")
-    queue = Queue(store, "laravel", lease=0.01, most_bytes=10**6, most_events=100)
+    queue = Queue(store, "laravel", lease=0.01, max_bytes=10**6, max_events=100)
     await queue.accept(event())
 
     async def buried() -> bool:
@@ -164,7 +164,7 @@ async def test_a_newer_event_takes_the_place_of_the_waiting_older_one(queue: Que
     await queue.accept(event(body=b"other"))
     await queue.accept(event(body=b"typing 2", keep="typing"))
     first = await lease_one(queue)
-    (second,) = await lease(queue, settled=[Settled(first, "o")])
+    (second,) = await lease(queue, settled=[Settlement(first, "o")])
     assert (first.body, second.body) == (b"typing 2", b"other")
     counts = await queue.counts()
     assert (counts.accepted, counts.replaced) == (3, 1)
@@ -174,7 +174,7 @@ async def test_what_is_being_delivered_is_not_replaced(queue: Queue) -> None:
     await queue.accept(event(body=b"under way", keep="typing"))
     first = await lease_one(queue)
     await queue.accept(event(body=b"newer", keep="typing"))
-    (second,) = await lease(queue, settled=[Settled(first, "o")])
+    (second,) = await lease(queue, settled=[Settlement(first, "o")])
     assert (first.body, second.body) == (b"under way", b"newer")
 
 
@@ -184,7 +184,7 @@ async def test_what_went_stale_is_not_sent_and_counted(queue: Queue) -> None:
     leased: list[Delivery] = []
 
     async def expired() -> bool:
-        leased.extend(await lease(queue, settled=[Settled(d, "p", 0) for d in leased[-1:]]))
+        leased.extend(await lease(queue, settled=[Settlement(d, "p", 0) for d in leased[-1:]]))
         return (await queue.counts()).expired == 1
 
     await until(expired)
@@ -206,7 +206,7 @@ async def test_a_delayed_event_waits_and_holds_what_comes_after_it(queue: Queue)
 
 
 async def test_a_full_backlog_refuses_bulk_first(store: Store) -> None:
-    queue = Queue(store, "laravel", lease=30, most_bytes=10**6, most_events=40)
+    queue = Queue(store, "laravel", lease=30, max_bytes=10**6, max_events=40)
     for _ in range(9):
         await queue.accept(event(lane="n"))
     with pytest.raises(BacklogFull):
@@ -220,10 +220,10 @@ async def test_a_full_backlog_refuses_bulk_first(store: Store) -> None:
 async def test_bytes_are_given_back_when_events_leave(queue: Queue, dead: DeadLetters) -> None:
     await queue.accept(event(body=b"x" * 1000, keep="k"))
     await queue.accept(event(body=b"x" * 10, keep="k"))
-    await queue.turn([Settled(await lease_one(queue), "d", "no")], 0)
+    await queue.turn([Settlement(await lease_one(queue), "d", "no")], 0)
     letters = [letter async for letter in dead.all()]
     await dead.replay(letters)
-    await queue.turn([Settled(await lease_one(queue), "o")], 0)
+    await queue.turn([Settlement(await lease_one(queue), "o")], 0)
     assert (await queue.counts()).bytes == 0
 
 
@@ -231,8 +231,8 @@ async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queu
     for body in (b"1", b"2", b"3"):
         await queue.accept(event(body=body))
     first = await lease_one(queue)
-    (second,) = await lease(queue, settled=[Settled(first, "d", "answered 422: no")])
-    await queue.turn([Settled(second, "d", "answered 422: no")], 0)
+    (second,) = await lease(queue, settled=[Settlement(first, "d", "answered 422: no")])
+    await queue.turn([Settlement(second, "d", "answered 422: no")], 0)
     letters = [letter async for letter in dead.all()]
     assert [(letter.body, letter.reason) for letter in letters] == [
         (b"1", "answered 422: no"),
@@ -242,13 +242,13 @@ async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queu
     assert await dead.replay(letters[:1]) == 0
     assert await dead.drop(letters[1:]) == 1
     again = await lease_one(queue)
-    (last,) = await lease(queue, settled=[Settled(again, "o")])
+    (last,) = await lease(queue, settled=[Settlement(again, "o")])
     assert (again.body, again.attempt, last.body) == (b"1", 1, b"3")
 
 
 async def test_old_dead_letters_are_dropped(queue: Queue, dead: DeadLetters) -> None:
     await queue.accept(event())
-    await queue.turn([Settled(await lease_one(queue), "d", "no")], 0)
+    await queue.turn([Settlement(await lease_one(queue), "d", "no")], 0)
     assert await dead.drop_older(60) == 0
     assert await dead.drop_older(-1) == 1
     assert (await queue.counts()).dead == 0
@@ -256,7 +256,7 @@ async def test_old_dead_letters_are_dropped(queue: Queue, dead: DeadLetters) -> 
 
 async def test_an_empty_queue_leaves_only_its_counters_and_the_remembered_ids(queue: Queue, store: Store) -> None:
     await queue.accept(event(keep="k", ttl=60))
-    await queue.turn([Settled(await lease_one(queue), "o")], 0)
+    await queue.turn([Settlement(await lease_one(queue), "o")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
     assert kinds == {b"counts", b"ids", b"seq", b"left"}
 
@@ -266,7 +266,7 @@ async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, sto
     await store.redis.script_flush()
     leased = await lease_one(queue)
     await store.redis.script_flush()
-    assert (await queue.turn([Settled(leased, "o")], 0)).refused == []
+    assert (await queue.turn([Settlement(leased, "o")], 0)).refused == []
 
 
 async def test_an_event_that_is_replayed_while_its_session_is_under_way_comes_next(
@@ -274,10 +274,10 @@ async def test_an_event_that_is_replayed_while_its_session_is_under_way_comes_ne
 ) -> None:
     for body in (b"1", b"2", b"3"):
         await queue.accept(event(body=body))
-    (second,) = await lease(queue, settled=[Settled(await lease_one(queue), "d", "no")])
+    (second,) = await lease(queue, settled=[Settlement(await lease_one(queue), "d", "no")])
     await dead.replay([letter async for letter in dead.all()])
     assert await lease(queue) == []
-    (first,) = await lease(queue, settled=[Settled(second, "o")])
+    (first,) = await lease(queue, settled=[Settlement(second, "o")])
     assert first.body == b"1"
 
 
@@ -288,24 +288,24 @@ def test_an_idempotency_key_always_gives_the_same_id() -> None:
 
 def test_an_event_without_session_waits_for_nobody() -> None:
     one = event(None)
-    assert one.of == one.id
-    assert dataclasses.replace(one, session="s").of == "s"
+    assert one.ordering_key == one.id
+    assert dataclasses.replace(one, session="s").ordering_key == "s"
 
 
 async def test_large_events_go_in_several_calls_and_stay_in_order(store: Store) -> None:
-    queue = Queue(store, "laravel", lease=30.0, most_bytes=10**9, most_events=1000)
+    queue = Queue(store, "laravel", lease=30.0, max_bytes=10**9, max_events=1000)
     bodies = [bytes([i]) * 1_500_000 for i in range(8)]
     await asyncio.gather(*(queue.accept(event(body=body)) for body in bodies))
     leased: list[bytes] = []
-    settled: list[Settled] = []
+    settled: list[Settlement] = []
     while heads := await lease(queue, settled=settled):
         leased.append(heads[0].body)
-        settled = [Settled(heads[0], "o")]
+        settled = [Settlement(heads[0], "o")]
     assert leased == bodies
 
 
 async def test_what_is_put_back_unsent_still_knows_how_many_holders_died_on_it(store: Store) -> None:
-    queue = Queue(store, "laravel", lease=0.05, most_bytes=10**6, most_events=100)
+    queue = Queue(store, "laravel", lease=0.05, max_bytes=10**6, max_events=100)
     await queue.accept(event())
     await lease(queue)
     again: list[Delivery] = []
@@ -315,8 +315,8 @@ async def test_what_is_put_back_unsent_still_knows_how_many_holders_died_on_it(s
         return bool(again)
 
     await until(back)
-    assert again[0].deaths == 1
-    (unsent,) = await lease(queue, settled=[Settled(again[0], "p", 0)])
-    assert unsent.deaths == 1
-    (sent,) = await lease(queue, settled=[Settled(unsent, "p", 0, "429 12 answered 429")])
-    assert sent.deaths == 0
+    assert again[0].crash_count == 1
+    (unsent,) = await lease(queue, settled=[Settlement(again[0], "p", 0)])
+    assert unsent.crash_count == 1
+    (sent,) = await lease(queue, settled=[Settlement(unsent, "p", 0, "429 12 answered 429")])
+    assert sent.crash_count == 0

@@ -69,7 +69,7 @@ async def primary(pair: Pair) -> AsyncIterator[Store]:
 
 
 def queue_of(store: Store) -> Queue:
-    return Queue(store, "laravel", lease=5.0, most_bytes=10**8, most_events=10**5)
+    return Queue(store, "laravel", lease=5.0, max_bytes=10**8, max_events=10**5)
 
 
 async def test_it_says_how_many_replicas_have_it(primary: Store) -> None:

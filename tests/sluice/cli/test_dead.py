@@ -14,7 +14,7 @@ import pytest
 
 from relay.process import open_queue
 from relay.queue.codec import Event
-from relay.queue.queue import Queue, Settled
+from relay.queue.queue import Queue, Settlement
 from sluice.config import load
 from sluice.store.client import Store
 from tests.sluice.cli.command import command, environment, sluice
@@ -45,7 +45,7 @@ async def bury(
     await queue.accept(Event(identity, type_, session, b"/hook", ((b"X-A", b"1"),), body, lane="n"))
     queue.look_everywhere()
     (leased,) = (await queue.turn([], 10)).leased
-    await queue.turn([Settled(leased, "d", more.get("reason", "answered 422: no"))], 0)
+    await queue.turn([Settlement(leased, "d", more.get("reason", "answered 422: no"))], 0)
     return queue
 
 
@@ -204,7 +204,7 @@ async def test_a_replay_that_is_killed_goes_on_where_it_was_in_order_and_leaves_
 
     queue.look_everywhere()
     (first, *_) = (await queue.turn([], 1)).leased
-    await queue.turn([Settled(first, "d", "answered 422: again")], 0)
+    await queue.turn([Settlement(first, "d", "answered 422: again")], 0)
     ran = sluice("dead", "replay", "--all", "--until", moment, "--policies", policies)
     assert (ran.code, ran.out) == (0, f"replayed: {counts.dead}\n")
     assert listed(policies) == [first.id]
@@ -216,11 +216,11 @@ async def test_a_replay_that_is_killed_goes_on_where_it_was_in_order_and_leaves_
 async def sent(queue: Queue, session: str) -> list[str]:
     """What comes out of a session's stream, one after the other."""
     came: list[str] = []
-    settled: list[Settled] = []
+    settled: list[Settlement] = []
     while True:
         queue.look_everywhere()
         leased = (await queue.turn(settled, 10)).leased
-        settled = [Settled(one, "o" if one.session == session else "p") for one in leased]
+        settled = [Settlement(one, "o" if one.session == session else "p") for one in leased]
         mine = [one.id for one in leased if one.session == session]
         if not mine:
             await queue.turn(settled, 0)

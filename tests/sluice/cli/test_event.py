@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from relay.process import open_queue
-from relay.queue.queue import Settled
+from relay.queue.queue import Settlement
 from sluice.config import load
 from sluice.store.client import Store
 from tests.relay.making import event
@@ -42,7 +42,7 @@ async def test_one_that_failed_and_one_behind_it(store: Store, policies: Path) -
         await queue.accept(event(id=identity))
     queue.look_everywhere()
     (leased,) = (await queue.turn([], 10)).leased
-    await queue.turn([Settled(leased, "r", 60_000, "500 12 answered 500")], 0)
+    await queue.turn([Settlement(leased, "r", 60_000, "500 12 answered 500")], 0)
     ran = sluice("event", "evt_1", "--policies", policies)
     lines = ran.out.splitlines()
     assert (ran.code, ran.err) == (0, "")

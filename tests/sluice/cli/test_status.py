@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway.reload import Parts
+from gateway.reload import Resources
 from relay.process import open_queue
 from sessions.registry import Registry, Worker
 from sluice.cli import status
 from sluice.cli.status import StatusUnavailable, fetch, render
 from sluice.config import Policies, load
-from sluice.config.live import Live
+from sluice.config.live import LivePolicies
 from sluice.console import http as api
 from sluice.console.status import snapshot
 from sluice.http.server.serving import listening, serve
@@ -57,9 +57,9 @@ def answering(answer: Callable[[Request], Awaitable[Response]]) -> Starlette:
     return Starlette(routes=[Route("/_sluice/api/status", answer)])
 
 
-def parts_of(store: Store, policies: Policies) -> Parts:
+def parts_of(store: Store, policies: Policies) -> Resources:
     queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
-    return Parts(policies, store, Registry(store, 15.0), {"laravel": queue}, Live(policies), {})
+    return Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, LivePolicies(policies), {})
 
 
 def text_of(seen: dict[str, Any]) -> str:
@@ -88,12 +88,12 @@ async def test_a_running_gateway_is_asked_and_shown(store: Store, tmp_path: Path
 async def test_a_gateway_that_listens_everywhere_is_asked_on_loopback(store: Store, tmp_path: Path, host: str) -> None:
     parts = parts_of(store, policies_in(tmp_path, 0))
     async with served(Starlette(routes=api.routes(parts)), host.strip("[]")) as port:
-        assert "words" in await fetch(policies_in(tmp_path, port, host=host))
+        assert "messages" in await fetch(policies_in(tmp_path, port, host=host))
 
 
 async def test_all_is_well_in_words(store: Store, tmp_path: Path) -> None:
     seen = await snapshot(parts_of(store, policies_in(tmp_path, 0)))
-    assert text_of(seen | {"words": []}).splitlines()[0] == "all is well"
+    assert text_of(seen | {"messages": []}).splitlines()[0] == "all is well"
 
 
 async def test_while_the_store_is_away_the_screen_still_shows(tmp_path: Path, short_folder: Path) -> None:
@@ -108,7 +108,7 @@ async def test_names_are_never_taken_for_markup(store: Store, tmp_path: Path) ->
     parts = parts_of(store, policies_in(tmp_path, 0))
     seen = await snapshot(parts)
     traffic = seen["traffic"] | {"events": {"[red]typing[/red]": 1}}
-    shown = text_of(seen | {"words": ["[bold]x"], "traffic": traffic})
+    shown = text_of(seen | {"messages": ["[bold]x"], "traffic": traffic})
     assert "• [bold]x" in shown
     assert "[red]typing[/red] 1" in shown
 

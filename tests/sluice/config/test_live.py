@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from sluice.config import Policies, load, watching
-from sluice.config.live import Live, Loaded, Outcome, Refused, changed, hold
+from sluice.config.live import LivePolicies, Loaded, Outcome, Refused, changed, hold
 from sluice.process.loops import Stop
 from tests.heard import Heard
 from tests.waiting import until
@@ -38,7 +38,7 @@ def revision(text: str) -> str:
 
 @dataclass
 class Watched:
-    live: Live
+    live: LivePolicies
     stop: Stop = field(default_factory=Stop)
     applied: list[Policies] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Watched:
 
 @asynccontextmanager
 async def watched(file: Path) -> AsyncIterator[Watched]:
-    it = Watched(Live(load(file)))
+    it = Watched(LivePolicies(load(file)))
     watching = asyncio.create_task(it.live.watch(it.stop, it.apply, it.outcomes.append))
     try:
         yield it
@@ -268,7 +268,7 @@ async def test_a_secret_that_changes_before_the_first_look_goes_live(file: Path)
     (file.parent / "secrets").mkdir()
     (file.parent / "secrets" / "hmac").write_text("one")
     file.write_text(GOOD + SECRET)
-    live, applied = Live(load(file)), list[Policies]()
+    live, applied = LivePolicies(load(file)), list[Policies]()
     (file.parent / "secrets" / "hmac").write_text("two")
     await live.look(Stop(), applied.append)
     assert [one.signatures["workers"].secret.reveal() for one in applied] == [b"two"]
@@ -326,7 +326,7 @@ async def test_what_can_be_read_only_once_is_left_alone(file: Path, heard: Heard
     """`--policies <(…)`: to read it again would take for ever."""
     pipe = file.parent / "pipe"
     os.mkfifo(pipe)
-    live, stop = Live(replace(load(file), source=pipe)), Stop()
+    live, stop = LivePolicies(replace(load(file), source=pipe)), Stop()
     watching = asyncio.create_task(live.watch(stop, lambda policies: None))
     await until(lambda: "policies.not_watched" in heard.messages())
     stop.request()

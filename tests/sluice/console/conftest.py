@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.reload import Parts
+from gateway.reload import Resources
 from sluice.config import Policies
 from sluice.store.client import Store
 from tests.sluice.console.deployment import parts_on, policies_in
@@ -16,5 +16,5 @@ def policies(tmp_path: Path) -> Policies:
 
 
 @pytest.fixture
-def parts(store: Store, policies: Policies) -> Parts:
+def parts(store: Store, policies: Policies) -> Resources:
     return parts_on(store, policies)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.reload import Parts
+from gateway.reload import Resources
 from relay.process import open_queue
 from sessions.registry import Registry
 from sluice.config import Policies, load
-from sluice.config.live import Live
+from sluice.config.live import LivePolicies
 from sluice.store.client import Store
 
 TOKEN = "s3cret-tökén"
@@ -30,6 +30,6 @@ def policies_in(folder: Path, more: str = "console: {token: env:TOKEN}\n") -> Po
     return load(file, environment={"TOKEN": TOKEN})
 
 
-def parts_on(store: Store, policies: Policies) -> Parts:
+def parts_on(store: Store, policies: Policies) -> Resources:
     queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
-    return Parts(policies, store, Registry(store, policies.sessions.lease), queues, Live(policies), {})
+    return Resources(policies, store, Registry(store, policies.sessions.lease), queues, LivePolicies(policies), {})

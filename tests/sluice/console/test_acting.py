@@ -7,9 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.reload import Parts
+from gateway.reload import Resources
 from relay.process import open_circuit
-from relay.queue.queue import Settled
+from relay.queue.queue import Settlement
 from tests.relay.making import event
 from tests.sluice.console.test_http import BEARER, http
 
@@ -19,12 +19,12 @@ API = "/_sluice/api"
 FILTERS = "endpoint, event, limit, reason, session, since, text, until"
 
 
-async def bury(parts: Parts, identity: str, **more: object) -> None:
+async def bury(parts: Resources, identity: str, **more: object) -> None:
     queue = parts.queues["laravel"]
     await queue.accept(event(id=identity, **more))
     queue.look_everywhere()
     (leased,) = (await queue.turn([], 10)).leased
-    await queue.turn([Settled(leased, "d", "answered 422: no")], 0)
+    await queue.turn([Settlement(leased, "d", "answered 422: no")], 0)
 
 
 async def post(http: httpx2.AsyncClient, path: str, asked: object) -> tuple[int, dict[str, Any]]:
@@ -37,19 +37,19 @@ async def get(http: httpx2.AsyncClient, path: str) -> tuple[int, dict[str, Any]]
     return answer.status_code, answer.json()
 
 
-async def test_a_circuit_is_held_and_let_go(http: httpx2.AsyncClient, parts: Parts) -> None:
+async def test_a_circuit_is_held_and_let_go(http: httpx2.AsyncClient, parts: Resources) -> None:
     code, told = await post(http, "/circuits/laravel", {"hold": "open", "why": "moving"})
-    circuit = {"endpoint": "laravel", "state": "open", "for_s": 0.0, "why": "moving", "held": True}
+    circuit = {"endpoint": "laravel", "state": "open", "retry_after": 0.0, "why": "moving", "held": True}
     assert (code, told) == (200, {"changed": True, "circuit": circuit})
     assert await get(http, "/circuits") == (200, {"circuits": [circuit]})
     _, status = await get(http, "/status")
-    assert any("held open by a person (moving)" in sentence for sentence in status["words"])
+    assert any("held open by a person (moving)" in sentence for sentence in status["messages"])
     code, told = await post(http, "/circuits/laravel", {"hold": None})
     assert (code, told["changed"], told["circuit"]["held"]) == (200, True, False)
     assert (await open_circuit(parts.store, parts.policies.relay.endpoints["laravel"]).admit(9)).state == "half-open"
 
 
-async def test_dead_letters_are_found_shown_replayed_and_dropped(http: httpx2.AsyncClient, parts: Parts) -> None:
+async def test_dead_letters_are_found_shown_replayed_and_dropped(http: httpx2.AsyncClient, parts: Resources) -> None:
     await bury(parts, "evt_1", body=b'{"to":"49170"}')
     await bury(parts, "evt_2", body=b"\xff\x00", session="s2")
     code, told = await get(http, "/dead?text=49170&endpoint=laravel")
@@ -121,7 +121,7 @@ async def test_a_search_that_is_asked_wrongly(http: httpx2.AsyncClient, query: s
 
 
 @pytest.mark.parametrize("path", ["/circuits/laravel", "/dead/replay", "/dead/drop"])
-async def test_without_the_token_nothing_is_done(http: httpx2.AsyncClient, parts: Parts, path: str) -> None:
+async def test_without_the_token_nothing_is_done(http: httpx2.AsyncClient, parts: Resources, path: str) -> None:
     answer = await http.post(API + path, json={"hold": "open"})
     assert answer.status_code == 401
     assert not (await open_circuit(parts.store, parts.policies.relay.endpoints["laravel"]).view()).held

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from gateway.reload import Parts
+from gateway.reload import Resources
 from sessions.registry import Worker
 from sluice.config import Policies
 from sluice.console import http as api
@@ -25,7 +25,7 @@ BEARER = {b"Authorization": b"Bearer " + TOKEN.encode()}
 
 
 @asynccontextmanager
-async def served(parts: Parts) -> AsyncIterator[httpx2.AsyncClient]:
+async def served(parts: Resources) -> AsyncIterator[httpx2.AsyncClient]:
     """The console behind a real server."""
     bound, stop = listening("127.0.0.1", 0), Stop()
     base = f"http://127.0.0.1:{bound.getsockname()[1]}"
@@ -39,7 +39,7 @@ async def served(parts: Parts) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest.fixture
-async def http(parts: Parts) -> AsyncIterator[httpx2.AsyncClient]:
+async def http(parts: Resources) -> AsyncIterator[httpx2.AsyncClient]:
     async with served(parts) as client:
         yield client
 
@@ -97,7 +97,7 @@ async def test_without_a_token_in_the_policies_nobody_gets_in(
     )
 
 
-async def test_sessions_are_told_row_by_row(http: httpx2.AsyncClient, parts: Parts) -> None:
+async def test_sessions_are_told_row_by_row(http: httpx2.AsyncClient, parts: Resources) -> None:
     await parts.registry.register(Worker("w1", "1", "http://127.0.0.1:3101", 5))
     await parts.registry.place("s1", {"workspace_id": 7})
     await parts.registry.want({"s2": {}})

@@ -5,19 +5,19 @@ from typing import Any
 
 import pytest
 
-from sluice.console.messages import age, words
+from sluice.console.messages import age, messages
 
 NOTHING: dict[str, Any] = {}
 
 
 def endpoint(**more: object) -> dict[str, Any]:
-    calm = {"circuit": {"state": "closed", "for_s": 0.0, "why": None}, "waiting": 0, "dead": 0, "bytes": 0}
+    calm = {"circuit": {"state": "closed", "retry_after": 0.0, "why": None}, "waiting": 0, "dead": 0, "bytes": 0}
     bounds = {"oldest_due_s": 0.0, "rate": None, "backlog": {"events": 1000, "bytes": 1000}}
-    seen = calm | bounds | {"inflow": None, "most_per_s": None} | more
+    seen = calm | bounds | {"inflow": None, "max_per_second": None} | more
     return seen | {"circuit": {"held": False, **seen["circuit"]} if seen["circuit"] else None}
 
 
-HELD = {"for_s": 0.0, "held": True}
+HELD = {"retry_after": 0.0, "held": True}
 
 
 def worker(name: str = "w1", **more: object) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def said(
     **endpoints: dict[str, Any],
 ) -> list[str]:
     sessions = {"total": 50, "connected": 50, "states": {}, "unowned": unowned}
-    return words(
+    return messages(
         {
             "store": {"ok": True, "why": None},
             "relays": 1,
@@ -59,15 +59,15 @@ def test_all_well_says_nothing() -> None:
     ("circuit", "sentence"),
     [
         (
-            {"state": "half-open", "for_s": 0.0, "why": "timed out"},
+            {"state": "half-open", "retry_after": 0.0, "why": "timed out"},
             "laravel: the circuit is half-open (timed out): a few probes go through; 1 event waits, nothing is lost",
         ),
         (
-            {"state": "open", "for_s": 0.0, "why": None},
+            {"state": "open", "retry_after": 0.0, "why": None},
             "laravel: the circuit is open until the next probe; 1 event waits, nothing is lost",
         ),
         (
-            {"state": "open", "for_s": 200.0, "why": "answered 500"},
+            {"state": "open", "retry_after": 200.0, "why": "answered 500"},
             "laravel: the circuit is open for 3m 20s more (answered 500); 1 event waits, nothing is lost",
         ),
     ],
@@ -202,7 +202,7 @@ def test_a_circuit_that_a_person_holds_says_how_to_let_it_go(circuit: dict[str, 
 
 
 def test_more_than_a_rate_can_ever_deliver_says_when_it_is_full_and_the_cure() -> None:
-    flooded = endpoint(waiting=400, oldest_due_s=240.0, inflow=2.5, rate=100 / 60, most_per_s=100 / 60)
+    flooded = endpoint(waiting=400, oldest_due_s=240.0, inflow=2.5, rate=100 / 60, max_per_second=100 / 60)
     assert said(worker(), laravel=flooded) == [
         "laravel: 150 a minute come in and its rate lets 100 a minute through: the backlog grows by 50 a minute and is "
         "full in 12m; raise relay.endpoints.laravel.rate, or give events that go stale a ttl or keep: latest"
@@ -211,12 +211,12 @@ def test_more_than_a_rate_can_ever_deliver_says_when_it_is_full_and_the_cure() -
 
 @pytest.mark.parametrize("inflow", [None, 1.6, 1.7])
 def test_what_a_rate_can_deliver_is_only_late(inflow: float | None) -> None:
-    late = endpoint(waiting=400, oldest_due_s=240.0, inflow=inflow, rate=100 / 60, most_per_s=100 / 60)
+    late = endpoint(waiting=400, oldest_due_s=240.0, inflow=inflow, rate=100 / 60, max_per_second=100 / 60)
     assert said(worker(), laravel=late) == [
         "laravel: 400 events wait, the oldest for 4m; the endpoint's rate lets 1.67 a second through"
     ]
 
 
 def test_a_flood_that_batches_can_deliver_is_none() -> None:
-    calm = endpoint(waiting=4, oldest_due_s=0.0, inflow=2.5, rate=100 / 60, most_per_s=10000 / 60)
+    calm = endpoint(waiting=4, oldest_due_s=0.0, inflow=2.5, rate=100 / 60, max_per_second=10000 / 60)
     assert said(worker(), laravel=calm) == []

@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.reload import Parts
+from gateway.reload import Resources
 from relay import presence
 from relay.circuit import Report
 from relay.process import open_circuit
 from relay.queue.codec import Delivery, Event, new_id
-from relay.queue.queue import Settled
+from relay.queue.queue import Settlement
 from sessions.registry import Report as Said
 from sessions.registry import Worker
 from sluice.config import Policies
@@ -29,18 +29,18 @@ def event(session: str, **more: object) -> Event:
     return Event(new_id(), "message_received", session, b"/hook", (), b"{}", "n", **more)  # type: ignore[arg-type]
 
 
-async def seen_of(parts: Parts) -> dict[str, Any]:
+async def seen_of(parts: Resources) -> dict[str, Any]:
     """As it travels."""
     told: dict[str, Any] = orjson.loads(orjson.dumps(await snapshot(parts)))
     return told
 
 
-async def accept(parts: Parts, *sessions: str) -> None:
+async def accept(parts: Resources, *sessions: str) -> None:
     for session in sessions:
         await parts.queues["laravel"].accept(event(session))
 
 
-async def settle(parts: Parts, how: str) -> None:
+async def settle(parts: Resources, how: str) -> None:
     """Leases one event and ends it."""
     queue = parts.queues["laravel"]
     queue.look_everywhere()
@@ -48,66 +48,66 @@ async def settle(parts: Parts, how: str) -> None:
     while not leased:
         leased = (await queue.turn([], 1)).leased
     (delivery,) = leased
-    await queue.turn([Settled(delivery, how, "answered 422")], 0)  # type: ignore[arg-type]
+    await queue.turn([Settlement(delivery, how, "answered 422")], 0)  # type: ignore[arg-type]
 
 
-async def open_the_circuit(parts: Parts) -> None:
+async def open_the_circuit(parts: Resources) -> None:
     circuit = open_circuit(parts.store, parts.policies.relay.endpoints["laravel"])
     generation = (await circuit.admit(1)).generation
-    await circuit.admit(1, [(generation, Report(wrong=5, not_now=True, at_least=12, why="answered 429"))])
+    await circuit.admit(1, [(generation, Report(wrong=5, paused=True, min_pause=12, why="answered 429"))])
 
 
-async def own_sessions(parts: Parts, worker: str, *sessions: str, state: str = "connected") -> None:
+async def own_sessions(parts: Resources, worker: str, *sessions: str, state: str = "connected") -> None:
     await parts.registry.register(Worker(worker, "1", "http://127.0.0.1:3101", 5))
     await parts.registry.want({session: {} for session in sessions})
     held = await parts.registry.beat(worker, "1", {}, {})
     await parts.registry.beat(worker, "1", {session: Said(fence, state) for session, fence in held.items()}, {})
 
 
-async def test_a_quiet_deployment_has_nothing_to_say(parts: Parts) -> None:
+async def test_a_quiet_deployment_has_nothing_to_say(parts: Resources) -> None:
     await presence.report(parts.store, "relay-1")
     seen = await seen_of(parts)
-    assert seen["words"] == []
+    assert seen["messages"] == []
     assert seen["store"] == {"ok": True, "why": None}
     assert (seen["relays"], seen["promise"], seen["revision"]) == (1, "second", parts.policies.revision)
     assert seen["workers"] == []
     assert seen["sessions"] == {"total": 0, "connected": 0, "states": {}, "unowned": 0}
 
 
-async def test_an_endpoint_shows_its_queue_its_circuit_and_its_bounds(parts: Parts) -> None:
+async def test_an_endpoint_shows_its_queue_its_circuit_and_its_bounds(parts: Resources) -> None:
     await accept(parts, "a", "b", "c")
     await settle(parts, "o")
     seen = (await seen_of(parts))["endpoints"]["laravel"]
-    assert seen["circuit"] == {"state": "closed", "for_s": 0.0, "why": None, "held": False}
+    assert seen["circuit"] == {"state": "closed", "retry_after": 0.0, "why": None, "held": False}
     assert (seen["accepted"], seen["delivered"], seen["waiting"], seen["dead"]) == (3, 1, 2, 0)
     assert (seen["rate"], seen["backlog"]) == (2.0, {"events": 1000, "bytes": 1024 * 1024})
     assert seen["bytes"] > 0
 
 
-async def test_without_a_relay_it_says_that_events_wait(parts: Parts) -> None:
-    assert (await seen_of(parts))["words"] == ["no relay is running: events are accepted and wait"]
+async def test_without_a_relay_it_says_that_events_wait(parts: Resources) -> None:
+    assert (await seen_of(parts))["messages"] == ["no relay is running: events are accepted and wait"]
 
 
-async def test_an_open_circuit_says_for_how_long_why_and_that_nothing_is_lost(parts: Parts) -> None:
+async def test_an_open_circuit_says_for_how_long_why_and_that_nothing_is_lost(parts: Resources) -> None:
     await presence.report(parts.store, "relay-1")
     await accept(parts, "a", "b")
     await open_the_circuit(parts)
     seen = await seen_of(parts)
     circuit = seen["endpoints"]["laravel"]["circuit"]
     assert (circuit["state"], circuit["why"]) == ("open", "answered 429")
-    assert 11 < circuit["for_s"] <= 12
-    (sentence,) = seen["words"]
+    assert 11 < circuit["retry_after"] <= 12
+    (sentence,) = seen["messages"]
     assert sentence == "laravel: the circuit is open for 12s more (answered 429); 2 events wait, nothing is lost"
 
 
-async def test_a_dead_letter_says_how_to_find_it(parts: Parts) -> None:
+async def test_a_dead_letter_says_how_to_find_it(parts: Resources) -> None:
     await presence.report(parts.store, "relay-1")
     await accept(parts, "a")
     await settle(parts, "d")
-    assert (await seen_of(parts))["words"] == ["laravel: 1 dead letter waits for a person: sluice dead list"]
+    assert (await seen_of(parts))["messages"] == ["laravel: 1 dead letter waits for a person: sluice dead list"]
 
 
-async def test_sessions_are_counted_by_state_and_by_having_a_worker(parts: Parts) -> None:
+async def test_sessions_are_counted_by_state_and_by_having_a_worker(parts: Resources) -> None:
     await presence.report(parts.store, "relay-1")
     await own_sessions(parts, "w1", "a", "b")
     await own_sessions(parts, "w2", "c", state="qr_scanning")
@@ -122,19 +122,19 @@ async def test_sessions_are_counted_by_state_and_by_having_a_worker(parts: Parts
     assert (first["worker"], first["url"], first["sessions"], first["room"]) == ("w1", "http://127.0.0.1:3101", 2, 5)
     assert (first["existing"], first["lost"], second["sessions"]) == (False, False, 1)
     assert 0 <= first["last_beat_s"] < 2
-    assert seen["words"] == []
+    assert seen["messages"] == []
 
 
-async def test_a_session_that_nobody_runs_is_not_connected(parts: Parts) -> None:
+async def test_a_session_that_nobody_runs_is_not_connected(parts: Resources) -> None:
     await presence.report(parts.store, "relay-1")
     await own_sessions(parts, "w1", "a")
     await parts.registry.leave("w1", "1")
     seen = await seen_of(parts)
     assert seen["sessions"] == {"total": 1, "connected": 0, "states": {"connected": 1}, "unowned": 1}
-    assert seen["words"] == ["1 session has no worker; no worker has room, start one more: sluice worker"]
+    assert seen["messages"] == ["1 session has no worker; no worker has room, start one more: sluice worker"]
 
 
-async def test_traffic_is_summed_over_routes_and_endpoints(parts: Parts) -> None:
+async def test_traffic_is_summed_over_routes_and_endpoints(parts: Resources) -> None:
     before = (await seen_of(parts))["traffic"]
     for route, status in (("/a", 202), ("/b", 200), ("/b", 429)):
         metrics.request(route, status, 0.01)
@@ -153,7 +153,7 @@ async def test_traffic_is_summed_over_routes_and_endpoints(parts: Parts) -> None
     assert after["refused"]["backlog_full"] == before["refused"].get("backlog_full", 0) + 1
 
 
-async def test_every_limit_of_the_policies_shows_even_before_it_has_decided(parts: Parts) -> None:
+async def test_every_limit_of_the_policies_shows_even_before_it_has_decided(parts: Resources) -> None:
     zeros = {"allowed": 0, "delayed": 0, "dropped": 0, "rejected": 0, "would_reject": 0}
     limits = (await seen_of(parts))["traffic"]["limits"]
     assert limits.keys() == {"typing", "trial"}
@@ -165,7 +165,7 @@ async def test_every_limit_of_the_policies_shows_even_before_it_has_decided(part
     assert after["trial"].keys() == zeros.keys()
 
 
-async def test_a_wrong_file_is_told_with_every_line_until_it_is_right(parts: Parts) -> None:
+async def test_a_wrong_file_is_told_with_every_line_until_it_is_right(parts: Resources) -> None:
     file, stop = parts.policies.source, Stop()
     right = file.read_text()
     assert (await seen_of(parts))["policies"] == {
@@ -180,14 +180,14 @@ async def test_a_wrong_file_is_told_with_every_line_until_it_is_right(parts: Par
     assert seen["revision"] == parts.policies.revision
     assert [(one["line"], one["key"]) for one in seen["policies"]["problems"]] == [(2, "limit"), (3, "listen")]
     assert seen["policies"]["problems"][0].keys() == {"line", "column", "key", "message", "hint"}
-    assert any("is wrong, so revision" in sentence for sentence in seen["words"])
+    assert any("is wrong, so revision" in sentence for sentence in seen["messages"])
     file.write_text(right.replace("console: {token: env:TOKEN}", "listen: 127.0.0.1:9"))
     await parts.live.look(stop, lambda policies: None)
     assert (await seen_of(parts))["policies"]["problems"] == []
     assert (await seen_of(parts))["policies"]["needs_restart"] == ["listen"]
 
 
-async def test_a_removed_endpoint_shows_what_it_left(parts: Parts) -> None:
+async def test_a_removed_endpoint_shows_what_it_left(parts: Resources) -> None:
     await accept(parts, "a", "b")
     gone = replace(parts, removed={"laravel": parts.queues["laravel"]})
     assert (await seen_of(gone))["removed"] == [{"endpoint": "laravel", "waiting": 2, "leased": 0, "dead": 0}]
@@ -198,7 +198,7 @@ async def test_while_the_store_is_away_it_says_so_and_shows_the_rest(policies: P
     seen = await seen_of(parts_on(store, policies))
     await store.close()
     assert seen["store"]["ok"] is False
-    assert seen["words"] == [
+    assert seen["messages"] == [
         f"the store does not answer ({seen['store']['why']}): webhooks get 503 until it does; nothing accepted is lost"
     ]
     laravel = seen["endpoints"]["laravel"]

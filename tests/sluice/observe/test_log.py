@@ -92,7 +92,7 @@ def test_a_process_that_ends_writes_what_it_still_has(tmp_path: Path) -> None:
 
 def test_a_file_that_has_grown_makes_room_for_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLUICE_LOGS", str(tmp_path))
-    monkeypatch.setattr("sluice.observe.log_lines._LARGEST_FILE", 1000)
+    monkeypatch.setattr("sluice.observe.log_lines._MAX_FILE", 1000)
     log.start("relay")
     for number in range(30):
         log.Log("relay").info("line", number=number)

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from sluice.observe import metrics, tallies
-from sluice.observe.tallies import Counts, Spreads
+from sluice.observe.tallies import Counts, Histograms
 from tests.waiting import until
 
 BOUNDS = (0.1, 0.5, 1.0)
@@ -59,7 +59,7 @@ async def test_a_flush_counts_each_thing_once() -> None:
 @pytest.mark.anyio
 async def test_many_observations_make_the_page_that_single_ones_make() -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    spreads = Spreads(Histogram("took", "Took.", ["route"], buckets=BOUNDS, registry=ours), BOUNDS)
+    spreads = Histograms(Histogram("took", "Took.", ["route"], buckets=BOUNDS, registry=ours), BOUNDS)
     single = Histogram("took", "Took.", ["route"], buckets=BOUNDS, registry=theirs)
     values = [0.0, 0.1, 0.5, 1.0, 1.5, *(Random(1).uniform(0, 1.2) for _ in range(100))]
     for value in values:

@@ -146,7 +146,7 @@ async def test_the_wait_has_an_end_and_a_long_life_makes_it_short_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "_FIRST_WAIT", 0.01)
-    monkeypatch.setattr(supervisor, "_LONGEST_WAIT", 0.03)
+    monkeypatch.setattr(supervisor, "_MAX_WAIT", 0.03)
     monkeypatch.setattr(supervisor, "_LONG_ENOUGH", 1.5)
     lives = 'note("x")\nif len(open(notes).readlines()) == 4:\n    time.sleep(1.5)\nsys.exit(1)\n'
     await stage.supervisor(stage.program("a", lives, at_once)).start()

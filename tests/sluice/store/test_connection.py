@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sluice.store.client import Store, StoreAway, StoreRefused
-from sluice.store.protocol.wire import MOST_CALLS
+from sluice.store.protocol.wire import MAX_CALLS
 from tests.sluice.store.store_servers import Server
 from tests.waiting import until
 
@@ -97,7 +97,7 @@ async def test_there_is_an_end_to_how_much_may_be_under_way(server: Server) -> N
     async with opened(server.url, timeout=2.0) as store:
         await store.ping()
         server.freeze()
-        asked = [asyncio.create_task(store.commands(("ECHO", i))) for i in range(MOST_CALLS)]
+        asked = [asyncio.create_task(store.commands(("ECHO", i))) for i in range(MAX_CALLS)]
         await asyncio.sleep(0)
         with pytest.raises(StoreAway, match="^too much is under way to the store$"):
             await store.ping()

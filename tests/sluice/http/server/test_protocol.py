@@ -251,7 +251,7 @@ async def test_a_websocket_is_handed_on_once_its_head_is_right() -> None:
 async def test_a_head_of_64_kib_is_read_and_one_byte_more_is_not() -> None:
     seen: list[Any] = []
     begin, end = b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"\r\n\r\n"
-    fill = server_head.MOST_HEAD - len(begin) - len(end)
+    fill = server_head.MAX_HEAD - len(begin) - len(end)
     async with served(ok(seen)) as server:
         for size, status in ((fill, b"200"), (fill + 1, b"431")):
             async with server.client(begin, b"a" * size, end) as client:
