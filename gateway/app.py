@@ -17,6 +17,7 @@ from gateway.ingest.webhooks import Ingest
 from gateway.limits import peers
 from gateway.limits.limiter import Limiter
 from gateway.owners import WorkerProxy
+from gateway.policies import Policies, Upstream, edits
 from gateway.proxy.circuit import UpstreamCircuits
 from gateway.reload import Reloader, Resources, Snapshot
 from relay import inflow
@@ -26,8 +27,6 @@ from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
 from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
-from sluice.config import Policies, Upstream
-from sluice.config.live import LivePolicies
 from sluice.http.server.serving import serve
 from sluice.observe import metrics
 from sluice.observe.log import Log
@@ -46,7 +45,7 @@ async def run(policies: Policies, store_url: str, bound: socket.socket, stop: St
     """Serves until stopped; requests under way are finished. An edit of the policies' file goes live meanwhile."""
     store = Store(store_url, timeout=_STORE_TIMEOUT)
     quick = Store(store_url, timeout=policies.store.timeout)
-    registry, limiter, live = Registry(store, policies.sessions.lease), Limiter(quick), LivePolicies(policies)
+    registry, limiter, live = Registry(store, policies.sessions.lease), Limiter(quick), edits.live(policies)
     alone = Store(store_url, timeout=_STORE_TIMEOUT)  # what waits for a replica keeps nobody else waiting
     inbox = Inbox(alone, replicas=1 if policies.store.promise == "replica" else 0)
     inflows: defaultdict[str, Inflow] = defaultdict(Inflow)

@@ -14,6 +14,13 @@ from gateway.limits.applicable import Limits, Subject, cost_pointers, impossible
 from gateway.limits.headers import QUOTA_EXCEEDED, header_lines
 from gateway.limits.limiter import Decision, Limiter, retry_after_header
 from gateway.owners import WorkerProxy
+from gateway.policies import (
+    Policies,
+    Route,
+    ToRelay,
+    ToUpstream,
+    ToWorkers,
+)
 from gateway.problems import BadPath, ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy.circuit import UpstreamCircuits
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
@@ -32,7 +39,6 @@ from gateway.request import (
 )
 from gateway.routing import Match, Routes
 from sessions.registry import Registry
-from sluice.config import Policies, Route, ToRelay, ToUpstream, ToWorkers
 from sluice.http import client as http1
 from sluice.http.server import Cycle
 from sluice.http.signatures import refusal as signature_refusal

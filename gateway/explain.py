@@ -6,10 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
+from gateway.policies import (
+    Limit,
+    Policies,
+    Route,
+    ToRelay,
+    ToUpstream,
+    ToWorkers,
+    applies_to_event,
+)
 from gateway.problems import BadPath, Refusal
 from gateway.request import Head, Json, head_of, json_if_any, name_from, parse_json, reading_of
 from gateway.routing import Match, Routes
-from sluice.config import Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, applies_to_event
 from sluice.http.server.head import read_head
 from sluice.http.server.refused import Refused
 

@@ -8,10 +8,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.policies import Upstream
 from gateway.problems import Refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from sessions.registry import NoCapacity, Owner, Registry, Unknown, Unowned
-from sluice.config import Upstream
 from sluice.http import client as http1
 from sluice.http.server import Cycle
 from sluice.observe.log import Log

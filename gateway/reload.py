@@ -15,11 +15,11 @@ from typing import Any
 from gateway import reserved as internal
 from gateway.edge import Edge
 from gateway.owners import WorkerProxy
+from gateway.policies import Policies
 from gateway.problems import Receive, Send
 from relay.inflow import Inflow
 from relay.queue.queue import Queue
 from sessions.registry import Registry
-from sluice.config import Policies
 from sluice.config.live import LivePolicies
 from sluice.http.server import Cycle
 from sluice.observe.log import Log
@@ -37,7 +37,7 @@ class Resources:
     store: Store
     registry: Registry
     queues: Mapping[str, Queue]
-    live: LivePolicies
+    live: LivePolicies[Policies]
     removed: Mapping[str, Queue]
     """Of the endpoints that edits have taken out of the policies since this process began."""
     inflows: defaultdict[str, Inflow] = field(default_factory=lambda: defaultdict(Inflow))

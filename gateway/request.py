@@ -11,8 +11,7 @@ from typing import Any
 import orjson
 
 from gateway.client_ip import Client, client_of, forwarding
-from gateway.problems import ClientGone, Receive, Refusal
-from sluice.config import (
+from gateway.policies import (
     EventSource,
     Fixed,
     Header,
@@ -24,6 +23,7 @@ from sluice.config import (
     ToWorkers,
     Trust,
 )
+from gateway.problems import ClientGone, Receive, Refusal
 from sluice.http.fields import (
     CONNECTION,
     EXPECT,

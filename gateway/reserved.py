@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from gateway.ingest import publish
 from gateway.ingest.webhooks import Ingest
+from gateway.policies import Policies
 from relay import presence
 from relay.circuit import Circuit
 from relay.process import open_circuit
@@ -19,7 +20,6 @@ from relay.progress import Progress
 from relay.queue.queue import Queue
 from sessions import api as worker_api
 from sessions.registry import Registry
-from sluice.config import Policies
 from sluice.observe import metrics
 from sluice.store.client import Store, StoreAway, StoreRefused
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
+from gateway.policies import Route
 from gateway.problems import BadPath
-from sluice.config import Route
 
 _REST = "**"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

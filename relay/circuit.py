@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sluice.config.model import CircuitPolicy, Rate
+from relay.policies import CircuitPolicy
+from sluice.config import Rate
 from sluice.store.client import Call, Store, load_script
 
 _ADMIT = load_script("relay", "circuit", "admit", drains=True)

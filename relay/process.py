@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 from dataclasses import replace
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
@@ -18,21 +19,22 @@ from relay import presence
 from relay.circuit import Circuit
 from relay.deliver.sender import Sender
 from relay.dispatch.loop import Dispatcher
+from relay.policies import Endpoint, RelaySnapshot
 from relay.queue import janitor
 from relay.queue.queue import Queue
-from sluice.config import Endpoint, Policies
 from sluice.config.live import LivePolicies
 from sluice.observe.log import Log
 from sluice.process.loops import Stop, every, tune_gc
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 LOG = Log("relay")
+P = TypeVar("P", bound=RelaySnapshot)
 _STORE_TIMEOUT = 5.0
 _LEASE = 5.0  # seconds after which the deliveries of a killed process go to another; extended during an attempt
 _PROBE_MARGIN = 5.0  # seconds between the end of the longest attempt and giving its probe to another
 
 
-def open_queue(store: Store, endpoint: Endpoint, policies: Policies) -> Queue:
+def open_queue(store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> Queue:
     """The queue of an endpoint, as every process must see it."""
     backlog = policies.relay.backlog
     return Queue(
@@ -52,17 +54,17 @@ def open_circuit(store: Store, endpoint: Endpoint) -> Circuit:
     return Circuit(store, endpoint.name, endpoint.circuit, endpoint.rate, probe_lease=endpoint.timeout + _PROBE_MARGIN)
 
 
-def settings_of(policies: Policies, endpoint: Endpoint) -> object:
+def settings_of(policies: RelaySnapshot, endpoint: Endpoint) -> object:
     """All that the queue and the line of an endpoint are made of: they are made anew when any of it differs."""
     signature = policies.signatures[endpoint.sign] if endpoint.sign else None
     return endpoint, signature, replace(policies.relay, endpoints={})
 
 
-async def run(policies: Policies, store_url: str, stop: Stop) -> None:
+async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
     """Delivers until stopped, then finishes what is under way. Edits of the policies' file go live meanwhile."""
     store = Store(store_url, timeout=_STORE_TIMEOUT)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    live = LivePolicies(policies)
+    policies = live.current
 
     async def drop_dead() -> None:
         relay = live.current.relay
@@ -87,7 +89,7 @@ async def run(policies: Policies, store_url: str, stop: Stop) -> None:
 class Line:
     """One endpoint at work: its queue, its circuit, its connections, and the loop that moves its deliveries."""
 
-    def __init__(self, store: Store, endpoint: Endpoint, policies: Policies) -> None:
+    def __init__(self, store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> None:
         self.settings = settings_of(policies, endpoint)
         self.queue = open_queue(store, endpoint, policies)
         self.stop = Stop()
@@ -122,7 +124,7 @@ class _EndpointRelays:
         self._channels: list[str] = []
         self._ear: asyncio.Task[None] | None = None
 
-    def apply(self, policies: Policies) -> None:
+    def apply(self, policies: RelaySnapshot) -> None:
         """Goes over to these policies. What cannot be made raises before anything has changed."""
         endpoints = policies.relay.endpoints
         made = {

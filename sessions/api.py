@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sessions.registry import WORKER_ID, Registry, Report, UnknownWorker, Worker
-from sluice.config.model import Signature
+from sluice.config import Signature
 from sluice.config.problems import Malformed
 from sluice.config.urls import http_url
 from sluice.http.signatures import refusal

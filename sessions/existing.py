@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import httpx2
 import orjson
 
+from sessions.policies import ExistingWorker
 from sessions.registry import Disputed, ObservedSession, Registry, Worker
-from sluice.config.model import ExistingWorker
 from sluice.observe.log import Log
 from sluice.process.loops import Stop, every
 from sluice.store.client import StoreAway, StoreRefused

@@ -22,7 +22,7 @@ from typing import Any
 import httpx2
 import orjson
 
-from sluice.config.model import Signature
+from sluice.config import Signature
 from sluice.http.signatures import sign
 from sluice.observe.log import Log
 from sluice.process.loops import Stop

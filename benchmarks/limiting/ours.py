@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from gateway.client_ip import Client
 from gateway.limits.applicable import Bucket, Limits, Subject
-from sluice.config import load
+from gateway.policies import load
 
 _CLIENT = Client(IPv4Address("192.0.2.7"), trusted_peer=False, subject="192.0.2.7", text="192.0.2.7")
 _PER = ("[session]", "[ip]", "[]")

@@ -18,13 +18,13 @@ from limiting.store import Cores, store
 from limiting.store import Store as Server
 from proxy.processes import NotReady, free_port, started, tail
 
+from gateway.policies import Policies, load
 from relay.process import open_queue
 from relay.queue.codec import Event
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
 from relaying.body import SIZE, body
 from relaying.receiver import Told
-from sluice.config import Policies, load
 from sluice.store.client import Store
 
 ROOT = Path(__file__).parent.parent.parent

@@ -26,10 +26,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
+from gateway.policies import Policies
 from gateway.problems import Refusal
 from gateway.request import Json
 from relay.queue.codec import Event, new_id
-from sluice.config import Policies, Promise
+from sluice.config import Promise
 from sluice.config.parsers import EVENT_TYPE
 from sluice.http.signatures import refusal
 

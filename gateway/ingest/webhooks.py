@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.limits.limiter import Decision
+from gateway.policies import Policies
 from gateway.problems import Refusal
 from gateway.request import Head, Json
 from relay.deliver.sender import ATTEMPT, BATCHED, EVENT_ID
 from relay.filters import takes
+from relay.policies import EventPolicy, RelayPolicy
 from relay.queue.codec import Event, Headers, new_id
 from relay.queue.errors import BacklogFull
 from relay.queue.inbox import Inbox
 from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
-from sluice.config import EventPolicy, Policies, Promise, RelayPolicy
+from sluice.config import Promise
 from sluice.http.signatures import AGEING, proof_of
 from sluice.observe import metrics
 from sluice.store.client import StoreAway, StoreRefused

@@ -13,7 +13,15 @@ from typing import Literal, Protocol
 
 from gateway.client_ip import Client
 from gateway.limits.overrides import Overrides
-from sluice.config import AddressList, JsonPointer, Limit, Per, Route, applies_to_event, can_apply
+from gateway.policies import (
+    AddressList,
+    JsonPointer,
+    Limit,
+    Per,
+    Route,
+    applies_to_event,
+    can_apply,
+)
 
 How = Literal["e", "q", "o", "g"]
 """Enforced, queued (it may run into debt, and is delivered later), only observed; or given back."""

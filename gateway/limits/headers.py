@@ -16,7 +16,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 from gateway.limits.applicable import Bucket
-from sluice.config import LimitHeader
+from gateway.policies import LimitHeader
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 

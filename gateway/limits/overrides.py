@@ -12,7 +12,7 @@ from fnmatch import translate
 from functools import lru_cache
 
 from gateway.client_ip import Client
-from sluice.config import AddressList, Override
+from gateway.policies import AddressList, Override
 
 
 class Overrides:

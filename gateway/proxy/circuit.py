@@ -25,7 +25,7 @@ from typing import Any, Literal
 from aiobreaker import CircuitBreaker, CircuitBreakerListener, CircuitBreakerState
 from aiobreaker.storage.memory import CircuitMemoryStorage
 
-from sluice.config import Upstream
+from gateway.policies import Upstream
 from sluice.observe.log import Log
 
 LOG = Log("gateway")

@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.policies import Upstream
 from gateway.problems import ClientGone, Refusal
 from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
 from gateway.request import Head
-from sluice.config import Upstream
 from sluice.http import client as http1
 from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING, UPGRADE, Field
 from sluice.http.server import Cycle

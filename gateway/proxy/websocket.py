@@ -31,11 +31,11 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
+from gateway.policies import Route, ToUpstream, Trust, Upstream
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_refusal
 from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.upstream import admitted, judge, refusal_for
 from gateway.request import Head, Pairs, Reading, head_of
-from sluice.config import Route, ToUpstream, Trust, Upstream
 from sluice.http import client as http1
 from sluice.http.fields import CONTENT_LENGTH, HOST
 from sluice.http.server import RequestHead

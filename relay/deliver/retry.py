@@ -8,9 +8,9 @@ from random import random
 
 from relay.deliver.backoff import MAX_RETRY_AFTER, delay
 from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
+from relay.policies import Retry
 from relay.queue.codec import Delivery
 from relay.queue.queue import Settlement
-from sluice.config import Retry
 
 
 def settle(

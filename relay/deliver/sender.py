@@ -11,8 +11,9 @@ from functools import lru_cache
 import orjson
 
 from relay.deliver.outcome import SHOWN, Failed, Outcome, Paused, Rejected, outcome_of, outcomes_of
+from relay.policies import Endpoint
 from relay.queue.codec import Delivery, Headers
-from sluice.config import Endpoint, Signature
+from sluice.config import Signature
 from sluice.http import addresses
 from sluice.http import client as http1
 from sluice.http.signatures import proof_of

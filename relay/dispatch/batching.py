@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from relay.policies import Batch
 from relay.queue.codec import Delivery
-from sluice.config import Batch
 
 Posts = list[list[Delivery]]
 

@@ -23,10 +23,10 @@ from relay.deliver.retry import settle_batch
 from relay.dispatch.batching import Batching, Posts
 from relay.dispatch.leases import Leases
 from relay.dispatch.prefetch import Prefetch
+from relay.policies import Batch, Retry
 from relay.queue.codec import Delivery
 from relay.queue.layout import PARTITIONS
 from relay.queue.queue import Polled, Queue, Settlement
-from sluice.config import Batch, Retry
 from sluice.observe import metrics
 from sluice.observe.log import Log
 from sluice.process.loops import Stop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
-from sluice.config.model import Lanes
+from relay.policies import Lanes
 
 LETTERS = {"urgent": "u", "normal": "n", "bulk": "b"}
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import orjson
 
-from sluice.config import Policies, PolicyError, load
+from gateway.policies import Policies, load
+from sluice.config import PolicyError
 
 
 def run(path: Path, *, as_json: bool) -> int:

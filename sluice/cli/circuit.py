@@ -10,12 +10,13 @@ from typing import Literal
 import orjson
 from rich.table import Table
 
+from gateway.policies import Policies
 from relay.circuit import CircuitStatus
+from relay.policies import Endpoint
 from relay.process import open_circuit
 from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
-from sluice.config import Endpoint, Policies
 from sluice.console.messages import age
 from sluice.store.client import Store
 

@@ -14,12 +14,13 @@ from typing import Any
 import orjson
 from rich.table import Table
 
+from gateway.policies import Policies
 from relay.queue.dead_letter_filter import Filter
 from relay.queue.dead_letters import DeadLetter, DeadLetters
 from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
-from sluice.config import Policies, Rate
+from sluice.config import Rate
 from sluice.store.client import Store
 
 _AT_ONCE = 100

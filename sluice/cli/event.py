@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from gateway.policies import Policies
 from relay import presence
 from relay.circuit import CircuitStatus
 from relay.process import open_circuit
@@ -18,7 +19,6 @@ from relay.queue.history import Attempt, EndpointHistory, EventHistory, history_
 from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
-from sluice.config import Policies
 from sluice.store.client import Store
 
 

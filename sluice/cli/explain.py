@@ -14,7 +14,7 @@ import orjson
 from gateway.explain import Explanation, HypotheticalRequest, explain
 from gateway.limits.applicable import Bucket
 from gateway.limits.limiter import levels_of
-from sluice.config import Policies, load
+from gateway.policies import Policies, load
 from sluice.process.addresses import store_url
 from sluice.store.client import Store, StoreAway, StoreRefused
 

@@ -13,8 +13,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gateway.policies import load
 from sluice.cli.errors import CommandError, StatusUnavailable
-from sluice.config import PolicyError, load
+from sluice.config import PolicyError
 from sluice.config.problems import Malformed, quoted
 from sluice.config.units import duration, listen, rate
 from sluice.http.server.serving import CannotListen

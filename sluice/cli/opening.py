@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from gateway.policies import Policies, load
 from sluice.cli.errors import CommandError
-from sluice.config import Policies, load
 from sluice.process.addresses import EMBEDDED, store_url
 from sluice.store.client import Store, StoreAway
 

@@ -11,10 +11,11 @@ from typing import Any
 import uvloop
 
 from gateway import app as gateway_process
+from gateway.policies import Policies, edits
 from relay import process as relay_process
 from sessions.membership import Membership
 from sluice.cli.errors import CommandError
-from sluice.config import Policies, Signature
+from sluice.config import Signature
 from sluice.console import http as api
 from sluice.demo import laravel
 from sluice.demo.worker import DemoWorker
@@ -54,7 +55,7 @@ def relay(policies: Policies) -> None:
 
     async def run(stop: Stop) -> None:
         if await store_answers(policies, stop):
-            await relay_process.run(policies, store_url(policies), stop)
+            await relay_process.run(edits.live(policies), store_url(policies), stop)
 
     _until_stopped("relay", run)
 

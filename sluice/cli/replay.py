@@ -18,10 +18,10 @@ import orjson
 
 from gateway.client_ip import client_of
 from gateway.limits.applicable import Bucket, Limits, LocalBucket, Subject
+from gateway.policies import Policies, ToRelay, load
 from gateway.problems import BadPath
 from gateway.routing import Routes
 from sluice.cli.errors import CommandError
-from sluice.config import Policies, ToRelay, load
 from sluice.http.client import fields_of
 
 _MAX_BUCKETS = 1_000_000

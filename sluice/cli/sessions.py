@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 from rich.table import Table
 
+from gateway.policies import Policies
 from sessions.registry import Registry, SessionRow
 from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
-from sluice.config import Policies
 from sluice.store.client import Store
 
 

@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from gateway.policies import Policies
 from sluice.cli.errors import StatusUnavailable
-from sluice.config import Policies
 from sluice.console.messages import age
 from sluice.process.addresses import base_url
 

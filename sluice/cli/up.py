@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from gateway.policies import Policies, edits
 from sluice.cli import status
 from sluice.cli.errors import CommandError, StatusUnavailable
 from sluice.cli.processes import is_free, promise_is_kept, store_answers
-from sluice.config import Policies, live
+from sluice.config import live
 from sluice.demo import deployment as demo
 from sluice.observe import metrics
 from sluice.process.addresses import EMBEDDED, base_url, store_url
@@ -209,7 +210,7 @@ async def _tell_of_edits(policies: Policies, stop: Stop) -> None:
         for line in edited(name, outcome):
             say(line)
 
-    await live.LivePolicies(policies).watch(stop, lambda edited: None, tell)
+    await edits.live(policies).watch(stop, lambda edited: None, tell)
 
 
 def edited(name: str, outcome: live.Outcome) -> list[str]:

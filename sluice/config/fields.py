@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import yaml
 
+from sluice.config.model import Secret
 from sluice.config.problems import Malformed, Problem, not_yet
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class Reading:
     environment: Mapping[str, str]
     need_secrets: bool
     problems: list[Problem] = field(default_factory=list)
+    secrets: dict[str, Secret] = field(default_factory=dict)
+    """Those that were read, by their keys."""
 
     def note(self, node: yaml.Node, key: str, malformed: Malformed) -> None:
         line, column = node.start_mark.line + 1, node.start_mark.column + 1

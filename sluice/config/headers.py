@@ -47,4 +47,5 @@ def value(given: Value) -> Secret:
     text = given.text()
     if text.startswith(("env:", "file:")):
         return carried(parsers.secret_value(given))
-    return carried(Secret(text.encode()))
+    given.reading.secrets[given.key] = Secret(text.encode())
+    return carried(given.reading.secrets[given.key])

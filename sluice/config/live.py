@@ -12,15 +12,15 @@ import contextlib
 import hashlib
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import yaml
 
-from sluice.config import Policies, PolicyError, Problem, load, watching
+from sluice.config import PolicyError, Problem, watching
 from sluice.config.document import parse
 from sluice.observe import metrics
 from sluice.observe.log import Log
@@ -54,13 +54,35 @@ class Refused:
 
 
 Outcome = Loaded | Refused
-Apply = Callable[[Policies], None]
 
 
-class LivePolicies:
-    """What is in force: `current` is a whole snapshot at any moment. `problems`: of the file, while it is wrong."""
+class Snapshot(Protocol):
+    """Policies that came from a file."""
 
-    def __init__(self, policies: Policies) -> None:
+    @property
+    def source(self) -> Path: ...
+    @property
+    def revision(self) -> str: ...
+
+
+P = TypeVar("P", bound=Snapshot)
+
+
+class LivePolicies(Generic[P]):
+    """What is in force: `current` is a whole snapshot at any moment. `problems`: of the file, while it is wrong.
+
+    `load` reads the file and raises PolicyError; `hold` takes out of an edit what cannot change while we run, and names
+    it; `changed` names what else is new.
+    """
+
+    def __init__(
+        self,
+        policies: P,
+        load: Callable[[Path], P],
+        hold: Callable[[P, P], tuple[P, tuple[str, ...]]],
+        changed: Callable[[P, P], tuple[str, ...]],
+    ) -> None:
+        self._load, self._hold, self._changed = load, hold, changed
         self.current = policies
         self.problems: tuple[Problem, ...] = ()
         self.needs_restart: tuple[str, ...] = ()
@@ -69,7 +91,9 @@ class LivePolicies:
         self._seen: Digests | None = None
         metrics.policies_loaded(self.loaded_at)
 
-    async def watch(self, stop: Stop, apply: Apply, tell: Callable[[Outcome], None] = lambda outcome: None) -> None:
+    async def watch(
+        self, stop: Stop, apply: Callable[[P], None], tell: Callable[[Outcome], None] = lambda outcome: None
+    ) -> None:
         """Until stopped. `apply` puts a snapshot to work, or raises and has changed nothing; after the stop it is no
         longer called.
         """
@@ -81,12 +105,12 @@ class LivePolicies:
         async for _ in watching.hints(lambda: self._seen or (self._file,), stop):
             await self._look_and_tell(stop, apply, tell)
 
-    async def _look_and_tell(self, stop: Stop, apply: Apply, tell: Callable[[Outcome], None]) -> None:
+    async def _look_and_tell(self, stop: Stop, apply: Callable[[P], None], tell: Callable[[Outcome], None]) -> None:
         outcome = await self.look(stop, apply)
         if outcome is not None:
             tell(outcome)
 
-    async def look(self, stop: Stop, apply: Apply) -> Outcome | None:
+    async def look(self, stop: Stop, apply: Callable[[P], None]) -> Outcome | None:
         """Looks at the file once, and does what follows. None: it is as it was."""
         seen = await self._settled(stop)
         if seen is None:
@@ -95,8 +119,8 @@ class LivePolicies:
         if first and self._is_what_runs(seen):
             return None
         try:
-            edited = await asyncio.to_thread(load, self._file)
-            running, needs_restart = hold(self.current, edited)
+            edited = await asyncio.to_thread(self._load, self._file)
+            running, needs_restart = self._hold(self.current, edited)
             if stop.requested:
                 return None
             if running != self.current:
@@ -133,13 +157,13 @@ class LivePolicies:
         LOG.warning("policies.refused", in_force=self.current.revision, problems=[told(one) for one in problems])
         return Refused(problems)
 
-    def _loaded(self, running: Policies, needs_restart: tuple[str, ...]) -> Loaded | None:
+    def _loaded(self, running: P, needs_restart: tuple[str, ...]) -> Loaded | None:
         before, held_before = self.current, self.needs_restart
         if running == before and needs_restart == held_before and not self.problems:
             return None
         self.current, self.needs_restart, self.problems, self.loaded_at = running, needs_restart, (), time.time()
         metrics.policies_loaded(self.loaded_at)
-        different = changed(before, running)
+        different = self._changed(before, running)
         LOG.info("policies.loaded", revision=running.revision, changed=different)
         if needs_restart:
             LOG.warning("policies.needs_restart", keys=needs_restart, revision=running.revision)
@@ -156,51 +180,6 @@ def _while_running(problem: Problem) -> Problem:
     if not problem.hint.startswith("export "):
         return problem
     return replace(problem, hint=f"{problem.hint} and restart Sluice, or write file:PATH, which needs no restart")
-
-
-# --- what an edit changes
-
-
-def hold(running: Policies, edited: Policies) -> tuple[Policies, tuple[str, ...]]:
-    """`edited` without what cannot change while we run, and the keys in which it would have.
-
-    Sockets, folders and the store are what the process stands on, and all processes must agree on the lease.
-    """
-    sessions = replace(edited.sessions, lease=running.sessions.lease)
-    held = replace(edited, listen=running.listen, data=running.data, store=running.store, sessions=sessions)
-    old, new = _held(running), _held(edited)
-    return held, tuple(key for key in old if old[key] != new[key])
-
-
-def _held(policies: Policies) -> dict[str, object]:
-    store = {f"store.{name}": value for name, value in _fields(policies.store).items()}
-    return {"listen": policies.listen, "data": policies.data, **store, "sessions.lease": policies.sessions.lease}
-
-
-def changed(before: Policies, after: Policies) -> tuple[str, ...]:
-    """The keys in which two policies differ, as a person knows them: `limits.typing`, `relay.endpoints.laravel`."""
-    old, new = _by_key(before), _by_key(after)
-    return tuple(key for key in {**old, **new} if old.get(key) != new.get(key))
-
-
-def _by_key(policies: Policies) -> dict[str, object]:
-    relay = {"retention" if name == "keep_dead" else name: value for name, value in _fields(policies.relay).items()}
-    named: dict[str, Mapping[str, object]] = {
-        "trust": _fields(policies.trust),
-        "upstreams": policies.upstreams,
-        "signatures": policies.signatures,
-        "limits": {limit.id: limit for limit in policies.limits},
-        "relay.endpoints": policies.relay.endpoints,
-        "relay": {name: value for name, value in relay.items() if name != "endpoints"},
-        "sessions": _fields(policies.sessions),
-    }
-    inside = {f"{key}.{name}": value for key, values in named.items() for name, value in values.items()}
-    routes = [replace(route, line=0) for route in policies.routes]
-    return {"routes": routes, **inside, "console": policies.console}
-
-
-def _fields(part: Any) -> dict[str, object]:
-    return {field.name: getattr(part, field.name) for field in fields(part)}
 
 
 # --- the files

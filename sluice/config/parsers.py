@@ -141,8 +141,10 @@ def json_pointer(text: str) -> str:
 def secret_value(value: Value) -> Secret:
     reading = value.reading
     try:
-        return secret(value.text(), reading.environment, reading.source.parent.resolve())
+        found = secret(value.text(), reading.environment, reading.source.parent.resolve())
     except Unresolved:
         if reading.need_secrets:
             raise
         return Secret(b"")
+    reading.secrets[value.key] = found
+    return found

@@ -33,21 +33,9 @@ class Defined:
         raise Malformed(f"no {self.kind} is called {quoted(text)}", f"did you mean {close[0]}" if close else known)
 
 
-@dataclass(frozen=True, slots=True)
-class References:
-    upstreams: Defined
-    signatures: Defined
-    lists: Defined
-    endpoints: Defined
-
-
-def references(root: yaml.Node) -> References:
-    return References(
-        Defined("upstream", "upstreams", _names(root, "upstreams")),
-        Defined("signature", "signatures", _names(root, "signatures")),
-        Defined("list", "trust.lists", _names(root, "trust", "lists")),
-        Defined("endpoint", "relay.endpoints", _names(root, "relay", "endpoints")),
-    )
+def defined(kind: str, root: yaml.Node, *section: str) -> Defined:
+    """The names that this section of the file gives."""
+    return Defined(kind, ".".join(section), _names(root, *section))
 
 
 def _names(node: yaml.Node, *path: str) -> tuple[str, ...]:

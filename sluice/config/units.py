@@ -5,13 +5,14 @@ from __future__ import annotations
 import calendar
 import re
 from datetime import date, datetime
-from ipaddress import AddressValueError, IPv6Address, ip_interface, ip_network
+from ipaddress import AddressValueError, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 
 import limits
 
-from sluice.config.lists import Network
 from sluice.config.model import Listen, Rate
 from sluice.config.problems import Malformed, quoted
+
+Network = IPv4Network | IPv6Network
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 from prometheus_client.samples import Sample
 
+from gateway.policies import Policies
 from gateway.reload import Resources
 from relay import presence
 from relay.circuit import CircuitStatus
+from relay.policies import Endpoint
 from relay.process import open_circuit
 from relay.queue.queue import Counts
 from sessions.registry import SessionRow, WorkerRow
-from sluice.config import Endpoint, Policies
 from sluice.config.live import LivePolicies, told
 from sluice.console.messages import messages
 from sluice.observe import metrics
@@ -62,7 +63,7 @@ async def snapshot(parts: Resources) -> dict[str, Any]:
     return {**seen, "messages": messages(seen)}
 
 
-def _policies(live: LivePolicies) -> dict[str, Any]:
+def _policies(live: LivePolicies[Policies]) -> dict[str, Any]:
     """Of the file: what is wrong with it, which then is not in force, and what of it waits for a restart."""
     return {
         "source": str(live.current.source),

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sluice.config.model import Signature
+from sluice.config import Signature
 from sluice.http.signatures import refusal
 
 KEPT = 200_000

@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sluice.config.model import Signature
+from sluice.config import Signature
 from sluice.demo import traffic
 from sluice.demo.laravel import KEPT, ndjson
 from sluice.demo.traffic import Event

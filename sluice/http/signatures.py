@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Protocol
 
-from sluice.config.model import Signature
+from sluice.config import Signature
 
 Headers = Iterable[tuple[bytes, bytes]]
 Pairs = list[tuple[bytes, bytes]]

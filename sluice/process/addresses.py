@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from sluice.config import Listen, Policies
+from pathlib import Path
+from typing import Protocol
+
+from sluice.config import Listen, StorePolicy
 from sluice.store import embedded
 
 EMBEDDED = "embedded"
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def store_url(policies: Policies) -> str:
+class HasStore(Protocol):
+    """Policies, as far as they say where the store is."""
+
+    @property
+    def data(self) -> Path: ...
+    @property
+    def store(self) -> StorePolicy: ...
+
+
+def store_url(policies: HasStore) -> str:
     """The store's address; the embedded one answers on a socket in the data folder."""
     return embedded.url(policies.data) if policies.store.url == EMBEDDED else policies.store.url
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from sluice.config.model import Promise
+from sluice.config import Promise
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 _MAX_SOCKET_PATH = 100  # the kernel's sun_path holds 108 bytes, and macOS' 104

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import signing
 
-from sluice.config.model import Secret, Signature
+from sluice.config import Secret, Signature
 from sluice.http.signatures import refusal
 
 

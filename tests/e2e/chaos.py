@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx2
 import orjson
 
-from sluice.config import load
+from gateway.policies import load
 from sluice.http.signatures import sign
 from tests.e2e.deployment import SECRETS, WEBHOOKS, Deployment, deployment
 from tests.relay.receiver import OK, Got

@@ -17,8 +17,8 @@ from typing import Any
 import httpx2
 import orjson
 
+from gateway.policies import Policies, load
 from sluice.cli import status
-from sluice.config import Policies, load
 from sluice.demo import traffic
 from sluice.http import client as http1
 from sluice.http.signatures import sign

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from sluice.config import load
+from gateway.policies import load
 from tests.e2e.chaos import SESSIONS, Account, bad_receiver, produce
 from tests.e2e.deployment import SECRETS, Deployment, deployment
 from tests.sluice.store.store_servers import Server

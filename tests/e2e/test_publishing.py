@@ -12,8 +12,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from gateway import app as gateway
+from gateway.policies import edits, load
 from relay import process as relay
-from sluice.config import load
 from sluice.http.server.serving import listening
 from sluice.process.loops import Stop
 from tests.relay.receiver import Got, receiver
@@ -59,7 +59,7 @@ async def test_what_is_published_is_delivered_in_order_signed_and_batched(tmp_pa
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         async with asyncio.TaskGroup() as group:
             group.create_task(gateway.run(policies, store_url, bound, stop, lambda _: []))
-            group.create_task(relay.run(policies, store_url, stop))
+            group.create_task(relay.run(edits.live(policies), store_url, stop))
             key = {"Authorization": "Bearer publisher-key"}
             async with httpx2.AsyncClient(base_url=url, trust_env=False, headers=key) as http:
                 told = await http.post("/_sluice/events", json=[*EVENTS, {"type": "typing", "path": "/typing"}])

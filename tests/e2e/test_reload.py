@@ -140,7 +140,7 @@ async def test_an_edited_limit_keeps_its_level_and_requests_under_way_end_as_the
         answer = await in_flight
         assert (answer.status_code, answer.text) == (200, "old")
     assert "policies.yaml is live, revision " in sluice.said()
-    assert "; changed: upstreams.laravel, limits.address" in sluice.said()
+    assert "; changed: upstreams.laravel.url, limits.address.burst" in sluice.said()
 
 
 async def test_a_wrong_file_changes_nothing_and_everybody_says_in_which_line(sluice: Deployment) -> None:

@@ -18,9 +18,9 @@ import httpx2
 import orjson
 import pytest
 
+from gateway.policies import load
 from sluice.cli import status
 from sluice.cli.errors import StatusUnavailable
-from sluice.config import load
 from sluice.demo import deployment as demo
 from tests.e2e.deployment import Deployment, deployment
 from tests.e2e.receiver import Receiver, receiving

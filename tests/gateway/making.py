@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gateway.client_ip import Client, client_of
-from gateway.request import Head, head_of
-from sluice.config import (
+from gateway.policies import (
     AddressList,
     Fixed,
     JsonPointer,
     Limit,
     ListEntry,
-    Network,
     Override,
     Per,
-    Rate,
     Route,
     ToUpstream,
     Trust,
 )
+from gateway.request import Head, head_of
+from sluice.config import Network, Rate
 from sluice.config.units import network
 from sluice.http.client import fields_of
 from sluice.http.server.head import read_head

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from gateway import app as process
-from sluice.config import load
+from gateway.policies import load
 from sluice.http.server.serving import listening
 from sluice.process.loops import Stop
 

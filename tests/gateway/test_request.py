@@ -6,6 +6,15 @@ from typing import Any
 
 import pytest
 
+from gateway.policies import (
+    EventSource,
+    Fixed,
+    Header,
+    JsonPointer,
+    PathSegment,
+    SessionSource,
+    ToRelay,
+)
 from gateway.problems import Refusal
 from gateway.request import (
     ClientGone,
@@ -19,7 +28,6 @@ from gateway.request import (
     read_body,
     reading_of,
 )
-from sluice.config import EventSource, Fixed, Header, JsonPointer, PathSegment, SessionSource, ToRelay
 from sluice.http.server.head import read_head
 from tests.gateway import making
 from tests.gateway.making import TRUST

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.policies import Fixed
 from gateway.problems import BadPath
 from gateway.routing import Match, Routes, segments_of
-from sluice.config import Fixed
 from tests.gateway.making import a_route
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from relay.circuit import Admission, Circuit, Report
-from sluice.config.model import CircuitPolicy, Rate
+from relay.policies import CircuitPolicy
+from sluice.config import Rate
 from sluice.store.client import Store
 from tests.waiting import until
 

@@ -16,10 +16,10 @@ import pytest
 from relay.circuit import Circuit
 from relay.deliver.outcome import Delivered, Outcome
 from relay.dispatch.loop import Dispatcher
+from relay.policies import CircuitPolicy, Retry
 from relay.queue.codec import Delivery
 from relay.queue.errors import BacklogFull
 from relay.queue.queue import Queue
-from sluice.config.model import CircuitPolicy, Retry
 from sluice.process.loops import Stop
 from sluice.store import embedded
 from sluice.store.client import Store, StoreAway, StoreRefused

@@ -10,10 +10,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.policies import Policies, edits, load
 from relay import process
 from relay.process import open_queue
 from relay.queue.codec import Event, new_id
-from sluice.config import Policies, load
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.e2e.receiver import Receiver, receiving
@@ -62,7 +62,7 @@ async def relay(tmp_path: Path, store: Store, heard: Heard, free_port: Callable[
     async with AsyncExitStack() as stack:
         for name, port in ports.items():
             running.receivers[name] = await stack.enter_async_context(receiving(port))
-        task = asyncio.create_task(process.run(running.policies, store.url, running.stop))
+        task = asyncio.create_task(process.run(edits.live(running.policies), store.url, running.stop))
         try:
             yield running
         finally:

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from relay.circuit import Circuit, Report
+from relay.policies import CircuitPolicy
 from relay.progress import PATIENCE, Progress
 from relay.queue.queue import Queue, Settlement
-from sluice.config.model import CircuitPolicy, Rate
+from sluice.config import Rate
 from sluice.store.client import Store
 from tests.relay.making import event
 

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 
 from sessions import api as worker_api
 from sessions.registry import Owner, Registry, Unknown, Unowned
-from sluice.config.model import Secret, Signature
+from sluice.config import Secret, Signature
 from sluice.http.signatures import sign
 from sluice.store.client import Store
 

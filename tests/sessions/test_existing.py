@@ -13,8 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sessions.existing import ExistingWorkers, name_of
+from sessions.policies import ExistingWorker
 from sessions.registry import Owner, Registry, Unknown, Unowned
-from sluice.config.model import ExistingWorker, Secret
+from sluice.config import Secret
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.heard import Heard

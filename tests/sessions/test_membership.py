@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from sessions import api as worker_api
 from sessions.membership import Membership
 from sessions.registry import Owner, Registry, Unknown, UnknownWorker, Unowned
-from sluice.config.model import Secret, Signature
+from sluice.config import Secret, Signature
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.heard import Heard

@@ -14,10 +14,11 @@ from starlette.applications import Starlette
 from gateway.ingest import publish
 from gateway.ingest.publish import MAX_BODY, MAX_LIST
 from gateway.ingest.webhooks import Ingest
+from gateway.policies import Policies, load
 from relay.process import open_queue
 from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
-from sluice.config import Policies, Secret, Signature, load
+from sluice.config import Secret, Signature
 from sluice.http.signatures import sign
 from sluice.store.client import Store
 from tests.gateway.running import Gate

@@ -7,13 +7,13 @@ import pytest
 
 from gateway.ingest.webhooks import Ingest, Receipt
 from gateway.limits.limiter import PASS
+from gateway.policies import load
 from gateway.problems import Refusal
 from gateway.request import Json
 from relay.process import open_queue
 from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
-from sluice.config import load
 from sluice.store.client import Store
 from tests.gateway.making import a_head
 

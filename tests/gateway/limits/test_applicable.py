@@ -16,8 +16,7 @@ from gateway.limits.applicable import (
     impossible,
     share_of,
 )
-from gateway.request import Json
-from sluice.config import (
+from gateway.policies import (
     AddressList,
     Fixed,
     Header,
@@ -27,8 +26,9 @@ from sluice.config import (
     Override,
     PathSegment,
     Per,
-    Rate,
 )
+from gateway.request import Json
+from sluice.config import Rate
 from sluice.config.units import network
 from tests.gateway.making import HOURLY, a_client, a_limit, a_list, a_route
 

@@ -4,7 +4,8 @@ import pytest
 
 from gateway.limits.applicable import Bucket, How
 from gateway.limits.headers import header_lines
-from sluice.config import LimitHeader, Rate
+from gateway.policies import LimitHeader
+from sluice.config import Rate
 from tests.gateway.making import a_limit
 
 Standing = tuple[Bucket, float]

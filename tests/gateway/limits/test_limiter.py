@@ -18,7 +18,8 @@ from redis import Redis
 from gateway.limits import peers
 from gateway.limits.applicable import Bucket, How
 from gateway.limits.limiter import PASS, Decision, Limiter, retry_after_header
-from sluice.config import Limit, Rate
+from gateway.policies import Limit
+from sluice.config import Rate
 from sluice.store.client import Store, load_script
 from tests.gateway.making import HOURLY, a_limit
 from tests.gateway.websocket_link import Link, link_to

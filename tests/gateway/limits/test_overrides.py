@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.limits.overrides import Overrides
-from sluice.config import AddressList, ListEntry, OverriddenBy, Override, Rate
+from gateway.policies import AddressList, ListEntry, OverriddenBy, Override
+from sluice.config import Rate
 from sluice.config.units import network
 from tests.gateway.making import a_client, a_list
 

@@ -4,8 +4,8 @@ import pytest
 
 from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
 from relay.deliver.retry import settle, settle_batch
+from relay.policies import Retry
 from relay.queue.codec import Delivery
-from sluice.config import Retry
 
 DELIVERY = Delivery("evt", "message", "s", b"/", (), b"", 1000.0, 2, 0, b"ns", b"1", b"ns\x001")
 RETRY = Retry(attempts=12, base=1.0, cap=600.0)

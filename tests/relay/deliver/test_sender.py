@@ -15,9 +15,9 @@ from standardwebhooks import Webhook
 
 from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
 from relay.deliver.sender import Sender
+from relay.policies import CircuitPolicy, Endpoint, Retry
 from relay.queue.codec import Delivery, Headers
-from sluice.config import CircuitPolicy, Endpoint, Retry, Secret, Signature
-from sluice.config.model import Preset
+from sluice.config import Preset, Secret, Signature
 from sluice.http.signatures import refusal
 from tests.relay.receiver import OK, Got, Receiver, receiver
 from tests.sluice.http.client.upstream import Call, Play, saying, upstream

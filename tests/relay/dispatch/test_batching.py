@@ -12,9 +12,9 @@ import pytest
 from relay.circuit import Circuit
 from relay.deliver.outcome import Delivered, Failed, Outcome
 from relay.dispatch.loop import Dispatcher
+from relay.policies import Batch, CircuitPolicy, Retry
 from relay.queue.codec import Delivery
 from relay.queue.queue import Queue
-from sluice.config.model import Batch, CircuitPolicy, Retry
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.relay.making import event

@@ -9,10 +9,10 @@ import pytest
 from relay.circuit import Circuit
 from relay.deliver.outcome import Delivered, Outcome
 from relay.dispatch.loop import Dispatcher, Sends
+from relay.policies import CircuitPolicy, Retry
 from relay.queue.codec import Delivery
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.queue import Queue, Settlement
-from sluice.config.model import CircuitPolicy, Retry
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.heard import Heard

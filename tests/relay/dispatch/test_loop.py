@@ -11,10 +11,11 @@ import pytest
 from relay.circuit import Circuit, Report
 from relay.deliver.sender import Sender
 from relay.dispatch.loop import Dispatcher
+from relay.policies import CircuitPolicy, Endpoint, Retry
 from relay.queue.codec import Event, new_id
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.queue import Queue
-from sluice.config.model import CircuitPolicy, Endpoint, Rate, Retry, Secret, Signature
+from sluice.config import Rate, Secret, Signature
 from sluice.http.server.serving import listening, serve
 from sluice.http.signatures import refusal
 from sluice.process.loops import Stop

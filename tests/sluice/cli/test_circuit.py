@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.policies import load
 from relay.process import open_circuit
-from sluice.config import load
 from sluice.store.client import Store
 from tests.sluice.cli.command import sluice
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.policies import load
 from relay.process import open_queue
 from relay.queue.codec import Event
 from relay.queue.queue import Queue, Settlement
-from sluice.config import load
 from sluice.store.client import Store
 from tests.sluice.cli.command import command, environment, sluice
 from tests.waiting import until

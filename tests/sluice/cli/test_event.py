@@ -5,9 +5,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.policies import load
 from relay.process import open_queue
 from relay.queue.queue import Settlement
-from sluice.config import load
 from sluice.store.client import Store
 from tests.relay.making import event
 from tests.sluice.cli.command import sluice

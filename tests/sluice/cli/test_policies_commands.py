@@ -123,12 +123,12 @@ def test_diff_tells_what_changes_and_when(capsys: pytest.CaptureFixture[str], fi
     text = edited.read_text().replace("deny: [198.51.100.9]", "deny: []")
     edited.write_text(text.replace("  - {id: trial", "  - {id: probe").replace("/api/send, m", "/api/sent, m"))
     told = said(capsys, "diff", file, edited, code=1)
-    assert "limits.send.rate changes from 30/60s to 60/60s (buckets keep their level)\n" in told
+    assert "limits.send.rate changes from 30/minute to 60/minute (buckets keep their level)\n" in told
     assert "limits.send.burst changes from 5 to 10 (buckets keep their level)\n" in told
-    assert "trust.deny.198.51.100.9/32 is gone; it was " in told
-    assert "limits.trial.rate is gone; it was 10/1s\n" in told
-    assert "limits.probe.rate is new: 10/1s\n" in told
-    assert "routes.POST /api/sent.path is new: /api/sent\n" in told
+    assert "trust.deny changes from 198.51.100.9 to none\n" in told
+    assert "limits.trial is gone; it was id trial, event message_send, rate 10/second, burst 20, mode observe\n" in told
+    assert "limits.probe is new: id probe, event message_send, rate 10/second, burst 20, mode observe\n" in told
+    assert "routes.POST /api/sent is new: path /api/sent, " in told
     assert "to unix:///run/other.sock (at the next start)\n" in told
     rows = orjson.loads(said(capsys, "diff", file, edited, "--json", code=1))
     assert {"key": "limits.send.burst", "old": "5", "new": "10", "needs_restart": False} in rows

@@ -13,13 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from gateway.policies import Policies, edits, load
 from gateway.reload import Resources
 from relay.process import open_queue
 from sessions.registry import Registry, Worker
 from sluice.cli import status
 from sluice.cli.status import StatusUnavailable, fetch, render
-from sluice.config import Policies, load
-from sluice.config.live import LivePolicies
 from sluice.console import http as api
 from sluice.console.status import snapshot
 from sluice.http.server.serving import listening, serve
@@ -59,7 +58,7 @@ def answering(answer: Callable[[Request], Awaitable[Response]]) -> Starlette:
 
 def parts_of(store: Store, policies: Policies) -> Resources:
     queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
-    return Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, LivePolicies(policies), {})
+    return Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies), {})
 
 
 def text_of(seen: dict[str, Any]) -> str:

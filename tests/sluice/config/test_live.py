@@ -14,8 +14,15 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from sluice.config import Policies, load, watching
-from sluice.config.live import LivePolicies, Loaded, Outcome, Refused, changed, hold
+from gateway.policies import Policies, edits, load
+from gateway.policies.edits import changed, hold
+from sluice.config import watching
+from sluice.config.live import (
+    LivePolicies,
+    Loaded,
+    Outcome,
+    Refused,
+)
 from sluice.process.loops import Stop
 from tests.heard import Heard
 from tests.waiting import until
@@ -38,7 +45,7 @@ def revision(text: str) -> str:
 
 @dataclass
 class Watched:
-    live: LivePolicies
+    live: LivePolicies[Policies]
     stop: Stop = field(default_factory=Stop)
     applied: list[Policies] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -61,7 +68,7 @@ class Watched:
 
 @asynccontextmanager
 async def watched(file: Path) -> AsyncIterator[Watched]:
-    it = Watched(LivePolicies(load(file)))
+    it = Watched(edits.live(load(file)))
     watching = asyncio.create_task(it.live.watch(it.stop, it.apply, it.outcomes.append))
     try:
         yield it
@@ -118,8 +125,8 @@ async def test_an_edit_goes_live_however_it_is_written(file: Path, edit: Callabl
         write_in_place(file, GOOD)
         await it.goes_live(GOOD)
     assert it.outcomes == [
-        Loaded(revision(EDITED), ("limits.typing",), ()),
-        Loaded(revision(GOOD), ("limits.typing",), ()),
+        Loaded(revision(EDITED), ("limits.typing.burst",), ()),
+        Loaded(revision(GOOD), ("limits.typing.burst",), ()),
     ]
 
 
@@ -252,7 +259,7 @@ async def test_a_secret_that_is_rotated_goes_live(file: Path) -> None:
     async with watched(file) as it:
         await until(lambda: it.live._seen)
         rename_over(secret, "two\n")
-        assert await it.said(1) == Loaded(revision(GOOD + SECRET), ("signatures.workers",), ())
+        assert await it.said(1) == Loaded(revision(GOOD + SECRET), ("signatures.workers.secret",), ())
         assert it.applied[-1].signatures["workers"].secret.reveal() == b"two"
         secret.unlink()
         refused = await it.said(2)
@@ -268,7 +275,7 @@ async def test_a_secret_that_changes_before_the_first_look_goes_live(file: Path)
     (file.parent / "secrets").mkdir()
     (file.parent / "secrets" / "hmac").write_text("one")
     file.write_text(GOOD + SECRET)
-    live, applied = LivePolicies(load(file)), list[Policies]()
+    live, applied = edits.live(load(file)), list[Policies]()
     (file.parent / "secrets" / "hmac").write_text("two")
     await live.look(Stop(), applied.append)
     assert [one.signatures["workers"].secret.reveal() for one in applied] == [b"two"]
@@ -326,7 +333,7 @@ async def test_what_can_be_read_only_once_is_left_alone(file: Path, heard: Heard
     """`--policies <(…)`: to read it again would take for ever."""
     pipe = file.parent / "pipe"
     os.mkfifo(pipe)
-    live, stop = LivePolicies(replace(load(file), source=pipe)), Stop()
+    live, stop = edits.live(replace(load(file), source=pipe)), Stop()
     watching = asyncio.create_task(live.watch(stop, lambda policies: None))
     await until(lambda: "policies.not_watched" in heard.messages())
     stop.request()
@@ -380,7 +387,12 @@ def test_changes_are_named_as_in_the_file(tmp_path: Path) -> None:
         "relay: {endpoints: {laravel: {url: http://two}}, retention: {dead: 1d}}\nconsole: {token: env:TOKEN}\n"
     )
     assert changed(before, after) == (
-        *("limits.a", "limits.b", "relay.endpoints.laravel", "relay.retention", "console", "limits.c"),
+        "limits.a",
+        "limits.b.rate",
+        "relay.endpoints.laravel.url",
+        "limits.c",
+        "relay.retention",
+        "console.token",
     )
 
 

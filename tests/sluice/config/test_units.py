@@ -4,8 +4,8 @@ from ipaddress import ip_network
 
 import pytest
 
+from gateway.policies.paths import captures, pattern
 from sluice.config import Listen, Rate, units
-from sluice.config.paths import captures, pattern
 from sluice.config.problems import Malformed
 from sluice.config.urls import http_url, store_url
 

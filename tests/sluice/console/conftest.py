@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.policies import Policies
 from gateway.reload import Resources
-from sluice.config import Policies
 from sluice.store.client import Store
 from tests.sluice.console.deployment import parts_on, policies_in
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gateway.policies import Policies, edits, load
 from gateway.reload import Resources
 from relay.process import open_queue
 from sessions.registry import Registry
-from sluice.config import Policies, load
-from sluice.config.live import LivePolicies
 from sluice.store.client import Store
 
 TOKEN = "s3cret-tökén"
@@ -32,4 +31,4 @@ def policies_in(folder: Path, more: str = "console: {token: env:TOKEN}\n") -> Po
 
 def parts_on(store: Store, policies: Policies) -> Resources:
     queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
-    return Resources(policies, store, Registry(store, policies.sessions.lease), queues, LivePolicies(policies), {})
+    return Resources(policies, store, Registry(store, policies.sessions.lease), queues, edits.live(policies), {})

@@ -10,9 +10,9 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from gateway.policies import Policies
 from gateway.reload import Resources
 from sessions.registry import Worker
-from sluice.config import Policies
 from sluice.console import http as api
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.policies import Policies
 from gateway.reload import Resources
 from relay import presence
 from relay.circuit import Report
@@ -15,7 +16,6 @@ from relay.queue.codec import Delivery, Event, new_id
 from relay.queue.queue import Settlement
 from sessions.registry import Report as Said
 from sessions.registry import Worker
-from sluice.config import Policies
 from sluice.console.status import snapshot
 from sluice.observe import metrics
 from sluice.process.loops import Stop

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp
 
-from sluice.config.model import Secret, Signature
+from sluice.config import Secret, Signature
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
-from sluice.config.model import Preset, Secret, Signature
+from sluice.config import Preset, Secret, Signature
 from sluice.http.signatures import proof_of, refusal, sign
 
 BLAZZ = Signature("workers", "blazz", Secret(b"my-secret-key"), tolerance=300)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sluice.config.model import Promise
+from sluice.config import Promise
 from sluice.store import embedded
 from sluice.store.client import Store, StoreAway
 from sluice.store.embedded import EmbeddedStoreError

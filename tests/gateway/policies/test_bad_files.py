@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice.config import PolicyError, load
+from gateway.policies import load
+from sluice.config import PolicyError
 
 BAD = Path(__file__).parent / "bad"
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sluice.config import parsers, units
+from gateway.policies.model import JsonPointer, OverriddenBy, Override, Per
+from gateway.policies.references import References
+from sluice.config import Rate, parsers, units
 from sluice.config.fields import Fields, Value
-from sluice.config.model import JsonPointer, OverriddenBy, Override, Per, Rate
 from sluice.config.parsers import each, of
 from sluice.config.problems import Malformed, one_of, quoted
-from sluice.config.references import References
 
 WHOM: tuple[OverriddenBy, ...] = ("session", "workspace", "list")
 TOLD_APART: dict[OverriddenBy, tuple[Per, ...]] = {

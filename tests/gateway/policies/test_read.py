@@ -7,38 +7,41 @@ from pathlib import Path
 
 import pytest
 
-from sluice.config import (
+from gateway.policies import (
     AddressList,
-    Backlog,
-    CircuitPolicy,
-    Endpoint,
-    EventPolicy,
-    ExistingWorker,
     Fixed,
     Header,
     JsonPointer,
-    Lanes,
     Limit,
-    Listen,
     ListEntry,
     Override,
     PathSegment,
     Policies,
-    PolicyError,
-    Problem,
-    Rate,
-    Retry,
     Route,
-    Secret,
-    SessionsPolicy,
-    Signature,
-    StorePolicy,
     ToRelay,
     ToUpstream,
     ToWorkers,
     Trust,
     Upstream,
     load,
+)
+from relay.policies import (
+    Backlog,
+    CircuitPolicy,
+    Endpoint,
+    EventPolicy,
+    Lanes,
+    Retry,
+)
+from sessions.policies import ExistingWorker, SessionsPolicy
+from sluice.config import (
+    Listen,
+    PolicyError,
+    Problem,
+    Rate,
+    Secret,
+    Signature,
+    StorePolicy,
 )
 
 DEFAULT = Path(__file__).parents[3] / "policies.yaml"

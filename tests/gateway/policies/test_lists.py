@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluice.config import AddressList, ListEntry
+from gateway.policies import AddressList, ListEntry
 
 ENDS = st.one_of(st.none(), st.floats(0, 100))
 ADDRESSES = st.integers(0, 255).map(lambda last: ip_address(f"192.0.2.{last}"))

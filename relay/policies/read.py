@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from sluice.config import headers, parsers, units, urls
-from sluice.config.fields import Fields, Value
-from sluice.config.model import (
+from relay.policies.model import (
     Backlog,
     Batch,
     CircuitPolicy,
@@ -16,11 +14,12 @@ from sluice.config.model import (
     Lanes,
     RelayPolicy,
     Retry,
-    Secret,
 )
+from sluice.config import Secret, headers, parsers, units, urls
+from sluice.config.fields import Fields, Value
 from sluice.config.parsers import choice, each, named, of
 from sluice.config.problems import Malformed, quoted
-from sluice.config.references import References
+from sluice.config.references import Defined
 from sluice.http import addresses
 
 RETRY = Retry(attempts=12, base=1.0, cap=600.0)
@@ -40,27 +39,27 @@ ALLOWED_AS_WRITTEN = frozenset(("loopback", "private", "shared"))
 """Kinds of address that an endpoint's url may name without another word: whoever wrote it meant it."""
 
 
-def relay(value: Value, known: References) -> RelayPolicy:
+def relay(value: Value, signatures: Defined) -> RelayPolicy:
     with value.fields() as fields:
         delivered, dead = fields.take("retention", _retention, (DELIVERED, DEAD))
         return RelayPolicy(
-            endpoints=fields.take("endpoints", named(lambda name, item: _endpoint(name, item, known)), {}),
+            endpoints=fields.take("endpoints", named(lambda name, item: _endpoint(name, item, signatures)), {}),
             lanes=fields.take("lanes", _lanes, RELAY.lanes),
             events=fields.take("events", _events, {}),
             dedupe=fields.take("dedupe", of(units.duration), RELAY.dedupe),
             keep_dead=dead,
             backlog=fields.take("backlog", _backlog, BACKLOG),
             keep_delivered=delivered,
-            verify=fields.take("verify", known.signatures.one, None),
+            verify=fields.take("verify", signatures.one, None),
         )
 
 
-def _endpoint(name: str, value: Value, known: References) -> Endpoint:
+def _endpoint(name: str, value: Value, signatures: Defined) -> Endpoint:
     with value.fields() as fields:
         endpoint = Endpoint(
             name=name,
             url=fields.need("url", of(urls.http_url), "", "url: http://127.0.0.1:8000"),
-            sign=fields.take("sign", known.signatures.one, None),
+            sign=fields.take("sign", signatures.one, None),
             timeout=fields.take("timeout", of(units.duration), 10.0),
             concurrency=fields.take("concurrency", parsers.count, 16),
             rate=fields.take("rate", of(units.rate), None),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sluice.config import Secret, Signature, load
+from gateway.policies import load
+from sluice.config import Secret, Signature
 
 KEY = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ENVIRONMENT = {"OLD": "old", "NEW": "new", "WHSEC": f"whsec_{KEY}", "OTHER": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from sluice.config.model import Fixed, Limit, Per, Route
+from gateway.policies.model import Fixed, Limit, Per, Route
 
 
 def applies_to_event(patterns: Sequence[str], event: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""The sections `store`, `upstreams`, `signatures` and `console`."""
+"""The sections that every room uses: `store` and `signatures`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 
 from sluice.config import headers, parsers, units, urls
 from sluice.config.fields import Fields, Value
-from sluice.config.model import ConsolePolicy, Preset, Secret, Signature, StorePolicy, Upstream
+from sluice.config.model import Preset, Secret, Signature, StorePolicy
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, one_of
 
@@ -43,17 +43,6 @@ def _refuse_without_replica(url: str, fields: Fields) -> None:
         fields.wrong("promise", Malformed("the embedded store has no replica", cure))
     if url.startswith("redis+cluster:"):
         fields.wrong("promise", Malformed("a cluster does not tell what its replicas have", "write second or always"))
-
-
-def upstream(name: str, value: Value) -> Upstream:
-    with value.fields() as fields:
-        return Upstream(
-            name=name,
-            url=fields.need("url", of(urls.http_url), "", "url: http://127.0.0.1:8000"),
-            connect=fields.take("connect", of(units.duration), 1.0),
-            headers=fields.take("headers", of(units.duration), 30.0),
-            idle=fields.take("idle", of(units.duration), 60.0),
-        )
 
 
 def signature(name: str, value: Value) -> Signature:
@@ -117,8 +106,3 @@ def _refuse_without_effect(preset: Preset, fields: Fields) -> None:
         if option in fields and option not in OPTIONS[preset] and fields.sound("preset", option):
             known = f"it takes {one_of(OPTIONS[preset])}" if OPTIONS[preset] else "it has no options"
             fields.wrong(option, Malformed(f"does nothing with preset {preset}", f"remove it; {known}"))
-
-
-def console(value: Value) -> ConsolePolicy:
-    with value.fields() as fields:
-        return ConsolePolicy(fields.take("token", parsers.secret_value, None))

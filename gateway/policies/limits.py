@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from sluice.config import parsers, units
+from gateway.policies.model import JsonPointer, Limit, Override, Per
+from gateway.policies.overrides import Usual, override_list
+from gateway.policies.references import References
+from sluice.config import Rate, parsers, units
 from sluice.config.fields import Fields, Value
-from sluice.config.model import JsonPointer, Limit, Override, Per, Rate
-from sluice.config.overrides import Usual, override_list
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, quoted
-from sluice.config.references import References
 
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PREFIX = re.compile(r"ip/([0-9]{1,3})")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sluice.config import Batch, Endpoint, Policies, Retry, Secret, ToRelay, load
-from sluice.config.relay import UNCOUNTED
+from gateway.policies import Policies, ToRelay, load
+from relay.policies import Batch, Endpoint, Retry
+from relay.policies.read import UNCOUNTED
+from sluice.config import Secret
 
 Read = Callable[..., Policies]
 

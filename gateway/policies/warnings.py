@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from sluice.config.lists import AddressList, ListEntry
-from sluice.config.meeting import can_apply
-from sluice.config.model import JsonPointer, Limit, Policies, Route, ToRelay, ToUpstream
+from gateway.policies.applicability import can_apply
+from gateway.policies.lists import AddressList, ListEntry
+from gateway.policies.model import (
+    JsonPointer,
+    Limit,
+    Policies,
+    Route,
+    ToRelay,
+    ToUpstream,
+)
 
 IPV6_PREFIX = 64  # as addresses are counted
 

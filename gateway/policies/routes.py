@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from sluice.config import parsers, paths, units
-from sluice.config.fields import Fields, Value
-from sluice.config.model import (
+from gateway.policies import paths
+from gateway.policies.model import (
     Action,
     EventSource,
     Fixed,
@@ -20,9 +19,11 @@ from sluice.config.model import (
     ToUpstream,
     ToWorkers,
 )
+from gateway.policies.references import References
+from sluice.config import parsers, units
+from sluice.config.fields import Fields, Value
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, one_of, quoted
-from sluice.config.references import References
 
 How = Literal["list", "place", "owner"]
 ACTIONS = ("upstream", "relay", "workers")

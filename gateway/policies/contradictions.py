@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from sluice.config import paths
-from sluice.config.meeting import can_apply, can_speak_of, names
-from sluice.config.model import Fixed, Limit, Policies, Route
+from gateway.policies import paths
+from gateway.policies.applicability import can_apply, can_speak_of, names
+from gateway.policies.model import Fixed, Limit, Policies, Route
 from sluice.config.problems import Malformed, quoted
 
 Found = Iterator[tuple[tuple[str | int, ...], Malformed]]

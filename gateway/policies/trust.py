@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.policies.lists import AddressList, ListEntry
+from gateway.policies.model import Trust
+from gateway.policies.references import References
 from sluice.config import parsers, units
 from sluice.config.fields import Fields, Value
-from sluice.config.lists import AddressList, ListEntry
-from sluice.config.model import Trust
 from sluice.config.parsers import each, named, of
 from sluice.config.problems import Malformed, quoted
-from sluice.config.references import References
 
 Lists = Mapping[str, AddressList]
 NOWHERE = ListEntry(units.network("0.0.0.0/32"))  # a stand-in

@@ -9,19 +9,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from sluice.config import document, edge, units
-from sluice.config.contradictions import contradictions
+from gateway.policies.contradictions import contradictions
+from gateway.policies.limits import limit_list
+from gateway.policies.model import ConsolePolicy, LimitHeader, Policies
+from gateway.policies.references import references
+from gateway.policies.routes import route
+from gateway.policies.trust import TRUST, trust
+from gateway.policies.upstreams import console, upstream
+from gateway.policies.warnings import remarks
+from relay.policies.read import RELAY, relay
+from sessions.policies import SESSIONS, sessions
+from sluice.config import Listen, common, document, units
 from sluice.config.fields import Fields, Reading, Value
-from sluice.config.limits import limit_list
-from sluice.config.model import ConsolePolicy, LimitHeader, Listen, Policies
 from sluice.config.parsers import choice, each, named, of
 from sluice.config.problems import Malformed, PolicyError, Problem, quoted
-from sluice.config.references import references
-from sluice.config.relay import RELAY, relay
-from sluice.config.remarks import remarks
-from sluice.config.routes import route
-from sluice.config.sessions import SESSIONS, sessions
-from sluice.config.trust import TRUST, trust
+from sluice.config.written import written
 
 VERSION = "1"
 LISTEN = Listen("127.0.0.1", 8080)
@@ -41,7 +43,8 @@ def load(path: Path, *, environment: Mapping[str, str] = os.environ, need_secret
             root.at(*place).note(malformed)
     if reading.problems:
         raise PolicyError(reading.problems)
-    return replace(policies, warnings=tuple(remarks(policies, time.time())))
+    warnings = tuple(remarks(policies, time.time()))
+    return replace(policies, warnings=warnings, written=written(tree.root, reading.secrets))
 
 
 def _content(path: Path) -> bytes:
@@ -66,16 +69,16 @@ def _policies(root: Value, revision: str) -> Policies:
             revision=revision,
             listen=fields.take("listen", of(units.listen), LISTEN),
             data=_folder(root, fields.take("data", of(_not_empty), ".sluice")),
-            store=fields.take("store", edge.store, edge.STORE),
+            store=fields.take("store", common.store, common.STORE),
             trust=fields.take("trust", lambda value: trust(value, known), TRUST),
-            upstreams=fields.take("upstreams", named(edge.upstream), {}),
-            signatures=fields.take("signatures", named(edge.signature), {}),
+            upstreams=fields.take("upstreams", named(upstream), {}),
+            signatures=fields.take("signatures", named(common.signature), {}),
             routes=fields.take("routes", each(lambda value: route(value, known)), ()),
             limits=fields.take("limits", lambda value: limit_list(value, known), ()),
             limit_headers=fields.take("limit_headers", _limit_headers, frozenset({"ratelimit"})),
-            relay=fields.take("relay", lambda value: relay(value, known), RELAY),
-            sessions=fields.take("sessions", lambda value: sessions(value, known), SESSIONS),
-            console=fields.take("console", edge.console, ConsolePolicy(None)),
+            relay=fields.take("relay", lambda value: relay(value, known.signatures), RELAY),
+            sessions=fields.take("sessions", lambda value: sessions(value, known.signatures), SESSIONS),
+            console=fields.take("console", console, ConsolePolicy(None)),
         )
 
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
+
+from sluice.config.units import Network
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 _Found = tuple[tuple[int, float], ...]
 
 

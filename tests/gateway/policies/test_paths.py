@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.policies.paths import covers
 from gateway.routing import Routes
-from sluice.config.paths import covers
 from tests.gateway.making import a_route
 
 SEGMENTS = st.sampled_from(["a", "b", "*", "{x}"])

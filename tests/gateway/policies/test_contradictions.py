@@ -7,7 +7,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from gateway.limits.applicable import Limits, LocalBucket, Subject
-from sluice.config import Limit, PolicyError, load
+from gateway.policies import Limit, load
+from sluice.config import PolicyError
 from tests.gateway.making import a_client
 
 RATES = st.sampled_from(["1/second", "2/second", "60/minute", "4/second", "1/minute"])

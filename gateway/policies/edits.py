@@ -1,0 +1,60 @@
+"""What an edit of the policies changes: for `sluice diff`, for the reload and for the console, in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+from gateway.policies.model import Policies
+from gateway.policies.read import load
+from sluice.config.live import LivePolicies
+from sluice.config.written import Change, changes
+
+NEXT_START = ("listen", "data", "store", "sessions.lease")
+"""What a process stands on, and what all processes must agree on, changes when they start again."""
+
+
+def live(policies: Policies) -> LivePolicies[Policies]:
+    """These policies, and from now on what edits of their file make of them."""
+    return LivePolicies(policies, load, hold, changed)
+
+
+def differences(before: Policies, after: Policies) -> Iterator[Change]:
+    """Keys and values as they were written; the order of routes and limits too, where it changes."""
+    yield from changes(before.written, after.written)
+    for section in ("routes", "limits"):
+        old, new = _in_both(section, before, after)
+        if old != new:
+            yield Change(section, ", ".join(old), ", ".join(new))
+
+
+def changed(before: Policies, after: Policies) -> tuple[str, ...]:
+    """The keys of what is live with an edit at once."""
+    return tuple(change.key for change in differences(before, after) if not waits_for_restart(change.key))
+
+
+def waits_for_restart(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in NEXT_START)
+
+
+def hold(running: Policies, edited: Policies) -> tuple[Policies, tuple[str, ...]]:
+    """`edited` without what cannot change while we run, and the keys in which it would have."""
+    sessions = replace(edited.sessions, lease=running.sessions.lease)
+    held = replace(edited, listen=running.listen, data=running.data, store=running.store, sessions=sessions)
+    old, new = _held(running), _held(edited)
+    return held, tuple(key for key in old if old[key] != new[key])
+
+
+def _held(policies: Policies) -> dict[str, object]:
+    store = {f"store.{field.name}": getattr(policies.store, field.name) for field in fields(policies.store)}
+    return {"listen": policies.listen, "data": policies.data, **store, "sessions.lease": policies.sessions.lease}
+
+
+def _in_both(section: str, before: Policies, after: Policies) -> tuple[list[str], list[str]]:
+    """The names that both have, in the order of each."""
+    old, new = _items(section, before), _items(section, after)
+    return [name for name in old if name in new], [name for name in new if name in old]
+
+
+def _items(section: str, policies: Policies) -> list[str]:
+    return list(dict.fromkeys(path[1] for path in policies.written if path[0] == section and len(path) > 1))
