@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 COMPILED = tuple(
     f"{folder}/{name}.py"
     for folder, names in {
-        "gateway": "client_ip edge reload request routing",
+        "gateway": "client_ip edge metrics reload request routing",
         "gateway/ingest": "webhooks",
         "gateway/limits": "applicable denial_cache headers limiter",
         "gateway/proxy": "upstream",
-        "relay": "circuit",
+        "relay": "circuit metrics",
         "relay/deliver": "outcome retry sender",
         "relay/dispatch": "leases loop prefetch",
         "relay/queue": "codec inbox lanes layout queue",
         "sluice/http": "fields signatures",
         "sluice/http/client": "connection deadlines exchange framing pool response",
-        "sluice/http/server": "cycle head protocol",
-        "sluice/observe": "log_lines metrics tallies",
+        "sluice/http/server": "cycle head metrics protocol",
+        "sluice/observe": "log_lines tallies",
         "sluice/store": "client shared_calls",
         "sluice/store/protocol": "link packing routes wire",
     }.items()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.routing import BaseRoute
 
+from gateway import metrics
 from gateway import reserved as internal
 from gateway.edge import Edge
 from gateway.ingest.webhooks import Ingest
@@ -28,7 +29,6 @@ from relay.queue.queue import Queue
 from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
 from sluice.http.server.serving import serve
-from sluice.observe import metrics
 from sluice.observe.log import Log
 from sluice.process.loops import Stop, every, tune_gc
 from sluice.store.client import Store, StoreAway, StoreRefused

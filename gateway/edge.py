@@ -41,8 +41,8 @@ from gateway.routing import Match, Routes
 from sessions.registry import Registry
 from sluice.http import client as http1
 from sluice.http.server import Cycle
+from sluice.http.server import metrics as server_metrics
 from sluice.http.signatures import refusal as signature_refusal
-from sluice.observe import metrics
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -264,7 +264,7 @@ async def _given(send: Send, status: int, value: object) -> int:
 
 
 def _tell(cycle: Cycle, seen: AccessLogEntry, seconds: float) -> None:
-    metrics.request(seen.route, seen.status, seconds)
+    server_metrics.request(seen.route, seen.status, seconds)
     LOG.line(
         "request",
         {

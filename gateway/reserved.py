@@ -13,12 +13,14 @@ from starlette.routing import BaseRoute, Route
 from gateway.ingest import publish
 from gateway.ingest.webhooks import Ingest
 from gateway.policies import Policies
+from relay import metrics as relay_metrics
 from relay import presence
 from relay.circuit import Circuit
 from relay.process import open_circuit
 from relay.progress import Progress
 from relay.queue.queue import Queue
 from sessions import api as worker_api
+from sessions import metrics as session_metrics
 from sessions.registry import Registry
 from sluice.observe import metrics
 from sluice.store.client import Store, StoreAway, StoreRefused
@@ -97,11 +99,11 @@ async def _look(registry: Registry, queues: dict[str, Queue]) -> None:
         for name, queue in queues.items():
             counts = await queue.counts()
             for place, events in (("waiting", counts.waiting), ("leased", counts.leased), ("dead", counts.dead)):
-                metrics.queue_holds(name, place, events)
+                relay_metrics.queue_holds(name, place, events)
         states: dict[str, int] = {}
         for row in await registry.sessions():
             states[row.state] = states.get(row.state, 0) + 1
         for state, sessions in states.items():
-            metrics.sessions_are(state, sessions)
+            session_metrics.sessions_are(state, sessions)
     except (StoreAway, StoreRefused):
         return

@@ -9,6 +9,7 @@ from gateway.limits.limiter import Decision
 from gateway.policies import Policies
 from gateway.problems import Refusal
 from gateway.request import Head, Json
+from relay import metrics
 from relay.deliver.sender import ATTEMPT, BATCHED, EVENT_ID
 from relay.filters import takes
 from relay.policies import EventPolicy, RelayPolicy
@@ -19,7 +20,6 @@ from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
 from sluice.config import Promise
 from sluice.http.signatures import AGEING, proof_of
-from sluice.observe import metrics
 from sluice.store.client import StoreAway, StoreRefused
 
 _MADE_ANEW = AGEING | {b"host", b"content-length", EVENT_ID.lower(), ATTEMPT.lower(), BATCHED.lower()}

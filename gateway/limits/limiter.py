@@ -16,9 +16,9 @@ from typing import Literal
 
 import orjson
 
+from gateway import metrics
 from gateway.limits.applicable import Bucket, LocalBucket
 from gateway.limits.denial_cache import DenialCache
-from sluice.observe import metrics
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused, load_script
 from sluice.store.protocol.errors import Full

@@ -38,8 +38,7 @@ from gateway.proxy.upstream import admitted, judge, refusal_for
 from gateway.request import Head, Pairs, Reading, head_of
 from sluice.http import client as http1
 from sluice.http.fields import CONTENT_LENGTH, HOST
-from sluice.http.server import RequestHead
-from sluice.observe import metrics
+from sluice.http.server import RequestHead, metrics
 from sluice.observe.log import Log
 
 LOG = Log("gateway")

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from relay import metrics
 from relay.circuit import Admission, Circuit, Report
 from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
 from relay.deliver.retry import settle_batch
@@ -27,7 +28,6 @@ from relay.policies import Batch, Retry
 from relay.queue.codec import Delivery
 from relay.queue.layout import PARTITIONS
 from relay.queue.queue import Polled, Queue, Settlement
-from sluice.observe import metrics
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
 from sluice.store.client import StoreAway, StoreRefused

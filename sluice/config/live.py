@@ -20,9 +20,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import yaml
 
-from sluice.config import PolicyError, Problem, watching
+from sluice.config import PolicyError, Problem, metrics, watching
 from sluice.config.document import parse
-from sluice.observe import metrics
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
 

@@ -14,9 +14,9 @@ import httpx2
 import orjson
 
 from gateway import app as process
+from gateway import policies
 from gateway.limits.headers import QUOTA_EXCEEDED
 from gateway.policies import Policies
-from sluice import config as policies
 from sluice.config import Secret, Signature
 from sluice.http.server import serving
 from sluice.http.signatures import sign

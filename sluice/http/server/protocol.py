@@ -27,10 +27,10 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from sluice.http.fields import UPGRADE
+from sluice.http.server import metrics
 from sluice.http.server.cycle import Cycle
 from sluice.http.server.head import RequestHead, problem, read_head, refuse_early
 from sluice.http.server.refused import Refused
-from sluice.observe import metrics
 from sluice.observe.log import Log
 
 HEAD_WITHIN = 30.0

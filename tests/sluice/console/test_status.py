@@ -7,8 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway import metrics as edge_metrics
 from gateway.policies import Policies
 from gateway.reload import Resources
+from relay import metrics as relay_metrics
 from relay import presence
 from relay.circuit import Report
 from relay.process import open_circuit
@@ -17,7 +19,7 @@ from relay.queue.queue import Settlement
 from sessions.registry import Report as Said
 from sessions.registry import Worker
 from sluice.console.status import snapshot
-from sluice.observe import metrics
+from sluice.http.server import metrics as server_metrics
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.sluice.console.deployment import parts_on
@@ -137,10 +139,10 @@ async def test_a_session_that_nobody_runs_is_not_connected(parts: Resources) -> 
 async def test_traffic_is_summed_over_routes_and_endpoints(parts: Resources) -> None:
     before = (await seen_of(parts))["traffic"]
     for route, status in (("/a", 202), ("/b", 200), ("/b", 429)):
-        metrics.request(route, status, 0.01)
-    metrics.accepted("laravel", "console_test")
-    metrics.accepted("other", "console_test")
-    metrics.refused("laravel", "backlog_full")
+        server_metrics.request(route, status, 0.01)
+    relay_metrics.accepted("laravel", "console_test")
+    relay_metrics.accepted("other", "console_test")
+    relay_metrics.refused("laravel", "backlog_full")
     after = (await seen_of(parts))["traffic"]
 
     def more(kind: str) -> int:
@@ -157,8 +159,8 @@ async def test_every_limit_of_the_policies_shows_even_before_it_has_decided(part
     zeros = {"allowed": 0, "delayed": 0, "dropped": 0, "rejected": 0, "would_reject": 0}
     limits = (await seen_of(parts))["traffic"]["limits"]
     assert limits.keys() == {"typing", "trial"}
-    metrics.decided("typing", "dropped")
-    metrics.decided("gone", "allowed")
+    edge_metrics.decided("typing", "dropped")
+    edge_metrics.decided("gone", "allowed")
     after = (await seen_of(parts))["traffic"]["limits"]
     assert after.keys() == {"typing", "trial"}
     assert after["typing"]["dropped"] == limits["typing"]["dropped"] + 1

@@ -80,7 +80,7 @@ def test_a_process_that_ends_has_counted_everything(tmp_path: Path, monkeypatch:
     environment = metrics.prepare(tmp_path)
     count = """
 import asyncio
-from sluice.observe import metrics
+from sluice.http.server import metrics
 async def main() -> None:
     metrics.request("/a", 200, 0.1)
     metrics.request("/a", 404, 0.1)

@@ -1,0 +1,15 @@
+"""What the HTTP server counts."""
+
+from __future__ import annotations
+
+from sluice.observe.metrics import SECONDS, counts, histograms
+
+_text = {status: str(status) for status in range(1000)}.__getitem__
+_REQUESTS = counts("sluice_requests_total", "Requests answered by the gateway.", ["route", "status"])
+_REQUEST_SECONDS = histograms("sluice_request_seconds", "From request to answer.", ["route"], SECONDS)
+
+
+def request(route: str, status: int, seconds: float) -> None:
+    """One answered request. `route` is the pattern from the policies, never the path: few values."""
+    _REQUESTS.add(route, _text(status))
+    _REQUEST_SECONDS.observe(seconds, route)
