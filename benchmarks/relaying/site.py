@@ -147,7 +147,7 @@ def _event(session: int, sequence: int, size: int) -> Event:
 def site(folder: Path, *, concurrency: int = 50, minimum: int = 10) -> Iterator[Site]:
     cores = Cores.of_this_machine()
     folder.mkdir()
-    with store(folder / "store", cores.store) as server, _receiver(cores.store) as receiver:
+    with store(folder / "store", cores.store) as server, receiving(cores.store) as receiver:
         file = folder / "policies.yaml"
         known = {"port": free_port(), "folder": folder / "data", "store": server.url, "receiver": receiver.port}
         file.write_text(_POLICIES.format(**known, concurrency=concurrency, minimum=minimum))
@@ -156,7 +156,7 @@ def site(folder: Path, *, concurrency: int = 50, minimum: int = 10) -> Iterator[
 
 
 @contextmanager
-def _receiver(core: int) -> Iterator[Receiver]:
+def receiving(core: int) -> Iterator[Receiver]:
     process = subprocess.Popen(
         ["taskset", "-c", str(core), sys.executable, "-m", "relaying.receiver"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
