@@ -59,7 +59,7 @@ def routes(
         return {"lease": registry.lease, "sessions": held}
 
     async def leave(request: Request, fields: Fields) -> Fields:
-        return {"left": await registry.leave(request.path_params["id"], _text(fields, "instance"))}
+        return {"left": await registry.deregister(request.path_params["id"], _text(fields, "instance"))}
 
     def post(path: str, answer: Answer) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -114,7 +114,7 @@ def _worker(fields: Fields) -> Worker:
     worker = _text(fields, "id")
     if not WORKER_ID.fullmatch(worker):
         raise _Refused(400, "id: must be 1 to 128 of A-Z a-z 0-9 . _ : [ ] -")
-    return Worker(worker, _text(fields, "instance"), _url(fields), _whole(fields.get("room"), "room"))
+    return Worker(worker, _text(fields, "instance"), _url(fields), _whole(fields.get("capacity"), "capacity"))
 
 
 def _reports(fields: Fields) -> dict[str, Report]:

@@ -31,12 +31,12 @@ class _NoAnswer(Exception):
 
 
 class ExistingWorkers:
-    """Watches them. `room`: the most sessions that are placed on each of them."""
+    """Watches them. `capacity`: the most sessions that are placed on each of them."""
 
-    def __init__(self, registry: Registry, workers: Sequence[ExistingWorker], room: int) -> None:
+    def __init__(self, registry: Registry, workers: Sequence[ExistingWorker], capacity: int) -> None:
         self._registry = registry
         self._workers = {name_of(worker.url): worker for worker in workers}
-        self._room = room
+        self._capacity = capacity
         self._http = httpx2.AsyncClient(trust_env=False, timeout=_TIMEOUT)
         self._out: set[str] = set()
         self._disputed: dict[str, set[Disputed]] = {}
@@ -44,18 +44,18 @@ class ExistingWorkers:
     async def run(self, stop: Stop) -> None:
         """Looks three times a lease, until stopped."""
         try:
-            await every(self._registry.lease / 3, stop, self.turn)
+            await every(self._registry.lease / 3, stop, self.run_once)
         finally:
             await self._http.aclose()
 
-    async def turn(self) -> None:
+    async def run_once(self) -> None:
         """Looks at all of them, once, side by side."""
         await asyncio.gather(*(self._look(name, worker) for name, worker in self._workers.items()))
 
     async def _look(self, name: str, worker: ExistingWorker) -> None:
         try:
             sessions = await self._sessions_of(worker)
-            as_member = Worker(name, "observed", worker.url.rstrip("/"), self._room)
+            as_member = Worker(name, "observed", worker.url.rstrip("/"), self._capacity)
             disputed = await self._registry.observe(as_member, sessions)
         except (_NoAnswer, StoreAway, StoreRefused) as reason:
             self._failed(name, reason)

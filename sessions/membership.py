@@ -59,7 +59,7 @@ class Membership:
         *,
         worker: str,
         url: str,
-        room: int,
+        capacity: int,
         start: Callable[[str, int], Awaitable[object]],
         stop: Callable[[str], Awaitable[object]],
         state: Callable[[str], tuple[str, str | None]],
@@ -67,7 +67,7 @@ class Membership:
         self.worker = worker
         self.instance = secrets.token_hex(8)
         self._url = url
-        self._room = room
+        self._capacity = capacity
         self._signature = signature
         self._start, self._stop, self._state = start, stop, state
         self._http = httpx2.AsyncClient(base_url=base_url, trust_env=False)
@@ -80,7 +80,7 @@ class Membership:
         self._given: dict[str, int] = {}
         self._running: dict[str, int] = {}
         self._ended: dict[str, int] = {}
-        self._settling: dict[str, asyncio.Task[None]] = {}
+        self._reconciling: dict[str, asyncio.Task[None]] = {}
         self._outage = False
 
     def fence_of(self, session: str) -> int | None:
@@ -98,26 +98,26 @@ class Membership:
         """
         self._given.pop(session, None)
         self._ended[session] = fence
-        self._settle(session)
+        self._start_reconciling(session)
 
     async def run(self, stop: Stop) -> None:
         """Until stopped; then stops the sessions, leaving them to others only after that. Takes 30 s at most."""
         try:
             while not stop.requested:
-                await stop.sleep(await self.turn())
-            await self._leave()
+                await stop.sleep(await self.run_once())
+            await self._deregister()
         finally:
             self._demote()
             if self._alarm:
                 self._alarm.cancel()
             await self._http.aclose()
 
-    async def turn(self) -> float:
-        """Registers or beats, once. Answers the seconds until the next turn."""
+    async def run_once(self) -> float:
+        """Registers or beats, once. Answers the seconds until the next run."""
         try:
             if not self._registered:
                 await self._stopped(self._lease or 0.0)
-                await self._register(self._room)
+                await self._register(self._capacity)
             await self._beat()
         except _NotRegistered:
             log.warning("membership.lost", worker=self.worker)
@@ -131,8 +131,8 @@ class Membership:
             self._outage = False
         return self._beat_every
 
-    async def _register(self, room: int) -> None:
-        fields = {"id": self.worker, "instance": self.instance, "url": self._url, "room": room}
+    async def _register(self, capacity: int) -> None:
+        fields = {"id": self.worker, "instance": self.instance, "url": self._url, "capacity": capacity}
         answer = await self._post("/_sluice/workers", fields, wanted={"lease", "beat"})
         self._lease, self._beat_every = float(answer["lease"]), float(answer["beat"])
         self._registered = True
@@ -152,7 +152,7 @@ class Membership:
         for session in ended:
             self._ended.pop(session, None)
         if not self._draining:
-            self._run_exactly({s: fence for s, fence in answer["sessions"].items() if s not in self._ended})
+            self._reconcile_all({s: fence for s, fence in answer["sessions"].items() if s not in self._ended})
 
     def _report(self, session: str, fence: int) -> dict[str, object]:
         state, phone = self._state(session)
@@ -172,25 +172,25 @@ class Membership:
     def _demote(self) -> None:
         self._registered = False
         self._deadline = 0.0
-        self._run_exactly({})
+        self._reconcile_all({})
 
-    def _run_exactly(self, sessions: dict[str, int]) -> None:
+    def _reconcile_all(self, sessions: dict[str, int]) -> None:
         self._given = sessions
         for session in self._given.keys() | self._running.keys():
-            self._settle(session)
+            self._start_reconciling(session)
 
-    def _settle(self, session: str) -> None:
-        if session not in self._settling and self._given.get(session) != self._running.get(session):
-            self._settling[session] = asyncio.create_task(self._settle_one(session))
+    def _start_reconciling(self, session: str) -> None:
+        if session not in self._reconciling and self._given.get(session) != self._running.get(session):
+            self._reconciling[session] = asyncio.create_task(self._reconcile_one(session))
 
-    async def _settle_one(self, session: str) -> None:
+    async def _reconcile_one(self, session: str) -> None:
         """One task per session, so that its start and its stop never overlap."""
         try:
-            await self._bring_to_truth(session)
+            await self._reconcile(session)
         finally:
-            del self._settling[session]
+            del self._reconciling[session]
 
-    async def _bring_to_truth(self, session: str) -> None:
+    async def _reconcile(self, session: str) -> None:
         while self._given.get(session) != self._running.get(session):
             if session in self._running:
                 await self._survives("session.stop_failed", session, self._stop(session))
@@ -209,29 +209,29 @@ class Membership:
             return False
         return True
 
-    async def _stopped(self, patience: float) -> bool:
-        """Waits until no session is being started or stopped, `patience` seconds at most."""
-        if self._settling:
-            await asyncio.wait(list(self._settling.values()), timeout=patience)
-        return not self._settling
+    async def _stopped(self, timeout: float) -> bool:
+        """Waits until no session is being started or stopped, `timeout` seconds at most."""
+        if self._reconciling:
+            await asyncio.wait(list(self._reconciling.values()), timeout=timeout)
+        return not self._reconciling
 
-    async def _leave(self) -> None:
-        """Closes everything under leases that are still renewed, with no room for new ones; then lets go."""
+    async def _deregister(self) -> None:
+        """Closes everything under leases that are still renewed, with no capacity for new ones; then lets go."""
         if not self._registered:
             self._demote()
             await self._stopped(_DRAIN)
             return
         self._draining = True
         ends = time.monotonic() + _DRAIN
-        await self._quietly(self._register(room=0))
-        self._run_exactly({})
+        await self._ignoring_outages(self._register(capacity=0))
+        self._reconcile_all({})
         while not await self._stopped(min(self._beat_every, ends - time.monotonic())) and time.monotonic() < ends:
-            await self._quietly(self._beat())
+            await self._ignoring_outages(self._beat())
         if self._ended:
-            await self._quietly(self._beat())
-        await self._quietly(self._post(f"/_sluice/workers/{self.worker}/leave", {"instance": self.instance}))
+            await self._ignoring_outages(self._beat())
+        await self._ignoring_outages(self._post(f"/_sluice/workers/{self.worker}/leave", {"instance": self.instance}))
 
-    async def _quietly(self, call: Awaitable[object]) -> None:
+    async def _ignoring_outages(self, call: Awaitable[object]) -> None:
         try:
             await call
         except _NotRegistered:

@@ -3,7 +3,7 @@
         want, place            adopt, place, observe
    (unknown) ───────▶ unowned ──────────────────────▶ owned ──┐ beat: renewed
        ▲                 ▲                              │ ▲    │
-       │                 └── leave, new instance, lease ┘ └────┘
+       │                 └── deregister, new instance, lease ┘ └────┘
        └──────────────── forget, gone ─────────────────────────
 
 A session is wanted until it is forgotten. While it is owned, exactly one worker has the lease, with a fence that is
@@ -40,8 +40,8 @@ def _script(name: str) -> Script:
     return load_script("sessions", "prelude", name)
 
 
-_REGISTER, _BEAT, _ADOPT, _LEAVE = _script("register"), _script("beat"), _script("adopt"), _script("leave")
-_OWNER, _LOOK, _TAKE, _OBSERVE = _script("owner"), _script("look"), _script("take"), _script("observe")
+_REGISTER, _BEAT, _ADOPT, _DEREGISTER = _script("register"), _script("beat"), _script("adopt"), _script("deregister")
+_OWNER, _CANDIDATES, _PLACE, _OBSERVE = _script("owner"), _script("candidates"), _script("place"), _script("observe")
 _WANT, _FORGET, _LIST = _script("want"), _script("forget"), _script("list")
 
 
@@ -54,12 +54,12 @@ class UnknownWorker(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """`instance` is random per start of the process; `room` the most sessions it runs."""
+    """`instance` is random per start of the process; `capacity` the most sessions it runs."""
 
     id: str
     instance: str
     url: str
-    room: int
+    capacity: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class WorkerRow:
 
     worker: str
     url: str
-    room: int
+    capacity: int
     sessions: int
     existing: bool
     beat_left: float
@@ -180,9 +180,9 @@ class Registry:
         able = [session for session in mine if session not in sessions]
         return _fences(held) | (await self._adopt(worker, instance, able) if able else {})
 
-    async def leave(self, worker: str, instance: str) -> bool:
+    async def deregister(self, worker: str, instance: str) -> bool:
         """Releases what it holds and removes it. False when this instance is not there."""
-        return bool(await self._run(_LEAVE, worker, instance))
+        return bool(await self._run(_DEREGISTER, worker, instance))
 
     # --- workers that know nothing of us
 
@@ -213,7 +213,7 @@ class Registry:
         """
         workers = 0
         for _ in range(_PLACING_ATTEMPTS):
-            owner, loads = await self._run(_LOOK, session)
+            owner, loads = await self._run(_CANDIDATES, session)
             if owner:
                 return _owner(owner)
             candidates = _loads(loads)
@@ -223,7 +223,7 @@ class Registry:
                 break
             known = orjson.dumps(about)
             to = (chosen.worker, chosen.instance, self._lease_ms)
-            taken = await self._run(_TAKE, session, known, _CREATED, *to)
+            taken = await self._run(_PLACE, session, known, _CREATED, *to)
             if taken:
                 return _owner(taken)
         return NoCapacity(workers)
@@ -295,7 +295,7 @@ class _Everything:
     def worker_row(self, worker: str) -> WorkerRow:
         record = self.workers[worker]
         left = self._left(self._beats.get(worker, "0"))
-        return WorkerRow(worker, record["url"], record["room"], self._held[worker], record["existing"], left)
+        return WorkerRow(worker, record["url"], record["capacity"], self._held[worker], record["existing"], left)
 
     def _owner(self, session: str) -> Owner | None:
         fence, _, worker = self._owners.get(session, "").partition(" ")
@@ -309,7 +309,7 @@ class _Everything:
 def _record(worker: Worker, *, existing: bool) -> bytes:
     if not WORKER_ID.fullmatch(worker.id):
         raise ValueError(f"a worker's id is 1 to 128 of A-Z a-z 0-9 . _ : [ ] -, not {worker.id!r}")
-    fields = {"instance": worker.instance, "url": worker.url, "room": worker.room, "existing": existing}
+    fields = {"instance": worker.instance, "url": worker.url, "capacity": worker.capacity, "existing": existing}
     return orjson.dumps(fields)
 
 
@@ -331,7 +331,7 @@ def _owner(answer: Sequence[Any]) -> Owner:
 
 def _loads(flat: Sequence[Any]) -> list[Load]:
     rows = [flat[i : i + 4] for i in range(0, len(flat), 4)]
-    return [Load(worker.decode(), instance.decode(), load, room) for worker, instance, load, room in rows]
+    return [Load(worker.decode(), instance.decode(), load, capacity) for worker, instance, load, capacity in rows]
 
 
 def _fences(flat: Sequence[Any]) -> dict[str, int]:

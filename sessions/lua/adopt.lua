@@ -1,5 +1,5 @@
 -- Purpose    A worker takes orphans over.
--- Guarantee  First come, first served: a session with a live lease is left alone. Never more than the worker's room.
+-- Guarantee  First come, first served: a session with a live lease is left alone. Never more than the worker's capacity.
 --            A new fence with each.
 -- KEYS       see prelude.lua
 -- ARGV       1 worker  2 instance  then the sessions
@@ -8,7 +8,7 @@
 
 local id = ARGV[1]
 if not is_current(id, ARGV[2]) then return false end
-local room, load, till = worker_of(id).room, load_of(id), beat_of(id)
+local capacity, load, till = worker_of(id).capacity, load_of(id), beat_of(id)
 
 local answer = {}
 for i = 3, #ARGV do
@@ -18,7 +18,7 @@ for i = 3, #ARGV do
   local granted = nil
   if lease and tonumber(lease) > now then
     granted = holder == id and fence
-  elseif lease and (holder == id or load < room) then
+  elseif lease and (holder == id or load < capacity) then
     if holder ~= id then load = load + 1 end
     granted = grant(session, id, till, false)
   end

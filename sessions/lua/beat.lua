@@ -6,7 +6,7 @@
 -- ARGV       1 worker  2 instance  3 lease in ms  4 most orphans to answer  5 number of reports
 --            then per report: session, fence, JSON of state and phone; then per ended session: session, fence
 -- Return     nil when this is not a live worker, or not this instance of it; else
---            {{session, fence, …}, {orphan, …}, {worker, instance, load, room, …}, {orphan}}: what it has; what nobody
+--            {{session, fence, …}, {orphan, …}, {worker, instance, load, capacity, …}, {orphan}}: what it has; what nobody
 --            has; only if there are such, who might take them, and the one that has waited longest if that is a lease
 -- Twice      renews a moment later; ended sessions are gone already.
 

@@ -1,6 +1,6 @@
 -- Shared by every script of sessions/registry.py, which passes the same keys to all of them:
 --
--- KEYS[1] workers   HASH  worker -> {"instance","url","room","existing"}
+-- KEYS[1] workers   HASH  worker -> {"instance","url","capacity","existing"}
 -- KEYS[2] beats     ZSET  worker -> when it stops being live
 -- KEYS[3] wanted    HASH  session -> JSON of what is known about it; a session is wanted while it stands here
 -- KEYS[4] states    HASH  session -> "<since> <JSON of state and phone>"
@@ -69,13 +69,13 @@ local function load_of(id)
   return redis.call('ZLEXCOUNT', held, '[' .. id .. ' ', '(' .. id .. '!')
 end
 
--- {worker, instance, load, room} of every live worker, one after the other.
+-- {worker, instance, load, capacity} of every live worker, one after the other.
 local function loads(with_existing)
   local found = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', beats, '(' .. digits(now), '+inf')) do
     local worker = worker_of(id)
     if with_existing or not worker.existing then
-      for _, value in ipairs({id, worker.instance, load_of(id), worker.room}) do table.insert(found, value) end
+      for _, value in ipairs({id, worker.instance, load_of(id), worker.capacity}) do table.insert(found, value) end
     end
   end
   return found

@@ -1,4 +1,4 @@
--- Purpose    Sessions that should run, wherever there is room.
+-- Purpose    Sessions that should run, wherever there is capacity.
 -- Guarantee  One that is wanted already keeps its owner and what is known about it.
 -- KEYS       see prelude.lua
 -- ARGV       1 JSON of the first state  then per session: session, what is known about it (JSON)

@@ -74,7 +74,7 @@ def demo_worker(policies: Policies, name: str, host: str, port: int, *, traffic:
             signature,
             worker=name,
             url=url,
-            room=policies.sessions.per_worker,
+            capacity=policies.sessions.per_worker,
             start=worker.start,
             stop=worker.stop,
             state=worker.state,

@@ -143,7 +143,7 @@ def _worker(row: WorkerRow, lease: float) -> dict[str, Any]:
         "url": row.url,
         "existing": row.existing,
         "sessions": row.sessions,
-        "room": row.room,
+        "room": row.capacity,
         "lost": lost,
         "last_beat_s": None if lost else max(0.0, lease - row.beat_left),
         "beat_left_s": row.beat_left,

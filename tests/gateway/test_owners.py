@@ -39,8 +39,8 @@ async def workers() -> AsyncIterator[tuple[Receiver, Receiver]]:
         yield a, b
 
 
-async def registered(registry: Registry, name: str, url: str, room: int = 5) -> None:
-    await registry.register(Worker(name, "1", url, room))
+async def registered(registry: Registry, name: str, url: str, capacity: int = 5) -> None:
+    await registry.register(Worker(name, "1", url, capacity))
 
 
 async def placed(registry: Registry, session: str) -> Owner:
@@ -52,7 +52,7 @@ async def placed(registry: Registry, session: str) -> Owner:
 async def moved(registry: Registry, session: str, to: str) -> Owner:
     """Worker a leaves, another one takes what it had."""
     await registered(registry, "b", to)
-    await registry.leave("a", "1")
+    await registry.deregister("a", "1")
     return await placed(registry, session)
 
 
@@ -98,7 +98,7 @@ async def test_every_session_answers_from_its_own_worker(
     gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
 ) -> None:
     for name, worker in zip("ab", workers, strict=True):
-        await registered(registry, name, worker.url, room=25)
+        await registered(registry, name, worker.url, capacity=25)
     owners = {f"s{i}": (await placed(registry, f"s{i}")).worker for i in range(50)}
     assert sorted(owners.values()) == ["a"] * 25 + ["b"] * 25
     answers = await asyncio.gather(*(gate.http.get(f"/api/sessions/{session}/status") for session in owners))
@@ -239,7 +239,7 @@ async def test_without_workers_a_new_session_is_503_at_once(gate: Gate) -> None:
 async def test_when_all_workers_are_full_a_new_session_is_503(
     gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
 ) -> None:
-    await registered(registry, "a", workers[0].url, room=1)
+    await registered(registry, "a", workers[0].url, capacity=1)
     await placed(registry, "s1")
     response = await gate.http.post("/api/sessions", json={"session_id": "new"})
     assert problem(response) == (503, "all 1 workers are full (sessions.per_worker)")
@@ -266,5 +266,5 @@ async def test_a_worker_may_register_over_http_and_is_then_asked(
     gate: Gate, workers: tuple[Receiver, Receiver]
 ) -> None:
     a, _ = workers
-    await gate.post_signed("/_sluice/workers", {"id": "a", "instance": "1", "url": a.url, "room": 5})
+    await gate.post_signed("/_sluice/workers", {"id": "a", "instance": "1", "url": a.url, "capacity": 5})
     assert (await gate.http.post("/api/sessions", json={"session_id": "s1"})).text == "a"

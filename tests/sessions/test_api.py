@@ -18,7 +18,7 @@ from sluice.store.client import Store
 pytestmark = pytest.mark.anyio
 
 SIGNATURE = Signature("workers", "blazz", Secret(b"my-secret-key"), 300.0)
-WORKER = {"id": "a", "instance": "1", "url": "http://127.0.0.1:3001/", "room": 5}
+WORKER = {"id": "a", "instance": "1", "url": "http://127.0.0.1:3001/", "capacity": 5}
 
 
 class Api:
@@ -134,10 +134,10 @@ async def test_a_body_that_is_not_a_json_object_is_refused(api: Api, body: bytes
         ("url", "ftp://host"),
         ("url", "http://"),
         ("url", "http://host:port"),
-        ("room", "5"),
-        ("room", True),
-        ("room", -1),
-        ("room", None),
+        ("capacity", "5"),
+        ("capacity", True),
+        ("capacity", -1),
+        ("capacity", None),
     ],
 )
 async def test_a_wrong_field_of_a_worker_is_named(api: Api, field: str, value: object) -> None:

@@ -89,7 +89,7 @@ async def watch(registry: Registry) -> AsyncIterator[Watch]:
     async with AsyncExitStack() as clients:
 
         def watch(*workers: ExistingWorker) -> ExistingWorkers:
-            watching = ExistingWorkers(registry, workers, room=5)
+            watching = ExistingWorkers(registry, workers, capacity=5)
             clients.push_async_callback(watching._http.aclose)
             return watching
 
@@ -107,7 +107,7 @@ async def test_its_sessions_are_owned_by_it(
 ) -> None:
     items = [{name: "s1", "status": "qr_scanning", "phone_number": "628", "workspace_id": 7}]
     node.answer = items if bare else {"sessions": items}
-    await watch(plain(node)).turn()
+    await watch(plain(node)).run_once()
     owner = await registry.owner_of("s1")
     assert isinstance(owner, Owner)
     assert (owner.worker, owner.url) == (node.name, node.url)
@@ -118,18 +118,18 @@ async def test_its_sessions_are_owned_by_it(
 async def test_its_key_goes_with_each_question(registry: Registry, watch: Watch, node: Node) -> None:
     node.key = "k1"
     node.lists("s1")
-    await watch(plain(node)).turn()
+    await watch(plain(node)).run_once()
     assert await registry.owner_of("s1") == Unknown()
-    await watch(ExistingWorker(node.url, Secret(b"k1"))).turn()
+    await watch(ExistingWorker(node.url, Secret(b"k1"))).run_once()
     assert isinstance(await registry.owner_of("s1"), Owner)
 
 
 async def test_a_session_it_no_longer_lists_is_forgotten(registry: Registry, watch: Watch, node: Node) -> None:
     watching = watch(plain(node))
     node.lists("s1", "s2")
-    await watching.turn()
+    await watching.run_once()
     node.lists("s2")
-    await watching.turn()
+    await watching.run_once()
     assert await registry.owner_of("s1") == Unknown()
     assert isinstance(await registry.owner_of("s2"), Owner)
 
@@ -138,14 +138,14 @@ async def test_a_new_session_may_be_placed_on_it_and_survives_until_it_is_listed
     registry: Registry, watch: Watch, node: Node
 ) -> None:
     watching = watch(plain(node))
-    await watching.turn()
+    await watching.run_once()
     placed = await registry.place("s1", {})
     assert isinstance(placed, Owner)
     assert placed.worker == node.name
-    await watching.turn()
+    await watching.run_once()
     assert isinstance(await registry.owner_of("s1"), Owner)
     node.lists("s1")
-    await watching.turn()
+    await watching.run_once()
     owner = await registry.owner_of("s1")
     assert isinstance(owner, Owner)
     assert owner.fence == placed.fence
@@ -159,9 +159,9 @@ async def test_an_answer_that_cannot_be_read_forgets_nothing(
 ) -> None:
     watching = watch(plain(node))
     node.lists("s1", "s2")
-    await watching.turn()
+    await watching.run_once()
     node.answer = answer
-    await watching.turn()
+    await watching.run_once()
     assert isinstance(await registry.owner_of("s2"), Owner)
 
 
@@ -170,16 +170,16 @@ async def test_one_that_does_not_answer_loses_its_leases_and_gets_them_back(
 ) -> None:
     watching = watch(plain(node))
     node.lists("s1")
-    await watching.turn()
+    await watching.run_once()
     node.healthy = False
 
     async def unowned() -> bool:
-        await watching.turn()
+        await watching.run_once()
         return await registry.owner_of("s1") == Unowned()
 
     await until(unowned)
     node.healthy = True
-    await watching.turn()
+    await watching.run_once()
     assert isinstance(await registry.owner_of("s1"), Owner)
     assert heard.messages() == ["existing_worker.no_answer", "existing_worker.answered_again"]
 
@@ -188,7 +188,7 @@ async def test_one_that_is_down_does_not_keep_the_others_from_being_seen(
     registry: Registry, watch: Watch, node: Node, free_port: Callable[[], int]
 ) -> None:
     node.lists("s1")
-    await watch(ExistingWorker(f"http://127.0.0.1:{free_port()}", None), plain(node)).turn()
+    await watch(ExistingWorker(f"http://127.0.0.1:{free_port()}", None), plain(node)).run_once()
     assert isinstance(await registry.owner_of("s1"), Owner)
 
 
@@ -196,11 +196,11 @@ async def test_a_session_that_two_claim_stays_where_it_is_and_is_warned_of_once(
     registry: Registry, watch: Watch, node: Node, other: Node, heard: Heard
 ) -> None:
     node.lists("s1")
-    await watch(plain(node)).turn()
+    await watch(plain(node)).run_once()
     other.lists("s1")
     watching = watch(plain(node), plain(other))
-    await watching.turn()
-    await watching.turn()
+    await watching.run_once()
+    await watching.run_once()
     owner = await registry.owner_of("s1")
     assert isinstance(owner, Owner)
     assert owner.worker == node.name
@@ -212,7 +212,7 @@ async def test_it_is_asked_three_times_a_lease_until_stopped(registry: Registry,
     stop = Stop()
     node.lists("s1")
     async with asyncio.TaskGroup() as group:
-        group.create_task(ExistingWorkers(registry, [plain(node)], room=5).run(stop))
+        group.create_task(ExistingWorkers(registry, [plain(node)], capacity=5).run(stop))
         await until(lambda: node.asked >= 4)
         assert isinstance(await registry.owner_of("s1"), Owner)
         stop.request()
@@ -222,7 +222,7 @@ async def test_while_the_store_is_away_it_goes_on_looking(node: Node) -> None:
     absent = Store("unix:///nonexistent/store.sock", timeout=0.2)
     stop = Stop()
     async with asyncio.TaskGroup() as group:
-        group.create_task(ExistingWorkers(Registry(absent, 0.3), [plain(node)], room=5).run(stop))
+        group.create_task(ExistingWorkers(Registry(absent, 0.3), [plain(node)], capacity=5).run(stop))
         await until(lambda: node.asked >= 2)
         stop.request()
     await absent.close()

@@ -108,14 +108,14 @@ async def gateway(registry: Registry) -> AsyncIterator[Gateway]:
 async def join(gateway: Gateway) -> AsyncIterator[Join]:
     async with AsyncExitStack() as members:
 
-        def join(name: str, room: int = 10) -> Member:
+        def join(name: str, capacity: int = 10) -> Member:
             browser, stop = Browser(), Stop()
             membership = Membership(
                 gateway.url,
                 SIGNATURE,
                 worker=name,
                 url=f"http://{name}:3000",
-                room=room,
+                capacity=capacity,
                 start=browser.start,
                 stop=browser.stop,
                 state=browser.state,

@@ -12,11 +12,11 @@ names = st.lists(st.text("abcdefgh", min_size=1, max_size=4), min_size=1, max_si
 
 @st.composite
 def fleets(draw: st.DrawFn) -> list[Load]:
-    rooms = st.integers(0, 12)
+    capacities = st.integers(0, 12)
     fleet = []
     for name in draw(names):
-        room = draw(rooms)
-        fleet.append(Load(name, "i", draw(st.integers(0, room)), room))
+        capacity = draw(capacities)
+        fleet.append(Load(name, "i", draw(st.integers(0, capacity)), capacity))
     return fleet
 
 
@@ -28,17 +28,17 @@ def shares(fleet: list[Load], orphans: list[str]) -> dict[str, list[str]]:
 
 
 @given(fleets(), sessions)
-def test_no_worker_adopts_more_than_it_has_room_for(fleet: list[Load], orphans: list[str]) -> None:
+def test_no_worker_adopts_more_than_it_has_capacity_for(fleet: list[Load], orphans: list[str]) -> None:
     for worker in fleet:
-        assert worker.load + len(share(fleet, orphans, worker.worker, waited=orphans[:1])) <= worker.room
+        assert worker.load + len(share(fleet, orphans, worker.worker, waited=orphans[:1])) <= worker.capacity
 
 
 @given(fleets(), sessions)
-def test_each_orphan_goes_to_one_worker_and_none_waits_while_there_is_room(
+def test_each_orphan_goes_to_one_worker_and_none_waits_while_there_is_capacity(
     fleet: list[Load], orphans: list[str]
 ) -> None:
     adopted = [session for mine in shares(fleet, orphans).values() for session in mine]
-    free = sum(worker.room - worker.load for worker in fleet)
+    free = sum(worker.capacity - worker.load for worker in fleet)
     assert sorted(adopted) == sorted(orphans[:free])
 
 
@@ -50,14 +50,14 @@ def test_workers_that_start_empty_end_up_within_one_of_each_other(workers: list[
 
 
 @given(fleets(), sessions)
-def test_whoever_adopts_is_at_most_one_above_any_other_that_still_has_room(
+def test_whoever_adopts_is_at_most_one_above_any_other_that_still_has_capacity(
     fleet: list[Load], orphans: list[str]
 ) -> None:
     after = {worker.worker: worker.load + len(share(fleet, orphans, worker.worker)) for worker in fleet}
     loads = {worker.worker: worker for worker in fleet}
     for adopter, load in after.items():
-        for other, room in ((name, loads[name].room) for name in after):
-            if load > loads[adopter].load and after[other] < room:
+        for other, capacity in ((name, loads[name].capacity) for name in after):
+            if load > loads[adopter].load and after[other] < capacity:
                 assert load <= after[other] + 1
 
 
@@ -78,8 +78,8 @@ def test_the_decision_does_not_depend_on_the_order_of_the_workers(
 
 
 @given(fleets(), st.text(min_size=1))
-def test_a_new_session_goes_to_the_least_loaded_worker_with_room(fleet: list[Load], session: str) -> None:
-    free = [worker for worker in fleet if worker.load < worker.room]
+def test_a_new_session_goes_to_the_least_loaded_worker_with_capacity(fleet: list[Load], session: str) -> None:
+    free = [worker for worker in fleet if worker.load < worker.capacity]
     chosen = choose(fleet, session)
     assert chosen is None if not free else chosen in free and chosen.load == min(worker.load for worker in free)
 

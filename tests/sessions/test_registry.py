@@ -37,13 +37,13 @@ def hasty(store: Store) -> Registry:
     return Registry(store, SHORT)
 
 
-def worker(name: str, *, instance: str = "1", room: int = 10) -> Worker:
-    return Worker(name, instance, f"http://{name}:3000", room)
+def worker(name: str, *, instance: str = "1", capacity: int = 10) -> Worker:
+    return Worker(name, instance, f"http://{name}:3000", capacity)
 
 
-async def register(registry: Registry, *names: str, room: int = 10) -> None:
+async def register(registry: Registry, *names: str, capacity: int = 10) -> None:
     for name in names:
-        await registry.register(worker(name, room=room))
+        await registry.register(worker(name, capacity=capacity))
 
 
 async def beat(
@@ -109,7 +109,7 @@ async def test_the_fence_grows_at_each_change_of_owner(registry: Registry) -> No
     for name in ("a", "b", "a", "c"):
         await register(registry, name)
         fences.append((await beat(registry, name))["s"])
-        await registry.leave(name, "1")
+        await registry.deregister(name, "1")
     assert fences == sorted(set(fences))
 
 
@@ -237,7 +237,7 @@ async def test_orphans_are_shared_fairly(registry: Registry) -> None:
 
 
 async def test_a_full_worker_adopts_nothing(registry: Registry) -> None:
-    await register(registry, "a", room=2)
+    await register(registry, "a", capacity=2)
     await want(registry, *named(5))
     held = await beat(registry, "a")
     assert len(held) == 2
@@ -246,7 +246,7 @@ async def test_a_full_worker_adopts_nothing(registry: Registry) -> None:
 
 async def test_workers_that_adopt_at_the_same_moment_never_get_the_same_session(registry: Registry) -> None:
     names = [f"w{i}" for i in range(8)]
-    await register(registry, *names, room=100)
+    await register(registry, *names, capacity=100)
     await want(registry, *named(200))
     held = await asyncio.gather(*(beat(registry, name) for name in names * 3))
     owners: dict[str, set[int]] = {}
@@ -314,16 +314,16 @@ async def test_a_worker_that_leaves_frees_its_sessions_at_once(registry: Registr
     await register(registry, "a", "b")
     await want(registry, *named(4))
     await beat(registry, "a")
-    assert await registry.leave("a", "1")
+    assert await registry.deregister("a", "1")
     assert [row.worker for row in await registry.workers()] == ["b"]
     assert len(await beat(registry, "b")) == 4
-    assert not await registry.leave("a", "1")
+    assert not await registry.deregister("a", "1")
     assert len(await beat(registry, "b")) == 4
 
 
 async def test_another_instance_cannot_leave_for_a_worker(registry: Registry) -> None:
     await register(registry, "a")
-    assert not await registry.leave("a", "2")
+    assert not await registry.deregister("a", "2")
     assert len(await registry.workers()) == 1
 
 
@@ -332,7 +332,7 @@ async def test_names_that_begin_alike_do_not_share_sessions(registry: Registry) 
     await want(registry, *named(8))
     for name in ("w", "w1", "w-1", "w.1"):
         assert len(await beat(registry, name)) == 2
-    assert await registry.leave("w", "1")
+    assert await registry.deregister("w", "1")
     assert [row.sessions for row in await registry.workers()] == [2, 2, 2]
 
 
@@ -356,9 +356,9 @@ async def test_placing_an_owned_session_answers_its_owner(registry: Registry) ->
     assert (again.worker, again.fence) == (first.worker, first.fence)
 
 
-async def test_there_is_no_room_without_workers_or_when_all_are_full(registry: Registry) -> None:
+async def test_there_is_no_capacity_without_workers_or_when_all_are_full(registry: Registry) -> None:
     assert await registry.place("s0", {}) == NoCapacity(0)
-    await register(registry, "a", "b", room=1)
+    await register(registry, "a", "b", capacity=1)
     assert isinstance(await registry.place("s1", {}), Owner)
     assert isinstance(await registry.place("s2", {}), Owner)
     assert await registry.place("s3", {}) == NoCapacity(2)
@@ -372,8 +372,8 @@ async def test_many_placing_the_same_session_get_the_same_owner(registry: Regist
     assert sum(row.sessions for row in await registry.workers()) == 1
 
 
-async def test_many_placing_at_once_never_fill_a_worker_beyond_its_room(registry: Registry) -> None:
-    await register(registry, "a", "b", room=5)
+async def test_many_placing_at_once_never_fill_a_worker_beyond_its_capacity(registry: Registry) -> None:
+    await register(registry, "a", "b", capacity=5)
     await asyncio.gather(*(registry.place(session, {}) for session in named(30)))
     assert all(row.sessions <= 5 for row in await registry.workers())
 
@@ -487,13 +487,13 @@ async def test_every_call_may_run_twice(registry: Registry, monkeypatch: pytest.
     assert (await owner(registry, "p")).fence == placed.fence
     await registry.observe(NODE, seen(["n"]))
     await registry.forget("n")
-    await registry.leave("a", "1")
+    await registry.deregister("a", "1")
     assert len(await registry.sessions()) == 5
     assert {row.worker: row.sessions for row in await registry.workers()}["node:3001"] == 0
 
 
 async def test_thousands_of_sessions_are_listed_and_renewed(registry: Registry) -> None:
-    await registry.register(worker("a", room=3000))
+    await registry.register(worker("a", capacity=3000))
     await registry.want({session: {} for session in named(3000)})
     held: dict[str, int] = {}
     while len(held) < 3000:

@@ -130,7 +130,7 @@ async def test_sessions_are_counted_by_state_and_by_having_a_worker(parts: Resou
 async def test_a_session_that_nobody_runs_is_not_connected(parts: Resources) -> None:
     await presence.report(parts.store, "relay-1")
     await own_sessions(parts, "w1", "a")
-    await parts.registry.leave("w1", "1")
+    await parts.registry.deregister("w1", "1")
     seen = await seen_of(parts)
     assert seen["sessions"] == {"total": 1, "connected": 0, "states": {"connected": 1}, "unowned": 1}
     assert seen["messages"] == ["1 session has no worker; no worker has room, start one more: sluice worker"]

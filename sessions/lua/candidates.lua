@@ -3,7 +3,7 @@
 -- KEYS       see prelude.lua
 -- ARGV       1 session
 -- Return     {{worker, url, fence, milliseconds left}, {}} when somebody has it,
---            else {{}, {worker, instance, load, room, …}} of every live worker
+--            else {{}, {worker, instance, load, capacity, …}} of every live worker
 -- Twice      is a second look.
 
 local owner = owner_of(ARGV[1])
