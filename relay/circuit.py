@@ -1,7 +1,7 @@
 """The circuit of an endpoint, shared by all processes, and its pace: how many attempts may begin now.
 
-The rules and their picture are in `relay/lua/circuit.lua`, `admit.lua` and `hold.lua`. This file owns the key
-`sl:{<endpoint>}:circuit`.
+The rules, and a picture of the states, are in `relay/lua/circuit.lua`, `admit.lua` and `hold.lua`. This file owns the
+key `sl:{<endpoint>}:circuit`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from sluice.store.client import Call, Store, load_script
 _ADMIT = load_script("relay", "circuit", "admit", drains=True)
 _HOLD = load_script("relay", "hold", drains=True)
 
+KEY_PATTERNS = ("sl:{<endpoint>}:circuit",)
 State = Literal["closed", "open", "half-open"]
-_STATES: dict[bytes, State] = {b"C": "closed", b"O": "open", b"H": "half-open"}
+_STATES: dict[bytes, State] = {b"closed": "closed", b"open": "open", b"half-open": "half-open"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +29,26 @@ class Admission:
     generation: int
     permits: int
     wait: float
-    """Seconds until asking again makes sense; infinite: when something else has happened."""
+    """Seconds until asking again makes sense; infinite: not before something else has happened."""
     slow_start_left: float = 0.0
-    """Seconds left in which the concurrency grows to all of it, because the circuit has closed a moment ago."""
+    """Seconds left in which the concurrency grows from 1 to its maximum, as the circuit has closed a moment ago."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of the permits of one generation."""
+    """What came of the permits of one generation of the circuit."""
 
-    well: int = 0
-    wrong: int = 0
+    successes: int = 0
+    failures: int = 0
     unused: int = 0
     paused: bool = False
     min_pause: float = 0.0
-    """Seconds the endpoint asked to be left alone."""
+    """Seconds that the endpoint asked to be paused."""
     why: str = ""
 
     def add(self, other: Report) -> None:
-        self.well += other.well
-        self.wrong += other.wrong
+        self.successes += other.successes
+        self.failures += other.failures
         self.unused += other.unused
         self.paused |= other.paused
         self.min_pause = max(self.min_pause, other.min_pause)
@@ -61,11 +62,11 @@ class CircuitStatus:
     """Seconds until an open circuit lets probes through; 0 while it is held."""
     why: str
     held: bool = False
-    """By a person, until it is let go."""
+    """By a person, until it is released."""
 
 
 class Circuit:
-    """`probe_lease` in seconds: probes whose results do not come within are given up, and others go.
+    """`probe_lease` in seconds: a probe without a result by then counts as lost, and another may go.
 
     Methods raise StoreAway or StoreRefused.
     """
@@ -82,21 +83,21 @@ class Circuit:
         )
         self.slow_start = policy.slow_start
         self.interval = rate.interval if rate else 0.0
-        """Seconds for one attempt; 0: no pace."""
+        """Seconds between two attempts; 0: no pace."""
 
     async def admit(self, want: int, reports: Sequence[tuple[int, Report]] = ()) -> Admission:
-        """Takes in `(generation, report)`s and asks for up to `want` permits, in one round trip.
+        """Delivers `(generation, report)` pairs and asks for up to `want` permits, in one round trip.
 
-        The same reports may be given again when it could not be done.
+        When it raises, the same reports may be delivered again.
         """
         call = self.admitting(want, reports)
         return self.admission(await self._store.run(call.script, call.keys, call.args))
 
     def admitting(self, want: int, reports: Sequence[tuple[int, Report]] = ()) -> Call:
-        """`admit` as a call, to go together with others; `admission` reads its answer."""
+        """`admit` as a call, to be sent together with others; `admission` reads its answer."""
         args: list[str | int | float] = [*self._settings, want]
         for generation, r in reports:
-            args += (generation, r.well, r.wrong, int(r.paused), _ms(r.min_pause), r.unused, r.why)
+            args += (generation, r.successes, r.failures, int(r.paused), _ms(r.min_pause), r.unused, r.why)
         return Call(_ADMIT, [self._key], args)
 
     def admission(self, answer: Sequence[Any]) -> Admission:
@@ -106,11 +107,11 @@ class Circuit:
         )
 
     async def hold(self, state: Literal["open", "closed"], why: str) -> bool:
-        """Open: nothing is sent; closed: everything is, whatever comes of it; until `release`. False: it was so."""
-        return bool(await self._store.run(_HOLD, [self._key], ["O" if state == "open" else "C", why]))
+        """Until `release`: open sends nothing, closed sends all, whatever comes of it. False: it was so before."""
+        return bool(await self._store.run(_HOLD, [self._key], [state, why]))
 
     async def release(self) -> bool:
-        """Leaves it to the results again, beginning with probes where it was held open. False: it was not held."""
+        """The results decide again, after probes where it was held open. False: it was not held."""
         return bool(await self._store.run(_HOLD, [self._key], ["", ""]))
 
     async def view(self) -> CircuitStatus:
@@ -119,15 +120,15 @@ class Circuit:
             ("HMGET", self._key, "state", "until", "why", "held"), ("TIME",)
         )
         state, until, why, held = fields
-        told = (why or b"").decode("utf-8", "replace")
+        reason = (why or b"").decode("utf-8", "replace")
         if held:
-            return CircuitStatus(_STATES[held], 0.0, told, held=True)
+            return CircuitStatus(_STATES[held], 0.0, reason, held=True)
         left = int(until or 0) / 1000 - (int(seconds) + int(micros) / 1e6)
-        return CircuitStatus(_STATES[state or b"C"], max(0.0, left), told)
+        return CircuitStatus(_STATES[state or b"closed"], max(0.0, left), reason)
 
 
 def pace_burst(rate: Rate | None) -> int:
-    """What a pace lets through at once: what it lets through in a second, one at least."""
+    """How many attempts a pace lets begin at once: those of a second, one at least."""
     return max(1, math.ceil(1 / rate.interval)) if rate else 1
 
 

@@ -8,5 +8,5 @@ from functools import lru_cache
 
 @lru_cache(maxsize=4096)
 def takes(patterns: tuple[str, ...], event_type: str) -> bool:
-    """No pattern: every event."""
+    """Whether one of the patterns matches; without patterns every event type does."""
     return not patterns or any(fnmatchcase(event_type, pattern) for pattern in patterns)

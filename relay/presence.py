@@ -1,6 +1,7 @@
-"""Which relay processes are alive: what `readyz` looks at, so that nobody waits for a relay that is not there.
+"""Which relay processes are alive: `readyz` looks at it, so that nobody relies on a relay that is not running.
 
-Owns the key `sl:relays`: a sorted set of process names by the moment (ms, the store's clock) they are given up.
+Owns the key `sl:relays`: a sorted set of process names, by the moment (ms, the store's clock) until which each is
+considered alive.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from sluice.store.client import Store, StoreAway, StoreRefused, load_script
 
 EVERY = 1.0
 STUCK = 10.0
-"""Seconds without a turn of one of its loops after which a process says no more that it is alive."""
-_GIVEN_UP = 5.0
+"""Seconds without a poll of one of its loops after which a process no longer reports that it is alive."""
+_EXPIRES_AFTER = 5.0
 _KEY = "sl:relays"
-_PRESENT = load_script("relay", "present")
+KEY_PATTERNS = (_KEY,)
+_PRESENCE = load_script("relay", "presence")
 
 
 async def report(store: Store, name: str) -> None:
-    """Says that this process is alive; a store that is away is told the next time."""
+    """Reports that this process is alive. While the store is away nothing is done; the next report will."""
     try:
-        await store.run(_PRESENT, [_KEY], [name, int(_GIVEN_UP * 1000)])
+        await store.run(_PRESENCE, [_KEY], [name, int(_EXPIRES_AFTER * 1000)])
     except (StoreAway, StoreRefused):
         return
 
 
 async def alive(store: Store) -> int:
     """How many relay processes have reported lately. Raises StoreAway or StoreRefused."""
-    count: int = await store.run(_PRESENT, [_KEY], ["", 0])
+    count: int = await store.run(_PRESENCE, [_KEY], ["", 0])
     return count

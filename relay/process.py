@@ -1,8 +1,8 @@
-"""The relay process: one line for each endpoint, side by side, until stopped.
+"""The relay process: it runs one `EndpointRelay` for each endpoint until it is stopped.
 
-An edit of the policies replaces the lines whose endpoint it touches and leaves the others alone. A line that is
-replaced finishes and settles what is under way before the next one of its endpoint leases anything, so that nothing is
-lost, sent twice or overtaken, and never is more under way than either policy allows.
+An edit of the policies replaces those whose endpoint it touches and leaves the others alone. One that is replaced
+finishes and settles what is in flight before its successor leases anything, so that nothing is lost, sent twice or
+overtaken, and there is never more in flight than either policy allows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PROBE_MARGIN = 5.0  # seconds between the end of the longest attempt and giving
 
 
 def open_queue(store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> Queue:
-    """The queue of an endpoint, as every process must see it."""
+    """The queue of an endpoint, with the same settings in every process."""
     backlog = policies.relay.backlog
     return Queue(
         store,
@@ -50,12 +50,12 @@ def open_queue(store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> Que
 
 
 def open_circuit(store: Store, endpoint: Endpoint) -> Circuit:
-    """The circuit of an endpoint, as every process must see it."""
+    """The circuit of an endpoint, with the same settings in every process."""
     return Circuit(store, endpoint.name, endpoint.circuit, endpoint.rate, probe_lease=endpoint.timeout + _PROBE_MARGIN)
 
 
 def settings_of(policies: RelaySnapshot, endpoint: Endpoint) -> object:
-    """All that the queue and the line of an endpoint are made of: they are made anew when any of it differs."""
+    """All that the relaying of an endpoint depends on: it is replaced when any of this differs."""
     signature = policies.signatures[endpoint.sign] if endpoint.sign else None
     return endpoint, signature, replace(policies.relay, endpoints={})
 
@@ -68,26 +68,26 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
 
     async def drop_dead() -> None:
         relay = live.current.relay
-        await janitor.turn(store, relay.endpoints, relay.keep_dead, relay.keep_delivered)
+        await janitor.run_once(store, relay.endpoints, relay.keep_dead, relay.keep_delivered)
 
     tune_gc()
     LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
-            lines = _EndpointRelays(store, group)
-            lines.apply(policies)
+            relays = _EndpointRelays(store, group)
+            relays.apply(policies)
             group.create_task(every(janitor.EVERY, stop, drop_dead))
-            group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, lines)))
-            group.create_task(live.watch(stop, lines.apply))
+            group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, relays)))
+            group.create_task(live.watch(stop, relays.apply))
             await stop.wait()
-            lines.stop()
+            relays.stop()
     finally:
         await store.close()
     LOG.info("relay.stopped")
 
 
-class Line:
-    """One endpoint at work: its queue, its circuit, its connections, and the loop that moves its deliveries."""
+class EndpointRelay:
+    """The queue of an endpoint, its circuit, its connections, and the loop that moves its deliveries."""
 
     def __init__(self, store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> None:
         self.settings = settings_of(policies, endpoint)
@@ -105,7 +105,7 @@ class Line:
         )
 
     async def run(self) -> None:
-        """Until stopped; then what is under way is finished and settled."""
+        """Until stopped; then what is in flight is finished and settled."""
         try:
             await self.dispatcher.run(self.stop)
         finally:
@@ -113,91 +113,91 @@ class Line:
 
 
 class _EndpointRelays:
-    """The lines that run. Their tasks are in `group`: one that crashes ends the process."""
+    """Those that run now. Their tasks are in `group`: one that crashes ends the process."""
 
     def __init__(self, store: Store, group: asyncio.TaskGroup) -> None:
         self._store = store
         self._group = group
-        self._lines: dict[str, Line] = {}
-        self._last: dict[str, asyncio.Task[None]] = {}
-        """Of each endpoint the newest line's task; those before it have ended when it begins."""
+        self._relays: dict[str, EndpointRelay] = {}
+        self._newest: dict[str, asyncio.Task[None]] = {}
+        """By endpoint: the task of the newest one. Its predecessors have ended before it begins."""
         self._channels: list[str] = []
-        self._ear: asyncio.Task[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
 
     def apply(self, policies: RelaySnapshot) -> None:
-        """Goes over to these policies. What cannot be made raises before anything has changed."""
+        """Switches to these policies. Where something cannot be created it raises before anything has changed."""
         endpoints = policies.relay.endpoints
-        made = {
-            name: Line(self._store, endpoint, policies)
+        created = {
+            name: EndpointRelay(self._store, endpoint, policies)
             for name, endpoint in endpoints.items()
-            if name not in self._lines or self._lines[name].settings != settings_of(policies, endpoint)
+            if name not in self._relays or self._relays[name].settings != settings_of(policies, endpoint)
         }
-        for name in [name for name in self._lines if name in made or name not in endpoints]:
-            self._lines.pop(name).stop.request()
-        for name, line in made.items():
-            self._lines[name] = line
-            self._last[name] = self._group.create_task(self._run(line, self._last.get(name)))
-        self._listen_anew()
+        for name in [name for name in self._relays if name in created or name not in endpoints]:
+            self._relays.pop(name).stop.request()
+        for name, relay in created.items():
+            self._relays[name] = relay
+            self._newest[name] = self._group.create_task(self._run(relay, self._newest.get(name)))
+        self._update_listener()
 
     @property
     def seconds_stuck(self) -> float:
-        """Seconds since the last turn of the line that has gone longest without one."""
-        return max((line.dispatcher.seconds_stuck for line in self._lines.values()), default=0.0)
+        """Seconds since the last poll of the one that has gone longest without."""
+        return max((relay.dispatcher.seconds_stuck for relay in self._relays.values()), default=0.0)
 
     def stop(self) -> None:
-        """Nothing more is leased; the tasks end when what is under way is settled."""
-        for line in self._lines.values():
-            line.stop.request()
-        if self._ear is not None:
-            self._ear.cancel()
+        """Nothing more is leased; the tasks end when what is in flight is settled."""
+        for relay in self._relays.values():
+            relay.stop.request()
+        if self._listener is not None:
+            self._listener.cancel()
 
-    async def _run(self, line: Line, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        await line.run()
-        if self._lines.get(line.queue.endpoint) is None:
-            await _tell_removed(line.queue)
+    async def _run(self, relay: EndpointRelay, predecessor: asyncio.Task[None] | None) -> None:
+        if predecessor is not None:
+            await asyncio.wait([predecessor])
+        await relay.run()
+        if self._relays.get(relay.queue.endpoint) is None:
+            await _log_removed(relay.queue)
 
-    def _listen_anew(self) -> None:
-        channels = sorted(line.queue.channel for line in self._lines.values())
+    def _update_listener(self) -> None:
+        channels = sorted(relay.queue.channel for relay in self._relays.values())
         if channels == self._channels:
             return
         self._channels = channels
-        if self._ear is not None:
-            self._ear.cancel()
-        self._ear = self._group.create_task(self._listen(channels)) if channels else None
+        if self._listener is not None:
+            self._listener.cancel()
+        self._listener = self._group.create_task(self._listen(channels)) if channels else None
 
     async def _listen(self, channels: list[str]) -> None:
-        """Wakes dispatchers when something new is accepted. Without it they find out half a second later."""
+        """Wakes dispatchers when something new is accepted. Without it they notice half a second later."""
         while True:
-            ear = self._store.redis.pubsub(ignore_subscribe_messages=True)
+            subscriber = self._store.redis.pubsub(ignore_subscribe_messages=True)
             try:
-                await ear.subscribe(*channels)
+                await subscriber.subscribe(*channels)
                 while True:
-                    message = await ear.get_message(timeout=60)
+                    message = await subscriber.get_message(timeout=60)
                     if message is not None:
                         self._wake(message["channel"].decode(), message["data"])
             except (RedisError, OSError):
                 await asyncio.sleep(0.5)
             finally:
-                await ear.aclose()  # type: ignore[no-untyped-call]
+                await subscriber.aclose()  # type: ignore[no-untyped-call]
 
     def _wake(self, channel: str, partitions: bytes) -> None:
-        for line in self._lines.values():
-            if line.queue.channel == channel:
-                line.dispatcher.wake(partitions)
+        for relay in self._relays.values():
+            if relay.queue.channel == channel:
+                relay.dispatcher.wake(partitions)
 
 
-async def _report(store: Store, name: str, lines: _EndpointRelays) -> None:
-    """Only a process that progresses says that it is alive."""
-    if lines.seconds_stuck < presence.STUCK:
+async def _report(store: Store, name: str, relays: _EndpointRelays) -> None:
+    """Only a process that makes progress reports that it is alive."""
+    if relays.seconds_stuck < presence.STUCK:
         await presence.report(store, name)
     else:
-        LOG.error("relay.stuck", for_s=round(lines.seconds_stuck, 1))
+        LOG.error("relay.stuck", for_s=round(relays.seconds_stuck, 1))
 
 
-async def _tell_removed(queue: Queue) -> None:
-    """What waits for an endpoint that is no longer in the policies stays in the store until it is put back."""
+async def _log_removed(queue: Queue) -> None:
+    """What waits for an endpoint that is no longer in the policies stays in the store until the endpoint is back."""
     try:
         counts = await queue.counts()
     except (StoreAway, StoreRefused):

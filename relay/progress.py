@@ -1,4 +1,4 @@
-"""Whether what is due is claimed: what `readyz` looks at, so that a relay that is alive and does nothing is seen."""
+"""Whether what is due is leased: `readyz` looks at it, so that a relay that is alive but does nothing is noticed."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import time
 from relay.circuit import Circuit
 from relay.queue.queue import Queue
 
-PATIENCE = 30.0
-"""Seconds in which something that is due must be claimed."""
+LEASE_TIMEOUT = 30.0
+"""Seconds within which something that is due must be leased."""
 
 
 class Progress:
-    """Remembers the claims it has seen, so ask it now and then. `now`: monotonic seconds."""
+    """Compares with what it saw before, so it must be called regularly. `now`: monotonic seconds."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}
 
     async def stalled(self, queue: Queue, circuit: Circuit, now: float | None = None) -> bool:
-        """Something has been due for long, could be sent, and nothing was claimed. Raises StoreAway or StoreRefused."""
+        """Whether something has long been due, could be sent, and was not leased. Raises StoreAway or StoreRefused."""
         now = time.monotonic() if now is None else now
         counts = await queue.counts()
         claims, since = self._seen.get(queue.endpoint, (-1, now))
-        patience = PATIENCE + 2 * circuit.interval
-        if counts.claims != claims or counts.oldest_due < patience or counts.leased:
+        timeout = LEASE_TIMEOUT + 2 * circuit.interval
+        if counts.claims != claims or counts.oldest_due < timeout or counts.leased:
             self._seen[queue.endpoint] = (counts.claims, now)
             return False
-        if now - since < patience:
+        if now - since < timeout:
             return False
         return (await circuit.view()).state == "closed"

@@ -122,7 +122,7 @@ class Site:
 
     async def _fill(self, events: int, endpoint: str, sessions: int, first: int, size: int) -> None:
         connection = Store(self.server.url, timeout=10.0)
-        inbox, place = Inbox(connection), self.queue(connection, endpoint).place
+        inbox, place = Inbox(connection), self.queue(connection, endpoint).destination
         for start in range(0, events, _AT_ONCE):
             numbers = range(start, min(events, start + _AT_ONCE))
             await asyncio.gather(
@@ -139,7 +139,7 @@ def _event(session: int, sequence: int, size: int) -> Event:
         target=b"/api/webhooks",
         headers=((b"Content-Type", b"application/json"),),
         body=body(session, sequence, size=size),
-        lane="n",
+        lane="normal",
     )
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from relay.process import Line
+from relay.process import EndpointRelay
 from relay.queue.queue import Settlement
 from relaying.site import Site, site
 from sluice.store.client import Store
 
 _BATCH = 16
-_TURNS = 2000
+_POLLS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ def cost(folder: Path, events: int) -> Cost:
 
 async def _round_trips(there: Site, events: int) -> float:
     store = Store(there.server.url, timeout=5.0)
-    line = Line(store, there.policies.relay.endpoints["laravel"], there.policies)
-    running = asyncio.create_task(line.run())
+    relay = EndpointRelay(store, there.policies.relay.endpoints["laravel"], there.policies)
+    running = asyncio.create_task(relay.run())
     while (await asyncio.to_thread(there.receiver.told)).taken < events:
         await asyncio.sleep(0.05)
-    line.stop.request()
+    relay.stop.request()
     await running
     trips = store.trips
     await store.close()
@@ -67,13 +67,13 @@ async def _claims(there: Site, waiting: int) -> Claims:
     queue = there.queue(store)
     settled: list[Settlement] = []
     times: list[float] = []
-    for _ in range(_TURNS):
+    for _ in range(_POLLS):
         queue.look_everywhere()
         began = time.perf_counter()
-        turn = await queue.turn(settled, _BATCH)
+        polled = await queue.poll(settled, _BATCH)
         times.append((time.perf_counter() - began) * 1000)
-        settled = [Settlement(delivery, "p") for delivery in turn.leased]
+        settled = [Settlement(delivery, "return") for delivery in polled.leased]
         assert len(settled) == _BATCH
-    await queue.turn(settled, 0)
+    await queue.poll(settled, 0)
     await store.close()
     return Claims(waiting, median(times), sorted(times)[int(len(times) * 0.99)])

@@ -10,7 +10,7 @@ from gateway.policies import Policies
 from gateway.problems import Refusal
 from gateway.request import Head, Json
 from relay import metrics
-from relay.deliver.sender import ATTEMPT, BATCHED, EVENT_ID
+from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID
 from relay.filters import takes
 from relay.policies import EventPolicy, RelayPolicy
 from relay.queue.codec import Event, Headers, new_id
@@ -22,7 +22,7 @@ from sluice.config import Promise
 from sluice.http.signatures import AGEING, proof_of
 from sluice.store.client import StoreAway, StoreRefused
 
-_MADE_ANEW = AGEING | {b"host", b"content-length", EVENT_ID.lower(), ATTEMPT.lower(), BATCHED.lower()}
+_MADE_ANEW = AGEING | {b"host", b"content-length", EVENT_ID.lower(), ATTEMPT.lower(), BATCH_IDS.lower()}
 _REPEATED_SOON = 60.0  # seconds in which a client that heard no answer sends again, without a key of its own
 _NEVER_STALE = EventPolicy(ttl=None, keep_latest=False, by=None)
 
@@ -80,7 +80,7 @@ class Ingest:
         if not endpoints:
             return Receipt(event.id, ())
         try:
-            accepted = await self._inbox.accept(event, [self._queues[name].place for name in endpoints])
+            accepted = await self._inbox.accept(event, [self._queues[name].destination for name in endpoints])
         except BacklogFull as full:
             metrics.refused(full.endpoint, "backlog_full")
             raise Refusal(503, f"the backlog of {full.endpoint} is full (relay.backlog)", retry_after=b"30") from None
@@ -146,14 +146,14 @@ def as_event(
         headers=post.headers,
         body=post.body,
         lane=lane_of(event_type, policy.lanes),
-        keep=_keep(stale, event_type, json),
+        coalesce_key=_coalesce_key(stale, event_type, json),
         ttl=stale.ttl or 0.0,
         delay=delay,
-        remember=policy.dedupe if remember else _REPEATED_SOON,
+        dedupe_window=policy.dedupe if remember else _REPEATED_SOON,
     )
 
 
-def _keep(stale: EventPolicy, event: str, json: Json | None) -> str:
+def _coalesce_key(stale: EventPolicy, event: str, json: Json | None) -> str:
     """By what a newer event replaces a waiting older one. Where the pointer leads nowhere, nothing is replaced."""
     if not stale.keep_latest:
         return ""

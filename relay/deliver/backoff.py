@@ -13,9 +13,9 @@ def delay(
     """Seconds to wait after failed attempt number `attempt` (1 is the first).
 
     Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): evenly between 0 and the doubled base, so
-    that what failed together does not come back together. `Retry-After` is a floor, believed up to an hour. `chance`
-    in [0, 1) takes the place of the dice.
+    that what failed together is not tried again together. `retry_after` is a floor, up to an hour. `chance` in [0, 1)
+    replaces the random number.
     """
     ceiling = min(cap, base * 2.0 ** min(attempt - 1, 62))
-    dice = random() if chance is None else chance
-    return max(ceiling * dice, min(retry_after or 0.0, MAX_RETRY_AFTER))
+    factor = random() if chance is None else chance
+    return max(ceiling * factor, min(retry_after or 0.0, MAX_RETRY_AFTER))

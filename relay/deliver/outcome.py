@@ -1,14 +1,14 @@
-"""What came of an attempt, and what to do about it. No I/O.
+"""What came of an attempt. No I/O.
 
 2xx                                          Delivered
-429; 503 with Retry-After                    Paused    the endpoint cannot take anything now: no attempt is spent
+429; 503 with Retry-After                    Paused    the endpoint takes nothing now: no attempt is spent
 401 403 404 405 410                          Paused    the endpoint's own fault (a wrong secret, a missing route)
-a name that leads to a private address       Paused    the same
+a name that resolves to a private address    Paused    the same
 408 425 3xx other 5xx; no answer, timeout    Failed    an attempt is spent, and the circuit counts it
 any other status                             Rejected  the event's fault: a dead letter at once
 
-A batch that is answered as a whole ends so for each of its events. `207`, or `200` with as many statuses as there are
-events, in their order, says it for each one: a JSON array of numbers, or of objects with a `status`.
+The answer to a batch is the outcome of each of its events. `207`, or `200` with as many statuses as there are events,
+in their order, has an outcome for each event: a JSON array of numbers, or of objects with a `status`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 
 import orjson
 
-_ENDPOINTS_FAULT = {
+_FAULTS_OF_ENDPOINT = {
     401: "check that both sides have the same secret",
     403: "the receiver refuses us; check its middleware",
     404: "the receiver has no such route; check the endpoint's url",
@@ -30,11 +30,11 @@ _ENDPOINTS_FAULT = {
     410: "the receiver says it is gone; check the endpoint's url",
 }
 _FAILED = {408, 425}
-SHOWN = 2048
+MAX_SHOWN = 2048
 """Bytes of the receiver's answer that are kept with a dead letter."""
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
-_LONGEST = 1e9
-_EACH, _WHOLE = 207, 200
+_MAX_SECONDS = 1e9
+_MULTI_STATUS, _OK = 207, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """`min_pause` seconds, as the endpoint asked; 0 when it did not say. `status` None: it was not even asked."""
+    """`min_pause`: seconds the endpoint asked for, 0 when it did not. `status` None: nothing was sent."""
 
     reason: str
     min_pause: float
@@ -79,11 +79,11 @@ def outcome_of(status: int, headers: Iterable[tuple[bytes, bytes]], answer: byte
     retry_after = parse_retry_after(headers, time.time() if now is None else now)
     if status == 429 or (status == 503 and retry_after is not None):
         return Paused(f"answered {status}", retry_after or 0.0, status)
-    if status in _ENDPOINTS_FAULT:
-        return Paused(f"answered {status}: {_ENDPOINTS_FAULT[status]}", retry_after or 0.0, status)
+    if status in _FAULTS_OF_ENDPOINT:
+        return Paused(f"answered {status}: {_FAULTS_OF_ENDPOINT[status]}", retry_after or 0.0, status)
     if status in _FAILED or status < 400 or status >= 500:
         return Failed(f"answered {status}", retry_after, status)
-    shown = answer[:SHOWN].decode("utf-8", "replace").strip()
+    shown = answer[:MAX_SHOWN].decode("utf-8", "replace").strip()
     return Rejected(f"answered {status}" + (f": {shown}" if shown else ""), status)
 
 
@@ -92,7 +92,7 @@ def parse_retry_after(headers: Iterable[tuple[bytes, bytes]], now: float) -> flo
     for name, value in headers:
         if name.lower() == b"retry-after":
             text = value.decode("latin-1").strip()
-            return min(float(text), _LONGEST) if _SECONDS.fullmatch(text) else _seconds_until(text, now)
+            return min(float(text), _MAX_SECONDS) if _SECONDS.fullmatch(text) else _seconds_until(text, now)
     return None
 
 
@@ -108,17 +108,17 @@ def _seconds_until(date: str, now: float) -> float | None:
 def outcomes_of(
     status: int, headers: Iterable[tuple[bytes, bytes]], answer: bytes, events: int, now: float | None = None
 ) -> list[Outcome]:
-    """Of a batch of so many events, in their order. `answer`: the whole body, or more than statuses take."""
-    each = _statuses(answer, events) if status in (_EACH, _WHOLE) else None
+    """Of a batch of `events`, in their order. `answer`: the whole body, or more of it than the statuses can be."""
+    each = _statuses(answer, events) if status in (_MULTI_STATUS, _OK) else None
     if each is not None:
         return [outcome_of(one, headers, shown, now) for one, shown in each]
-    if status == _EACH:
-        return [Failed(f"answered {_EACH} without one status for each event", None, status)] * events
+    if status == _MULTI_STATUS:
+        return [Failed(f"answered {_MULTI_STATUS} without one status for each event", None, status)] * events
     return [outcome_of(status, headers, answer, now)] * events
 
 
 def _statuses(answer: bytes, events: int) -> list[tuple[int, bytes]] | None:
-    """The status of each event, and what is said with it; None where the answer is anything else."""
+    """The status of each event, and the object it stands in; None where the answer is anything else."""
     try:
         items = orjson.loads(answer)
     except orjson.JSONDecodeError:

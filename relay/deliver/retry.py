@@ -1,4 +1,4 @@
-"""What becomes of deliveries after an attempt: pure decisions."""
+"""What becomes of a delivery after an attempt. No I/O."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from relay.deliver.backoff import MAX_RETRY_AFTER, delay
 from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
 from relay.policies import Retry
 from relay.queue.codec import Delivery
+from relay.queue.history_codec import summary_of
 from relay.queue.queue import Settlement
 
 
@@ -22,35 +23,35 @@ def settle(
     chance: float | None = None,
     now: float | None = None,
 ) -> Settlement:
-    """`ms` the attempt took. `chance` takes the place of the dice, `now` (unix seconds) that of the clock."""
-    told = f"{outcome.status or '-'} {ms:.0f}"
+    """`ms`: how long the attempt took. `chance` replaces the random number, `now` (unix seconds) the clock."""
+    reason = "" if isinstance(outcome, Delivered) else outcome.reason
+    summary = summary_of(outcome.status, ms, reason)
     match outcome:
         case Delivered():
-            return Settlement(delivery, "o", 0, told)
-        case Rejected(reason):
-            return Settlement(delivery, "d", reason, f"{told} {reason}")
-        case Paused(reason):
-            # When is for the circuit to say, which opens now; spread, for the case that a person holds it closed.
-            return Settlement(delivery, "p", _ms(delay(1, retry.base, retry.cap, None, chance)), f"{told} {reason}")
-        case Failed(reason, retry_after):
-            told = f"{told} {reason}"
+            return Settlement(delivery, "delivered", 0, summary)
+        case Rejected():
+            return Settlement(delivery, "dead", reason, summary)
+        case Paused():
+            # The circuit opens now and says when it goes on; this delay is for when a person holds the circuit closed.
+            return Settlement(delivery, "return", _ms(delay(1, retry.base, retry.cap, None, chance)), summary)
+        case Failed(_, retry_after):
             if delivery.attempt >= retry.attempts:
-                return Settlement(delivery, "d", f"{reason}; attempt {delivery.attempt} of {retry.attempts}", told)
+                spent = f"{reason}; attempt {delivery.attempt} of {retry.attempts}"
+                return Settlement(delivery, "dead", spent, summary)
             left = _left(delivery, retry, time.time() if now is None else now)
             if left is not None and left <= 0:
-                return Settlement(
-                    delivery, "d", f"{reason}; attempt {delivery.attempt}, its time to retry is over", told
-                )
+                over = f"{reason}; attempt {delivery.attempt}, its time to retry is over"
+                return Settlement(delivery, "dead", over, summary)
             seconds = delay(delivery.attempt, retry.base, retry.cap, retry_after, chance)
             if left is not None:  # the last attempt is at the end of the time, unless the endpoint asked for more
                 seconds = max(min(seconds, left), min(retry_after or 0.0, MAX_RETRY_AFTER))
-            return Settlement(delivery, "r", _ms(seconds), told)
+            return Settlement(delivery, "retry", _ms(seconds), summary)
 
 
 def settle_batch(
     deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], retry: Retry, *, ms: float = 0.0
 ) -> list[Settlement]:
-    """Of one POST. What failed together comes again together."""
+    """Of one POST. What failed together is due again together."""
     chance = random()
     return [
         settle(delivery, outcome, retry, ms=ms, chance=chance)

@@ -1,4 +1,4 @@
-"""One attempt: one signed POST of a delivery, or of a batch of them, ending in outcomes."""
+"""One attempt: one signed POST of a delivery, or of a batch of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import orjson
 
-from relay.deliver.outcome import SHOWN, Failed, Outcome, Paused, Rejected, outcome_of, outcomes_of
+from relay.deliver.outcome import MAX_SHOWN, Failed, Outcome, Paused, Rejected, outcome_of, outcomes_of
 from relay.policies import Endpoint
 from relay.queue.codec import Delivery, Headers
 from sluice.config import Signature
@@ -19,15 +19,15 @@ from sluice.http import client as http1
 from sluice.http.signatures import proof_of
 
 EVENT_ID = b"Webhook-Id"
-"""The same over all attempts and replays of an event: by it a receiver drops repeats (Standard Webhooks' name)."""
+"""Identifies an event over all attempts and replays, so that a receiver can drop repeats (from Standard Webhooks)."""
 ATTEMPT = b"X-Sluice-Attempt"
-BATCHED = b"X-Sluice-Event-Ids"
-"""Of a batch, in its order and between commas, what `Webhook-Id` is of an event."""
-_SHOWN_OF_EACH = 512
-_REMEMBERED = 256
+BATCH_IDS = b"X-Sluice-Event-Ids"
+"""The ids of the events of a batch, in its order, separated by commas."""
+_MAX_SHOWN_OF_EACH = 512
+_CACHED_HEADS = 256
 _NOT_JSON = Rejected("the body is not JSON, and only JSON can go into a batch", None)
-_NO_TIME = Failed("its batch was rejected, and there was no time to find out because of which event")
-_NOT_AFTER = Failed("not sent: what came before it in its batch was not taken")
+_NO_TIME = Failed("its batch was rejected, and there was no time to find out which event was the reason")
+_AFTER_FAILURE = Failed("not sent: an earlier event of its batch failed")
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
@@ -51,8 +51,8 @@ class Sender:
         self._names_event = signature is None or signature.preset != "standard"  # which names it itself
         self._timeout = endpoint.timeout
         self._within = http1.Deadlines(endpoint.timeout)
-        # Workers repeat themselves: what stands before the signature is nearly always one of a few.
-        self._opening = lru_cache(maxsize=_REMEMBERED)(self._open)
+        # The part of the head that stands before the signature is nearly always one of a few.
+        self._head_start = lru_cache(maxsize=_CACHED_HEADS)(self._make_head_start)
         made = self._proof.names if self._proof else frozenset()
         self._added = tuple(
             (name.encode(), value.reveal()) for name, value in endpoint.headers if name.lower().encode() not in made
@@ -62,14 +62,14 @@ class Sender:
     async def post(self, delivery: Delivery) -> Outcome:
         """The whole attempt takes at most the endpoint's timeout. Never raises for anything the receiver does."""
         try:
-            opening = self._opening(delivery.target, delivery.headers)
+            head_start = self._head_start(delivery.target, delivery.headers)
         except http1.BadHead as error:
             return Rejected(f"cannot be sent: {error}", None)
-        head = self._head(opening, delivery.id.encode(), delivery.attempt, delivery.body)
+        head = self._head(head_start, delivery.id.encode(), delivery.attempt, delivery.body)
         framing = http1.stated(len(delivery.body))
         try:
             response, answer = await http1.ask(
-                self._pool, head, framing, delivery.body, within=self._within, most=SHOWN
+                self._pool, head, framing, delivery.body, within=self._within, most=MAX_SHOWN
             )
         except http1.UpstreamError as error:
             return _outcome_of_error(error)
@@ -79,7 +79,7 @@ class Sender:
         """One POST to the endpoint's own address, the bodies in a JSON array; an outcome for each, in their order.
 
         A body that is not JSON is rejected before. Where the receiver rejects the array as a whole, it is halved until
-        it is known because of which events, all within the endpoint's timeout: one bad event buries no other.
+        the bad events are found, all within the endpoint's timeout: no event becomes a dead letter for another's fault.
         """
         end = asyncio.get_running_loop().time() + self._timeout
         fit = [_is_json(delivery.body) for delivery in deliveries]
@@ -105,25 +105,25 @@ class Sender:
         half = events // 2
         first = await self._post_together(deliveries[:half], end)
         if any(isinstance(outcome, (Failed, Paused)) for outcome in first):
-            return first + [_NOT_AFTER] * (events - half)  # it might be of the same session
+            return first + [_AFTER_FAILURE] * (events - half)  # one of them might be of the same session
         return first + await self._post_together(deliveries[half:], end)
 
     async def _ask_together(self, deliveries: Sequence[Delivery], end: float) -> Answer:
         ids = b",".join(delivery.id.encode() for delivery in deliveries)
-        opening = self._open(b"", ((b"Content-Type", b"application/json"), (BATCHED, ids)))
+        head_start = self._make_head_start(b"", ((b"Content-Type", b"application/json"), (BATCH_IDS, ids)))
         batch_id = b"batch_" + hashlib.sha256(ids).hexdigest()[:28].encode()
         body = b"[%b]" % b",".join(delivery.body for delivery in deliveries)
-        most = SHOWN + _SHOWN_OF_EACH * len(deliveries)
+        most = MAX_SHOWN + _MAX_SHOWN_OF_EACH * len(deliveries)
         timeout = end - asyncio.get_running_loop().time()
-        head, framing = self._head(opening, batch_id, deliveries[0].attempt, body), http1.stated(len(body))
+        head, framing = self._head(head_start, batch_id, deliveries[0].attempt, body), http1.stated(len(body))
         response, answer = await http1.ask(
             self._pool, head, framing, body, within=self._within, most=most, timeout=timeout
         )
         return response.status, response.headers, answer
 
-    def _head(self, opening: bytes, event_id: bytes, attempt: int, body: bytes) -> bytes:
-        """Signed anew each time, over the bytes that are sent."""
-        lines = [opening]
+    def _head(self, head_start: bytes, event_id: bytes, attempt: int, body: bytes) -> bytes:
+        """With a new signature each time, over the bytes that are sent."""
+        lines = [head_start]
         if self._proof is not None:
             lines += [b"%b: %b\r\n" % pair for pair in self._proof.sign(body, time.time(), event_id)]
         if self._names_event:
@@ -131,19 +131,19 @@ class Sender:
         lines.append(b"%b: %d\r\nContent-Length: %d\r\n\r\n" % (ATTEMPT, attempt, len(body)))
         return b"".join(lines)
 
-    def _open(self, target: bytes, headers: Headers) -> bytes:
+    def _make_head_start(self, target: bytes, headers: Headers) -> bytes:
         """The head up to where the signature follows. Raises BadHead for what must not be sent.
 
-        What the endpoint's policy adds stands for what was stored under the same name, and what we make for both.
+        A header that the endpoint's policy adds replaces a stored one of the same name; one that we make replaces both.
         """
-        kept = [pair for pair in headers if pair[0].lower() not in self._replaced]
-        pairs = [self._host, *kept, *self._added]
+        stored = [pair for pair in headers if pair[0].lower() not in self._replaced]
+        pairs = [self._host, *stored, *self._added]
         return http1.request_head(b"POST", self._base + target or b"/", pairs, http1.NO_BODY)[:-2]
 
 
 def _outcome_of_error(error: http1.UpstreamError) -> Outcome:
     if isinstance(error, http1.AddressRefused):
-        return Paused(f"{error}; write private: allow at the endpoint if it is meant", 0.0, None)
+        return Paused(f"{error}; write private: allow at the endpoint if this is intended", 0.0, None)
     return Failed(str(error))
 
 

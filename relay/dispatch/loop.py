@@ -197,7 +197,7 @@ class Dispatcher:
         return admission.permits
 
     async def _turned(self, settled: list[Settlement], permits: int) -> Polled:
-        turn = await self._queue.turn(settled, self._deliveries(permits))
+        turn = await self._queue.poll(settled, self._deliveries(permits))
         self._note_turn(settled, turn)
         return turn
 
@@ -275,7 +275,7 @@ class Dispatcher:
         if any(delivery.lease == self._suspect for delivery in deliveries):
             self._suspect = None
         self._ended.extend(
-            Settlement(delivery, "p", _SUSPECT_WAIT if delivery.crash_count >= _SUSPECT else 0)
+            Settlement(delivery, "return", _SUSPECT_WAIT if delivery.crash_count >= _SUSPECT else 0)
             for delivery in deliveries
         )
 
@@ -397,13 +397,13 @@ class Dispatcher:
         report = self._report(generation)
         for outcome in outcomes:
             if isinstance(outcome, (Failed, Paused)):
-                report.wrong += 1
+                report.failures += 1
                 report.why = outcome.reason
                 if isinstance(outcome, Paused):
                     report.paused = True
                     report.min_pause = max(report.min_pause, outcome.min_pause)
                 return False
-        report.well += 1  # a rejected event is the event's fault: the endpoint answered
+        report.successes += 1  # a rejected event is the event's fault: the endpoint answered
         return True
 
     def _log(self, outcome: Outcome, settled: Settlement, seconds: float) -> None:
@@ -422,7 +422,7 @@ class Dispatcher:
                 "outcome": kind,
                 "status": outcome.status,
                 "reason": None if isinstance(outcome, Delivered) else outcome.reason,
-                "again_in_ms": settled.argument if settled.how in "rp" else None,
+                "retry_in_ms": settled.argument if settled.disposition in ("retry", "return") else None,
                 "ms": _tenths(seconds * 1000),
                 "since_accepted_ms": _tenths(waited * 1000),
             },

@@ -1,4 +1,8 @@
-"""What travels: an event as it is accepted, a delivery as it is leased."""
+"""An event as it is accepted, a delivery as it is leased, and how both lie in the store.
+
+Only this file and `history_codec.py` know where in a record or an entry id something stands; `lua/events.lua` and
+`lua/partition.lua` describe their forms.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,15 @@ import secrets
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import orjson
 
 Headers = tuple[tuple[bytes, bytes], ...]
+Lane = Literal["urgent", "normal", "bulk"]
+LANE_LETTERS: dict[Lane, str] = {"urgent": "u", "normal": "n", "bulk": "b"}
+"""In the store a lane is one letter: it stands in several keys and fields of each waiting event."""
+_LANES: dict[str, Lane] = {letter: lane for lane, letter in LANE_LETTERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +32,21 @@ class Event:
     target: bytes
     """Path and query on the receiver, as they came."""
     headers: Headers
-    """The end-to-end headers that go with it; signatures and framing are made anew for each attempt."""
+    """The end-to-end headers that go with it; signatures and framing are computed for each attempt."""
     body: bytes
-    lane: str
-    keep: str = ""
-    """Not empty: a newer event of the same stream and `keep` replaces a waiting older one."""
+    lane: Lane
+    coalesce_key: str = ""
+    """Not empty: a newer event of the same lane, session and coalesce key replaces a waiting older one."""
     ttl: float = 0.0
     """Seconds it is worth sending; 0: for ever."""
     delay: float = 0.0
     """Seconds before it may first be sent (a limit with `over: queue`)."""
-    remember: float = 60.0
-    """Seconds a repeat of its id is recognised, and in any case as long as it is here."""
+    dedupe_window: float = 60.0
+    """Seconds a repeat of its id is recognised; while the event is in the store it always is."""
 
     @property
     def ordering_key(self) -> str:
-        """What keeps its order within a lane: the session. An event without session waits for nobody."""
+        """What keeps its order within a lane: the session. An event without a session waits for no other."""
         return self.session or self.id
 
 
@@ -57,19 +66,19 @@ class Delivery:
     """1 for the first."""
     partition: int
     stream: bytes
-    """What keeps its order: lane and session."""
+    """Lane letter and session, or event id: within a stream the order is kept."""
     token: bytes
     """The fence of its lease."""
     entry_id: bytes
-    """Stream, place in it, and id."""
+    """Stream, sequence number and event id: by it the store knows the event in the queue of this endpoint."""
     crash_count: int = 0
-    """Holders whose lease ended while they had it, one after the other."""
+    """Holders in a row whose lease ended while they had it."""
     head: bytes = b""
-    """Its record up to where the content begins, which says what happens when it leaves."""
+    """Its record up to where the content begins: settling needs it."""
     size: int = 0
     """Bytes of its record."""
     lease: bytes = b""
-    """Names its lease. Unlike the eid, another one when it was lost and leased again meanwhile."""
+    """Token and entry id. Unlike the entry id it changes when the lease was lost and the event is leased again."""
 
     def __init__(
         self,
@@ -136,21 +145,21 @@ class Stored:
     target: bytes
     headers: Headers
     body: bytes
-    seq: int
+    sequence: int
     accepted_at: float
     not_before: float
     """Unix seconds, like `accepted_at`."""
     expires: float
     """Unix seconds; 0: never."""
-    lane: str
-    kept: bytes
+    lane: Lane
+    coalesce_key: bytes
     """The field of `latest` by which a newer event finds it; empty: none replaces it."""
 
 
 def unpack(record: bytes) -> Stored:
-    """The record that `relay/queue/lua/accept.lua` makes (its form is in `events.lua`)."""
+    """Of a record that `relay/queue/lua/accept.lua` has written."""
     header, _, rest = record.partition(b"\n")
-    seq, accepted, delay, ttl, _, _, lane, length = header.split(b" ")
+    sequence, accepted, delay, ttl, _, _, lane, length = header.split(b" ")
     about, _, body = rest[int(length) :].partition(b"\n")
     identity, kind, session, target, headers = orjson.loads(about)
     at = int(accepted)
@@ -161,19 +170,19 @@ def unpack(record: bytes) -> Stored:
         target=target.encode("latin-1"),
         headers=_headers(headers),
         body=body,
-        seq=int(seq),
+        sequence=int(sequence),
         accepted_at=at / 1000,
         not_before=(at + int(delay)) / 1000,
         expires=(at + int(ttl)) / 1000 if ttl != b"0" else 0.0,
-        lane=lane.decode(),
-        kept=rest[: int(length)],
+        lane=_LANES[lane.decode()],
+        coalesce_key=rest[: int(length)],
     )
 
 
 def delivery_of(
     partition: int, token: bytes, entry_id: bytes, record: bytes, failed: int, crash_count: int
 ) -> Delivery:
-    """What `relay/queue/lua/turn.lua` leases; `failed`: attempts so far."""
+    """Of a record that `relay/queue/lua/poll.lua` has leased; `failed`: attempts so far."""
     line = record.index(b"\n") + 1
     fields = record[:line].split(b" ")
     begin = line + int(fields[7])
@@ -189,7 +198,7 @@ def delivery_of(
         int(fields[1]) / 1000,
         failed + 1,
         partition,
-        entry_id[: entry_id.index(b"\0")],
+        stream_of(entry_id),
         token,
         entry_id,
         crash_count,
@@ -200,11 +209,45 @@ def delivery_of(
 
 @lru_cache(maxsize=1024)
 def _headers(lines: str) -> Headers:
-    """Of many events they are the same: what they come from sends all of them alike."""
+    """Cached, as most events of one source have the same headers."""
     parts = lines.encode("latin-1").split(b"\n") if lines else []
     return tuple(zip(parts[::2], parts[1::2], strict=True))
 
 
+# --- entry ids: stream, NUL, sequence number in 14 digits, NUL, event id
+
+
+def entry_id_of(lane: Lane, name: str, sequence: int, event_id: str) -> bytes:
+    """`name`: what follows the lane in the name of the stream, a session or an event id."""
+    return f"{LANE_LETTERS[lane]}{name}\0{sequence:014d}\0{event_id}".encode()
+
+
+def stream_of(entry_id: bytes) -> bytes:
+    return entry_id[: entry_id.index(b"\0")]
+
+
+def sequence_of(entry_id: bytes) -> int:
+    """By which the events of a stream are sent in order."""
+    begin = entry_id.index(b"\0") + 1
+    return int(entry_id[begin : begin + 14])
+
+
 def id_of(entry_id: bytes) -> bytes:
-    """The event of a place in a queue (`relay/queue/lua/events.lua`)."""
+    """The event's id."""
     return entry_id[entry_id.index(b"\0") + 16 :]
+
+
+def split_stream(stream: bytes) -> tuple[Lane, str]:
+    """The lane, and the session or event id."""
+    text = stream.decode("utf-8", "replace")
+    return _LANES[text[0]], text[1:]
+
+
+def stream_range(stream: bytes) -> tuple[bytes, bytes]:
+    """Between which the entry ids of a stream are, for ZRANGE BYLEX."""
+    return b"[" + stream + b"\0", b"(" + stream + b"\1"
+
+
+def is_leased(entry_id: bytes, lease: bytes | None) -> bool:
+    """Whether the lease of its stream includes it; a lease covers a stream up to a sequence number."""
+    return lease is not None and sequence_of(entry_id) <= int(lease.split(b" ")[1])

@@ -1,4 +1,4 @@
-"""Which dead letters are meant."""
+"""A choice of dead letters."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Filter:
     """A type or a glob."""
     since: float | None = None
     until: float | None = None
-    """Unix seconds between which it died, by the store's clock; `until` itself is not meant."""
+    """Unix seconds between which it died, by the store's clock; `until` is excluded."""
     reason: str | None = None
-    """In why it died, in any case."""
+    """A part of the reason it died for, in upper or lower case."""
     text: str | None = None
-    """In its body, its target or one of its header values, in any case (of ASCII)."""
+    """A part of its body, its target or one of its header values, in upper or lower case (ASCII)."""
 
     def has(self, letter: DeadLetter) -> bool:
         return (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from relay.queue.codec import Headers, id_of, unpack
-from relay.queue.layout import KEYS, MAX_HISTORY, PARTITIONS, keys, wake_channel
+from relay.queue.codec import Headers, id_of, sequence_of, unpack
+from relay.queue.layout import MAX_HISTORY, PARTITIONS, keys, own_key, shared_key, wake_channel
 from sluice.store.client import Call, Script, Store, load_script
 
 _REPLAY = load_script("relay.queue", "events", "partition", "replay")
@@ -32,9 +32,8 @@ class DeadLetter:
 
     @property
     def sequence(self) -> int:
-        """By which it is sent within its session."""
-        at = self.entry_id.index(b"\0") + 1
-        return int(self.entry_id[at : at + 14])
+        """By which the events of a session are sent in order."""
+        return sequence_of(self.entry_id)
 
 
 class DeadLetters:
@@ -45,24 +44,24 @@ class DeadLetters:
         self._store = store
 
     async def all(self) -> AsyncIterator[DeadLetter]:
-        """Oldest first within each partition, a page at a time. What goes meanwhile hides nothing that stays."""
+        """Oldest first within each partition, a page at a time. Letters that leave meanwhile hide none that stay."""
         for partition in range(PARTITIONS):
-            key = dict(zip(KEYS, keys(self.endpoint, partition), strict=True))
-            async for page in self._pages(key["dead"]):
-                eids = [entry_id for entry_id, _ in page]
+            async for page in self._pages(own_key(self.endpoint, partition, "dead")):
+                entry_ids = [entry_id for entry_id, _ in page]
                 records, reasons = await self._store.commands(
-                    ("HMGET", key["events"], *(id_of(entry_id) for entry_id in eids)), ("HMGET", key["reasons"], *eids)
+                    ("HMGET", shared_key(partition, "events"), *(id_of(entry_id) for entry_id in entry_ids)),
+                    ("HMGET", own_key(self.endpoint, partition, "reasons"), *entry_ids),
                 )
                 for (entry_id, died_at), record, reason in zip(page, records, reasons, strict=True):
                     if record is not None:
                         yield _dead_letter(partition, entry_id, died_at, record, reason)
 
     async def _pages(self, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
-        """By the moment they died, and not by their number, which changes when others go."""
-        last, seen = "-inf", set[bytes]()  # those of the last moment that were given out
+        """By the moment they died, and not by their rank, which changes when others leave."""
+        last, seen = "-inf", set[bytes]()  # those of the last moment that were already yielded
         while True:
-            asked = ("ZRANGE", key, last, "+inf", "BYSCORE", "LIMIT", 0, _PAGE + len(seen), "WITHSCORES")
-            (flat,) = await self._store.commands(asked)
+            command = ("ZRANGE", key, last, "+inf", "BYSCORE", "LIMIT", 0, _PAGE + len(seen), "WITHSCORES")
+            (flat,) = await self._store.commands(command)
             page = [(entry_id, at) for entry_id, at in zip(flat[::2], flat[1::2], strict=True) if entry_id not in seen]
             if not page:
                 return
@@ -72,33 +71,33 @@ class DeadLetters:
             last, seen = moment.decode(), same | seen if moment.decode() == last else same
 
     async def now(self) -> float:
-        """Unix seconds by the clock that says when letters died."""
+        """Unix seconds by the store's clock, as in `died_at`."""
         ((seconds, micros),) = await self._store.commands(("TIME",))
         return int(seconds) + int(micros) / 1e6
 
     async def replay(self, letters: Sequence[DeadLetter]) -> int:
-        """Puts them back, in front of younger events of their session. How many were still dead.
+        """Puts them back, in front of younger events of their session. Returns how many were still dead.
 
-        Where they do not go all at once, they are to go by their `sequence`: else one overtakes another.
+        Whoever replays them in several calls does it in the order of their `sequence`: else one overtakes another.
         """
         replayed = await self._run(_REPLAY, letters, ())
         await self._store.commands(("PUBLISH", wake_channel(self.endpoint), ",".join(map(str, range(PARTITIONS)))))
         return replayed
 
     async def drop(self, letters: Sequence[DeadLetter]) -> int:
-        """Erases them for good. How many were still dead."""
+        """Deletes them for good. Returns how many were still dead."""
         return await self._run(_DROP, letters, (MAX_HISTORY,))
 
     async def drop_older(self, seconds: float) -> int:
-        """Drops those that died longer ago than this. How many there were."""
+        """Drops those that died longer ago than this. Returns how many there were."""
         ((now, _),) = await self._store.commands(("TIME",))
         before = int(now) * 1000 - int(seconds * 1000)
         dropped = 0
         for partition in range(PARTITIONS):
-            declared = keys(self.endpoint, partition)
-            oldest = ("ZRANGE", declared[KEYS.index("dead")], "-inf", f"({before}", "BYSCORE", "LIMIT", 0, _PAGE)
-            while eids := (await self._store.commands(oldest))[0]:
-                dropped += await self._store.run(_DROP, declared, [MAX_HISTORY, *eids])
+            dead = own_key(self.endpoint, partition, "dead")
+            oldest = ("ZRANGE", dead, "-inf", f"({before}", "BYSCORE", "LIMIT", 0, _PAGE)
+            while entry_ids := (await self._store.commands(oldest))[0]:
+                dropped += await self._store.run(_DROP, keys(self.endpoint, partition), [MAX_HISTORY, *entry_ids])
         return dropped
 
     async def _run(self, script: Script, letters: Sequence[DeadLetter], first: Sequence[int]) -> int:
@@ -106,7 +105,8 @@ class DeadLetters:
         for letter in letters:
             by_partition.setdefault(letter.partition, []).append(letter.entry_id)
         calls = [
-            Call(script, keys(self.endpoint, partition), [*first, *eids]) for partition, eids in by_partition.items()
+            Call(script, keys(self.endpoint, partition), [*first, *entry_ids])
+            for partition, entry_ids in by_partition.items()
         ]
         return sum(await self._store.run_all(calls))
 

@@ -14,4 +14,4 @@ class BacklogFull(Exception):
 
 
 class NotReplicated(StoreAway):
-    """The store has it, but not enough of its replicas: a failover could lose it, so it is not accepted."""
+    """The store has the event, but too few of its replicas have: a failover could lose it, so it is not accepted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from relay.queue import history as timeline
+from relay.queue import history
 from relay.queue.dead_letters import DeadLetters
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused
@@ -13,12 +13,12 @@ LOG = Log("relay")
 EVERY = 60.0
 
 
-async def turn(store: Store, endpoints: Iterable[str], keep_dead: float, keep_delivered: float) -> None:
-    """One look at each endpoint. An absent store is no concern of the janitor's: it comes again."""
+async def run_once(store: Store, endpoints: Iterable[str], keep_dead: float, keep_delivered: float) -> None:
+    """Cleans up after each endpoint. While the store is away nothing is done; the next run will."""
     for endpoint in endpoints:
         try:
             dropped = await DeadLetters(store, endpoint).drop_older(keep_dead)
-            await timeline.forget_older(store, endpoint, keep_delivered)
+            await history.forget_older(store, endpoint, keep_delivered)
         except (StoreAway, StoreRefused):
             return
         if dropped:

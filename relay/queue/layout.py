@@ -1,8 +1,7 @@
 """Where events and the queues of the endpoints lie in the store.
 
-A partition is one slot: its events, each once (`sl:{<partition>}:*`, as `lua/events.lua` explains them), and of each
-endpoint the queue of what it is to get of them (`sl:{<partition>}:<endpoint>:*`, `lua/partition.lua`). Owns these keys
-and the channels `sl:wake:<endpoint>`.
+A partition is one slot: its events, each once, as `lua/events.lua` explains them, and of each endpoint the queue of
+what it is to get of them (`lua/partition.lua`). Owns these keys and the channels `sl:wake:<endpoint>`.
 """
 
 from __future__ import annotations
@@ -11,40 +10,50 @@ import binascii
 from functools import lru_cache
 
 PARTITIONS = 4
-"""Part of the layout: another number would look for waiting events in other places."""
+"""Part of the layout: with another number waiting events would be looked for in other places."""
 
 MAX_HISTORY = 25_000
-"""Of how many events that left something is kept, for each endpoint in each partition; about 100 bytes each."""
+"""Events that have left of which the history is kept, for each endpoint in each partition; about 100 bytes each."""
 
-SHARED = ("events", "refs", "ids", "seq")
+SHARED = ("events", "refs", "dedupe", "seq")
 OWN = (
-    *("queue", "urgent", "normal", "bulk", "owners", "attempts"),
-    *("latest", "dead", "reasons", "counts", "left"),
+    *("queue", "urgent", "normal", "bulk", "leases", "attempts"),
+    *("latest", "dead", "reasons", "counts", "history"),
 )
-KEYS = SHARED + OWN
+KEY_PATTERNS = (*(f"sl:{{<nn>}}:{name}" for name in SHARED), *(f"sl:{{<nn>}}:<endpoint>:{name}" for name in OWN))
 
 
 def shared_keys(partition: int) -> list[str]:
     """Of the events themselves, in the order of `SHARED`."""
-    return [f"sl:{{{partition:02d}}}:{name}" for name in SHARED]
+    return [shared_key(partition, name) for name in SHARED]
+
+
+def shared_key(partition: int, name: str) -> str:
+    """`name`: one of `SHARED`."""
+    return f"sl:{{{partition:02d}}}:{name}"
 
 
 @lru_cache(maxsize=1024)
 def own_keys(endpoint: str, partition: int) -> tuple[str, ...]:
     """Of one endpoint, in the order of `OWN`."""
-    return tuple(f"sl:{{{partition:02d}}}:{endpoint}:{name}" for name in OWN)
+    return tuple(own_key(endpoint, partition, name) for name in OWN)
+
+
+def own_key(endpoint: str, partition: int, name: str) -> str:
+    """`name`: one of `OWN`."""
+    return f"sl:{{{partition:02d}}}:{endpoint}:{name}"
 
 
 def keys(endpoint: str, partition: int) -> list[str]:
-    """All keys that a script about one endpoint needs, in the order of `KEYS`, in one slot."""
+    """All keys that a script about one endpoint needs, those of the events first; all are in one slot."""
     return [*shared_keys(partition), *own_keys(endpoint, partition)]
 
 
-def partition_of(what: str) -> int:
-    """By the session, or by the event's id where there is none: lanes and endpoints lie together."""
-    return binascii.crc_hqx(what.encode(), 0) % PARTITIONS
+def partition_of(ordering_key: str) -> int:
+    """The same for all lanes and endpoints."""
+    return binascii.crc_hqx(ordering_key.encode(), 0) % PARTITIONS
 
 
 def wake_channel(endpoint: str) -> str:
-    """Where it is said which partitions have something new. Only a hint."""
+    """On it is published which partitions have something new. Only a hint."""
     return f"sl:wake:{endpoint}"

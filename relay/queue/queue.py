@@ -2,15 +2,14 @@
 
 An event is always in exactly one place of each endpoint that it is for:
 
-    accept --> waiting --turn(want)--> leased --turn(settled)--> delivered (gone)
+    accept --> waiting --poll(want)--> leased --poll(settled)--> delivered (gone)
                  ^                       |
-                 |<-- failed, put back --|
+                 |<-- retry, return -----|
                  |<-- lease over --------|
                  |                       +--> dead --replay--> waiting
                  +--> expired, replaced (gone, and counted)      +--drop--> gone
 
-All rules are in `lua/`; this file speaks to it, `inbox.py` for the way in, and `dead_letters.py` for the dead letters.
-The keys are in `layout.py`.
+All rules are in `lua/`. This file is the way out, `inbox.py` the way in, `dead_letters.py` is for the dead letters.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from relay.queue.codec import Delivery, Event, delivery_of
+from relay.queue.codec import LANE_LETTERS, Delivery, Event, delivery_of
 from relay.queue.inbox import Accepted, Destination, Inbox
 from relay.queue.lanes import quotas
-from relay.queue.layout import KEYS, MAX_HISTORY, PARTITIONS, keys, wake_channel
+from relay.queue.layout import MAX_HISTORY, PARTITIONS, keys, own_key, wake_channel
 from sluice.store.client import Arg, Call, Store, load_script
 
-_TURN = load_script("relay.queue", "events", "partition", "turn", drains=True)
+_POLL = load_script("relay.queue", "events", "partition", "poll", drains=True)
 _EXTEND = load_script("relay.queue", "events", "partition", "extend", drains=True)
-_POISON = 3
+_MAX_CRASHES = 3
 _NEVER_TRIED = (0, 0)
-_TOLD = (
+_COUNTED = (
     "bytes",
     "accepted",
     "delivered",
@@ -43,37 +42,38 @@ _TOLD = (
     "dropped",
     "lost",
     "dead",
-    "tok",
+    "token",
 )
+
+Disposition = Literal["delivered", "retry", "return", "dead"]
+"""Retry: an attempt failed. Return: it goes back to the queue, and no attempt is counted."""
 
 
 @dataclass(slots=True, init=False)
 class Settlement:
-    """How a delivery ended: `o` delivered, `r` failed, `p` put back, `d` dead; `argument` is ms to wait or a reason.
-
-    Never changed.
-    """
+    """What is to become of a leased delivery. Never changed."""
 
     delivery: Delivery
-    how: Literal["o", "r", "p", "d"]
+    disposition: Disposition
     argument: int | str = 0
-    told: str = ""
-    """What came of the attempt, for people: `<status or -> <ms> <reason>`."""
+    """Retry, return: ms until it is due again; dead: the reason."""
+    summary: str = ""
+    """The attempt in one line, for the history (`history_codec.summary_of`); empty: it was not sent."""
 
     def __init__(
-        self, delivery: Delivery, how: Literal["o", "r", "p", "d"], argument: int | str = 0, told: str = ""
+        self, delivery: Delivery, disposition: Disposition, argument: int | str = 0, summary: str = ""
     ) -> None:
         self.delivery = delivery
-        self.how = how
+        self.disposition = disposition
         self.argument = argument
-        self.told = told
+        self.summary = summary
 
 
 @dataclass(frozen=True, slots=True)
 class Polled:
     leased: list[Delivery]
     refused: list[Delivery]
-    """Settled too late: somebody else holds the lease by now."""
+    """Settled too late: somebody else holds their leases by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Counts:
     dead: int
     bytes: int
     oldest_due: float
-    """Seconds the event that has been claimable for longest has been so; 0 when none is."""
+    """Seconds since the event that has been due for longest became due; 0 when none is."""
     accepted: int
     delivered: int
     retried: int
@@ -95,15 +95,16 @@ class Counts:
     dropped: int
     """By a person, or for their age."""
     lost: int
-    """Their content was taken out of the store by somebody else."""
+    """Somebody else has taken their content out of the store."""
     claims: int
-    """Only ever grows: by it is seen whether anything is claimed."""
+    """Grows with every poll that leases something, and never shrinks."""
 
 
 class Queue:
-    """`lease` in seconds: `extend` it while an attempt is under way.
+    """`lease` in seconds: `extend` it while an attempt is in flight.
 
-    `max_bytes` and `max_events` may wait, dead letters included; `max_per_stream` of a stream are leased together.
+    `max_bytes` and `max_events` may wait, dead letters included; up to `max_per_stream` events of a stream are leased
+    together.
     """
 
     def __init__(
@@ -120,71 +121,69 @@ class Queue:
     ) -> None:
         self.endpoint = endpoint
         self.lease = lease
-        self.place = Destination(endpoint, max_bytes, max_events, in_order, keep_history)
+        self.destination = Destination(endpoint, max_bytes, max_events, in_order, keep_history)
         self._store = store
         self._inbox = Inbox(store)
         self._keys = [keys(endpoint, partition) for partition in range(PARTITIONS)]
-        self._max_of_one = max_per_stream
-        self._max_logged = MAX_HISTORY if keep_history else 0
-        self._turns = 0
-        self._due = [0.0] * PARTITIONS  # monotonic time at which each partition is worth asking
-        self._woken: set[int] = set()  # while a turn was under way: its answer knows nothing of it
+        self._max_per_stream = max_per_stream
+        self._max_history = MAX_HISTORY if keep_history else 0
+        self._polls = 0
+        self._due = [0.0] * PARTITIONS  # monotonic time from which on each partition is worth polling
+        self._woken: set[int] = set()  # while a poll was in flight, whose answer may not know of it
 
     async def accept(self, event: Event) -> Accepted:
-        """Stores an event for this endpoint alone; as `Inbox.accept`, which stores for several."""
-        return await self._inbox.accept(event, [self.place])
-
-    # --- out
+        """Stores an event for this endpoint alone; otherwise as `Inbox.accept`."""
+        return await self._inbox.accept(event, [self.destination])
 
     @property
     def channel(self) -> str:
-        """Where accepting says which partitions have something new. Only a hint."""
+        """On it is published which partitions have something new. Only a hint."""
         return wake_channel(self.endpoint)
 
     def wake(self, partitions: bytes) -> None:
-        """Takes in a message of the channel."""
+        """`partitions`: a message of the channel."""
         for number in partitions.split(b","):
             if number.isdigit() and int(number) < PARTITIONS:
                 self._due[int(number)] = 0.0
                 self._woken.add(int(number))
 
     def look_everywhere(self) -> None:
-        """Forget what is known about when something is due: a message of the channel may have been lost."""
+        """Forgets when something is due, as a message of the channel may have been lost."""
         self._due = [0.0] * PARTITIONS
 
     def next_due(self) -> float:
-        """Seconds until asking makes sense; may be 0, or infinity when nothing waits."""
+        """Seconds until a poll makes sense; may be 0, or infinity when nothing waits."""
         return max(0.0, min(self._due) - time.monotonic())
 
-    async def turn(self, settled: Sequence[Settlement], want: int) -> Polled:
+    async def poll(self, settled: Sequence[Settlement], want: int) -> Polled:
         """Settles what ended and leases up to `want` deliveries that are due, in one round trip.
 
         Raises StoreAway or StoreRefused; then nothing is known, and the same results may be given again.
         """
-        turning = self._prepare_poll(settled, want)
-        return turning.read(await self._store.run_all(turning.calls)) if turning.calls else Polled([], [])
+        poll = self._prepare_poll(settled, want)
+        return poll.read(await self._store.run_all(poll.calls)) if poll.calls else Polled([], [])
 
     async def poll_with(self, along: Call, settled: Sequence[Settlement], want: int) -> tuple[Any, Polled]:
-        """A turn with another call before it in the same round trip, and the answer to that."""
-        turning = self._prepare_poll(settled, want)
-        answer, *results = await self._store.run_all([along, *turning.calls])
-        return answer, turning.read(results)
+        """As `poll`, with another call before it in the same round trip. Returns the answer to that, too."""
+        poll = self._prepare_poll(settled, want)
+        answer, *results = await self._store.run_all([along, *poll.calls])
+        return answer, poll.read(results)
 
     def _prepare_poll(self, settled: Sequence[Settlement], want: int) -> _Poll:
-        self._turns += 1
+        self._polls += 1
         by_partition: dict[int, list[Settlement]] = {}
         for result in settled:
             by_partition.setdefault(result.delivery.partition, []).append(result)
         shares = self._shares(want, by_partition)
-        asked = sorted(by_partition.keys() | shares.keys())
+        polled = sorted(by_partition.keys() | shares.keys())
         self._woken.clear()
-        calls = [self._turn_call(p, by_partition.get(p, []), shares.get(p, 0)) for p in asked]
-        return _Poll(calls, lambda results: self._read(asked, by_partition, results))
+        calls = [self._poll_call(p, by_partition.get(p, []), shares.get(p, 0)) for p in polled]
+        return _Poll(calls, lambda results: self._read(polled, by_partition, results))
 
-    def _read(self, asked: list[int], by_partition: dict[int, list[Settlement]], answers: Sequence[Any]) -> Polled:
+    def _read(self, polled: list[int], by_partition: dict[int, list[Settlement]], answers: Sequence[Any]) -> Polled:
         leased: list[Delivery] = []
         refused: list[Delivery] = []
-        for partition, (late, due, token, rows, tried) in zip(asked, answers, strict=True):
+        for partition, (late, due, token, rows, tried) in zip(polled, answers, strict=True):
             refused += [by_partition[partition][number - 1].delivery for number in late]
             leased += _deliveries(partition, token, rows, tried)
             if partition not in self._woken:
@@ -192,37 +191,37 @@ class Queue:
         return Polled(leased, refused)
 
     def _shares(self, want: int, settling: dict[int, list[Settlement]]) -> dict[int, int]:
-        """How many to ask of each partition that is worth asking; settling makes one worth it.
+        """How many to lease from each partition that is worth polling; settling makes one worth it.
 
-        Evenly; where several of a stream go together, for as many as go together of some.
+        Evenly; where several of a stream are leased together, `max_per_stream` from each of a few partitions.
         """
         now = time.monotonic()
         worth = [p for p in range(PARTITIONS) if self._due[p] <= now or p in settling]
         if not worth or want <= 0:
             return {}
-        first = self._turns % len(worth)
+        first = self._polls % len(worth)
         worth = worth[first:] + worth[:first]
-        if self._max_of_one > 1:
-            return dict.fromkeys(worth[: max(1, want // self._max_of_one)], min(want, self._max_of_one))
+        if self._max_per_stream > 1:
+            return dict.fromkeys(worth[: max(1, want // self._max_per_stream)], min(want, self._max_per_stream))
         share, more = divmod(want, len(worth))
         return {p: share + (i < more) for i, p in enumerate(worth) if share + (i < more)}
 
-    def _turn_call(self, partition: int, settled: list[Settlement], want: int) -> Call:
+    def _poll_call(self, partition: int, settled: list[Settlement], want: int) -> Call:
         args: list[Arg] = [
             *(int(self.lease * 1000), *self._quotas(want), want),
-            *(_POISON, self._max_of_one, self._max_logged),
+            *(_MAX_CRASHES, self._max_per_stream, self._max_history),
         ]
         for result in settled:
-            args += _ending(result)
-        return Call(_TURN, self._keys[partition], args)
+            args += _settling(result)
+        return Call(_POLL, self._keys[partition], args)
 
     def _quotas(self, want: int) -> tuple[int, int, int]:
-        """Where several of a stream go together, a stream is not cut at its lane's quota; only bulk has one."""
-        urgent, normal, bulk = quotas(want, self._turns // PARTITIONS)
-        return (urgent, normal, bulk) if self._max_of_one == 1 else (urgent + normal, 0, bulk)
+        """Where several of a stream are leased together, only bulk has a quota: no other cuts a stream."""
+        urgent, normal, bulk = quotas(want, self._polls // PARTITIONS)
+        return (urgent, normal, bulk) if self._max_per_stream == 1 else (urgent + normal, 0, bulk)
 
     async def extend(self, held: Sequence[Delivery]) -> list[Delivery]:
-        """Leases begin anew now. Those that are somebody else's by now.
+        """Begins these leases anew. Returns those that somebody else holds by now.
 
         Raises StoreAway or StoreRefused; then nothing is known.
         """
@@ -242,33 +241,32 @@ class Queue:
             lost += [one for one, still in zip(leases, extended, strict=True) if not still]
         return lost
 
-    # --- looking
-
     async def counts(self) -> Counts:
         """What is in the queue now, and what happened so far."""
         commands: list[tuple[str | int, ...]] = [("TIME",)]
         for partition in range(PARTITIONS):
-            key = dict(zip(KEYS, self._keys[partition], strict=True))
             commands += [
-                ("ZCARD", key["queue"]),
-                ("HLEN", key["owners"]),
-                ("ZCARD", key["dead"]),
-                ("HMGET", key["counts"], *_TOLD),
-                *(("ZRANGE", key[lane], 0, 0, "WITHSCORES") for lane in ("urgent", "normal", "bulk")),
+                ("ZCARD", own_key(self.endpoint, partition, "queue")),
+                ("HLEN", own_key(self.endpoint, partition, "leases")),
+                ("ZCARD", own_key(self.endpoint, partition, "dead")),
+                ("HMGET", own_key(self.endpoint, partition, "counts"), *_COUNTED),
+            ]
+            commands += [
+                ("ZRANGE", own_key(self.endpoint, partition, lane), 0, 0, "WITHSCORES") for lane in LANE_LETTERS
             ]
         (seconds, micros), *rest = await self._store.commands(*commands)
         now = int(seconds) * 1000 + int(micros) // 1000
         rows = [rest[i : i + 7] for i in range(0, len(rest), 7)]
-        told = {name: sum(int(row[3][i] or 0) for row in rows) for i, name in enumerate(_TOLD)}
+        counted = {name: sum(int(row[3][i] or 0) for row in rows) for i, name in enumerate(_COUNTED)}
         dues = [float(lane[1]) for row in rows for lane in row[4:] if lane]
         return Counts(
             waiting=sum(row[0] - row[1] for row in rows),
             leased=sum(row[1] for row in rows),
             dead=sum(row[2] for row in rows),
             oldest_due=max(0.0, now - min(dues, default=now)) / 1000,
-            buried=told.pop("dead"),
-            claims=told.pop("tok"),
-            **told,
+            buried=counted.pop("dead"),
+            claims=counted.pop("token"),
+            **counted,
         )
 
 
@@ -278,16 +276,16 @@ class _Poll:
     read: Callable[[Sequence[Any]], Polled]
 
 
-def _ending(result: Settlement) -> tuple[Arg, ...]:
-    """As `relay/queue/lua/turn.lua` takes it. What leaves tells of its record, so that none is read for that."""
-    one, told = result.delivery, result.told.replace("\n", " ")
-    if result.how == "o":
-        return one.token, one.entry_id, "o", one.size, told, one.head
-    return one.token, one.entry_id, result.how, result.argument, told, one.head if result.how == "d" else b""
+def _settling(result: Settlement) -> tuple[Arg, ...]:
+    """As arguments of `lua/poll.lua`. The head of the record goes along, so that the script need not read it."""
+    one, disposition, summary = result.delivery, result.disposition, result.summary.replace("\n", " ")
+    if disposition == "delivered":
+        return one.token, one.entry_id, disposition, one.size, summary, one.head
+    return one.token, one.entry_id, disposition, result.argument, summary, one.head if disposition == "dead" else b""
 
 
 def _deliveries(partition: int, token: bytes, rows: list[bytes], tried: list[Any]) -> list[Delivery]:
-    """`rows`: eid and record of each; `tried`: eid, attempts that failed and holders that died, of some."""
+    """`rows`: entry id and record of each; `tried`: entry id, attempts that failed and crash count, of some."""
     before = {tried[i]: (tried[i + 1], tried[i + 2]) for i in range(0, len(tried), 3)}
     leased: list[Delivery] = []
     for i in range(0, len(rows), 2):

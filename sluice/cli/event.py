@@ -15,7 +15,9 @@ from gateway.policies import Policies
 from relay import presence
 from relay.circuit import CircuitStatus
 from relay.process import open_circuit
-from relay.queue.history import Attempt, EndpointHistory, EventHistory, history_of, why
+from relay.queue.history import EndpointHistory, EventHistory, history_of
+from relay.queue.history_codec import Attempt
+from relay.why import why
 from sluice.cli.errors import CommandError
 from sluice.cli.opening import with_store
 from sluice.cli.screen import screen
@@ -38,7 +40,7 @@ def show(path: Path, identity: str, *, as_json: bool) -> int:
             f"nothing is known of an event {identity}: it was not accepted, or it left longer ago than "
             "relay.retention.delivered keeps"
         )
-    about = _about(seen.story, {part.endpoint: _why(seen, seen.story, part) for part in seen.story.parts})
+    about = _about(seen.story, {part.endpoint: _why(seen, seen.story, part) for part in seen.story.endpoints})
     if as_json:
         sys.stdout.write(orjson.dumps(about, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
@@ -68,7 +70,7 @@ def _about(story: EventHistory, reasons: Mapping[str, str]) -> dict[str, Any]:
         "lane": story.lane,
         "bytes": len(story.event.body) if story.event else None,
         "accepted": _moment(story.accepted_at),
-        "endpoints": {part.endpoint: _about_part(part, reasons[part.endpoint]) for part in story.parts},
+        "endpoints": {part.endpoint: _about_part(part, reasons[part.endpoint]) for part in story.endpoints},
     }
 
 
@@ -80,7 +82,7 @@ def _about_part(part: EndpointHistory, reason: str) -> dict[str, Any]:
         "due": _moment(part.due) if part.due is not None and part.state == "waiting" else None,
         "ahead": part.ahead,
         "behind": part.behind,
-        "attempts": [_about_attempt(attempt) for attempt in part.history],
+        "attempts": [_about_attempt(attempt) for attempt in part.attempts],
     }
 
 

@@ -201,7 +201,7 @@ async def test_a_webhook_is_stored_before_it_is_answered(gate: Gate, queue: Queu
     assert answer.status_code == 202
     told = answer.json()
     assert told == {"status": "queued", "id": told["id"], "promise": "memory"}
-    (delivery,) = (await queue.turn([], 10)).leased
+    (delivery,) = (await queue.poll([], 10)).leased
     assert (delivery.id, delivery.type, delivery.session) == (told["id"], "message_received", "s1")
     assert (delivery.target, delivery.body) == (b"/hooks/message", body)
     kept = {name.lower(): value for name, value in delivery.headers}
@@ -223,7 +223,7 @@ async def test_a_chunked_webhook_is_stored_too(gate: Gate, queue: Queue) -> None
     proof = {name: signed[name] for name in ("X-HMAC-Signature", "X-Timestamp")}
     answer = await gate.http.post("/hooks/message", content=pieces(), headers=proof)
     assert answer.status_code == 202
-    assert [delivery.body for delivery in (await queue.turn([], 10)).leased] == [body]
+    assert [delivery.body for delivery in (await queue.poll([], 10)).leased] == [body]
 
 
 async def test_a_repeat_is_recognised_by_its_idempotency_key(gate: Gate, queue: Queue) -> None:
@@ -255,7 +255,7 @@ async def test_what_is_over_a_queueing_limit_is_stored_and_waits(gate: Gate, que
     answers = [await gate.post_event("message_received") for _ in range(4)]
     assert [answer.json()["status"] for answer in answers] == ["queued"] * 4
     assert (await queue.counts()).waiting == 4
-    (delivery,) = (await queue.turn([], 10)).leased
+    (delivery,) = (await queue.poll([], 10)).leased
     assert delivery.id == answers[0].json()["id"]
 
 

@@ -23,7 +23,7 @@ def circuit(store: Store) -> Circuit:
 
 async def opened(circuit: Circuit) -> Admission:
     generation = (await circuit.admit(1)).generation
-    return await circuit.admit(1, [(generation, Report(wrong=10, why="answered 500"))])
+    return await circuit.admit(1, [(generation, Report(failures=10, why="answered 500"))])
 
 
 async def half_open(circuit: Circuit, want: int = 1) -> Admission:
@@ -44,12 +44,12 @@ async def test_a_closed_circuit_lets_everything_through(circuit: Circuit) -> Non
 
 async def test_few_failures_do_not_open_it(circuit: Circuit) -> None:
     generation = (await circuit.admit(9)).generation
-    assert (await circuit.admit(1, [(generation, Report(wrong=9))])).state == "closed"
+    assert (await circuit.admit(1, [(generation, Report(failures=9))])).state == "closed"
 
 
 async def test_failures_below_the_ratio_do_not_open_it(circuit: Circuit) -> None:
     generation = (await circuit.admit(100)).generation
-    assert (await circuit.admit(1, [(generation, Report(well=60, wrong=40))])).state == "closed"
+    assert (await circuit.admit(1, [(generation, Report(successes=60, failures=40))])).state == "closed"
 
 
 async def test_the_ratio_over_the_minimum_opens_it_and_nothing_is_let_through(circuit: Circuit) -> None:
@@ -62,7 +62,7 @@ async def test_the_ratio_over_the_minimum_opens_it_and_nothing_is_let_through(ci
 
 async def test_not_now_opens_it_at_once_for_as_long_as_was_asked(circuit: Circuit) -> None:
     generation = (await circuit.admit(1)).generation
-    admission = await circuit.admit(1, [(generation, Report(wrong=1, paused=True, min_pause=7, why="answered 429"))])
+    admission = await circuit.admit(1, [(generation, Report(failures=1, paused=True, min_pause=7, why="answered 429"))])
     assert admission.state == "open"
     assert 6.5 < admission.wait <= 7
 
@@ -77,8 +77,8 @@ async def test_half_open_lets_exactly_the_probes_through_however_many_ask(circui
 async def test_all_probes_well_close_it(circuit: Circuit) -> None:
     await opened(circuit)
     probes = await half_open(circuit, want=3)
-    assert (await circuit.admit(1, [(probes.generation, Report(well=2))])).state == "half-open"
-    assert (await circuit.admit(1, [(probes.generation, Report(well=1))])).state == "closed"
+    assert (await circuit.admit(1, [(probes.generation, Report(successes=2))])).state == "half-open"
+    assert (await circuit.admit(1, [(probes.generation, Report(successes=1))])).state == "closed"
 
 
 async def test_one_failed_probe_opens_it_for_longer_up_to_the_cap(circuit: Circuit) -> None:
@@ -86,7 +86,7 @@ async def test_one_failed_probe_opens_it_for_longer_up_to_the_cap(circuit: Circu
     waits = []
     for _ in range(3):
         probes = await half_open(circuit)
-        waits.append((await circuit.admit(1, [(probes.generation, Report(wrong=1))])).wait)
+        waits.append((await circuit.admit(1, [(probes.generation, Report(failures=1))])).wait)
     assert 0.15 < waits[0] <= 0.2
     assert 0.25 < waits[1] <= 0.3
     assert 0.25 < waits[2] <= 0.3
@@ -96,7 +96,7 @@ async def test_results_of_an_older_generation_are_ignored(circuit: Circuit) -> N
     old = (await circuit.admit(10)).generation
     await opened(circuit)
     probes = await half_open(circuit)
-    after = await circuit.admit(1, [(old, Report(wrong=10, paused=True))])
+    after = await circuit.admit(1, [(old, Report(failures=10, paused=True))])
     assert (after.state, after.generation) == ("half-open", probes.generation)
 
 
@@ -158,7 +158,7 @@ async def test_held_closed_it_lets_everything_through_whatever_comes_of_it(circu
     await circuit.hold("closed", "we know")
     admission = await circuit.admit(5)
     assert (admission.state, admission.permits) == ("closed", 5)
-    after = await circuit.admit(5, [(admission.generation, Report(wrong=100, paused=True, min_pause=60))])
+    after = await circuit.admit(5, [(admission.generation, Report(failures=100, paused=True, min_pause=60))])
     assert (after.state, after.permits) == ("closed", 5)
     await circuit.release()
     assert (await circuit.admit(5)).permits == 5
@@ -168,7 +168,7 @@ async def test_what_was_sent_before_it_was_held_does_not_count_afterwards(circui
     old = (await circuit.admit(10)).generation
     await circuit.hold("closed", "")
     await circuit.release()
-    assert (await circuit.admit(1, [(old, Report(wrong=10, paused=True))])).state == "closed"
+    assert (await circuit.admit(1, [(old, Report(failures=10, paused=True))])).state == "closed"
 
 
 async def test_after_closing_it_says_how_long_to_go_slowly(store: Store) -> None:
@@ -177,6 +177,6 @@ async def test_after_closing_it_says_how_long_to_go_slowly(store: Store) -> None
     await opened(circuit)
     probes = await half_open(circuit, want=3)
     assert probes.slow_start_left == 0
-    closed = await circuit.admit(1, [(probes.generation, Report(well=3))])
+    closed = await circuit.admit(1, [(probes.generation, Report(successes=3))])
     assert closed.state == "closed"
     assert 4.5 < closed.slow_start_left <= 5.0

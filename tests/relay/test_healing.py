@@ -108,7 +108,7 @@ async def produce(queue: Queue, session: str, events: int) -> list[bytes]:
     """In order; what is not accepted is given again, as a client does. What was accepted."""
     accepted = []
     for i in range(events):
-        given = event(session, b"%b %d" % (session.encode(), i), remember=600.0)
+        given = event(session, b"%b %d" % (session.encode(), i), dedupe_window=600.0)
         while True:
             try:
                 await queue.accept(given)
@@ -194,10 +194,10 @@ async def test_a_store_that_is_emptied_does_not_wedge(store: Store) -> None:
 async def test_content_that_somebody_took_out_of_the_store_stands_in_nobodys_way(store: Store) -> None:
     taker, queue = Taker(), queue_of(store)
     for i in range(5):
-        await queue.accept(event(None if i % 2 else "s0", b"s0 %d" % i, keep="k" if i > 3 else ""))
+        await queue.accept(event(None if i % 2 else "s0", b"s0 %d" % i, coalesce_key="k" if i > 3 else ""))
     for partition in range(4):
         await store.redis.delete(f"sl:{{{partition:02d}}}:events")
-    await queue.accept(event("s0", b"s0 9", keep="k"))
+    await queue.accept(event("s0", b"s0 9", coalesce_key="k"))
     async with running(store, taker):
         await until(lambda: taker.bodies == [b"s0 9"])
 

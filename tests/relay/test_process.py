@@ -49,7 +49,7 @@ class Running:
         queue = open_queue(self._store, self.policies.relay.endpoints[endpoint], self.policies)
         for number in sequence:
             body = orjson.dumps({"data": {"session_id": "s", "sequence": number}})
-            await queue.accept(Event(new_id(), "message_received", "s", b"/hook", (), body, "n"))
+            await queue.accept(Event(new_id(), "message_received", "s", b"/hook", (), body, "normal"))
 
     def got(self, endpoint: str) -> list[int]:
         return [one.sequence for one in self.receivers[endpoint].got]

@@ -6,7 +6,7 @@ import pytest
 
 from relay.circuit import Circuit, Report
 from relay.policies import CircuitPolicy
-from relay.progress import PATIENCE, Progress
+from relay.progress import LEASE_TIMEOUT, Progress
 from relay.queue.queue import Queue, Settlement
 from sluice.config import Rate
 from sluice.store.client import Store
@@ -46,23 +46,23 @@ async def test_what_is_due_and_not_claimed_for_long_is_seen(queue: Queue, circui
     assert not await progress.stalled(queue, circuit, 0.0)
     await queue.accept(event())
     assert not await progress.stalled(queue, circuit, 1.0)
-    await age(PATIENCE + 1)
+    await age(LEASE_TIMEOUT + 1)
     assert not await progress.stalled(queue, circuit, 10.0)
-    assert await progress.stalled(queue, circuit, 10.0 + PATIENCE + 1)
-    (delivery,) = (await queue.turn([], 10)).leased
-    assert not await progress.stalled(queue, circuit, 11.0 + PATIENCE + 1), "it was claimed"
-    await queue.turn([Settlement(delivery, "o")], 0)
+    assert await progress.stalled(queue, circuit, 10.0 + LEASE_TIMEOUT + 1)
+    (delivery,) = (await queue.poll([], 10)).leased
+    assert not await progress.stalled(queue, circuit, 11.0 + LEASE_TIMEOUT + 1), "it was claimed"
+    await queue.poll([Settlement(delivery, "delivered")], 0)
     assert not await progress.stalled(queue, circuit, 1000.0)
 
 
 async def test_behind_an_open_circuit_nothing_has_to_be_claimed(queue: Queue, circuit: Circuit, age: Age) -> None:
     progress = Progress()
     await queue.accept(event())
-    await age(PATIENCE + 1)
+    await age(LEASE_TIMEOUT + 1)
     assert not await progress.stalled(queue, circuit, 0.0)
     generation = (await circuit.admit(1)).generation
-    await circuit.admit(0, [(generation, Report(wrong=1, paused=True))])
-    assert not await progress.stalled(queue, circuit, PATIENCE + 1)
+    await circuit.admit(0, [(generation, Report(failures=1, paused=True))])
+    assert not await progress.stalled(queue, circuit, LEASE_TIMEOUT + 1)
 
 
 async def test_a_slow_pace_has_its_time(store: Store, queue: Queue, age: Age) -> None:
@@ -72,4 +72,4 @@ async def test_a_slow_pace_has_its_time(store: Store, queue: Queue, age: Age) ->
     await age(1000.0)
     assert not await progress.stalled(queue, slow_start_left, 0.0)
     assert not await progress.stalled(queue, slow_start_left, 100.0)
-    assert await progress.stalled(queue, slow_start_left, PATIENCE + 121)
+    assert await progress.stalled(queue, slow_start_left, LEASE_TIMEOUT + 121)

@@ -1,30 +1,33 @@
 -- Purpose    Stores events, each once, at the end of its stream in every endpoint that it is for.
 -- Guarantee  An event is stored for all of its endpoints or, when one of them is full, for none. When it has answered 1
---            or 2, it will be claimed; an event id that was accepted before is answered 0 and not stored again.
+--            or 2, it will be leased; an event id that was accepted before is answered 0 and not stored again.
 -- KEYS       four of the partition (events.lua), then eleven for each endpoint (partition.lua)
--- ARGV       1 how many endpoints  2 of how many events that left something is kept (0: none)
---            for each endpoint: most events, most bytes, both with the dead letters; 's' in order per session | 'n' not
---            for each event: lane, session or event id, event id, recognise repeats for (ms), not before (ms from now),
---            time to live (ms, 0: for ever), keep ('' or what a newer event of the same lane, session and keep
---            replaces), its endpoints ("1 3"), content
--- Return     for each event 1 stored | 2 stored, somewhere in the place of an older one | 0 a repeat | -n refused:
---            endpoint n is full
+-- ARGV       1 how many endpoints  2 how many events that have left stay in the history (0: none)
+--            for each endpoint: maximum of events and of bytes, dead letters included; order: 'session' | 'none'
+--            for each event: lane letter, ordering key (session or event id), event id, recognise repeats for (ms), not
+--            before (ms from now), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
+--            ordering key and coalesce key replaces it), its endpoints ("1 3"), content
+-- Return     for each event 1 stored | 2 stored, and for some endpoint in place of an older one | 0 a repeat
+--            | -n refused: endpoint n is full
 -- Twice      is the same as once: the second time all are repeats.
 
-local OWN, PER_EVENT = 11, 9
-local endpoints, most_logged = {}, tonumber(ARGV[2])
+local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_EVENT = 4, 11, 9
+local STORED, REPLACED, REPEAT = 1, 2, 0
+local BULK_SHARE = 0.9
+local endpoints, max_history = {}, tonumber(ARGV[2])
 
 for i = 1, tonumber(ARGV[1]) do
-  local k, a = 4 + (i - 1) * OWN, 3 * i
+  local k, a = SHARED_KEYS + (i - 1) * KEYS_PER_ENDPOINT, 3 * i
   local e = {
-    queue = KEYS[k + 1], u = KEYS[k + 2], n = KEYS[k + 3], b = KEYS[k + 4], owners = KEYS[k + 5],
-    attempts = KEYS[k + 6], latest = KEYS[k + 7], dead = KEYS[k + 8], counts = KEYS[k + 10], left = KEYS[k + 11],
-    most_events = tonumber(ARGV[a]), most_bytes = tonumber(ARGV[a + 1]), in_order = ARGV[a + 2] == 's',
-    happened = {}, page = {}, places = {}, due = {u = {}, n = {}, b = {}},
+    queue = KEYS[k + 1], leases = KEYS[k + 5],
+    schedule = {[URGENT] = KEYS[k + 2], [NORMAL] = KEYS[k + 3], [BULK] = KEYS[k + 4]},
+    attempts = KEYS[k + 6], latest = KEYS[k + 7], dead = KEYS[k + 8], counts = KEYS[k + 10], history = KEYS[k + 11],
+    max_events = tonumber(ARGV[a]), max_bytes = tonumber(ARGV[a + 1]), in_order = ARGV[a + 2] == 'session',
+    happened = {}, page = {}, entries = {}, due = {[URGENT] = {}, [NORMAL] = {}, [BULK] = {}},
   }
   e.held = call('ZCARD', e.queue) + call('ZCARD', e.dead)
   e.bytes = tonumber(call('HGET', e.counts, 'bytes') or 0)
-  if e.held == 0 and e.bytes ~= 0 then  -- some were lost, and how large they were nobody knows
+  if e.held == 0 and e.bytes ~= 0 then  -- some were lost, and nobody knows how large they were
     e.bytes = 0
     call('HSET', e.counts, 'bytes', 0)
   end
@@ -33,37 +36,37 @@ end
 
 local function count(e, what, by) e.happened[what] = (e.happened[what] or 0) + (by or 1) end
 
--- What goes stale anyway is refused first, so that the rest still finds room.
-local function full(e, lane, size)
-  local share = lane == 'b' and 0.9 or 1
-  return e.held + 1 > e.most_events * share or e.bytes + size > e.most_bytes * share
+-- Bulk is refused first, so that the other lanes still find room.
+local function is_full(e, lane, size)
+  local share = lane == BULK and BULK_SHARE or 1
+  return e.held + 1 > e.max_events * share or e.bytes + size > e.max_bytes * share
 end
 
 local is_known = {}  -- what this call has stored, and what it has replaced: a repeat of either is recognised
 
--- The waiting event that this one replaces: not one that is being delivered right now.
-local function older(e, kept)
-  local eid = call('HGET', e.latest, kept)
-  if not eid then return nil end
-  local stream, seq, id = split(eid)
+-- The waiting event that this one replaces; one that is leased right now is not replaced.
+local function find_older(e, coalesce_key)
+  local entry_id = call('HGET', e.latest, coalesce_key)
+  if not entry_id then return nil end
+  local stream, seq, id = split(entry_id)
   if call('HEXISTS', EVENTS, id) == 0 then return nil end
-  local owner = call('HGET', e.owners, stream)
-  if owner and seq <= tonumber(match(owner, '^%d+ (%d+) ')) then return nil end
-  return eid
+  local lease = call('HGET', e.leases, stream)
+  if lease and seq <= tonumber(match(lease, '^%d+ (%d+) ')) then return nil end
+  return entry_id
 end
 
-local function replace(e, eid, id, kept)
-  local stream, seq, gone = split(eid)
+local function replace(e, entry_id, id, coalesce_key)
+  local stream, seq, gone = split(entry_id)
   local record = call('HGET', EVENTS, gone)
-  local accepted, recognised_until, for_several = parse_leaving(record)
+  local accepted, dedupe_until, for_several = parse_leaving(record)
   local fresh = string.format('%s\0%014d\0%s', stream, seq, id)
-  call('ZREM', e.queue, eid)
+  call('ZREM', e.queue, entry_id)
   call('ZADD', e.queue, 0, fresh)
-  call('HDEL', e.attempts, eid, eid .. '\2', eid .. '\3', eid .. '\4')
-  call('HSET', e.latest, kept, fresh)
-  let_go(gone, for_several, recognised_until)
-  is_known[gone] = recognised_until > now
-  farewell(e.page, eid, accepted, 'replaced', '0', id, '')
+  call('HDEL', e.attempts, entry_id, entry_id .. CRASHES, entry_id .. LOG, entry_id .. REPLAYED)
+  call('HSET', e.latest, coalesce_key, fresh)
+  release_record(gone, for_several, dedupe_until)
+  is_known[gone] = dedupe_until > now
+  add_to_page(e.page, entry_id, accepted, 'replaced', '0', id, '')
   e.bytes = e.bytes - #record
   count(e, 'bytes', -#record)
   count(e, 'replaced')
@@ -76,11 +79,11 @@ local records = {}  -- id and record of each
 local function save()
   with_all('HSET', EVENTS, records)
   for _, e in ipairs(endpoints) do
-    with_all('ZADD', e.queue, e.places)
-    e.places = {}
+    with_all('ZADD', e.queue, e.entries)
+    e.entries = {}
     for lane, streams in pairs(e.due) do
       for i = 1, #streams, PART do
-        call('ZADD', e[lane], 'NX', unpack(streams, i, math.min(i + PART - 1, #streams)))
+        call('ZADD', e.schedule[lane], 'NX', unpack(streams, i, math.min(i + PART - 1, #streams)))
       end
       e.due[lane] = {}
     end
@@ -88,26 +91,26 @@ local function save()
   records = {}
 end
 
-local function append(e, lane, of, id, seq, not_before)
-  local stream = lane .. (e.in_order and of or id)
-  local eid = string.format('%s\0%014d\0%s', stream, seq, id)
-  local places, due = e.places, e.due[lane]
-  local n, m = #places, #due
-  places[n + 1], places[n + 2] = 0, eid
+local function append(e, lane, ordering_key, id, seq, not_before)
+  local stream = lane .. (e.in_order and ordering_key or id)
+  local entry_id = string.format('%s\0%014d\0%s', stream, seq, id)
+  local entries, due = e.entries, e.due[lane]
+  local n, m = #entries, #due
+  entries[n + 1], entries[n + 2] = 0, entry_id
   due[m + 1], due[m + 2] = not_before, stream
   e.held = e.held + 1
-  return eid
+  return entry_id
 end
 
 -- --- one event
 
 local FIRST = 3 + 3 * #endpoints
-local known_until = {}  -- of each event, where one of its id has left before
+local known_until = {}  -- by event: until when a repeat is recognised, where one of its id has left before
 do
   local ids = {}
   for at = FIRST, #ARGV, PER_EVENT do ids[#ids + 1] = ARGV[at + 2] end
   for i = 1, #ids, PART do
-    local some = call('ZMSCORE', IDS, unpack(ids, i, math.min(i + PART - 1, #ids)))
+    local some = call('ZMSCORE', DEDUPE, unpack(ids, i, math.min(i + PART - 1, #ids)))
     for j = 1, #some do known_until[i + j - 1] = some[j] end
   end
 end
@@ -129,39 +132,39 @@ local function next_seq(at)
 end
 
 local function accept(at)
-  local lane, of, id, content = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 8]
-  local kept = ARGV[at + 6] ~= '' and lane .. of .. '\0' .. ARGV[at + 6] or ''
+  local lane, ordering_key, id, content = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 8]
+  local coalesce_key = ARGV[at + 6] ~= '' and lane .. ordering_key .. '\0' .. ARGV[at + 6] or ''
   local delay = tonumber(ARGV[at + 4])
   local to = {}
   for number in string.gmatch(ARGV[at + 7], '%d+') do to[#to + 1] = tonumber(number) end
   if is_repeat(at, id) then
     for _, i in ipairs(to) do count(endpoints[i], 'repeats') end
-    return 0
+    return REPEAT
   end
-  local size = #kept + #content
+  local size = #coalesce_key + #content
   for _, i in ipairs(to) do
-    if full(endpoints[i], lane, size) then
+    if is_full(endpoints[i], lane, size) then
       count(endpoints[i], 'refused')
       return -i
     end
   end
   local own_seq = next_seq(at)
   local record = string.format('%d %s %s %s %s %d %s %d\n', own_seq, now_text, ARGV[at + 4], ARGV[at + 5],
-    ARGV[at + 3], #to, lane, #kept) .. kept .. content
+    ARGV[at + 3], #to, lane, #coalesce_key) .. coalesce_key .. content
   records[#records + 1], records[#records + 2] = id, record
   is_known[id] = true
-  if kept ~= '' then save() end  -- what it replaces is looked for in the store
+  if coalesce_key ~= '' then save() end  -- what it replaces is looked for in the store
   if #to > 1 then call('HSET', REFS, id, #to) end
-  local answer = 1
+  local answer = STORED
   for _, i in ipairs(to) do
     local e = endpoints[i]
-    local eid = kept ~= '' and older(e, kept)
-    if eid then
-      replace(e, eid, id, kept)
-      answer = 2
+    local entry_id = coalesce_key ~= '' and find_older(e, coalesce_key)
+    if entry_id then
+      replace(e, entry_id, id, coalesce_key)
+      answer = REPLACED
     else
-      local place = append(e, lane, of, id, own_seq, now + delay)
-      if kept ~= '' then call('HSET', e.latest, kept, place) end
+      local appended = append(e, lane, ordering_key, id, own_seq, now + delay)
+      if coalesce_key ~= '' then call('HSET', e.latest, coalesce_key, appended) end
     end
     e.bytes = e.bytes + #record
     count(e, 'bytes', #record)
@@ -175,6 +178,6 @@ for at = FIRST, #ARGV, PER_EVENT do answers[#answers + 1] = accept(at) end
 save()
 for _, e in ipairs(endpoints) do
   for what, by in pairs(e.happened) do call('HINCRBY', e.counts, what, by) end
-  append_page(e.left, e.counts, e.page, most_logged)
+  append_page(e.history, e.counts, e.page, max_history)
 end
 return answers

@@ -1,20 +1,20 @@
 -- Purpose    Puts dead letters back into their streams.
--- Guarantee  They keep their sequence numbers, so they go before younger events of their stream; they start with no
---            attempt behind them and no longer expire.
+-- Guarantee  They keep their sequence numbers, so they go before younger events of their stream; their attempts
+--            are counted from the start, and they no longer expire.
 -- KEYS       see events.lua and partition.lua
--- ARGV       eids
+-- ARGV       entry ids
 -- Return     how many were put back
 -- Twice      what is no longer dead is left alone.
 
 local replayed = 0
-for _, eid in ipairs(ARGV) do
-  if call('ZREM', DEAD, eid) == 1 then
-    local stream = split(eid)
-    call('HDEL', REASONS, eid)
-    call('HDEL', ATTEMPTS, eid)
-    call('HSET', ATTEMPTS, eid .. '\4', '1')
-    call('ZADD', QUEUE, 0, eid)
-    if call('HEXISTS', OWNERS, stream) == 0 then call('ZADD', lane(stream), now, stream) end
+for _, entry_id in ipairs(ARGV) do
+  if call('ZREM', DEAD_LETTERS, entry_id) == 1 then
+    local stream = split(entry_id)
+    call('HDEL', REASONS, entry_id)
+    call('HDEL', ATTEMPTS, entry_id)
+    call('HSET', ATTEMPTS, entry_id .. REPLAYED, '1')
+    call('ZADD', QUEUE, 0, entry_id)
+    if call('HEXISTS', LEASES, stream) == 0 then call('ZADD', lane(stream), now, stream) end
     replayed = replayed + 1
   end
 end

@@ -63,7 +63,7 @@ class Api:
     async def stored(self, endpoint: str) -> list[Delivery]:
         """What waits for an endpoint: the first of each session."""
         self.queues[endpoint].look_everywhere()
-        return (await self.queues[endpoint].turn([], 100)).leased
+        return (await self.queues[endpoint].poll([], 100)).leased
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class Gate:
 
     async def stored(self, endpoint: str) -> list[Delivery]:
         self.queues[endpoint].look_everywhere()
-        return (await self.queues[endpoint].turn([], 10)).leased
+        return (await self.queues[endpoint].poll([], 10)).leased
 
 
 @pytest.fixture

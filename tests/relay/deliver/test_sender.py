@@ -199,7 +199,7 @@ async def test_a_name_that_leads_to_a_private_address_pauses_the_endpoint_and_na
     assert outcome.status is None
     assert outcome.reason == (
         f"no connection to http://2130706433:{laravel.port}: 127.0.0.1 is not a public address (loopback); "
-        "write private: allow at the endpoint if it is meant"
+        "write private: allow at the endpoint if this is intended"
     )
 
 
@@ -289,12 +289,12 @@ async def test_a_batch_that_is_too_large_for_the_receiver_is_sent_in_parts() -> 
     assert taken == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
-async def test_nothing_overtakes_a_part_that_was_not_taken() -> None:
+async def test_nothing_overtakes_a_part_that_failed() -> None:
     answers = iter([(422, b""), (500, b"")])
     async with receiver(lambda _: next(answers)) as laravel:
         outcomes = await post_batch(laravel, numbered(1, 2, 3, 4))
         assert [numbers_in(got) for got in laravel.got] == [[1, 2, 3, 4], [1, 2]]
-    not_sent = Failed("not sent: what came before it in its batch was not taken")
+    not_sent = Failed("not sent: an earlier event of its batch failed")
     assert outcomes == [Failed("answered 500", None, 500)] * 2 + [not_sent] * 2
 
 

@@ -157,7 +157,7 @@ async def test_what_may_have_ended_a_process_goes_alone(store: Store) -> None:
         for i in range(3):
             await queue.accept(event(session, b"%b%d" % (session.encode(), i)))
     queue.look_everywhere()
-    assert len((await queue.turn([], 400)).leased) == 6
+    assert len((await queue.poll([], 400)).leased) == 6
     await asyncio.sleep(0.1)
     async with running(store, box, Batch(max=100, wait=0.05), concurrency=1):
         await delivered(queue, 6)

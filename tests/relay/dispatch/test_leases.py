@@ -52,7 +52,7 @@ def dispatcher_of(store: Store, sender: Sends, lease: float) -> Dispatcher:
 
 async def lease(queue: Queue, settled: list[Settlement] | None = None) -> list[Delivery]:
     queue.look_everywhere()
-    return (await queue.turn(settled or [], 100)).leased
+    return (await queue.poll(settled or [], 100)).leased
 
 
 async def test_an_attempt_that_takes_many_leases_is_not_repeated(store: Store) -> None:
@@ -107,7 +107,7 @@ async def test_only_the_holder_extends(store: Store) -> None:
     await until(again)
     assert await queue.extend([late]) == [late]
     assert await queue.extend(now) == []
-    await queue.turn([Settlement(now[0], "o")], 0)
+    await queue.poll([Settlement(now[0], "delivered")], 0)
     assert await queue.extend(now) == now
 
 
@@ -123,19 +123,19 @@ async def test_a_holder_that_was_only_late_does_not_count_as_one_that_died(store
             return bool(into)
 
         await until(again)
-        assert (await queue.turn([Settlement(holder[0], "o")], 0)).refused == holder
+        assert (await queue.poll([Settlement(holder[0], "delivered")], 0)).refused == holder
         holder = following
     assert (await queue.counts()).dead == 0
 
 
-async def test_a_lease_that_was_lost_is_told(store: Store, heard: Heard) -> None:
+async def test_a_lease_that_was_lost_is_logged(store: Store, heard: Heard) -> None:
     sender, stop = Slow(), Stop()
     queue = queue_of(store, 0.3)
     await queue.accept(event(body=b"x"))
     running = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(stop))
     await until(lambda: sender.posted)
     for partition in range(4):
-        await store.redis.delete(f"sl:{{{partition:02d}}}:laravel:owners")
+        await store.redis.delete(f"sl:{{{partition:02d}}}:laravel:leases")
     await until(lambda: "delivery.lease_lost" in heard.messages())
     sender.gate.set()
     stop.request()
@@ -202,7 +202,7 @@ async def test_in_a_crash_loop_only_the_event_that_ends_its_holders_is_buried(st
     last.request()
     await running
     (buried,) = [letter async for letter in DeadLetters(store, "laravel").all()]
-    assert (buried.id, buried.reason) == (poison.id, "its delivery ended 3 processes")
+    assert (buried.id, buried.reason) == (poison.id, "3 relay processes ended while they delivered it")
 
 
 class Lethal:

@@ -12,7 +12,7 @@ from relay.circuit import Circuit, Report
 from relay.deliver.sender import Sender
 from relay.dispatch.loop import Dispatcher
 from relay.policies import CircuitPolicy, Endpoint, Retry
-from relay.queue.codec import Event, new_id
+from relay.queue.codec import Event, Lane, new_id
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.queue import Queue
 from sluice.config import Rate, Secret, Signature
@@ -75,7 +75,7 @@ class Relay:
         )
         self.stop = Stop()
 
-    async def accept(self, body: bytes, session: str = "s", lane: str = "n") -> str:
+    async def accept(self, body: bytes, session: str = "s", lane: Lane = "normal") -> str:
         event = Event(new_id(), "message_received", session, b"/hook?x=1", ((b"content-type", b"a/b"),), body, lane)
         await self.queue.accept(event)
         self.dispatcher.wake(b"0,1,2,3")
@@ -442,7 +442,7 @@ async def test_what_it_was_leased_while_the_circuit_opened_is_put_back_unsent(
         await until(lambda: relay.settled(1))
         other = Circuit(store, "laravel", replace(CIRCUIT, open=30.0, cap=30.0), None, probe_lease=1.0)
         generation = (await other.admit(0)).generation
-        await other.admit(0, [(generation, Report(wrong=1, paused=True, why="answered 429"))])
+        await other.admit(0, [(generation, Report(failures=1, paused=True, why="answered 429"))])
         await relay.accept(b"after")
 
         async def put_back() -> bool:

@@ -16,8 +16,8 @@ async def bury(queue: Queue, events: int) -> None:
     left = events
     while left:
         queue.look_everywhere()
-        leased = (await queue.turn([], 500)).leased
-        await queue.turn([Settlement(one, "d", "answered 422: no") for one in leased], 0)
+        leased = (await queue.poll([], 500)).leased
+        await queue.poll([Settlement(one, "dead", "answered 422: no") for one in leased], 0)
         left -= len(leased)
 
 

@@ -28,7 +28,7 @@ def dead(store: Store) -> DeadLetters:
 
 async def lease(queue: Queue, want: int = 100, settled: list[Settlement] | None = None) -> list[Delivery]:
     queue.look_everywhere()
-    return (await queue.turn(settled or [], want)).leased
+    return (await queue.poll(settled or [], want)).leased
 
 
 async def lease_one(queue: Queue) -> Delivery:
@@ -54,7 +54,7 @@ async def test_only_the_head_of_a_session_is_leased_and_the_next_one_after_it_is
     for _ in range(3):
         (leased,) = await lease(queue, settled=settled)
         bodies.append(leased.body)
-        settled = [Settlement(leased, "o")]
+        settled = [Settlement(leased, "delivered")]
     assert bodies == [b"0", b"1", b"2"]
     assert await lease(queue, settled=settled) == []
     assert (await queue.counts()).delivered == 3
@@ -76,7 +76,7 @@ async def test_a_failed_delivery_holds_its_session_until_its_delay_is_over(queue
     await queue.accept(event(body=b"first"))
     await queue.accept(event(body=b"second"))
     first = await lease_one(queue)
-    assert await lease(queue, settled=[Settlement(first, "r", 50)]) == []
+    assert await lease(queue, settled=[Settlement(first, "retry", 50)]) == []
     again: list[Delivery] = []
 
     async def leased_again() -> bool:
@@ -90,7 +90,7 @@ async def test_a_failed_delivery_holds_its_session_until_its_delay_is_over(queue
 async def test_what_is_put_back_has_spent_no_attempt(queue: Queue) -> None:
     await queue.accept(event())
     first = await lease_one(queue)
-    (again,) = await lease(queue, settled=[Settlement(first, "p", 0)])
+    (again,) = await lease(queue, settled=[Settlement(first, "return", 0)])
     assert (again.id, again.attempt) == (first.id, 1)
 
 
@@ -106,17 +106,17 @@ async def test_a_lease_that_ended_gives_the_event_to_another_and_refuses_the_lat
 
     await until(leased_again)
     assert second[0].id == late.id
-    turn = await queue.turn([Settlement(late, "o")], 0)
+    turn = await queue.poll([Settlement(late, "delivered")], 0)
     assert turn.refused == [late]
     assert (await queue.counts()).delivered == 0
-    assert (await queue.turn([Settlement(second[0], "o")], 0)).refused == []
+    assert (await queue.poll([Settlement(second[0], "delivered")], 0)).refused == []
 
 
 async def test_settling_twice_settles_once(queue: Queue) -> None:
     await queue.accept(event())
     leased = await lease_one(queue)
-    await queue.turn([Settlement(leased, "o")], 0)
-    assert (await queue.turn([Settlement(leased, "o")], 0)).refused == [leased]
+    await queue.poll([Settlement(leased, "delivered")], 0)
+    assert (await queue.poll([Settlement(leased, "delivered")], 0)).refused == [leased]
     assert (await queue.counts()).delivered == 1
 
 
@@ -131,7 +131,7 @@ async def test_an_event_that_ends_its_holders_is_buried_as_poison(store: Store) 
 
     await until(buried)
     (letter,) = [letter async for letter in dead.all()]
-    assert letter.reason == "its delivery ended 3 processes"
+    assert letter.reason == "3 relay processes ended while they delivered it"
 
 
 async def test_an_id_is_accepted_once(queue: Queue) -> None:
@@ -142,7 +142,7 @@ async def test_an_id_is_accepted_once(queue: Queue) -> None:
 
 
 async def test_urgent_goes_before_normal_before_bulk(queue: Queue) -> None:
-    for lane in "bnu":
+    for lane in ("bulk", "normal", "urgent"):
         for i in range(10):
             await queue.accept(event(f"s{i}", lane=lane))
     queue.look_everywhere()
@@ -153,28 +153,28 @@ async def test_urgent_goes_before_normal_before_bulk(queue: Queue) -> None:
 
 async def test_bulk_is_never_starved(queue: Queue) -> None:
     for i in range(200):
-        await queue.accept(event(f"m{i}", lane="n"))
-    await queue.accept(event("slow", lane="b"))
+        await queue.accept(event(f"m{i}", lane="normal"))
+    await queue.accept(event("slow", lane="bulk"))
     taken = [d for _ in range(100) for d in await lease(queue, 1)]
     assert b"bslow" in {d.stream for d in taken}
 
 
 async def test_a_newer_event_takes_the_place_of_the_waiting_older_one(queue: Queue) -> None:
-    await queue.accept(event(body=b"typing 1", keep="typing"))
+    await queue.accept(event(body=b"typing 1", coalesce_key="typing"))
     await queue.accept(event(body=b"other"))
-    await queue.accept(event(body=b"typing 2", keep="typing"))
+    await queue.accept(event(body=b"typing 2", coalesce_key="typing"))
     first = await lease_one(queue)
-    (second,) = await lease(queue, settled=[Settlement(first, "o")])
+    (second,) = await lease(queue, settled=[Settlement(first, "delivered")])
     assert (first.body, second.body) == (b"typing 2", b"other")
     counts = await queue.counts()
     assert (counts.accepted, counts.replaced) == (3, 1)
 
 
 async def test_what_is_being_delivered_is_not_replaced(queue: Queue) -> None:
-    await queue.accept(event(body=b"under way", keep="typing"))
+    await queue.accept(event(body=b"under way", coalesce_key="typing"))
     first = await lease_one(queue)
-    await queue.accept(event(body=b"newer", keep="typing"))
-    (second,) = await lease(queue, settled=[Settlement(first, "o")])
+    await queue.accept(event(body=b"newer", coalesce_key="typing"))
+    (second,) = await lease(queue, settled=[Settlement(first, "delivered")])
     assert (first.body, second.body) == (b"under way", b"newer")
 
 
@@ -184,7 +184,7 @@ async def test_what_went_stale_is_not_sent_and_counted(queue: Queue) -> None:
     leased: list[Delivery] = []
 
     async def expired() -> bool:
-        leased.extend(await lease(queue, settled=[Settlement(d, "p", 0) for d in leased[-1:]]))
+        leased.extend(await lease(queue, settled=[Settlement(d, "return", 0) for d in leased[-1:]]))
         return (await queue.counts()).expired == 1
 
     await until(expired)
@@ -208,22 +208,22 @@ async def test_a_delayed_event_waits_and_holds_what_comes_after_it(queue: Queue)
 async def test_a_full_backlog_refuses_bulk_first(store: Store) -> None:
     queue = Queue(store, "laravel", lease=30, max_bytes=10**6, max_events=40)
     for _ in range(9):
-        await queue.accept(event(lane="n"))
+        await queue.accept(event(lane="normal"))
     with pytest.raises(BacklogFull):
-        await queue.accept(event(lane="b"))
-    await queue.accept(event(lane="n"))
+        await queue.accept(event(lane="bulk"))
+    await queue.accept(event(lane="normal"))
     with pytest.raises(BacklogFull):
-        await queue.accept(event(lane="n"))
+        await queue.accept(event(lane="normal"))
     assert (await queue.counts()).refused == 2
 
 
 async def test_bytes_are_given_back_when_events_leave(queue: Queue, dead: DeadLetters) -> None:
-    await queue.accept(event(body=b"x" * 1000, keep="k"))
-    await queue.accept(event(body=b"x" * 10, keep="k"))
-    await queue.turn([Settlement(await lease_one(queue), "d", "no")], 0)
+    await queue.accept(event(body=b"x" * 1000, coalesce_key="k"))
+    await queue.accept(event(body=b"x" * 10, coalesce_key="k"))
+    await queue.poll([Settlement(await lease_one(queue), "dead", "no")], 0)
     letters = [letter async for letter in dead.all()]
     await dead.replay(letters)
-    await queue.turn([Settlement(await lease_one(queue), "o")], 0)
+    await queue.poll([Settlement(await lease_one(queue), "delivered")], 0)
     assert (await queue.counts()).bytes == 0
 
 
@@ -231,8 +231,8 @@ async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queu
     for body in (b"1", b"2", b"3"):
         await queue.accept(event(body=body))
     first = await lease_one(queue)
-    (second,) = await lease(queue, settled=[Settlement(first, "d", "answered 422: no")])
-    await queue.turn([Settlement(second, "d", "answered 422: no")], 0)
+    (second,) = await lease(queue, settled=[Settlement(first, "dead", "answered 422: no")])
+    await queue.poll([Settlement(second, "dead", "answered 422: no")], 0)
     letters = [letter async for letter in dead.all()]
     assert [(letter.body, letter.reason) for letter in letters] == [
         (b"1", "answered 422: no"),
@@ -242,23 +242,23 @@ async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queu
     assert await dead.replay(letters[:1]) == 0
     assert await dead.drop(letters[1:]) == 1
     again = await lease_one(queue)
-    (last,) = await lease(queue, settled=[Settlement(again, "o")])
+    (last,) = await lease(queue, settled=[Settlement(again, "delivered")])
     assert (again.body, again.attempt, last.body) == (b"1", 1, b"3")
 
 
 async def test_old_dead_letters_are_dropped(queue: Queue, dead: DeadLetters) -> None:
     await queue.accept(event())
-    await queue.turn([Settlement(await lease_one(queue), "d", "no")], 0)
+    await queue.poll([Settlement(await lease_one(queue), "dead", "no")], 0)
     assert await dead.drop_older(60) == 0
     assert await dead.drop_older(-1) == 1
     assert (await queue.counts()).dead == 0
 
 
 async def test_an_empty_queue_leaves_only_its_counters_and_the_remembered_ids(queue: Queue, store: Store) -> None:
-    await queue.accept(event(keep="k", ttl=60))
-    await queue.turn([Settlement(await lease_one(queue), "o")], 0)
+    await queue.accept(event(coalesce_key="k", ttl=60))
+    await queue.poll([Settlement(await lease_one(queue), "delivered")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
-    assert kinds == {b"counts", b"ids", b"seq", b"left"}
+    assert kinds == {b"counts", b"dedupe", b"seq", b"history"}
 
 
 async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, store: Store) -> None:
@@ -266,7 +266,7 @@ async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, sto
     await store.redis.script_flush()
     leased = await lease_one(queue)
     await store.redis.script_flush()
-    assert (await queue.turn([Settlement(leased, "o")], 0)).refused == []
+    assert (await queue.poll([Settlement(leased, "delivered")], 0)).refused == []
 
 
 async def test_an_event_that_is_replayed_while_its_session_is_under_way_comes_next(
@@ -274,10 +274,10 @@ async def test_an_event_that_is_replayed_while_its_session_is_under_way_comes_ne
 ) -> None:
     for body in (b"1", b"2", b"3"):
         await queue.accept(event(body=body))
-    (second,) = await lease(queue, settled=[Settlement(await lease_one(queue), "d", "no")])
+    (second,) = await lease(queue, settled=[Settlement(await lease_one(queue), "dead", "no")])
     await dead.replay([letter async for letter in dead.all()])
     assert await lease(queue) == []
-    (first,) = await lease(queue, settled=[Settlement(second, "o")])
+    (first,) = await lease(queue, settled=[Settlement(second, "delivered")])
     assert first.body == b"1"
 
 
@@ -300,7 +300,7 @@ async def test_large_events_go_in_several_calls_and_stay_in_order(store: Store) 
     settled: list[Settlement] = []
     while heads := await lease(queue, settled=settled):
         leased.append(heads[0].body)
-        settled = [Settlement(heads[0], "o")]
+        settled = [Settlement(heads[0], "delivered")]
     assert leased == bodies
 
 
@@ -316,7 +316,7 @@ async def test_what_is_put_back_unsent_still_knows_how_many_holders_died_on_it(s
 
     await until(back)
     assert again[0].crash_count == 1
-    (unsent,) = await lease(queue, settled=[Settlement(again[0], "p", 0)])
+    (unsent,) = await lease(queue, settled=[Settlement(again[0], "return", 0)])
     assert unsent.crash_count == 1
-    (sent,) = await lease(queue, settled=[Settlement(unsent, "p", 0, "429 12 answered 429")])
+    (sent,) = await lease(queue, settled=[Settlement(unsent, "return", 0, "429 12 answered 429")])
     assert sent.crash_count == 0

@@ -74,8 +74,8 @@ def queue_of(store: Store) -> Queue:
 
 async def test_it_says_how_many_replicas_have_it(primary: Store) -> None:
     inbox, queue = Inbox(primary, replicas=1), queue_of(primary)
-    assert (await inbox.accept(event(), [queue.place])).replicas == 1
-    assert (await Inbox(primary).accept(event(), [queue.place])).replicas == 0
+    assert (await inbox.accept(event(), [queue.destination])).replicas == 1
+    assert (await Inbox(primary).accept(event(), [queue.destination])).replicas == 0
 
 
 async def test_without_a_replica_in_time_it_is_not_accepted_and_a_repeat_is_stored_once(
@@ -86,15 +86,15 @@ async def test_without_a_replica_in_time_it_is_not_accepted_and_a_repeat_is_stor
     os.kill(pair.replica.pid, signal.SIGSTOP)
     started = time.monotonic()
     try:
-        with pytest.raises(NotReplicated, match="0 of 1 replicas have it in time"):
-            await inbox.accept(given, [queue.place])
+        with pytest.raises(NotReplicated, match="0 of 1 replicas had it in time"):
+            await inbox.accept(given, [queue.destination])
         assert time.monotonic() - started < 4.5
     finally:
         os.kill(pair.replica.pid, signal.SIGCONT)
 
     async def accepted() -> bool:
         try:
-            return (await inbox.accept(given, [queue.place])).repeat
+            return (await inbox.accept(given, [queue.destination])).repeat
         except StoreAway:
             return False
 
@@ -105,7 +105,7 @@ async def test_without_a_replica_in_time_it_is_not_accepted_and_a_repeat_is_stor
 async def test_a_short_pause_of_the_replica_is_waited_for(pair: Pair, primary: Store) -> None:
     inbox, queue = Inbox(primary, replicas=1, replicas_within=0.05), queue_of(primary)
     os.kill(pair.replica.pid, signal.SIGSTOP)
-    accepting = asyncio.create_task(inbox.accept(event(), [queue.place]))
+    accepting = asyncio.create_task(inbox.accept(event(), [queue.destination]))
     await asyncio.sleep(0.5)
     os.kill(pair.replica.pid, signal.SIGCONT)
     assert (await accepting).replicas == 1
@@ -117,7 +117,7 @@ async def test_scripts_that_the_server_forgets_do_not_weaken_the_promise(pair: P
     try:
         await primary.redis.script_flush()
         with pytest.raises(NotReplicated):
-            await inbox.accept(event(), [queue.place])
+            await inbox.accept(event(), [queue.destination])
     finally:
         os.kill(pair.replica.pid, signal.SIGCONT)
 
@@ -136,7 +136,7 @@ async def test_nothing_accepted_is_lost_when_the_replica_takes_over_after_a_part
         while not stop.is_set():
             given = event(session)
             try:
-                await inbox.accept(given, [queue.place])
+                await inbox.accept(given, [queue.destination])
             except StoreAway:
                 refused += 1
                 await asyncio.sleep(0.01)

@@ -42,10 +42,10 @@ async def bury(
     known = load(policies)
     queue = open_queue(store, known.relay.endpoints[more.get("endpoint", "laravel")], known)
     body = more.get("body", '{"a":1}').encode()
-    await queue.accept(Event(identity, type_, session, b"/hook", ((b"X-A", b"1"),), body, lane="n"))
+    await queue.accept(Event(identity, type_, session, b"/hook", ((b"X-A", b"1"),), body, lane="normal"))
     queue.look_everywhere()
-    (leased,) = (await queue.turn([], 10)).leased
-    await queue.turn([Settlement(leased, "d", more.get("reason", "answered 422: no"))], 0)
+    (leased,) = (await queue.poll([], 10)).leased
+    await queue.poll([Settlement(leased, "dead", more.get("reason", "answered 422: no"))], 0)
     return queue
 
 
@@ -203,8 +203,8 @@ async def test_a_replay_that_is_killed_goes_on_where_it_was_in_order_and_leaves_
     assert counts.waiting + counts.dead == 120
 
     queue.look_everywhere()
-    (first, *_) = (await queue.turn([], 1)).leased
-    await queue.turn([Settlement(first, "d", "answered 422: again")], 0)
+    (first, *_) = (await queue.poll([], 1)).leased
+    await queue.poll([Settlement(first, "dead", "answered 422: again")], 0)
     ran = sluice("dead", "replay", "--all", "--until", moment, "--policies", policies)
     assert (ran.code, ran.out) == (0, f"replayed: {counts.dead}\n")
     assert listed(policies) == [first.id]
@@ -219,10 +219,10 @@ async def sent(queue: Queue, session: str) -> list[str]:
     settled: list[Settlement] = []
     while True:
         queue.look_everywhere()
-        leased = (await queue.turn(settled, 10)).leased
-        settled = [Settlement(one, "o" if one.session == session else "p") for one in leased]
+        leased = (await queue.poll(settled, 10)).leased
+        settled = [Settlement(one, "delivered" if one.session == session else "p") for one in leased]
         mine = [one.id for one in leased if one.session == session]
         if not mine:
-            await queue.turn(settled, 0)
+            await queue.poll(settled, 0)
             return came
         came += mine

@@ -41,8 +41,8 @@ async def test_one_that_failed_and_one_behind_it(store: Store, policies: Path) -
     for identity in ("evt_1", "evt_2"):
         await queue.accept(event(id=identity))
     queue.look_everywhere()
-    (leased,) = (await queue.turn([], 10)).leased
-    await queue.turn([Settlement(leased, "r", 60_000, "500 12 answered 500")], 0)
+    (leased,) = (await queue.poll([], 10)).leased
+    await queue.poll([Settlement(leased, "retry", 60_000, "500 12 answered 500")], 0)
     ran = sluice("event", "evt_1", "--policies", policies)
     lines = ran.out.splitlines()
     assert (ran.code, ran.err) == (0, "")

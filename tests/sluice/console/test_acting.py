@@ -23,8 +23,8 @@ async def bury(parts: Resources, identity: str, **more: object) -> None:
     queue = parts.queues["laravel"]
     await queue.accept(event(id=identity, **more))
     queue.look_everywhere()
-    (leased,) = (await queue.turn([], 10)).leased
-    await queue.turn([Settlement(leased, "d", "answered 422: no")], 0)
+    (leased,) = (await queue.poll([], 10)).leased
+    await queue.poll([Settlement(leased, "dead", "answered 422: no")], 0)
 
 
 async def post(http: httpx2.AsyncClient, path: str, asked: object) -> tuple[int, dict[str, Any]]:

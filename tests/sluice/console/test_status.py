@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 def event(session: str, **more: object) -> Event:
-    return Event(new_id(), "message_received", session, b"/hook", (), b"{}", "n", **more)  # type: ignore[arg-type]
+    return Event(new_id(), "message_received", session, b"/hook", (), b"{}", "normal", **more)  # type: ignore[arg-type]
 
 
 async def seen_of(parts: Resources) -> dict[str, Any]:
@@ -48,15 +48,15 @@ async def settle(parts: Resources, how: str) -> None:
     queue.look_everywhere()
     leased: list[Delivery] = []
     while not leased:
-        leased = (await queue.turn([], 1)).leased
+        leased = (await queue.poll([], 1)).leased
     (delivery,) = leased
-    await queue.turn([Settlement(delivery, how, "answered 422")], 0)  # type: ignore[arg-type]
+    await queue.poll([Settlement(delivery, how, "answered 422")], 0)  # type: ignore[arg-type]
 
 
 async def open_the_circuit(parts: Resources) -> None:
     circuit = open_circuit(parts.store, parts.policies.relay.endpoints["laravel"])
     generation = (await circuit.admit(1)).generation
-    await circuit.admit(1, [(generation, Report(wrong=5, paused=True, min_pause=12, why="answered 429"))])
+    await circuit.admit(1, [(generation, Report(failures=5, paused=True, min_pause=12, why="answered 429"))])
 
 
 async def own_sessions(parts: Resources, worker: str, *sessions: str, state: str = "connected") -> None:
@@ -78,7 +78,7 @@ async def test_a_quiet_deployment_has_nothing_to_say(parts: Resources) -> None:
 
 async def test_an_endpoint_shows_its_queue_its_circuit_and_its_bounds(parts: Resources) -> None:
     await accept(parts, "a", "b", "c")
-    await settle(parts, "o")
+    await settle(parts, "delivered")
     seen = (await seen_of(parts))["endpoints"]["laravel"]
     assert seen["circuit"] == {"state": "closed", "retry_after": 0.0, "why": None, "held": False}
     assert (seen["accepted"], seen["delivered"], seen["waiting"], seen["dead"]) == (3, 1, 2, 0)
@@ -105,7 +105,7 @@ async def test_an_open_circuit_says_for_how_long_why_and_that_nothing_is_lost(pa
 async def test_a_dead_letter_says_how_to_find_it(parts: Resources) -> None:
     await presence.report(parts.store, "relay-1")
     await accept(parts, "a")
-    await settle(parts, "d")
+    await settle(parts, "dead")
     assert (await seen_of(parts))["messages"] == ["laravel: 1 dead letter waits for a person: sluice dead list"]
 
 

@@ -1,7 +1,7 @@
 -- Purpose    Notes that a relay process is alive, and counts those that are.
 -- Guarantee  A process that has not reported for its time is not counted.
--- KEYS       1 ZSET name -> when it is given up (ms)
--- ARGV       1 name ('': only count)  2 given up after (ms)
+-- KEYS       1 ZSET name -> until when it counts as alive (ms)
+-- ARGV       1 name ('': only count)  2 counts as alive for (ms)
 -- Return     how many are alive
 -- Twice      changes nothing more.
 

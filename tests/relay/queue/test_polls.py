@@ -30,7 +30,7 @@ def queue_of(store: Store, **more: object) -> Queue:
 
 async def lease(queue: Queue, settled: list[Settlement] | None = None, want: int = 100) -> list[Delivery]:
     queue.look_everywhere()
-    turn = await queue.turn(settled or [], want)
+    turn = await queue.poll(settled or [], want)
     assert not turn.refused
     return turn.leased
 
@@ -49,9 +49,9 @@ async def take_record_out(store: Store, delivery: Delivery) -> None:
     assert await store.redis.hdel(f"sl:{{{delivery.partition:02d}}}:events", delivery.id) == 1
 
 
-@pytest.mark.parametrize("outcome", ["o", "d"])
+@pytest.mark.parametrize("outcome", ["delivered", "dead"])
 async def test_what_is_accepted_while_the_last_of_its_session_is_under_way_comes_next(
-    queue: Queue, outcome: Literal["o", "d"]
+    queue: Queue, outcome: Literal["delivered", "dead"]
 ) -> None:
     await accepted(queue, b"last")
     (last,) = await lease(queue)
@@ -64,7 +64,7 @@ async def test_a_session_of_which_nothing_waits_is_not_looked_at_any_more(queue:
     await accepted(queue, b"last")
     (last,) = await lease(queue)
     assert await scheduled(store) == [last.stream]
-    await lease(queue, [Settlement(last, "o")], 0)
+    await lease(queue, [Settlement(last, "delivered")], 0)
     assert await scheduled(store) == []
 
 
@@ -74,7 +74,7 @@ async def test_a_session_whose_next_event_was_taken_out_meanwhile_is_found_empty
     waiting = f"sl:{{{first.partition:02d}}}:laravel:queue"
     _, following = await store.redis.zrange(waiting, 0, -1)
     await store.redis.zrem(waiting, following)
-    assert await lease(queue, [Settlement(first, "o")]) == []
+    assert await lease(queue, [Settlement(first, "delivered")]) == []
     assert await scheduled(store) == []
     await accepted(queue, b"later")
     assert [one.body for one in await lease(queue)] == [b"later"]
@@ -82,10 +82,10 @@ async def test_a_session_whose_next_event_was_taken_out_meanwhile_is_found_empty
 
 async def test_what_replaced_the_next_event_meanwhile_comes_next(queue: Queue) -> None:
     await accepted(queue, b"first")
-    await queue.accept(event(body=b"typing 1", keep="typing"))
+    await queue.accept(event(body=b"typing 1", coalesce_key="typing"))
     (first,) = await lease(queue)
-    await queue.accept(event(body=b"typing 2", keep="typing"))
-    (second,) = await lease(queue, [Settlement(first, "o")])
+    await queue.accept(event(body=b"typing 2", coalesce_key="typing"))
+    (second,) = await lease(queue, [Settlement(first, "delivered")])
     assert second.body == b"typing 2"
 
 
@@ -94,7 +94,7 @@ async def test_a_session_whose_next_event_went_stale_meanwhile_ends(queue: Queue
     await queue.accept(event(body=b"stale", ttl=0.02))
     (first,) = await lease(queue)
     await asyncio.sleep(0.05)
-    assert await lease(queue, [Settlement(first, "o")]) == []
+    assert await lease(queue, [Settlement(first, "delivered")]) == []
     counts = await queue.counts()
     assert (counts.delivered, counts.expired, counts.waiting, counts.bytes) == (1, 1, 0, 0)
     assert await scheduled(store) == []
@@ -104,7 +104,9 @@ async def test_what_a_lease_of_several_leaves_out_comes_again_though_nothing_fol
     queue = queue_of(store, max_per_stream=3)
     await accepted(queue, b"1", b"2", b"3")
     first, second, _ = await lease(queue)
-    assert [one.body for one in await lease(queue, [Settlement(first, "o"), Settlement(second, "o")])] == [b"3"]
+    assert [
+        one.body for one in await lease(queue, [Settlement(first, "delivered"), Settlement(second, "delivered")])
+    ] == [b"3"]
 
 
 async def test_what_follows_a_lease_of_several_comes_next(store: Store) -> None:
@@ -112,19 +114,19 @@ async def test_what_follows_a_lease_of_several_comes_next(store: Store) -> None:
     await accepted(queue, b"1", b"2", b"3")
     leased = await lease(queue)
     assert [one.body for one in leased] == [b"1", b"2"]
-    assert [one.body for one in await lease(queue, [Settlement(one, "o") for one in leased])] == [b"3"]
+    assert [one.body for one in await lease(queue, [Settlement(one, "delivered") for one in leased])] == [b"3"]
 
 
 async def test_attempts_are_told_of_those_that_failed_and_of_no_others(queue: Queue) -> None:
     await queue.accept(event("failing"))
     await queue.accept(event("well"))
     failing, well = sorted(await lease(queue), key=lambda one: one.stream)
-    leased = await lease(queue, [Settlement(failing, "r"), Settlement(well, "p")])
+    leased = await lease(queue, [Settlement(failing, "retry"), Settlement(well, "return")])
     assert {one.id: one.attempt for one in leased} == {failing.id: 2, well.id: 1}
 
 
 async def test_what_nothing_urgent_needs_goes_to_normal_and_bulk_still_has_its_share(queue: Queue) -> None:
-    for lane in "nb":
+    for lane in ("normal", "bulk"):
         for i in range(100):
             await queue.accept(event(f"s{i}", lane=lane))
     leased = await lease(queue, want=40)
@@ -140,23 +142,25 @@ async def test_one_that_was_delivered_though_its_record_was_taken_out_counts_as_
     await accepted(queue, b"first", b"second")
     (first,) = await lease(queue)
     await take_record_out(store, first)
-    (second,) = await lease(queue, [Settlement(first, "o")])
+    (second,) = await lease(queue, [Settlement(first, "delivered")])
     counts = await queue.counts()
     assert (second.body, counts.delivered, counts.lost) == (b"second", 1, 0)
-    await lease(queue, [Settlement(second, "o")])
+    await lease(queue, [Settlement(second, "delivered")])
     assert (await queue.counts()).bytes == 0
 
 
-@pytest.mark.parametrize("ending", [("r", 60_000), ("r", 0), ("p", 60_000), ("p", 0), ("d", "no"), ("d", "0")])
+@pytest.mark.parametrize(
+    "ending", [("retry", 60_000), ("retry", 0), ("return", 60_000), ("return", 0), ("dead", "no"), ("dead", "0")]
+)
 async def test_one_whose_record_was_taken_out_stands_in_nobodys_way(
-    queue: Queue, store: Store, ending: tuple[Literal["r", "p", "d"], int | str]
+    queue: Queue, store: Store, ending: tuple[Literal["retry", "return", "dead"], int | str]
 ) -> None:
     await accepted(queue, b"first", b"second")
     (first,) = await lease(queue)
     await take_record_out(store, first)
-    (second,) = await lease(queue, [Settlement(first, *ending, told="500 1 answered 500")])
+    (second,) = await lease(queue, [Settlement(first, *ending, summary="500 1 answered 500")])
     assert second.body == b"second"
-    await lease(queue, [Settlement(second, "o")])
+    await lease(queue, [Settlement(second, "delivered")])
     counts = await queue.counts()
     assert (counts.delivered, counts.lost, counts.dead, counts.waiting) == (1, 1, 0, 0)
     assert [letter async for letter in DeadLetters(store, "laravel").all()] == []
@@ -167,7 +171,7 @@ async def test_an_owner_that_says_something_else_does_not_keep_its_session(queue
     await accepted(queue, b"first")
     (first,) = await lease(queue)
     key = f"sl:{{{first.partition:02d}}}:laravel:"
-    await store.redis.hset(key + "owners", first.stream, b"1 2 " + first.entry_id)
+    await store.redis.hset(key + "leases", first.stream, b"1 2 " + first.entry_id)
     await store.redis.zadd(key + "normal", {first.stream: 0})
     assert [one.body for one in await lease(queue)] == [b"first"]
 
@@ -177,11 +181,11 @@ async def test_an_owner_that_says_something_else_does_not_keep_its_session(queue
 
 async def test_ids_that_are_remembered_long_enough_go_with_what_is_settled(queue: Queue, store: Store) -> None:
     for _ in range(5):
-        await queue.accept(event("s", remember=0.2))
+        await queue.accept(event("s", dedupe_window=0.2))
     settled: list[Settlement] = []
     while leased := await lease(queue, settled):
-        settled = [Settlement(one, "o") for one in leased]
-    key = f"sl:{{{settled[0].delivery.partition:02d}}}:ids"
+        settled = [Settlement(one, "delivered") for one in leased]
+    key = f"sl:{{{settled[0].delivery.partition:02d}}}:dedupe"
     assert await store.redis.zcard(key) == 5
 
     async def are_old() -> bool:
@@ -189,5 +193,5 @@ async def test_ids_that_are_remembered_long_enough_go_with_what_is_settled(queue
 
     await until(are_old)
     await queue.accept(event("s"))
-    await lease(queue, [Settlement(one, "o") for one in await lease(queue)])
+    await lease(queue, [Settlement(one, "delivered") for one in await lease(queue)])
     assert await store.redis.zcard(key) == 5 + 1 - 2  # twice as many as were settled, so that a turn stays short

@@ -25,23 +25,18 @@ from hypothesis.stateful import (
 
 from relay.queue import dead_letters as dead
 from relay.queue import inbox, queue
-from relay.queue.codec import Delivery, Event, id_of
+from relay.queue.codec import LANE_LETTERS, Delivery, Event, Lane, id_of, sequence_of
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
-from relay.queue.layout import PARTITIONS, own_keys, shared_keys
+from relay.queue.layout import OWN, PARTITIONS, own_keys, shared_keys
 from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Script, Store
 from tests.relay.making import event
 
 Result = TypeVar("Result")
 ENDPOINTS = ("one", "other")
-LEASE, REMEMBER = 5.0, 60.0
+LEASE, DEDUPE_WINDOW = 5.0, 60.0
 START = 1_700_000_000.0
-
-
-def seq_of(entry_id: bytes) -> int:
-    at = entry_id.index(b"\0") + 1
-    return int(entry_id[at : at + 14])
 
 
 def with_a_clock_of_ours(script: Script) -> Script:
@@ -53,7 +48,7 @@ def with_a_clock_of_ours(script: Script) -> Script:
 
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((inbox, "_ACCEPT"), (queue, "_TURN"), (queue, "_EXTEND"), (dead, "_REPLAY"), (dead, "_DROP")):
+    for module, name in ((inbox, "_ACCEPT"), (queue, "_POLL"), (queue, "_EXTEND"), (dead, "_REPLAY"), (dead, "_DROP")):
         monkeypatch.setattr(module, name, with_a_clock_of_ours(getattr(module, name)))
 
 
@@ -96,35 +91,48 @@ class Places(RuleBasedStateMachine):
 
     @rule(
         session=st.sampled_from(["a", "b", None]),
-        lane=st.sampled_from("unb"),
-        keep=st.sampled_from(["", "", "k"]),
+        lane=st.sampled_from(["urgent", "normal", "bulk"]),
+        coalesce_key=st.sampled_from(["", "", "k"]),
         ttl=st.sampled_from([0.0, 0.0, 3.0]),
         delay=st.sampled_from([0.0, 0.0, 2.0]),
         endpoints=st.sampled_from([("one",), ("other",), ENDPOINTS]),
     )
     def accept(
-        self, session: str | None, lane: str, keep: str, ttl: float, delay: float, endpoints: tuple[str, ...]
+        self,
+        session: str | None,
+        lane: Lane,
+        coalesce_key: str,
+        ttl: float,
+        delay: float,
+        endpoints: tuple[str, ...],
     ) -> None:
         number = f"evt_{len(self.given)}"
         given = event(
-            session, b"x" * (len(self.given) % 7), lane, id=number, keep=keep, ttl=ttl, delay=delay, remember=REMEMBER
+            session,
+            b"x" * (len(self.given) % 7),
+            lane,
+            id=number,
+            coalesce_key=coalesce_key,
+            ttl=ttl,
+            delay=delay,
+            dedupe_window=DEDUPE_WINDOW,
         )
         self.given.append((given, endpoints))
-        destinations = [self.queues[name].place for name in endpoints]
+        destinations = [self.queues[name].destination for name in endpoints]
         assert not self.run(self.inbox.accept(given, destinations)).repeat
 
     @precondition(lambda self: self.given)
     @rule(data=st.data())
     def accept_again(self, data: st.DataObject) -> None:
         given, endpoints = data.draw(st.sampled_from(self.given[-5:]))
-        if not self.run(self.inbox.accept(given, [self.queues[name].place for name in endpoints])).repeat:
+        if not self.run(self.inbox.accept(given, [self.queues[name].destination for name in endpoints])).repeat:
             for name in endpoints:  # its time to be recognised is over
                 del self.ended[given.id + name]
 
     @rule(name=st.sampled_from(ENDPOINTS), want=st.integers(1, 12))
     def lease(self, name: str, want: int) -> None:
         self.queues[name].look_everywhere()
-        leased = self.run(self.queues[name].turn([], want)).leased
+        leased = self.run(self.queues[name].poll([], want)).leased
         assert len(leased) <= want
         self._are_heads(name, leased)
         if leased:
@@ -134,18 +142,19 @@ class Places(RuleBasedStateMachine):
     @rule(data=st.data(), want=st.integers(0, 3), twice=st.booleans())
     def settle(self, data: st.DataObject, want: int, twice: bool) -> None:
         name, leased = data.draw(st.sampled_from(self.held))
-        outcome = st.sampled_from([("o", 0), ("r", 0), ("r", 4000), ("p", 0), ("d", "answered 422")])
-        settled = [Settlement(one, *data.draw(outcome), told="200 1") for one in leased]  # type: ignore[arg-type]
+        endings = [("delivered", 0), ("retry", 0), ("retry", 4000), ("return", 0), ("dead", "answered 422")]
+        ending = st.sampled_from(endings)
+        settled = [Settlement(one, *data.draw(ending), summary="200 1") for one in leased]  # type: ignore[arg-type]
         self.queues[name].look_everywhere()
-        turn = self.run(self.queues[name].turn(settled, want))
+        turn = self.run(self.queues[name].poll(settled, want))
         if turn.leased:
             self.held.append((name, turn.leased))
         if twice:
-            again = self.run(self.queues[name].turn(settled, 0))
+            again = self.run(self.queues[name].poll(settled, 0))
             assert len(again.refused) == len(settled)
         refused = [id(delivery) for delivery in turn.refused]
-        done = [one for one in settled if id(one.delivery) not in refused and one.how in "od"]
-        self.ended.update(one.delivery.id + name for one in done if one.how == "o")
+        done = [one for one in settled if id(one.delivery) not in refused and one.disposition in ("delivered", "dead")]
+        self.ended.update(one.delivery.id + name for one in done if one.disposition == "delivered")
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -210,22 +219,16 @@ class Places(RuleBasedStateMachine):
         holders: Counter[bytes] = Counter()
         size = 0
         for partition in range(PARTITIONS):
-            key = dict(
-                zip(
-                    ("queue", "u", "n", "b", "owners", "attempts", "latest", "dead", "reasons"),
-                    own_keys(name, partition),
-                    strict=False,
-                )
-            )
-            waiting, died, owners, latest, attempts, reasons, *lanes = self.run(
+            key = dict(zip(OWN, own_keys(name, partition), strict=True))
+            waiting, died, leases, latest, attempts, reasons, *lanes = self.run(
                 self.store.commands(
                     ("ZRANGE", key["queue"], 0, -1),
                     ("ZRANGE", key["dead"], 0, -1),
-                    ("HGETALL", key["owners"]),
+                    ("HGETALL", key["leases"]),
                     ("HGETALL", key["latest"]),
                     ("HKEYS", key["attempts"]),
                     ("HKEYS", key["reasons"]),
-                    *(("ZRANGE", key[lane], 0, -1) for lane in "unb"),
+                    *(("ZRANGE", key[lane], 0, -1) for lane in LANE_LETTERS),
                 )
             )
             streams = {entry_id[: entry_id.index(b"\0")] for entry_id in waiting}
@@ -234,15 +237,17 @@ class Places(RuleBasedStateMachine):
             scheduled = [stream for lane in lanes for stream in lane]
             assert sorted(scheduled) == sorted(streams), "each stream that waits is scheduled, in one lane"
             assert all(
-                stream[:1] == lane for lane, some in zip((b"u", b"n", b"b"), lanes, strict=True) for stream in some
+                stream[:1] == letter.encode()
+                for letter, some in zip(LANE_LETTERS.values(), lanes, strict=True)
+                for stream in some
             )
-            assert set(owners) <= streams, "only what waits is leased"
-            for stream, owner in owners.items():
-                _, last, is_followed, _ = owner.split(b" ", 3)
+            assert set(leases) <= streams, "only what waits is leased"
+            for stream, lease in leases.items():
+                _, last, is_followed, _ = lease.split(b" ", 3)
                 following = [
                     entry_id
                     for entry_id in waiting
-                    if entry_id.startswith(stream + b"\0") and seq_of(entry_id) > int(last)
+                    if entry_id.startswith(stream + b"\0") and sequence_of(entry_id) > int(last)
                 ]
                 assert following or is_followed == b"0", "what followed a lease waits until it is settled"
             assert set(latest.values()) <= set(waiting), "only what waits is replaced"
