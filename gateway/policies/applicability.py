@@ -13,7 +13,7 @@ def applies_to_event(patterns: Sequence[str], event: str | None) -> bool:
     return not patterns or (event is not None and any(fnmatchcase(event, pattern) for pattern in patterns))
 
 
-def can_speak_of(limit: Limit, route: Route) -> bool:
+def can_be_about(limit: Limit, route: Route) -> bool:
     """An event type that is read from the request can be any."""
     if isinstance(route.event, Fixed):
         return applies_to_event(limit.events, route.event.value)
@@ -22,9 +22,9 @@ def can_speak_of(limit: Limit, route: Route) -> bool:
 
 def can_apply(limit: Limit, route: Route) -> bool:
     """Whether a request of the route can ever take from a bucket of the limit."""
-    return can_speak_of(limit, route) and all(names(route, subject) for subject in limit.per)
+    return can_be_about(limit, route) and all(provides(route, subject) for subject in limit.per)
 
 
-def names(route: Route, subject: Per) -> bool:
+def provides(route: Route, subject: Per) -> bool:
     sources = {"session": route.session, "workspace": route.workspace, "event": route.event}
     return subject == "ip" or sources[subject] is not None

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from gateway.policies import paths
-from gateway.policies.applicability import can_apply, can_speak_of, names
+from gateway.policies.applicability import can_apply, can_be_about, provides
 from gateway.policies.model import Fixed, Limit, Policies, Route
 from sluice.config.problems import Malformed, quoted
 
@@ -48,7 +48,7 @@ def _taking(covering: Sequence[tuple[int, Route]], methods: frozenset[str]) -> S
 def _without_effect(limits: Sequence[Limit]) -> Found:
     for index, limit in enumerate(limits):
         for at, other in enumerate(limits):
-            if index == at or not _outdone(limit, other) or (index < at and _outdone(other, limit)):
+            if index == at or not _is_redundant(limit, other) or (index < at and _is_redundant(other, limit)):
                 continue
             tighter = f'limits[{at}] ("{other.id}", {other.rate}, burst {other.burst})'
             message = f"never refuses anything: {tighter} allows no more, at once and over time, for the same requests"
@@ -56,14 +56,14 @@ def _without_effect(limits: Sequence[Limit]) -> Found:
             break
 
 
-def _outdone(limit: Limit, other: Limit) -> bool:
+def _is_redundant(limit: Limit, other: Limit) -> bool:
     """Whatever the other one lets pass, this one lets pass too.
 
     The other one counts at least the same requests in one bucket, and both its rate and its burst are no larger. So
     `100/second` beside `1000/minute` is well (the longer window has the larger burst), beside `50/minute` it is dead.
     """
     return (
-        _counts_all_of(other, limit)
+        _counts_at_least(other, limit)
         and other.rate.interval >= limit.rate.interval
         and other.burst <= limit.burst
         and other.cost == limit.cost
@@ -74,7 +74,7 @@ def _outdone(limit: Limit, other: Limit) -> bool:
     )
 
 
-def _counts_all_of(other: Limit, limit: Limit) -> bool:
+def _counts_at_least(other: Limit, limit: Limit) -> bool:
     """Each bucket of the limit holds requests that are all in one bucket of the other one."""
     return (
         set(other.per) <= set(limit.per)
@@ -103,10 +103,10 @@ def _events_of_no_route(limits: Sequence[Limit], routes: Sequence[Route]) -> Fou
 
 def _subjects_of_no_route(limits: Sequence[Limit], routes: Sequence[Route]) -> Found:
     for index, limit in enumerate(limits):
-        spoken_of = [route for route in routes if can_speak_of(limit, route)]
+        spoken_of = [route for route in routes if can_be_about(limit, route)]
         if not spoken_of or any(can_apply(limit, route) for route in spoken_of):
             continue
-        missing = [subject for subject in limit.per if not any(names(route, subject) for route in spoken_of)]
+        missing = [subject for subject in limit.per if not any(provides(route, subject) for route in spoken_of)]
         subjects = " and ".join(f"the {subject}" for subject in missing or limit.per)
         message = f"no route of its events says where to find {subjects}, so it never applies"
         yield ("limits", index, "per"), Malformed(message, f"add {(missing or limit.per)[0]}: to the route")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.policies.model import JsonPointer, Limit, Override, Per
-from gateway.policies.overrides import Usual, override_list
+from gateway.policies.overrides import Defaults, override_list
 from gateway.policies.references import References
 from sluice.config import Rate, parsers, units
 from sluice.config.fields import Fields, Value
@@ -31,13 +31,15 @@ def _limit(value: Value, known: References, taken: dict[str, str]) -> Limit:
         limit = _without_overrides(value, fields, known, taken)
         _refuse_share_of_nobody(fields, limit)
         _refuse_cost_over_burst(fields, limit)
-        usual = Usual(
+        defaults = Defaults(
             rate=limit.rate,
             burst=limit.burst if "burst" in fields else None,
             cost=limit.cost,
             per=limit.per if fields.sound("per") else None,
         )
-        overrides: tuple[Override, ...] = fields.take("overrides", lambda items: override_list(items, known, usual), ())
+        overrides: tuple[Override, ...] = fields.take(
+            "overrides", lambda items: override_list(items, known, defaults), ()
+        )
     return replace(limit, overrides=overrides)
 
 
@@ -45,7 +47,7 @@ def _without_overrides(value: Value, fields: Fields, known: References, taken: d
     rate = fields.need("rate", of(units.rate), STAND_IN, "rate: 1000/minute")
     nobody: tuple[tuple[Per, ...], int] = ((), WHOLE)
     per, ipv4_prefix = fields.take("per", _per, nobody)
-    usual: int | JsonPointer = 1
+    defaults: int | JsonPointer = 1
     return Limit(
         id=fields.need("id", lambda name: _id(name, value.key, taken), "", "id: a name that stays"),
         events=fields.take("event", _events, ()),
@@ -56,7 +58,7 @@ def _without_overrides(value: Value, fields: Fields, known: References, taken: d
         exempt=fields.take("except", each(known.lists.one), ()),
         enforce=fields.take("mode", _enforce, 1.0),
         when_store_away=fields.take("when_store_away", choice("allow", "deny", "local"), "local"),
-        cost=fields.take("cost", _cost, usual),
+        cost=fields.take("cost", _cost, defaults),
         ipv4_prefix=ipv4_prefix,
     )
 

@@ -11,8 +11,8 @@ from sluice.config.fields import Fields, Value
 from sluice.config.parsers import each, of
 from sluice.config.problems import Malformed, one_of, quoted
 
-WHOM: tuple[OverriddenBy, ...] = ("session", "workspace", "list")
-TOLD_APART: dict[OverriddenBy, tuple[Per, ...]] = {
+SUBJECTS: tuple[OverriddenBy, ...] = ("session", "workspace", "list")
+BUCKETS_NEEDED: dict[OverriddenBy, tuple[Per, ...]] = {
     "session": ("session",),
     "workspace": ("workspace", "session"),  # a session is of one workspace
     "list": ("ip",),
@@ -21,7 +21,7 @@ TOLD_APART: dict[OverriddenBy, tuple[Per, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class Defaults:
     """The limit's own numbers, which count where an override says nothing."""
 
     rate: Rate
@@ -32,22 +32,24 @@ class Usual:
     """None: it was malformed, and nobody knows what was meant."""
 
 
-def override_list(value: Value, known: References, usual: Usual) -> tuple[Override, ...]:
+def override_list(value: Value, known: References, defaults: Defaults) -> tuple[Override, ...]:
     taken: dict[tuple[OverriddenBy, str], str] = {}
-    return each(lambda item: _override(item, known, usual, taken))(value)
+    return each(lambda item: _override(item, known, defaults, taken))(value)
 
 
-def _override(value: Value, known: References, usual: Usual, taken: dict[tuple[OverriddenBy, str], str]) -> Override:
+def _override(
+    value: Value, known: References, defaults: Defaults, taken: dict[tuple[OverriddenBy, str], str]
+) -> Override:
     with value.fields() as fields:
         by = _by(value, fields)
         names: tuple[str, ...] = fields.take("session", _names, ())
         names = fields.take("workspace", _names, names)
         names = fields.take("list", lambda name: (known.lists.one(name),), names)
-        found = Override(by, names, *_numbers(value, fields, usual), until=None)
+        found = Override(by, names, *_numbers(value, fields, defaults), until=None)
         found = replace(found, until=fields.take("until", of(units.until), None))
         if found.rate is not None:
-            _refuse_second_size(fields, by, usual.per)
-            _refuse_cost_over_burst(value, fields, found, usual.cost)
+            _refuse_second_size(fields, by, defaults.per)
+            _refuse_cost_over_burst(value, fields, found, defaults.cost)
     for name in found.names:
         _refuse_repeated(value, (by, name), taken)
         if found.until is None:
@@ -56,22 +58,22 @@ def _override(value: Value, known: References, usual: Usual, taken: dict[tuple[O
 
 
 def _by(value: Value, fields: Fields) -> OverriddenBy:
-    given = [name for name in WHOM if name in fields]
+    given = [name for name in SUBJECTS if name in fields]
     if not given:
-        value.note(Malformed("is for nobody", f"add {one_of(WHOM)}"))
+        value.note(Malformed("is for nobody", f"add {one_of(SUBJECTS)}"))
     if len(given) > 1:
         value.note(Malformed(f"has {' and '.join(given)}", "keep one of them"))
     return given[0] if given else "session"
 
 
-def _numbers(value: Value, fields: Fields, usual: Usual) -> tuple[Rate | None, int]:
+def _numbers(value: Value, fields: Fields, defaults: Defaults) -> tuple[Rate | None, int]:
     """Rate and burst; no rate: unlimited."""
     unlimited = fields.take("unlimited", _true, False)
-    rate = fields.take("rate", of(units.rate), usual.rate)
-    burst = fields.take("burst", parsers.count, usual.burst or rate.amount)
+    rate = fields.take("rate", of(units.rate), defaults.rate)
+    burst = fields.take("burst", parsers.count, defaults.burst or rate.amount)
     given = [name for name in ("rate", "burst") if name in fields]
     # Another key among them is unknown, and refused as such.
-    if len(fields) == sum(name in fields for name in (*WHOM, "until")):
+    if len(fields) == sum(name in fields for name in (*SUBJECTS, "until")):
         value.note(Malformed("changes nothing", "add rate, burst or unlimited: true"))
     if "unlimited" in fields and given:
         value.note(Malformed(f"has unlimited and {given[0]}", "keep one of them"))
@@ -79,7 +81,7 @@ def _numbers(value: Value, fields: Fields, usual: Usual) -> tuple[Rate | None, i
 
 
 def _refuse_second_size(fields: Fields, by: OverriddenBy, per: tuple[Per, ...] | None) -> None:
-    needed = TOLD_APART[by]
+    needed = BUCKETS_NEEDED[by]
     if by in fields and per is not None and not set(needed) & set(per):
         message = f"the limit has no buckets per {one_of(needed)}, so one bucket would have two sizes"
         fields.wrong(by, Malformed(message, f"add {needed[0]} to per, or write unlimited: true"))
@@ -92,10 +94,12 @@ def _refuse_cost_over_burst(value: Value, fields: Fields, found: Override, cost:
         fields.wrong("burst", malformed) if "burst" in fields else value.note(malformed)
 
 
-def _refuse_repeated(value: Value, whom: tuple[OverriddenBy, str], taken: dict[tuple[OverriddenBy, str], str]) -> None:
-    if whom in taken:
-        by, name = whom
-        raise Malformed(f"{taken[whom]} is already for {by} {quoted(name)}, without an end", "keep one")
+def _refuse_repeated(
+    value: Value, subject: tuple[OverriddenBy, str], taken: dict[tuple[OverriddenBy, str], str]
+) -> None:
+    if subject in taken:
+        by, name = subject
+        raise Malformed(f"{taken[subject]} is already for {by} {quoted(name)}, without an end", "keep one")
 
 
 def _names(value: Value) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from gateway.policies.references import references
 from gateway.policies.routes import route
 from gateway.policies.trust import TRUST, trust
 from gateway.policies.upstreams import console, upstream
-from gateway.policies.warnings import remarks
+from gateway.policies.warnings import warnings
 from relay.policies.read import RELAY, relay
 from sessions.policies import SESSIONS, sessions
 from sluice.config import Listen, common, document, units
@@ -43,8 +43,8 @@ def load(path: Path, *, environment: Mapping[str, str] = os.environ, need_secret
             root.at(*place).note(malformed)
     if reading.problems:
         raise PolicyError(reading.problems)
-    warnings = tuple(remarks(policies, time.time()))
-    return replace(policies, warnings=warnings, written=written(tree.root, reading.secrets))
+    found = tuple(warnings(policies, time.time()))
+    return replace(policies, warnings=found, written=written(tree.root, reading.secrets))
 
 
 def _content(path: Path) -> bytes:

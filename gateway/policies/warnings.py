@@ -19,7 +19,7 @@ from gateway.policies.model import (
 IPV6_PREFIX = 64  # as addresses are counted
 
 
-def remarks(policies: Policies, now: float) -> Iterator[str]:
+def warnings(policies: Policies, now: float) -> Iterator[str]:
     yield from _ended(policies, now)
     for name in sorted(policies.signatures.keys() - _signatures_used(policies)):
         yield f"signatures.{name}: never used"
@@ -27,8 +27,8 @@ def remarks(policies: Policies, now: float) -> Iterator[str]:
         if isinstance(route.action, ToRelay) and route.verify is None:
             yield f"routes[{index}]: relays without verify; anybody can post events"
     for index, limit in enumerate(policies.limits):
-        yield from _of_limit(f"limits[{index}]", limit, policies.routes)
-        yield from _of_overrides(f"limits[{index}].overrides", limit, policies.trust.lists)
+        yield from _limit_warnings(f"limits[{index}]", limit, policies.routes)
+        yield from _override_warnings(f"limits[{index}].overrides", limit, policies.trust.lists)
     if policies.console.token is None:
         yield "console: no token; the console and admin API are closed"
 
@@ -38,7 +38,7 @@ def _signatures_used(policies: Policies) -> set[str | None]:
     return verified | {endpoint.sign for endpoint in policies.relay.endpoints.values()}
 
 
-def _of_limit(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iterator[str]:
+def _limit_warnings(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iterator[str]:
     met = [route for route in routes if can_apply(limit, route)]
     if limit.over == "queue" and met and not any(isinstance(route.action, ToRelay) for route in met):
         yield f"{place}: over: queue delays what is relayed, and no route it meets relays; it rejects"
@@ -47,7 +47,7 @@ def _of_limit(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iterator[s
             yield f"{place}: its cost makes {route.path} read bodies, up to {route.body} bytes, that it would stream"
 
 
-def _of_overrides(place: str, limit: Limit, lists: Mapping[str, AddressList]) -> Iterator[str]:
+def _override_warnings(place: str, limit: Limit, lists: Mapping[str, AddressList]) -> Iterator[str]:
     for at, override in enumerate(limit.overrides):
         for name in override.names if override.by == "list" and override.rate else ():
             for network in (entry.network for entry in lists[name].entries):

@@ -26,8 +26,8 @@ from sluice.observe.log import Log
 from sluice.process.loops import Stop
 
 LOG = Log("policies")
-_HOLDS_STILL = 0.1  # seconds between two looks that must agree: nothing half written is read
-_STAYS_AWAY = 1.0  # the same for what is gone or empty: an editor may be about to write it
+_STABLE_FOR = 0.1  # seconds between two looks that must agree: nothing half written is read
+_MISSING_FOR = 1.0  # the same for what is gone or empty: an editor may be about to write it
 _EMPTY = hashlib.sha256(b"").digest()
 _REVISION = 6  # bytes of the digest
 
@@ -87,11 +87,11 @@ class LivePolicies(Generic[P]):
         self.needs_restart: tuple[str, ...] = ()
         self.loaded_at = time.time()
         self._file = policies.source
-        self._seen: Digests | None = None
+        self._last_digests: Digests | None = None
         metrics.policies_loaded(self.loaded_at)
 
     async def watch(
-        self, stop: Stop, apply: Callable[[P], None], tell: Callable[[Outcome], None] = lambda outcome: None
+        self, stop: Stop, apply: Callable[[P], None], report: Callable[[Outcome], None] = lambda outcome: None
     ) -> None:
         """Until stopped. `apply` puts a snapshot to work, or raises and has changed nothing; after the stop it is no
         longer called.
@@ -100,22 +100,24 @@ class LivePolicies(Generic[P]):
             LOG.warning("policies.not_watched", file=str(self._file), reason="not a file, so it can be read only once")
             await stop.wait()
             return
-        await self._look_and_tell(stop, apply, tell)
-        async for _ in watching.hints(lambda: self._seen or (self._file,), stop):
-            await self._look_and_tell(stop, apply, tell)
+        await self._check_and_report(stop, apply, report)
+        async for _ in watching.hints(lambda: self._last_digests or (self._file,), stop):
+            await self._check_and_report(stop, apply, report)
 
-    async def _look_and_tell(self, stop: Stop, apply: Callable[[P], None], tell: Callable[[Outcome], None]) -> None:
-        outcome = await self.look(stop, apply)
+    async def _check_and_report(
+        self, stop: Stop, apply: Callable[[P], None], report: Callable[[Outcome], None]
+    ) -> None:
+        outcome = await self.check(stop, apply)
         if outcome is not None:
-            tell(outcome)
+            report(outcome)
 
-    async def look(self, stop: Stop, apply: Callable[[P], None]) -> Outcome | None:
+    async def check(self, stop: Stop, apply: Callable[[P], None]) -> Outcome | None:
         """Looks at the file once, and does what follows. None: it is as it was."""
-        seen = await self._settled(stop)
-        if seen is None:
+        digests = await self._stable_digests(stop)
+        if digests is None:
             return None
-        first, self._seen = self._seen is None, seen
-        if first and self._is_what_runs(seen):
+        is_first, self._last_digests = self._last_digests is None, digests
+        if is_first and self._is_in_force(digests):
             return None
         try:
             edited = await asyncio.to_thread(self._load, self._file)
@@ -132,44 +134,44 @@ class LivePolicies(Generic[P]):
             return self._refused((Problem(0, 0, "", message, "see the log, and report it", str(self._file)),))
         return self._loaded(running, needs_restart)
 
-    async def _settled(self, stop: Stop) -> Digests | None:
+    async def _stable_digests(self, stop: Stop) -> Digests | None:
         """What the files hold, once they hold still; None while that is what was last seen, and when stopped."""
-        seen = await asyncio.to_thread(_digests, self._file)
-        while seen != self._seen:
-            away = any(digest in (None, _EMPTY) for digest in seen.values())
-            before = seen
-            if not await stop.sleep(_STAYS_AWAY if away else _HOLDS_STILL):
+        digests = await asyncio.to_thread(_digests, self._file)
+        while digests != self._last_digests:
+            is_missing = any(digest in (None, _EMPTY) for digest in digests.values())
+            previous = digests
+            if not await stop.sleep(_MISSING_FOR if is_missing else _STABLE_FOR):
                 return None
-            seen = await asyncio.to_thread(_digests, self._file)
-            if seen == before:
-                return seen
+            digests = await asyncio.to_thread(_digests, self._file)
+            if digests == previous:
+                return digests
         return None
 
-    def _is_what_runs(self, seen: Digests) -> bool:
+    def _is_in_force(self, digests: Digests) -> bool:
         """A secret may have changed between the start and the first look, so those are read once more."""
-        digest = seen[self._file]
-        return len(seen) == 1 and digest is not None and digest.hex()[: 2 * _REVISION] == self.current.revision
+        digest = digests[self._file]
+        return len(digests) == 1 and digest is not None and digest.hex()[: 2 * _REVISION] == self.current.revision
 
     def _refused(self, problems: tuple[Problem, ...]) -> Refused:
         self.problems = problems
         metrics.policies_refused()
-        LOG.warning("policies.refused", in_force=self.current.revision, problems=[told(one) for one in problems])
+        LOG.warning("policies.refused", in_force=self.current.revision, problems=[as_fields(one) for one in problems])
         return Refused(problems)
 
     def _loaded(self, running: P, needs_restart: tuple[str, ...]) -> Loaded | None:
-        before, held_before = self.current, self.needs_restart
-        if running == before and needs_restart == held_before and not self.problems:
+        previous, held_previously = self.current, self.needs_restart
+        if running == previous and needs_restart == held_previously and not self.problems:
             return None
         self.current, self.needs_restart, self.problems, self.loaded_at = running, needs_restart, (), time.time()
         metrics.policies_loaded(self.loaded_at)
-        different = self._changed(before, running)
-        LOG.info("policies.loaded", revision=running.revision, changed=different)
+        changed_keys = self._changed(previous, running)
+        LOG.info("policies.loaded", revision=running.revision, changed=changed_keys)
         if needs_restart:
             LOG.warning("policies.needs_restart", keys=needs_restart, revision=running.revision)
-        return Loaded(running.revision, different, needs_restart)
+        return Loaded(running.revision, changed_keys, needs_restart)
 
 
-def told(problem: Problem) -> dict[str, Any]:
+def as_fields(problem: Problem) -> dict[str, Any]:
     """As logs and the console have it."""
     return {name: getattr(problem, name) for name in ("line", "column", "key", "message", "hint")}
 
@@ -216,15 +218,15 @@ def _secret_files(content: bytes, folder: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(folder / text.removeprefix("file:") for text in texts if text.startswith("file:")))
 
 
-def _texts(node: yaml.Node, seen: set[int]) -> Iterator[str]:
-    if id(node) in seen:  # an alias, which may even hold itself
+def _texts(node: yaml.Node, digests: set[int]) -> Iterator[str]:
+    if id(node) in digests:  # an alias, which may even hold itself
         return
-    seen.add(id(node))
+    digests.add(id(node))
     if isinstance(node, yaml.ScalarNode):
         yield node.value
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _texts(item, seen)
+            yield from _texts(item, digests)
     elif isinstance(node, yaml.MappingNode):
         for _, value in node.value:
-            yield from _texts(value, seen)
+            yield from _texts(value, digests)

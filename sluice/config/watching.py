@@ -26,8 +26,8 @@ async def hints(files: Callable[[], Iterable[Path]], stop: Stop) -> AsyncGenerat
     while not stop.requested:
         folders = await asyncio.to_thread(_folders, files)
         try:
-            async with contextlib.aclosing(_told(folders, stop)) as told:
-                async for _ in told:
+            async with contextlib.aclosing(_notifications(folders, stop)) as notifications:
+                async for _ in notifications:
                     yield
                     if await asyncio.to_thread(_folders, files) != folders:
                         break
@@ -36,7 +36,7 @@ async def hints(files: Callable[[], Iterable[Path]], stop: Stop) -> AsyncGenerat
             yield
 
 
-async def _told(folders: dict[Path, int], stop: Stop) -> AsyncGenerator[None, None]:
+async def _notifications(folders: dict[Path, int], stop: Stop) -> AsyncGenerator[None, None]:
     """Raises OSError, or RuntimeError from within watchfiles."""
     async for _ in awatch(
         *folders,

@@ -51,18 +51,18 @@ def changes(before: Mapping[Path, Written], after: Mapping[Path, Written]) -> It
     """In the order of the older file; what is new follows. Of what is new or gone as a whole inside a section one
     change is told."""
     whole = _prefixes(after), _prefixes(before)
-    told: set[Path] = set()
+    described: set[Path] = set()
     for path in dict.fromkeys((*before, *after)):
         old, new = before.get(path), after.get(path)
         if old is not None and new is not None:
             if not old.says_the_same(new):
                 yield Change(".".join(path), *_both(old, new))
             continue
-        here, there = (before, whole[0]) if new is None else (after, whole[1])
-        top = next(path[:size] for size in range(min(2, len(path)), len(path) + 1) if path[:size] not in there)
-        if top not in told:
-            told.add(top)
-            text = _shorten(", ".join(_said(top, one, here[one]) for one in here if one[: len(top)] == top))
+        side, other_prefixes = (before, whole[0]) if new is None else (after, whole[1])
+        top = next(path[:size] for size in range(min(2, len(path)), len(path) + 1) if path[:size] not in other_prefixes)
+        if top not in described:
+            described.add(top)
+            text = _shorten(", ".join(_described(top, one, side[one]) for one in side if one[: len(top)] == top))
             yield Change(".".join(top), text, None) if new is None else Change(".".join(top), None, text)
 
 
@@ -98,15 +98,15 @@ def _walk(node: yaml.Node, path: Path, place: str, secrets: Mapping[str, Secret]
 def _name(item: yaml.Node, index: int) -> str:
     if isinstance(item, yaml.ScalarNode):
         return str(item.value)
-    said = {key.value: value for key, value in item.value} if isinstance(item, yaml.MappingNode) else {}
-    if "path" in said:
-        return " ".join((*sorted(_texts(said.get("methods"))), *_texts(said["path"])))
+    entries = {key.value: value for key, value in item.value} if isinstance(item, yaml.MappingNode) else {}
+    if "path" in entries:
+        return " ".join((*sorted(_texts(entries.get("methods"))), *_texts(entries["path"])))
     for name in ("id", "network", "url"):
-        if name in said:
-            return ", ".join(_texts(said[name]))
+        if name in entries:
+            return ", ".join(_texts(entries[name]))
     for name in ("session", "workspace", "list"):
-        if name in said:
-            return f"{name} {', '.join(_texts(said[name]))}"
+        if name in entries:
+            return f"{name} {', '.join(_texts(entries[name]))}"
     return str(index)
 
 
@@ -129,9 +129,9 @@ def _both(old: Written, new: Written) -> tuple[str, str]:
     """Of long lists only what differs."""
     if max(len(", ".join(old.items)), len(", ".join(new.items))) <= _MAX_SHOWN:
         return _shown(old.items, old), _shown(new.items, new)
-    gone = tuple(item for item in old.items if item not in set(new.items))
-    come = tuple(item for item in new.items if item not in set(old.items))
-    return _shown(gone, old), _shown(come, new)
+    removed = tuple(item for item in old.items if item not in set(new.items))
+    added = tuple(item for item in new.items if item not in set(old.items))
+    return _shown(removed, old), _shown(added, new)
 
 
 def _shown(items: tuple[str, ...], value: Written) -> str:
@@ -141,7 +141,7 @@ def _shown(items: tuple[str, ...], value: Written) -> str:
     return _shorten(", ".join(items) or "none")
 
 
-def _said(top: Path, path: Path, value: Written) -> str:
+def _described(top: Path, path: Path, value: Written) -> str:
     return " ".join((*path[len(top) :], _shown(value.items, value)))
 
 

@@ -18,7 +18,7 @@ from relay.policies import Endpoint
 from relay.process import open_circuit
 from relay.queue.queue import Counts
 from sessions.registry import SessionRow, WorkerRow
-from sluice.config.live import LivePolicies, told
+from sluice.config.live import LivePolicies, as_fields
 from sluice.console.messages import messages
 from sluice.observe import metrics
 from sluice.store.client import StoreAway, StoreRefused
@@ -68,7 +68,7 @@ def _policies(live: LivePolicies[Policies]) -> dict[str, Any]:
     return {
         "source": str(live.current.source),
         "loaded_at": live.loaded_at,
-        "problems": [told(problem) for problem in live.problems],
+        "problems": [as_fields(problem) for problem in live.problems],
         "needs_restart": list(live.needs_restart),
     }
 

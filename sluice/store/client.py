@@ -88,12 +88,12 @@ class Store:
         Not a transaction: if one fails, others may have run. A plain command's first argument is its key, or it is of
         those that have none. Raises StoreAway or StoreRefused.
         """
-        asked: list[Command] = [("EVALSHA", c.script.sha, len(c.keys), *c.keys, *c.args) for c in calls]
-        asked += also
-        if not asked:
+        commands_sent: list[Command] = [("EVALSHA", c.script.sha, len(c.keys), *c.keys, *c.args) for c in calls]
+        commands_sent += also
+        if not commands_sent:
             return []
         self.trips += 1
-        replies = await self._routes.ask(asked)
+        replies = await self._routes.ask(commands_sent)
         forgotten = [i for i, reply in enumerate(replies) if type(reply) is ErrorReply and reply.code == "NOSCRIPT"]
         if forgotten:
             again = [calls[i] for i in forgotten]

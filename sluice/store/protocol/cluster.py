@@ -131,9 +131,9 @@ class Cluster:
         asking = [asyncio.ensure_future(self._told_by(place)) for place in places]
         why = "no server of the cluster answers"
         try:
-            for told in asyncio.as_completed(asking):
+            for answered in asyncio.as_completed(asking):
                 try:
-                    return await told
+                    return await answered
                 except StoreAway as error:
                     why = str(error)
         finally:

@@ -85,10 +85,10 @@ class Link:
 
     async def _greet(self, wire: Wire, address: Address) -> str | None:
         """Why this server will not do, or None."""
-        said: list[Command] = [*address.greeting(), *([("ROLE",)] if self._master else ())]
-        if not said:
+        greeting: list[Command] = [*address.greeting(), *([("ROLE",)] if self._master else ())]
+        if not greeting:
             return None
-        for command, reply in zip(said, await wire.greet(pack(said), len(said)), strict=True):
+        for command, reply in zip(greeting, await wire.greet(pack(greeting), len(greeting)), strict=True):
             if isinstance(reply, ErrorReply):
                 return f"refused {command[0]!s}: {_masked(str(reply), address.password)}"
             if command[0] == "ROLE" and reply[0] != b"master":

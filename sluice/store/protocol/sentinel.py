@@ -38,9 +38,9 @@ class Master:
         asking = [asyncio.ensure_future(self._told_by(sentinel)) for sentinel in self._sentinels]
         why = "no sentinel answers"
         try:
-            for told in asyncio.as_completed(asking):
+            for answered in asyncio.as_completed(asking):
                 try:
-                    return await told
+                    return await answered
                 except StoreAway as error:
                     why = f"no sentinel knows {self._name}: {error}"
         finally:

@@ -25,11 +25,11 @@ def slot_of(command: Command) -> int | None:
     return None if command[0] in _KEYLESS else key_slot(_bytes(command[1]))
 
 
-def owners(reply: list[Any], asked: str) -> list[Place | None]:
-    """The owner of each slot, from the reply of `asked` (its host) to CLUSTER SLOTS."""
+def owners(reply: list[Any], queried: str) -> list[Place | None]:
+    """The owner of each slot, from the reply of `queried` (its host) to CLUSTER SLOTS."""
     found: list[Place | None] = [None] * SLOTS
     for first, last, (host, port, *_), *_ in reply:
-        place = (host.decode() if host else asked, port)
+        place = (host.decode() if host else queried, port)
         found[first : last + 1] = [place] * (last - first + 1)
     return found
 

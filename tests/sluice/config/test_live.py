@@ -176,7 +176,7 @@ async def test_a_folder_that_is_made_anew_is_watched_anew(tmp_path: Path) -> Non
     folder.mkdir()
     (folder / "policies.yaml").write_text(GOOD)
     async with watched(folder / "policies.yaml") as it:
-        await until(lambda: it.live._seen)
+        await until(lambda: it.live._last_digests)
         folder.rename(tmp_path / "old")
         assert isinstance(await it.said(1), Refused)
         folder.mkdir()
@@ -257,7 +257,7 @@ async def test_a_secret_that_is_rotated_goes_live(file: Path) -> None:
     secret.write_text("one\n")
     file.write_text(GOOD + SECRET)
     async with watched(file) as it:
-        await until(lambda: it.live._seen)
+        await until(lambda: it.live._last_digests)
         rename_over(secret, "two\n")
         assert await it.said(1) == Loaded(revision(GOOD + SECRET), ("signatures.workers.secret",), ())
         assert it.applied[-1].signatures["workers"].secret.reveal() == b"two"
@@ -277,9 +277,9 @@ async def test_a_secret_that_changes_before_the_first_look_goes_live(file: Path)
     file.write_text(GOOD + SECRET)
     live, applied = edits.live(load(file)), list[Policies]()
     (file.parent / "secrets" / "hmac").write_text("two")
-    await live.look(Stop(), applied.append)
+    await live.check(Stop(), applied.append)
     assert [one.signatures["workers"].secret.reveal() for one in applied] == [b"two"]
-    assert await live.look(Stop(), applied.append) is None
+    assert await live.check(Stop(), applied.append) is None
 
 
 async def test_what_cannot_change_while_running_is_held_and_named(file: Path, heard: Heard) -> None:
@@ -343,7 +343,7 @@ async def test_what_can_be_read_only_once_is_left_alone(file: Path, heard: Heard
 
 async def test_it_stops_at_once_while_nothing_happens(file: Path) -> None:
     async with watched(file) as it:
-        await until(lambda: it.live._seen)
+        await until(lambda: it.live._last_digests)
         it.stop.request()
 
 
