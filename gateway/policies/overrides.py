@@ -19,6 +19,9 @@ BUCKETS_NEEDED: dict[OverriddenBy, tuple[Per, ...]] = {
 }
 """A bucket has one size: whoever gets another one must have a bucket that the others do not share."""
 
+Taken = dict[tuple[OverriddenBy, str], str]
+"""Which override is for whom, without an end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
@@ -33,13 +36,11 @@ class Defaults:
 
 
 def override_list(value: Value, known: References, defaults: Defaults) -> tuple[Override, ...]:
-    taken: dict[tuple[OverriddenBy, str], str] = {}
+    taken: Taken = {}
     return each(lambda item: _override(item, known, defaults, taken))(value)
 
 
-def _override(
-    value: Value, known: References, defaults: Defaults, taken: dict[tuple[OverriddenBy, str], str]
-) -> Override:
+def _override(value: Value, known: References, defaults: Defaults, taken: Taken) -> Override:
     with value.fields() as fields:
         by = _by(value, fields)
         names: tuple[str, ...] = fields.take("session", _names, ())
@@ -94,9 +95,7 @@ def _refuse_cost_over_burst(value: Value, fields: Fields, found: Override, cost:
         fields.wrong("burst", malformed) if "burst" in fields else value.note(malformed)
 
 
-def _refuse_repeated(
-    value: Value, subject: tuple[OverriddenBy, str], taken: dict[tuple[OverriddenBy, str], str]
-) -> None:
+def _refuse_repeated(value: Value, subject: tuple[OverriddenBy, str], taken: Taken) -> None:
     if subject in taken:
         by, name = subject
         raise Malformed(f"{taken[subject]} is already for {by} {quoted(name)}, without an end", "keep one")

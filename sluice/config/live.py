@@ -26,8 +26,8 @@ from sluice.observe.log import Log
 from sluice.process.loops import Stop
 
 LOG = Log("policies")
-_STABLE_FOR = 0.1  # seconds between two looks that must agree: nothing half written is read
-_MISSING_FOR = 1.0  # the same for what is gone or empty: an editor may be about to write it
+_STABLE_FOR = 0.1  # seconds for which the contents must not change: nothing half written is read
+_MISSING_FOR = 1.0  # the same for what is missing or empty: an editor may be about to write it
 _EMPTY = hashlib.sha256(b"").digest()
 _REVISION = 6  # bytes of the digest
 
@@ -112,7 +112,7 @@ class LivePolicies(Generic[P]):
             report(outcome)
 
     async def check(self, stop: Stop, apply: Callable[[P], None]) -> Outcome | None:
-        """Looks at the file once, and does what follows. None: it is as it was."""
+        """Reads the file once, and does what follows. None: it is as it was."""
         digests = await self._stable_digests(stop)
         if digests is None:
             return None
@@ -218,15 +218,15 @@ def _secret_files(content: bytes, folder: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(folder / text.removeprefix("file:") for text in texts if text.startswith("file:")))
 
 
-def _texts(node: yaml.Node, digests: set[int]) -> Iterator[str]:
-    if id(node) in digests:  # an alias, which may even hold itself
+def _texts(node: yaml.Node, visited: set[int]) -> Iterator[str]:
+    if id(node) in visited:  # an alias, which may even hold itself
         return
-    digests.add(id(node))
+    visited.add(id(node))
     if isinstance(node, yaml.ScalarNode):
         yield node.value
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _texts(item, digests)
+            yield from _texts(item, visited)
     elif isinstance(node, yaml.MappingNode):
         for _, value in node.value:
-            yield from _texts(value, digests)
+            yield from _texts(value, visited)
