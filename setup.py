@@ -26,7 +26,7 @@ COMPILED = tuple(
         "relay/dispatch": "leases loop prefetch",
         "relay/queue": "codec inbox lanes layout queue",
         "sluice/http": "fields signatures",
-        "sluice/http/client": "connection deadlines exchange framing pool response",
+        "sluice/http/client": "chunks connection deadlines exchange framing pool response response_head",
         "sluice/http/server": "cycle head metrics protocol",
         "sluice/observe": "log_lines tallies",
         "sluice/store": "client shared_calls",

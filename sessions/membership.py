@@ -22,6 +22,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from sessions.reconciler import Reconciler
 from sluice.config import Signature
 from sluice.http.signatures import sign
 from sluice.observe.log import Log
@@ -47,9 +48,8 @@ class _NoAnswer(Exception):
 class Membership:
     """Keeps one worker registered at the gateway `base_url`, and runs exactly the sessions it is given.
 
-    `start(session, fence)` and `stop(session)` run beside the beats, one at a time for each session, and may take long;
-    `stop` must cease to act at once. A start that raises is tried again with the next beat. `state(session)` answers
-    state and phone for the next report. `lease` must be well above 400 ms.
+    `start` and `stop` (see `Reconciler`) run beside the beats; `stop` must cease to act at once. `state(session)`
+    answers state and phone for the next report. The lease must be well above 400 ms.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class Membership:
         self._url = url
         self._capacity = capacity
         self._signature = signature
-        self._start, self._stop, self._state = start, stop, state
+        self._state = state
+        self._sessions = Reconciler(worker, start, stop)
         self._http = httpx2.AsyncClient(base_url=base_url, trust_env=False)
         self._lease: float | None = None
         self._beat_every = _FIRST_TIMEOUT
@@ -77,10 +78,7 @@ class Membership:
         self._draining = False
         self._deadline = 0.0
         self._alarm: asyncio.TimerHandle | None = None
-        self._given: dict[str, int] = {}
-        self._running: dict[str, int] = {}
         self._ended: dict[str, int] = {}
-        self._reconciling: dict[str, asyncio.Task[None]] = {}
         self._outage = False
 
     def fence_of(self, session: str) -> int | None:
@@ -88,17 +86,15 @@ class Membership:
 
         True even when the process was frozen meanwhile: ask before every act.
         """
-        fence = self._given.get(session)
-        return fence if time.monotonic() < self._deadline and self._running.get(session) == fence else None
+        return self._sessions.fence_of(session) if time.monotonic() < self._deadline else None
 
     def end(self, session: str, fence: int) -> None:
         """A person ended it here, under this fence: it is stopped, and forgotten with the next beat.
 
         It may have been placed here so lately that no beat has told of it yet.
         """
-        self._given.pop(session, None)
         self._ended[session] = fence
-        self._start_reconciling(session)
+        self._sessions.end(session)
 
     async def run(self, stop: Stop) -> None:
         """Until stopped; then stops the sessions, leaving them to others only after that. Takes 30 s at most."""
@@ -116,7 +112,7 @@ class Membership:
         """Registers or beats, once. Answers the seconds until the next run."""
         try:
             if not self._registered:
-                await self._stopped(self._lease or 0.0)
+                await self._sessions.settled(self._lease or 0.0)
                 await self._register(self._capacity)
             await self._beat()
         except _NotRegistered:
@@ -138,7 +134,7 @@ class Membership:
         self._registered = True
 
     async def _beat(self) -> None:
-        reports = {session: self._report(session, fence) for session, fence in self._running.items()}
+        reports = {session: self._report(session, fence) for session, fence in self._sessions.running.items()}
         ended = dict(self._ended)
         sent = time.monotonic()
         fields = {"instance": self.instance, "sessions": reports, "gone": ended}
@@ -152,7 +148,7 @@ class Membership:
         for session in ended:
             self._ended.pop(session, None)
         if not self._draining:
-            self._reconcile_all({s: fence for s, fence in answer["sessions"].items() if s not in self._ended})
+            self._sessions.run_exactly({s: fence for s, fence in answer["sessions"].items() if s not in self._ended})
 
     def _report(self, session: str, fence: int) -> dict[str, object]:
         state, phone = self._state(session)
@@ -166,66 +162,27 @@ class Membership:
         self._alarm = asyncio.get_running_loop().call_later(deadline - time.monotonic(), self._lapse)
 
     def _lapse(self) -> None:
-        log.warning("membership.lapsed", worker=self.worker, sessions=len(self._running))
+        log.warning("membership.lapsed", worker=self.worker, sessions=len(self._sessions.running))
         self._demote()
 
     def _demote(self) -> None:
         self._registered = False
         self._deadline = 0.0
-        self._reconcile_all({})
-
-    def _reconcile_all(self, sessions: dict[str, int]) -> None:
-        self._given = sessions
-        for session in self._given.keys() | self._running.keys():
-            self._start_reconciling(session)
-
-    def _start_reconciling(self, session: str) -> None:
-        if session not in self._reconciling and self._given.get(session) != self._running.get(session):
-            self._reconciling[session] = asyncio.create_task(self._reconcile_one(session))
-
-    async def _reconcile_one(self, session: str) -> None:
-        """One task per session, so that its start and its stop never overlap."""
-        try:
-            await self._reconcile(session)
-        finally:
-            del self._reconciling[session]
-
-    async def _reconcile(self, session: str) -> None:
-        while self._given.get(session) != self._running.get(session):
-            if session in self._running:
-                await self._survives("session.stop_failed", session, self._stop(session))
-                self._running.pop(session)
-            else:
-                fence = self._running[session] = self._given[session]
-                if not await self._survives("session.start_failed", session, self._start(session, fence)):
-                    self._running.pop(session)
-                    return
-
-    async def _survives(self, failure: str, session: str, work: Awaitable[object]) -> bool:
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 - one session's failure must not end the others
-            log.error(failure, exception=error, worker=self.worker, session=session)
-            return False
-        return True
-
-    async def _stopped(self, timeout: float) -> bool:
-        """Waits until no session is being started or stopped, `timeout` seconds at most."""
-        if self._reconciling:
-            await asyncio.wait(list(self._reconciling.values()), timeout=timeout)
-        return not self._reconciling
+        self._sessions.run_exactly({})
 
     async def _deregister(self) -> None:
         """Closes everything under leases that are still renewed, with no capacity for new ones; then lets go."""
         if not self._registered:
             self._demote()
-            await self._stopped(_DRAIN)
+            await self._sessions.settled(_DRAIN)
             return
         self._draining = True
         ends = time.monotonic() + _DRAIN
         await self._ignoring_outages(self._register(capacity=0))
-        self._reconcile_all({})
-        while not await self._stopped(min(self._beat_every, ends - time.monotonic())) and time.monotonic() < ends:
+        self._sessions.run_exactly({})
+        while (
+            not await self._sessions.settled(min(self._beat_every, ends - time.monotonic())) and time.monotonic() < ends
+        ):
             await self._ignoring_outages(self._beat())
         if self._ended:
             await self._ignoring_outages(self._beat())

@@ -8,14 +8,13 @@ What has arrived of a body is always handed out before the error that ended it.
 from __future__ import annotations
 
 import asyncio
-import re
 from time import monotonic
 from typing import Protocol
 
-import httptools
-
+from sluice.http.client.chunks import Chunks
 from sluice.http.client.deadlines import Deadlines, bounded, wake
 from sluice.http.client.framing import Ending, ending_of, stays_open
+from sluice.http.client.response_head import read_head
 from sluice.http.errors import (
     BadField,
     BadFraming,
@@ -26,22 +25,15 @@ from sluice.http.errors import (
     UpstreamError,
     UpstreamReset,
 )
-from sluice.http.fields import Fields, read_fields
+from sluice.http.fields import Fields
 
-MAX_FIELDS = 256
-MAX_HEAD = 64 * 1024
-"""Bytes of a head, interim heads included; and of what chunks may carry besides data between two pieces of it."""
 MAX_WAITING = 256 * 1024
 """Bytes of a body that wait unread before the upstream has to."""
 
 Timeout = float | Deadlines | None
 """Seconds; the same for many waits of one length; None: however long it takes."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [\t -~\x80-\xff]*)?")  # RFC 9112 section 4
-_BEGINNING = b"HTTP/1."
 _NO_FIELDS = Fields([])
-_statuses: dict[bytes, tuple[int, bool]] = {}
-_MAX_STATUSES = 1024
 
 
 class Source(Protocol):
@@ -129,11 +121,6 @@ class Response:
             self._resume()
         return body
 
-    def _pause(self) -> None:
-        if self._source is not None:
-            self._paused = True
-            self._source.pause_reading()
-
     def _resume(self) -> None:
         self._paused = False
         if self._source is not None:
@@ -187,32 +174,12 @@ class Response:
 
     def _read_head(self, data: bytes) -> None:
         """Raises BadField or BadFraming."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        while data:
-            end = data.find(b"\r\n\r\n")
-            if self._interim + (len(data) if end < 0 else end) > MAX_HEAD:
-                raise BadFraming("too long a head")
-            if end < 0:
-                if not data.startswith(_BEGINNING[: len(data)]) or data.count(b"\n") != data.count(b"\r\n"):
-                    raise BadFraming("not HTTP/1.1")
-                self._head = data
-                return
-            line, _, block = data[:end].partition(b"\r\n")
-            status, current = _statuses.get(line) or _status_of(line)
-            data = data[end + 4 :]
-            if status >= 200:
-                self._begin(status, current, read_fields(block))
-                self._read_body(data)
-                return
-            self._interim += end + 4
-            read_fields(block)
-
-    def _begin(self, status: int, current: bool, fields: Fields) -> None:
-        """`current`: HTTP/1.1, not 1.0. Raises BadFraming."""
-        if len(fields.all) > MAX_FIELDS:
-            raise BadFraming("too many fields")
+        status, current, fields, rest, self._interim = read_head(self._head + data, self._interim)
+        if not status:
+            self._head = rest
+            return
         ending = ending_of(status, current, fields, head_only=self._head_only)
+        self._head = b""
         self.status, self.fields = status, fields
         self._may_stay = stays_open(current, fields)
         if ending is Ending.CHUNKS:
@@ -222,6 +189,7 @@ class Response:
         else:
             self._left = ending
         wake(self._waiter)
+        self._read_body(rest)
 
     def _read_body(self, data: bytes) -> None:
         """Raises BadFraming."""
@@ -257,8 +225,9 @@ class Response:
         self._parts.append(data)
         self._waiting += len(data)
         wake(self._waiter)
-        if self._waiting > MAX_WAITING and not self._paused:
-            self._pause()
+        if self._waiting > MAX_WAITING and not self._paused and self._source is not None:
+            self._paused = True
+            self._source.pause_reading()
 
     def _finish(self, data: bytes) -> None:
         if data:
@@ -276,67 +245,6 @@ class Response:
         if self._chunks is not None:
             self._chunks.close()
             self._chunks = None
-
-
-class Chunks:
-    """A body in chunks, as the parser reads it. Trailers are dropped: neither ASGI nor the sender can pass them on."""
-
-    def __init__(self) -> None:
-        self.over = False
-        self.more = False
-        """Something came after the end."""
-        self._pieces: list[bytes] = []
-        self._quiet = 0
-        """Bytes since the last piece of the body: extensions and trailers have no length of their own."""
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The pieces of the body in these bytes. Raises BadFraming."""
-        assert self._parser is not None
-        pieces = self._pieces = []
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.over:
-                raise BadFraming(str(error)) from None
-            self.more = True
-        self._quiet = 0 if pieces else self._quiet + len(data)
-        if self._quiet > MAX_HEAD:
-            raise BadFraming("chunks with too little data")
-        return pieces
-
-    def close(self) -> None:
-        self._parser = None  # it holds on to us
-
-    # What the parser tells us.
-
-    def on_message_begin(self) -> None:
-        self.more = self.over
-
-    def on_chunk_header(self) -> None:
-        self.more = self.over
-
-    def on_body(self, data: bytes) -> None:
-        if not self.over:
-            self._pieces.append(data)
-
-    def on_message_complete(self) -> None:
-        self.over = True
-
-
-def _status_of(line: bytes) -> tuple[int, bool]:
-    """Raises BadFraming."""
-    read = _STATUS_LINE.fullmatch(line)
-    if read is None:
-        raise BadFraming("not HTTP/1.1")
-    status = int(read[2])
-    if status < 100 or status == 101:
-        raise BadFraming("switching protocols was not asked for" if status == 101 else "invalid status")
-    if len(_statuses) >= _MAX_STATUSES:
-        _statuses.clear()
-    _statuses[line] = (status, read[1] == b"1")
-    return _statuses[line]
 
 
 def _said(timeout: Timeout) -> str:
