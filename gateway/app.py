@@ -1,4 +1,4 @@
-"""The gateway process: the edge and the reserved paths behind one socket, and the watch over existing workers."""
+"""The gateway process: what a gateway is made of, opened, kept up to date with the policies, and closed in order."""
 
 from __future__ import annotations
 
@@ -7,29 +7,32 @@ import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from starlette.routing import BaseRoute
 
-from gateway import metrics
-from gateway import reserved as internal
+from gateway import metrics, reserved
 from gateway.edge import Edge
 from gateway.ingest.webhooks import Ingest
 from gateway.limits import peers
 from gateway.limits.limiter import Limiter
 from gateway.owners import WorkerProxy
 from gateway.policies import Policies, Upstream, edits
-from gateway.proxy.circuit import UpstreamCircuits
-from gateway.reload import Reloader, Resources, Snapshot
+from gateway.proxy.circuit import UpstreamCircuit
+from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.websocket import WebSocketUpstream
+from gateway.reload import ConnectedUpstream, Reloader, Resources, Snapshot
 from relay import inflow
 from relay.inflow import Inflow
 from relay.process import open_queue, settings_of
 from relay.queue.inbox import Inbox
-from relay.queue.queue import Queue
 from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
+from sluice.config.live import LivePolicies
 from sluice.http.server.serving import serve
 from sluice.observe.log import Log
+from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every, tune_gc
 from sluice.store.client import Store, StoreAway, StoreRefused
 
@@ -37,97 +40,138 @@ LOG = Log("gateway")
 _STORE_TIMEOUT = 2.0
 _WORKERS = Upstream("workers", "", connect=1.0, headers=30.0, idle=60.0)
 _TIDY_EVERY = 60.0
+_PROBE_MARGIN = 5.0  # seconds over the longest that an upstream may take to answer; then its probe counts as lost
 
 Console = Callable[[Resources], Sequence[BaseRoute]]
+"""The routes that the console adds to the reserved paths, of what it looks at."""
 
 
 async def run(policies: Policies, store_url: str, bound: socket.socket, stop: Stop, console: Console) -> None:
-    """Serves until stopped; requests under way are finished. An edit of the policies' file goes live meanwhile."""
-    store = Store(store_url, timeout=_STORE_TIMEOUT)
-    quick = Store(store_url, timeout=policies.store.timeout)
-    registry, limiter, live = Registry(store, policies.sessions.lease), Limiter(quick), edits.live(policies)
-    alone = Store(store_url, timeout=_STORE_TIMEOUT)  # what waits for a replica keeps nobody else waiting
-    inbox = Inbox(alone, replicas=1 if policies.store.promise == "replica" else 0)
-    inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
-    guards, name = UpstreamCircuits(metrics.upstream_circuit), f"{socket.gethostname()}:{os.getpid()}"
-
-    def make(policies: Policies, before: Resources | None) -> Snapshot:
-        queues = _queues(store, policies, before)
-        removed = {**before.removed, **before.queues} if before else {}
-        removed = {name: queue for name, queue in removed.items() if name not in queues}
-        parts = Resources(policies, store, registry, queues, live, removed, inflows)
-        workers = WorkerProxy(registry, _WORKERS)
-        intake = Ingest(policies, queues, inbox)
-        edge = Edge(policies, limiter, intake, registry, workers, guards)
-        inside = internal.build(policies, store, registry, queues, intake, console(parts))
-        return Snapshot(parts, edge, inside, workers)
-
-    front = Reloader(policies, make)
-    tune_gc()
-    LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
-    try:
-        async with asyncio.TaskGroup() as group:
-            watch = _Watch(registry, group)
-
-            def apply(policies: Policies) -> None:
-                front.apply(policies)
-                limiter.forget()
-                watch.apply(policies)
-
-            watch.apply(policies)
-            group.create_task(serve(front, bound, stop, front.direct))
-            group.create_task(every(_TIDY_EVERY, stop, front.tidy))
-            group.create_task(every(peers.EVERY, stop, lambda: peers.turn(quick, name, limiter)))
-            group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(front.parts)))
-            group.create_task(live.watch(stop, apply))
-            await stop.wait()
-            watch.stop.request()
-    finally:
-        await front.close()
-        await store.close()
-        await quick.close()
-        await alone.close()
+    """Serves until stopped; requests in flight are finished. An edit of the policies' file goes live meanwhile."""
+    async with opened(policies, store_url, console) as reloader:
+        tune_gc()
+        LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
+        await serve(reloader, bound, stop, reloader.direct)
     LOG.info("gateway.stopped")
 
 
-def _queues(store: Store, policies: Policies, before: Resources | None) -> dict[str, Queue]:
-    """Those of untouched endpoints go on: what waits in them for the store keeps its order."""
-    queues: dict[str, Queue] = {}
-    for name, endpoint in policies.relay.endpoints.items():
-        old = before.policies.relay.endpoints.get(name) if before else None
-        if before and old and settings_of(before.policies, old) == settings_of(policies, endpoint):
-            queues[name] = before.queues[name]
-        else:
-            queues[name] = open_queue(store, endpoint, policies)
-    return queues
+@asynccontextmanager
+async def opened(policies: Policies, store_url: str, console: Console) -> AsyncIterator[Reloader]:
+    """A gateway that answers whatever is handed to it, until the block is left. A loop that crashes ends the block."""
+    parts = _Parts(policies, store_url)
+    reloader = Reloader(policies, lambda policies, before: _snapshot(parts, policies, before, console))
+    name, stop = f"{socket.gethostname()}:{os.getpid()}", Stop()
+    try:
+        async with asyncio.TaskGroup() as group:
+            watch = _Watch(parts.registry, group)
+
+            def apply(policies: Policies) -> None:
+                reloader.apply(policies)
+                parts.limiter.forget()
+                watch.apply(policies)
+
+            watch.apply(policies)
+            group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
+            group.create_task(every(peers.EVERY, stop, lambda: peers.turn(parts.limits_store, name, parts.limiter)))
+            group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
+            group.create_task(parts.live.watch(stop, apply))
+            try:
+                yield reloader
+            finally:
+                stop.request()
+                watch.stop()
+    finally:
+        await reloader.close()
+        await parts.close()
 
 
-async def _note_inflows(parts: Resources) -> None:
+class _Parts:
+    """What no edit of the policies replaces."""
+
+    def __init__(self, policies: Policies, store_url: str) -> None:
+        self.store = Store(store_url, timeout=_STORE_TIMEOUT)
+        self.limits_store = Store(store_url, timeout=policies.store.timeout)
+        # What waits for a replica keeps nobody else waiting.
+        self.inbox_store = Store(store_url, timeout=_STORE_TIMEOUT)
+        self.registry = Registry(self.store, policies.sessions.lease)
+        self.limiter = Limiter(self.limits_store)
+        self.inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
+        self.workers = WorkerProxy(self.registry, _WORKERS)
+        self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
+        self.live: LivePolicies[Policies] = edits.live(policies)
+
+    async def close(self) -> None:
+        await self.workers.close()
+        for store in (self.store, self.limits_store, self.inbox_store):
+            await store.close()
+
+
+def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, console: Console) -> Snapshot:
+    """What these policies ask for. Of `before` it has all that they leave as it was."""
+    endpoints = policies.relay.endpoints
+    queues = (before.queues if before else BySettings()).edited(
+        {name: settings_of(policies, endpoint) for name, endpoint in endpoints.items()},
+        lambda name: open_queue(parts.store, endpoints[name], policies),
+    )
+    upstreams = (before.upstreams if before else BySettings()).edited(
+        policies.upstreams, lambda name: _connected(policies.upstreams[name])
+    )
+    known = {**before.resources.removed, **before.queues.things} if before else {}
+    removed = {name: queue for name, queue in known.items() if name not in endpoints}
+    resources = Resources(policies, parts.store, parts.registry, queues.things, parts.live, removed, parts.inflows)
+    ingest = Ingest(policies, queues.things, parts.inbox)
+    edge = Edge(
+        policies,
+        parts.limiter,
+        ingest,
+        parts.registry,
+        parts.workers,
+        {name: upstream.http for name, upstream in upstreams.things.items()},
+        {name: upstream.websocket for name, upstream in upstreams.things.items()},
+    )
+    app = reserved.build(policies, parts.store, parts.registry, queues.things, ingest, console(resources))
+    return Snapshot(resources, edge, app, queues, upstreams)
+
+
+def _connected(upstream: Upstream) -> ConnectedUpstream:
+    circuit = UpstreamCircuit(
+        upstream.name, probe_lease=upstream.connect + upstream.headers + _PROBE_MARGIN, show=metrics.upstream_circuit
+    )
+    return ConnectedUpstream(UpstreamClient(upstream, circuit), WebSocketUpstream(upstream, circuit))
+
+
+async def _note_inflows(resources: Resources) -> None:
     """What the store does not tell right now is left out."""
-    for name, queue in parts.queues.items():
+    for name, queue in resources.queues.items():
         try:
             counts = await queue.counts()
         except (StoreAway, StoreRefused):
             return
-        parts.inflows[name].note(time.monotonic(), counts.accepted - counts.replaced - counts.expired)
+        resources.inflows[name].note(time.monotonic(), counts.accepted - counts.replaced - counts.expired)
 
 
 class _Watch:
     """Over existing workers: a new one, in `group`, whenever the policies name others."""
 
     def __init__(self, registry: Registry, group: asyncio.TaskGroup) -> None:
-        self.stop = Stop()
         self._registry = registry
         self._group = group
-        self._settings: object = None
+        self._stops: BySettings[Stop] = BySettings()
 
     def apply(self, policies: Policies) -> None:
         sessions = policies.sessions
-        settings = (sessions.workers, sessions.per_worker)
-        if settings == self._settings:
-            return
-        self._settings = settings
-        self.stop.request()
-        self.stop = Stop()
-        existing = ExistingWorkers(self._registry, sessions.workers, sessions.per_worker)
-        self._group.create_task(existing.run(self.stop))
+
+        def begin(_: str) -> Stop:
+            stop = Stop()
+            existing = ExistingWorkers(self._registry, sessions.workers, sessions.per_worker)
+            self._group.create_task(existing.run(stop))
+            return stop
+
+        after = self._stops.edited({"workers": (sessions.workers, sessions.per_worker)}, begin)
+        for stop in self._stops.missing_in(after).values():
+            stop.request()
+        self._stops = after
+
+    def stop(self) -> None:
+        for stop in self._stops.things.values():
+            stop.request()

@@ -22,7 +22,6 @@ from gateway.policies import (
     ToWorkers,
 )
 from gateway.problems import BadPath, ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
-from gateway.proxy.circuit import UpstreamCircuits
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake, upstream_of
 from gateway.proxy.websocket import serve as serve_websocket
@@ -73,7 +72,8 @@ class Edge:
         intake: Ingest,
         registry: Registry,
         workers: WorkerProxy,
-        guards: UpstreamCircuits,
+        upstreams: Mapping[str, UpstreamClient],
+        websockets: Mapping[str, WebSocketUpstream],
     ) -> None:
         self._policies = policies
         self._routes = Routes(policies.routes)
@@ -84,8 +84,8 @@ class Edge:
         self._intake = intake
         self._registry = registry
         self._workers = workers
-        self._upstreams = {name: UpstreamClient(it, guards.of(it)) for name, it in policies.upstreams.items()}
-        self._websockets = {name: WebSocketUpstream(it, guards.of(it)) for name, it in policies.upstreams.items()}
+        self._upstreams = upstreams
+        self._websockets = websockets
 
     async def answer(self, cycle: Cycle) -> None:
         """One request, to the end of its answer."""
@@ -215,11 +215,6 @@ class Edge:
             for row in rows
         ]
         return await _given(send, 200, {"success": True, "sessions": sessions, "total": len(sessions)})
-
-    async def close(self) -> None:
-        for pools in self._upstreams.values():
-            await pools.close()
-        await self._workers.close()
 
 
 def _exceeded(decision: Decision) -> Refusal:

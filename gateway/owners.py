@@ -22,7 +22,7 @@ FENCE = b"X-Sluice-Fence"
 _HELD_FOR = 5.0
 _HELD_AT_MOST = 1000
 _LOOK_AGAIN = 0.1
-_MAX_REMEMBERED = 100_000
+_MAX_CACHED = 100_000
 _MAX_WORKERS = 256
 _MISDIRECTED = 421
 
@@ -30,7 +30,7 @@ Find = Callable[[], Awaitable["Owner | Unowned"]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered:
+class _Cached:
     owner: Owner
     until: float
 
@@ -40,7 +40,7 @@ class Owners:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._cache: OrderedDict[str, _Remembered] = OrderedDict()
+        self._cache: OrderedDict[str, _Cached] = OrderedDict()
 
     async def find(self, session: str) -> Owner | Unowned | Unknown:
         """Raises StoreAway or StoreRefused when it has to ask and cannot."""
@@ -55,9 +55,9 @@ class Owners:
         return found
 
     def remember(self, session: str, owner: Owner) -> None:
-        self._cache[session] = _Remembered(owner, time.monotonic() + owner.lease_left)
+        self._cache[session] = _Cached(owner, time.monotonic() + owner.lease_left)
         self._cache.move_to_end(session)
-        if len(self._cache) > _MAX_REMEMBERED:
+        if len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
 
     def forget(self, session: str) -> None:
@@ -149,7 +149,7 @@ class WorkerProxy:
         self._workers.move_to_end(url)
         return found
 
-    async def tidy(self) -> None:
+    async def close_unused(self) -> None:
         """Closes the connections to workers that have not been asked for longest, when there are many."""
         while len(self._workers) > _MAX_WORKERS:
             _, oldest = self._workers.popitem(last=False)

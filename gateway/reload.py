@@ -1,7 +1,8 @@
-"""What is made of the policies, and how an edit's takes over from the one before it.
+"""What answers requests, and how an edit of the policies replaces it.
 
-A request works on one generation from start to end. An edit makes a new one, which gets every request from then on; the
-one before it is closed, and with it its connections, when the last of its requests is over.
+A request works on one snapshot from start to end. An edit makes the next snapshot, which gets every request from then
+on and shares with the one before all that the edit leaves as it was (`sluice.process.by_settings`). An upstream that is
+replaced or removed keeps the requests that are in flight to it, and closes each connection when its request is over.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway import reserved as internal
+from gateway import reserved
 from gateway.edge import Edge
-from gateway.owners import WorkerProxy
 from gateway.policies import Policies
 from gateway.problems import Receive, Send
+from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.websocket import WebSocketUpstream
 from relay.inflow import Inflow
 from relay.queue.queue import Queue
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.server import Cycle
 from sluice.observe.log import Log
+from sluice.process.by_settings import BySettings
 from sluice.store.client import Store
 
 LOG = Log("gateway")
-_MAX_RETIRED = 8  # a download may take hours; so many edits later it is cut
+_MAX_REPLACED = 8
+"""Replaced upstreams that still have requests in flight: a download may take hours; so many edits later it is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,90 +48,66 @@ class Resources:
     """By endpoint; the same through all edits."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectedUpstream:
+    """An upstream's connections for requests and for WebSockets, which share its circuit."""
+
+    http: UpstreamClient
+    websocket: WebSocketUpstream
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Its edge, which closes what it was given, and the application of the reserved paths."""
+    """All that requests are answered with under the same policies."""
 
-    __slots__ = ("edge", "in_flight", "inside", "over", "parts", "retired", "workers")
-
-    def __init__(self, parts: Resources, edge: Edge, inside: Any, workers: WorkerProxy) -> None:
-        self.parts = parts
-        self.edge = edge
-        self.inside = inside
-        self.workers = workers
-        self.in_flight = 0
-        self.retired = False
-        self.over = asyncio.Event()
-        """Nothing is under way any more, and nothing will come."""
+    resources: Resources
+    edge: Edge
+    reserved: Any
+    """The ASGI application of the reserved paths."""
+    queues: BySettings[Queue]
+    upstreams: BySettings[ConnectedUpstream]
 
 
-Make = Callable[[Policies, Resources | None], Snapshot]
+Make = Callable[[Policies, Snapshot | None], Snapshot]
 
 
 class Reloader:
-    """Each request to the newest generation: directly to its edge, or as ASGI what is reserved, and WebSockets."""
+    """Each request to the newest snapshot: directly to its edge, or as ASGI what is reserved, and WebSockets."""
 
     def __init__(self, policies: Policies, make: Make) -> None:
+        self.snapshot = make(policies, None)
         self._make = make
-        self._now = make(policies, None)
-        self._retired: dict[Snapshot, asyncio.Task[None]] = {}
+        self._replaced: list[UpstreamClient] = []
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        now = self._now
-        now.in_flight += 1
-        try:
-            if scope["type"] == "http" or internal.is_reserved(scope["raw_path"]):
-                await now.inside(scope, receive, send)
-            else:
-                await now.edge.websocket(scope, receive, send)
-        finally:
-            now.in_flight -= 1
-            if now.retired and not now.in_flight:
-                now.over.set()
+        if scope["type"] == "http" or reserved.is_reserved(scope["raw_path"]):
+            await self.snapshot.reserved(scope, receive, send)
+        else:
+            await self.snapshot.edge.websocket(scope, receive, send)
 
     def direct(self, cycle: Cycle) -> Coroutine[Any, Any, None] | None:
         """What answers a request that is not for the reserved paths."""
-        if internal.is_reserved(cycle.head.target):
+        if reserved.is_reserved(cycle.head.target):
             return None
-        return self._answer(cycle)
-
-    async def _answer(self, cycle: Cycle) -> None:
-        now = self._now
-        now.in_flight += 1
-        try:
-            await now.edge.answer(cycle)
-        finally:
-            now.in_flight -= 1
-            if now.retired and not now.in_flight:
-                now.over.set()
+        return self.snapshot.edge.answer(cycle)
 
     def apply(self, policies: Policies) -> None:
         """Goes over to these policies. What cannot be made raises before anything has changed."""
-        made = self._make(policies, self._now.parts)
-        before, self._now = self._now, made
-        before.retired = True
-        if not before.in_flight:
-            before.over.set()
-        self._retired[before] = asyncio.create_task(self._close(before))
-        if len(self._retired) > _MAX_RETIRED:
-            oldest = next(iter(self._retired))
-            LOG.warning("generation.cut", revision=oldest.parts.policies.revision, in_flight=oldest.in_flight)
-            oldest.over.set()
-
-    @property
-    def parts(self) -> Resources:
-        """Of the newest generation."""
-        return self._now.parts
-
-    async def tidy(self) -> None:
-        await self._now.workers.tidy()
+        after = self._make(policies, self.snapshot)
+        before, self.snapshot = self.snapshot, after
+        self._replaced = [client for client in self._replaced if client.connections]
+        for upstream in before.upstreams.missing_in(after.upstreams).values():
+            upstream.http.drain()
+            self._replaced.append(upstream.http)
+        while len(self._replaced) > _MAX_REPLACED:
+            oldest = self._replaced.pop(0)
+            LOG.warning("upstream.cut", upstream=oldest.upstream.name, connections=oldest.connections)
+            closing = asyncio.create_task(oldest.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Cuts what is still under way. Drain before."""
-        for generation in self._retired:
-            generation.over.set()
-        await asyncio.gather(*self._retired.values(), self._now.edge.close())
-
-    async def _close(self, generation: Snapshot) -> None:
-        await generation.over.wait()
-        await generation.edge.close()
-        del self._retired[generation]
+        """Cuts what is still in flight. Drain before."""
+        clients = [upstream.http for upstream in self.snapshot.upstreams.things.values()]
+        await asyncio.gather(*self._closing, *(client.close() for client in clients + self._replaced))

@@ -41,7 +41,7 @@ def build(
     policies: Policies,
     store: Store,
     registry: Registry,
-    queues: dict[str, Queue],
+    queues: Mapping[str, Queue],
     intake: Ingest,
     more: Sequence[BaseRoute],
 ) -> Starlette:
@@ -60,7 +60,7 @@ def build(
         )
 
     async def metrics_page(_: Request) -> Response:
-        await _look(registry, queues)
+        await _read_gauges(registry, queues)
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     verify = policies.signatures[policies.sessions.verify] if policies.sessions.verify else None
@@ -93,7 +93,7 @@ async def _not_ready(
         return [f"the store does not answer: {error}"]
 
 
-async def _look(registry: Registry, queues: dict[str, Queue]) -> None:
+async def _read_gauges(registry: Registry, queues: Mapping[str, Queue]) -> None:
     """Brings the gauges up to date; what cannot be read right now keeps its last value."""
     try:
         for name, queue in queues.items():

@@ -24,6 +24,7 @@ from relay.queue import janitor
 from relay.queue.queue import Queue
 from sluice.config.live import LivePolicies
 from sluice.observe.log import Log
+from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every, tune_gc
 from sluice.store.client import Store, StoreAway, StoreRefused
 
@@ -90,7 +91,6 @@ class EndpointRelay:
     """The queue of an endpoint, its circuit, its connections, and the loop that moves its deliveries."""
 
     def __init__(self, store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> None:
-        self.settings = settings_of(policies, endpoint)
         self.queue = open_queue(store, endpoint, policies)
         self.stop = Stop()
         circuit = open_circuit(store, endpoint)
@@ -118,7 +118,7 @@ class _EndpointRelays:
     def __init__(self, store: Store, group: asyncio.TaskGroup) -> None:
         self._store = store
         self._group = group
-        self._relays: dict[str, EndpointRelay] = {}
+        self._relays: BySettings[EndpointRelay] = BySettings()
         self._newest: dict[str, asyncio.Task[None]] = {}
         """By endpoint: the task of the newest one. Its predecessors have ended before it begins."""
         self._channels: list[str] = []
@@ -127,26 +127,25 @@ class _EndpointRelays:
     def apply(self, policies: RelaySnapshot) -> None:
         """Switches to these policies. Where something cannot be created it raises before anything has changed."""
         endpoints = policies.relay.endpoints
-        created = {
-            name: EndpointRelay(self._store, endpoint, policies)
-            for name, endpoint in endpoints.items()
-            if name not in self._relays or self._relays[name].settings != settings_of(policies, endpoint)
-        }
-        for name in [name for name in self._relays if name in created or name not in endpoints]:
-            self._relays.pop(name).stop.request()
-        for name, relay in created.items():
-            self._relays[name] = relay
+        before = self._relays
+        self._relays = before.edited(
+            {name: settings_of(policies, endpoint) for name, endpoint in endpoints.items()},
+            lambda name: EndpointRelay(self._store, endpoints[name], policies),
+        )
+        for relay in before.missing_in(self._relays).values():
+            relay.stop.request()
+        for name, relay in self._relays.missing_in(before).items():
             self._newest[name] = self._group.create_task(self._run(relay, self._newest.get(name)))
         self._update_listener()
 
     @property
     def seconds_stuck(self) -> float:
         """Seconds since the last poll of the one that has gone longest without."""
-        return max((relay.dispatcher.seconds_stuck for relay in self._relays.values()), default=0.0)
+        return max((relay.dispatcher.seconds_stuck for relay in self._relays.things.values()), default=0.0)
 
     def stop(self) -> None:
         """Nothing more is leased; the tasks end when what is in flight is settled."""
-        for relay in self._relays.values():
+        for relay in self._relays.things.values():
             relay.stop.request()
         if self._listener is not None:
             self._listener.cancel()
@@ -155,11 +154,11 @@ class _EndpointRelays:
         if predecessor is not None:
             await asyncio.wait([predecessor])
         await relay.run()
-        if self._relays.get(relay.queue.endpoint) is None:
+        if self._relays.things.get(relay.queue.endpoint) is None:
             await _log_removed(relay.queue)
 
     def _update_listener(self) -> None:
-        channels = sorted(relay.queue.channel for relay in self._relays.values())
+        channels = sorted(relay.queue.channel for relay in self._relays.things.values())
         if channels == self._channels:
             return
         self._channels = channels
@@ -183,7 +182,7 @@ class _EndpointRelays:
                 await subscriber.aclose()  # type: ignore[no-untyped-call]
 
     def _wake(self, channel: str, partitions: bytes) -> None:
-        for relay in self._relays.values():
+        for relay in self._relays.things.values():
             if relay.queue.channel == channel:
                 relay.dispatcher.wake(partitions)
 

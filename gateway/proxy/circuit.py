@@ -25,7 +25,6 @@ from typing import Any, Literal
 from aiobreaker import CircuitBreaker, CircuitBreakerListener, CircuitBreakerState
 from aiobreaker.storage.memory import CircuitMemoryStorage
 
-from gateway.policies import Upstream
 from sluice.observe.log import Log
 
 LOG = Log("gateway")
@@ -60,29 +59,29 @@ class Refused:
 class Admission:
     """A call that may be made. Of its three methods the first call counts: `abandoned()` may stand in a `finally`."""
 
-    __slots__ = ("_guard", "generation")
+    __slots__ = ("_circuit", "generation")
 
-    def __init__(self, guard: UpstreamCircuit, generation: int) -> None:
-        self._guard = guard
+    def __init__(self, circuit: UpstreamCircuit, generation: int) -> None:
+        self._circuit = circuit
         self.generation = generation
 
     def succeeded(self) -> None:
-        self._guard.take_in(self, 0, "")
+        self._circuit.count(self, 0, "")
 
     def failed(self, why: str = "") -> None:
         """A timeout is a failure too. `why` is for the log."""
-        self._guard.take_in(self, 1, why)
+        self._circuit.count(self, 1, why)
 
     def abandoned(self) -> None:
         """The client left, or the upstream was not asked after all."""
-        self._guard.give_back(self)
+        self._circuit.release(self)
 
 
 class UpstreamCircuit:
     """Lets calls to an upstream through, or refuses them at once while it fails.
 
     `probe_lease`: seconds after which a probe nobody reported on is lost; longer than an upstream may take to answer.
-    `shown` is told the name and the state, now and at each change.
+    `show` is called with the name and the state, now and at each change.
     """
 
     def __init__(
@@ -91,22 +90,22 @@ class UpstreamCircuit:
         clock: Callable[[], float] = time.monotonic,
         *,
         probe_lease: float = 60.0,
-        shown: Callable[[str, State], None] | None = None,
+        show: Callable[[str, State], None] | None = None,
     ) -> None:
         self._name = name
         self._clock = clock
         self._probe_lease = probe_lease
-        self._shown = shown
+        self._show = show
         self._storage = CircuitMemoryStorage(_CLOSED)
-        self._breaker = CircuitBreaker(state_storage=self._storage, listeners=[_Listener(self._tell)], name=name)
+        self._breaker = CircuitBreaker(state_storage=self._storage, listeners=[_Listener(self._report)], name=name)
         self._generation = 0
         self._window = _Window(clock())
         self._open_for = FIRST_OPEN
         self._opens_until = 0.0
         self._probes: dict[Admission, float] = {}
         self._why = ""
-        if shown:
-            shown(name, "closed")
+        if show:
+            show(name, "closed")
 
     @property
     def state(self) -> State:
@@ -130,27 +129,27 @@ class UpstreamCircuit:
         self._probes[probe] = now + self._probe_lease
         return probe
 
-    def take_in(self, admission: Admission, failed: Literal[0, 1], why: str) -> None:
+    def count(self, admission: Admission, failed: Literal[0, 1], why: str) -> None:
         """For `Admission`."""
         if admission.generation != self._generation:
             return
         admission.generation = _REPORTED
         if self._storage.state is _CLOSED:
-            self._count(failed, why)
+            self._add(failed, why)
         elif self._probes.pop(admission, None) is not None:
             if failed:
                 self._open(min(MAX_OPEN, self._open_for * 2), _because("the probe failed", why))
             else:
                 self._close("the probe went well")
 
-    def give_back(self, admission: Admission) -> None:
+    def release(self, admission: Admission) -> None:
         """For `Admission`."""
         if admission.generation == _REPORTED:
             return
         admission.generation = _REPORTED
         self._probes.pop(admission, None)
 
-    def _count(self, failed: Literal[0, 1], why: str) -> None:
+    def _add(self, failed: Literal[0, 1], why: str) -> None:
         window = self._window
         window.add(self._clock(), failed)
         if failed:
@@ -176,36 +175,19 @@ class UpstreamCircuit:
         self._storage.state = state
         self._breaker.state = state
 
-    def _tell(self, state: State) -> None:
-        tell = LOG.warning if state == "open" else LOG.info
-        tell("upstream.circuit", name=self._name, state=state, why=self._why)
-        if self._shown:
-            self._shown(self._name, state)
-
-
-class UpstreamCircuits:
-    """The guard of each upstream, for as long as the policies say the same of it: an edit elsewhere opens nothing."""
-
-    def __init__(self, shown: Callable[[str, State], None] | None = None) -> None:
-        self._shown = shown
-        self._known: dict[Upstream, UpstreamCircuit] = {}
-
-    def of(self, upstream: Upstream) -> UpstreamCircuit:
-        guard = self._known.get(upstream)
-        if guard is None:
-            self._known = {other: it for other, it in self._known.items() if other.name != upstream.name}
-            # A probe is lost only when it took longer than an upstream may take to answer.
-            lease = upstream.connect + upstream.headers + 5
-            guard = self._known[upstream] = UpstreamCircuit(upstream.name, probe_lease=lease, shown=self._shown)
-        return guard
+    def _report(self, state: State) -> None:
+        log = LOG.warning if state == "open" else LOG.info
+        log("upstream.circuit", name=self._name, state=state, why=self._why)
+        if self._show:
+            self._show(self._name, state)
 
 
 class _Listener(CircuitBreakerListener):  # type: ignore[misc]
-    def __init__(self, tell: Callable[[State], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[State], None]) -> None:
+        self._report = report
 
     def state_change(self, breaker: object, old: object, new: Any) -> None:
-        self._tell(_NAMES[new.state])
+        self._report(_NAMES[new.state])
 
 
 class _Window:

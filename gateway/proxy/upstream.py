@@ -105,11 +105,11 @@ class Downstream:
 
 
 class UpstreamClient:
-    """The connections to one upstream, or to one worker. `guard`: leaves the upstream alone while it fails."""
+    """The connections to one upstream, or to one worker, which has no circuit."""
 
-    def __init__(self, upstream: Upstream, guard: UpstreamCircuit | None = None) -> None:
+    def __init__(self, upstream: Upstream, circuit: UpstreamCircuit | None = None) -> None:
         self.upstream = upstream
-        self._guard = guard
+        self._circuit = circuit
         self._pool = http1.Pool(http1.Origin.of(upstream.url), connect=upstream.connect)
         self._base = http1.base_path(upstream.url)
         self._headers = http1.Deadlines(upstream.headers)
@@ -119,11 +119,11 @@ class UpstreamClient:
         """Sends the request and waits for the head of the answer. Whatever comes of it, `client.close()` is due then.
 
         Sent once more where that is safe and the kept connection turned out to be closed. Raises UpstreamError,
-        ClientGone, or Refusal 503 while the guard says no.
+        ClientGone, or Refusal 503 while the circuit is open.
         """
-        if self._guard is None:
+        if self._circuit is None:
             return await self._ask(outgoing, client)
-        admission = admitted(self._guard, self.upstream.name)
+        admission = admit(self._circuit, self.upstream.name)
         try:
             response = await self._ask(outgoing, client)
             judge(admission, response.status)
@@ -185,16 +185,26 @@ class UpstreamClient:
             client.write(piece, more=more)
         return True
 
+    @property
+    def connections(self) -> int:
+        """How many are open or opening."""
+        return self._pool.open
+
+    def drain(self) -> None:
+        """Closes the connections that are not in use, and the others when their exchange ends."""
+        self._pool.drain()
+
     async def close(self) -> None:
+        """Cuts what is still in use."""
         await self._pool.close()
 
 
-def admitted(guard: UpstreamCircuit, name: str) -> Admission:
-    """Raises Refusal 503 while the guard says no."""
-    admission = guard.admit()
+def admit(circuit: UpstreamCircuit, name: str) -> Admission:
+    """Raises Refusal 503 while the circuit is open."""
+    admission = circuit.admit()
     if isinstance(admission, Refused):
         wait = b"%d" % max(1, math.ceil(admission.retry_after))
-        raise Refusal(503, f"{name} fails and is left alone for a moment", retry_after=wait)
+        raise Refusal(503, f"upstream {name} unavailable, circuit open", retry_after=wait)
     return admission
 
 

@@ -34,7 +34,7 @@ from websockets.uri import WebSocketURI
 from gateway.policies import Route, ToUpstream, Trust, Upstream
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_refusal
 from gateway.proxy.circuit import UpstreamCircuit
-from gateway.proxy.upstream import admitted, judge, refusal_for
+from gateway.proxy.upstream import admit, judge, refusal_for
 from gateway.request import Head, Pairs, Reading, head_of
 from sluice.http import client as http1
 from sluice.http.fields import CONTENT_LENGTH, HOST
@@ -117,15 +117,15 @@ class _End:
     reason: str = ""
 
 
-Admit = Callable[[MutableMapping[str, Any], WebSocketLogEntry], Awaitable[tuple[Head, "WebSocketUpstream"]]]
+Open = Callable[[MutableMapping[str, Any], WebSocketLogEntry], Awaitable[tuple[Head, "WebSocketUpstream"]]]
 
 
-async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, admit: Admit) -> None:
-    """One connection, from handshake to close. `admit` says where to, or raises Refusal."""
+async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, open_upstream: Open) -> None:
+    """One connection, from handshake to close. `open_upstream` says where to, or raises Refusal."""
     talk = WebSocketLogEntry()
     try:
         await receive()  # websocket.connect
-        head, upstream = await admit(scope, talk)
+        head, upstream = await open_upstream(scope, talk)
         await upstream.proxy(head, scope["subprotocols"], receive, send, talk)
     except Refusal as refusal:
         talk.why = refusal.detail
@@ -174,9 +174,9 @@ class _Denied(Exception):
 class WebSocketUpstream:
     """Opens connections to one upstream."""
 
-    def __init__(self, upstream: Upstream, guard: UpstreamCircuit) -> None:
+    def __init__(self, upstream: Upstream, circuit: UpstreamCircuit) -> None:
         self._upstream = upstream
-        self._guard = guard
+        self._circuit = circuit
         self._origin = http1.Origin.of(upstream.url)
         self._base = http1.base_path(upstream.url)
         self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
@@ -204,7 +204,7 @@ class WebSocketUpstream:
         return _Connection(_Handshake(uri, head, subprotocols))
 
     async def _open(self, connection: _Connection) -> None:
-        admission = admitted(self._guard, self._upstream.name)
+        admission = admit(self._circuit, self._upstream.name)
         try:
             await self._connect(connection)
             await self._shake_hands(connection)

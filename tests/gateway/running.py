@@ -185,11 +185,16 @@ def _json(value: object) -> bytes:
     return b"null" if value is None else b'"%s"' % str(value).encode()
 
 
-def start(folder: Path, store_url: str, laravel: str, headers: str = "10s") -> tuple[Gate, asyncio.Task[None]]:
-    """A gateway that takes connections from now on, and the task that ends when it has stopped."""
+def read_policies(folder: Path, laravel: str, headers: str = "10s") -> Policies:
+    """Those above, from a file in the folder."""
     file = folder / "policies.yaml"
     file.write_text(POLICIES.format(laravel=laravel, headers=headers))
-    read = policies.load(file, environment={"SECRET": SECRET})
+    return policies.load(file, environment={"SECRET": SECRET})
+
+
+def start(folder: Path, store_url: str, laravel: str, headers: str = "10s") -> tuple[Gate, asyncio.Task[None]]:
+    """A gateway that takes connections from now on, and the task that ends when it has stopped."""
+    read = read_policies(folder, laravel, headers)
     bound = serving.listening("127.0.0.1", 0)
     bound.listen()
     gate = Gate(read, bound.getsockname()[1])

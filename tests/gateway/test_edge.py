@@ -701,7 +701,7 @@ async def test_an_upstream_that_fails_is_left_alone_and_asked_again_by_itself(ga
     assert answers.count(502) == 20, "what it takes to be sure"
     refused = await gate.http.get("/x")
     assert refused.status_code == 503
-    assert refused.json()["detail"] == "laravel fails and is left alone for a moment"
+    assert refused.json()["detail"] == "upstream laravel unavailable, circuit open"
     assert refused.headers["retry-after"] == "1"
     laravel.response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,15 @@ from starlette.routing import Route
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+from gateway import app
+from gateway.edge import Edge
 from gateway.limits.headers import QUOTA_EXCEEDED
+from gateway.proxy.upstream import UpstreamClient
+from gateway.proxy.websocket import WebSocketUpstream
 from sluice.http.server import serving
 from sluice.process.loops import Stop
-from tests.gateway.running import SECRET, Gate, Receiver, gateway
+from tests.gateway.running import SECRET, Gate, Receiver, gateway, read_policies, receiver
+from tests.gateway.websocket_link import link_to
 from tests.heard import Heard
 from tests.sluice.http.client.upstream import OK, Call
 from tests.waiting import until
@@ -31,13 +38,15 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", SECRET)
 
 
-async def edit(gate: Gate, heard: Heard, old: str, new: str) -> None:
-    """Returns when it is live."""
+async def edit(gate: Gate, heard: Heard, *texts: str) -> None:
+    """Replaces old by new, and so on in pairs. Returns when the edit is live."""
     file = gate.policies.source
     before = heard.messages().count("policies.loaded")
     text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
+    for old, new in zip(texts[::2], texts[1::2], strict=True):
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
     await until(lambda: heard.messages().count("policies.loaded") > before, what="the edit to be live")
 
 
@@ -47,6 +56,7 @@ class Holding:
     def __init__(self) -> None:
         self.held = 0
         self.cut = False
+        self.closed = False
         self.lets_go = asyncio.Event()
 
     async def play(self, call: Call) -> None:
@@ -59,9 +69,10 @@ class Holding:
         let.cancel()
         call.say(OK)
         await cut
+        self.closed = True
 
 
-async def test_a_request_under_way_outlives_many_edits_but_not_any_number(
+async def test_a_request_in_flight_outlives_many_edits_of_its_upstream_but_not_any_number(
     tmp_path: Path, store_url: str, laravel: Receiver, heard: Heard
 ) -> None:
     holding = Holding()
@@ -69,21 +80,103 @@ async def test_a_request_under_way_outlives_many_edits_but_not_any_number(
     async with gateway(tmp_path, store_url, laravel.url) as gate:
         in_flight = asyncio.create_task(gate.http.get("/held"))
         await until(lambda: holding.held)
-        for number in range(1, 4):  # what had nothing under way is closed at once, and counts for nothing
-            await edit(gate, heard, f"rate: {number}/hour", f"rate: {number + 1}/hour")
+        for number in range(10, 13):  # what has nothing in flight is closed at once, and counts for nothing
+            await edit(gate, heard, f"idle: {number}s", f"idle: {number + 1}s")
         slow = [Holding() for _ in range(8)]
         waiting = []
-        for number, one in enumerate(slow, 4):
+        for number, one in enumerate(slow, 13):
             assert not holding.cut
             laravel.play = one.play
             waiting.append(asyncio.create_task(gate.http.get("/held")))
             await until(lambda one=one: one.held)
-            await edit(gate, heard, f"rate: {number}/hour", f"rate: {number + 1}/hour")
+            await edit(gate, heard, f"idle: {number}s", f"idle: {number + 1}s")
         assert (await in_flight).status_code == 502
-        assert [fields["in_flight"] for message, fields in heard.lines if message == "generation.cut"] == [1]
+        assert [fields["connections"] for message, fields in heard.lines if message == "upstream.cut"] == [1]
         for one in slow:
             one.lets_go.set()
         assert [(await answer).status_code for answer in waiting] == [200] * 8
+
+
+async def test_an_edit_elsewhere_keeps_the_connection_to_an_upstream(
+    tmp_path: Path, store_url: str, laravel: Receiver, heard: Heard
+) -> None:
+    async with gateway(tmp_path, store_url, laravel.url) as gate:
+        assert (await gate.http.get("/x")).status_code == 200
+        await edit(gate, heard, "rate: 1/hour", "rate: 2/hour")
+        assert (await gate.http.get("/x")).status_code == 200
+        assert len(laravel.heads) == 2
+        assert len(laravel.upstream.calls) == 1
+
+
+async def test_a_request_in_flight_ends_where_it_began_when_an_edit_changes_the_upstream_s_url(
+    tmp_path: Path, store_url: str, laravel: Receiver, heard: Heard
+) -> None:
+    holding = Holding()
+    laravel.play = holding.play
+    async with receiver() as other, gateway(tmp_path, store_url, laravel.url) as gate:
+        in_flight = asyncio.create_task(gate.http.get("/held"))
+        await until(lambda: holding.held)
+        await edit(gate, heard, f'"{laravel.url}", connect', f'"{other.url}", connect')
+        assert (await gate.http.get("/x")).status_code == 200
+        assert len(other.heads) == 1
+        holding.lets_go.set()
+        assert (await in_flight).content == b"ok"
+        assert not holding.cut
+        await until(lambda: holding.closed, what="its connection to be closed with the last request")
+
+
+async def test_a_connection_that_is_not_in_use_is_closed_at_once_when_an_edit_removes_its_upstream(
+    tmp_path: Path, store_url: str, laravel: Receiver, heard: Heard
+) -> None:
+    holding = Holding()
+    holding.lets_go.set()
+    laravel.play = holding.play
+    async with gateway(tmp_path, store_url, laravel.url) as gate:
+        assert (await gate.http.get("/x")).status_code == 200
+        assert not holding.closed
+        section = f'laravel: {{url: "{laravel.url}", connect'
+        renamed = section.replace("laravel", "other", 1)
+        await edit(gate, heard, section, renamed, "upstream: laravel}", "upstream: other}")
+        await until(lambda: holding.closed, what="the connection to be closed")
+
+
+async def test_an_edit_elsewhere_keeps_what_is_known_of_a_session_s_owner_and_the_connection_to_it(
+    tmp_path: Path, store_url: str, laravel: Receiver, heard: Heard
+) -> None:
+    async with (
+        receiver() as worker,
+        link_to(store_url) as link,
+        gateway(tmp_path, link.url, laravel.url) as gate,
+    ):
+        await gate.post_signed("/_sluice/workers", {"id": "w1", "instance": "1", "url": worker.url, "capacity": 5})
+        assert (await gate.http.post("/api/sessions", json={"session_id": "s1"})).status_code == 200
+        await edit(gate, heard, "rate: 1/hour", "rate: 2/hour")
+        link.block()
+        assert (await gate.http.get("/api/sessions/s1/qr")).status_code == 200, "the registry cannot be asked now"
+        assert len(worker.upstream.calls) == 1
+
+
+async def test_a_hundred_edits_leave_nothing_behind(tmp_path: Path, store_url: str, laravel: Receiver) -> None:
+    first = read_policies(tmp_path, laravel.url)
+    slower = replace(first, upstreams={"laravel": replace(first.upstreams["laravel"], idle=11.0)})
+    bound, stop = serving.listening("127.0.0.1", 0), Stop()
+    async with app.opened(first, store_url, lambda resources: []) as reloader:
+        running = asyncio.create_task(serving.serve(reloader, bound, stop, reloader.direct))
+        async with Gate(first, bound.getsockname()[1]).http as http:
+            before = _upstream_objects()
+            for policies in [slower, first] * 50:
+                assert (await http.get("/x")).status_code == 200
+                reloader.apply(policies)
+            await until(lambda: sum(call.reader.at_eof() for call in laravel.upstream.calls) == 100)
+            assert (await http.get("/x")).status_code == 200
+            assert _upstream_objects() < before + 20
+        stop.request()
+        await running
+
+
+def _upstream_objects() -> int:
+    gc.collect()
+    return sum(isinstance(found, (UpstreamClient, WebSocketUpstream, Edge)) for found in gc.get_objects())
 
 
 async def test_a_websocket_outlives_an_edit(tmp_path: Path, store_url: str, heard: Heard) -> None:

@@ -96,6 +96,12 @@ class Pool:
             return Connection(wire, reused=True)
         return Connection(await self._connect(end), reused=False)
 
+    def drain(self) -> None:
+        """From now on no connection is used twice: the idle ones close now, those in use when their exchange ends."""
+        self._keep = 0.0
+        for wire in tuple(self._idle):
+            wire.abort()
+
     async def close(self) -> None:
         """Cuts every connection, also those in use, and returns when they are gone. Drain before."""
         self._closed = True

@@ -33,7 +33,7 @@ class Bench:
     shown_too: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
-        self.guard = UpstreamCircuit("laravel", self.clock, probe_lease=LEASE, shown=self._show)
+        self.guard = UpstreamCircuit("laravel", self.clock, probe_lease=LEASE, show=self._show)
 
     def _show(self, name: str, state: str) -> None:
         self.shown.append(f"{name} {state}")

@@ -386,7 +386,7 @@ async def test_an_upstream_whose_handshakes_fail_is_left_alone(
             assert head.startswith(b"HTTP/1.1 502 ")
         head, body = await denied(gate, b"GET /x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
-        assert b"laravel fails and is left alone for a moment" in body
+        assert b"upstream laravel unavailable, circuit open" in body
         assert (await gate.http.get("/x")).status_code == 503, "requests and handshakes have one guard"
 
 
