@@ -104,7 +104,8 @@ def markdown(found: Found) -> str:
         one = found.accepted
         parts.append(
             f"Accepting costs the gateway {one.cpu_us:.0f} µs of CPU for each event, the store {one.store_us:.0f} µs. "
-            f"At {RATE:,.0f}/s p50 {one.p50:.2f}, p95 {one.p95:.2f}, p99 {one.p99:.2f} ms; {one.failed} failed."
+            f"At {RATE:,.0f}/s p50 {one.p50:.2f}, p95 {one.p95:.2f}, p99 {one.p99:.2f} ms; "
+            f"{one.failed} failed, {one.unanswered} were not answered in time."
         )
     parts.append(_table(("", "result", "wanted"), [[bar.what, bar.result, bar.wanted] for bar in bars(found)]))
     return "\n\n".join(parts) + "\n"

@@ -79,13 +79,14 @@ async def test_each_session_is_answered_by_its_owner_and_by_another_when_that_on
 async def test_a_worker_that_is_stopped_hands_over_at_once(deployed: Deployment) -> None:
     first = await deployed.start_worker("w1")
 
-    async def registered() -> bool:
-        return "w1" in await workers(deployed)
+    async def registered(name: str) -> bool:
+        return name in await workers(deployed)
 
-    await until(registered, timeout=20)
+    await until(lambda: registered("w1"), timeout=20)
     async with httpx2.AsyncClient(base_url=deployed.gateway, trust_env=False, timeout=15) as client:
         await create(client, SESSIONS[0])
         await deployed.start_worker("w2")
+        await until(lambda: registered("w2"), timeout=20)
         first.terminate()
         stopped = time.monotonic()
 

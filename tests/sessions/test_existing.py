@@ -33,7 +33,7 @@ class Node:
         self.healthy = True
         self.asked = 0
         app = Starlette(routes=[Route("/health", self._health), Route("/api/sessions", self._sessions)])
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off", ws="none"))
+        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws="none"))
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

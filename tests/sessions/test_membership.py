@@ -38,7 +38,7 @@ class Gateway:
             await self.answering.wait()
             await app(scope, receive, send)  # type: ignore[arg-type]
 
-        config = uvicorn.Config(held, port=0, log_level="error", lifespan="off", ws="none")
+        config = uvicorn.Config(held, port=0, log_config=None, lifespan="off", ws="none")
         self.server = uvicorn.Server(config)
 
     @asynccontextmanager

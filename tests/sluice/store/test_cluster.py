@@ -33,7 +33,7 @@ def servers(short_folder: Path, free_port: Callable[[], int]) -> Iterator[list[S
             bus, port = free_port(), free_port()
             server = Server(
                 *(folder, port, "--cluster-enabled", "yes", "--cluster-port", str(bus)),
-                *("--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"),
+                *("--cluster-node-timeout", "5000", "--repl-diskless-sync-delay", "0"),
             )
             started.append((server, bus))
             server.start()
@@ -112,6 +112,8 @@ async def test_a_slot_that_moves_is_followed_while_and_after_it_moves(store: Sto
 @pytest.mark.anyio
 async def test_a_replica_that_takes_over_is_found(store: Store, servers: list[Server]) -> None:
     key = _of(0)
+    for server in servers:
+        server.tell("CONFIG", "SET", "cluster-node-timeout", 1000)
     await store.run(ADD, [key], [1])
     _until(lambda: servers[0].tell("WAIT", 1, 100) == 1)
     servers[0].kill()
