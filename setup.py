@@ -1,15 +1,12 @@
 """Compiles the hot path with mypyc (docs/decisions/0006). Without it, or with SLUICE_PURE set, all is plain Python.
 
-`python setup.py --compiled` lists the files. Everything else about the package is in pyproject.toml.
+Everything else about the package is in pyproject.toml.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
-
-from setuptools import setup
 
 if TYPE_CHECKING:
     from setuptools import Extension
@@ -43,13 +40,12 @@ def extensions() -> list[Extension]:
     try:
         from mypyc.build import mypycify
     except ImportError:
-        return []  # so it is in an isolated build; scripts/install has the pinned one
+        return []  # so it is in an isolated build; .venv has the pinned one
     # At -O1 it is as fast as at -O3, and compiles in a third of the time.
-    return mypycify([*COMPILED], opt_level="1", debug_level="0", group_name="sluice")
+    return mypycify([*COMPILED], opt_level="1", debug_level="0", group_name="sluice.hot_path")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--compiled"]:
-        sys.stdout.writelines(f"{file}\n" for file in COMPILED)
-    else:
-        setup(ext_modules=extensions())
+    from setuptools import setup
+
+    setup(ext_modules=extensions())

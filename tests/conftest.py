@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import runpy
 import shutil
 import socket
@@ -21,15 +22,17 @@ from sluice.store.client import Store
 from tests.heard import Heard
 
 ROOT = Path(__file__).parent.parent
-COMPILED = runpy.run_path(str(ROOT / "setup.py"), run_name="tests")["COMPILED"]
+HOT_PATH = runpy.run_path(str(ROOT / "scripts" / "hot_path.py"))
 
 
 def pytest_sessionstart() -> None:
     """What is compiled is imported instead of what was edited since."""
-    for built in ROOT.glob("sluice__mypyc.*"):
-        for name in COMPILED:
-            if built.stat().st_mtime < (ROOT / name).stat().st_mtime:
-                pytest.exit(f"{name} was edited after it was compiled: run scripts/install", 2)
+    if HOT_PATH["is_stale"]():
+        pytest.exit("files of the hot path were edited after they were compiled: run scripts/install", 2)
+
+
+def pytest_report_header() -> str:
+    return f"hot path: {'compiled' if any(HOT_PATH['compiled_files']()) else 'plain Python'}"
 
 
 @pytest.fixture(scope="session")
@@ -91,17 +94,28 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
 
 
 @pytest.fixture
-def free_port() -> Callable[[], int]:
-    """Ports that were free a moment ago, a different one at each call."""
-    taken: set[int] = set()
+def free_port() -> Iterator[Callable[[], int]]:
+    """Ports that nobody else gets until the test has ended, neither another test process nor whoever binds port 0.
+
+    They lie below those that the kernel gives away. Each is claimed among all tests on this machine by a name that
+    only one socket can have.
+    """
+    claims: list[socket.socket] = []
 
     def find() -> int:
         while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port: int = probe.getsockname()[1]
-            if port not in taken:
-                taken.add(port)
-                return port
+            port = random.randrange(15_000, 32_000)
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f"\0sluice-test-port-{port}")
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+            except OSError:
+                claim.close()
+                continue
+            claims.append(claim)
+            return port
 
-    return find
+    yield find
+    for claim in claims:
+        claim.close()
