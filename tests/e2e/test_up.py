@@ -10,15 +10,15 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import orjson
 import pytest
 
-from gateway.policies import load
+from gateway.policies import Policies, load
 from sluice.cli import status
 from sluice.cli.errors import StatusUnavailable
 from sluice.demo import deployment as demo
@@ -212,44 +212,48 @@ async def test_it_does_not_start_with_a_mistake_or_on_a_taken_port(scene: Scene)
     )
 
 
-async def test_the_demo_shows_events_that_flow(short_folder: Path, free_port: Callable[[], int]) -> None:
-    gateway, laravel = free_port(), free_port()
-    file = demo.make_policies(short_folder / demo.FOLDER)
-    file.write_text(file.read_text().replace(":8080", f":{gateway}").replace(":8000", f":{laravel}"))
-    policies = load(file)
-    seen: dict[str, Any] = {}
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A demo that runs in a folder of its own."""
 
-    async def flowing() -> bool:
+    policies: Policies
+    url: str
+    _output: Path
+
+    def said(self) -> str:
+        return self._output.read_text()
+
+    async def flows(self, sessions: int) -> bool:
+        """Whether events are delivered and all sessions are connected."""
         try:
-            seen.update(await status.fetch(policies))
+            seen = await status.fetch(self.policies)
         except StatusUnavailable:
             return False
         endpoint = seen["endpoints"]["laravel"]
         connected = seen["sessions"]["states"].get("connected", 0)
-        return bool(endpoint["accepted"] and endpoint["delivered"] and connected == 10)
+        return bool(endpoint["accepted"] and endpoint["delivered"] and connected == sessions)
 
-    said = short_folder / "said"
-    with said.open("wb") as output:
+
+@asynccontextmanager
+async def demonstrating(
+    folder: Path, free_port: Callable[[], int], *command: str, sessions: int
+) -> AsyncIterator[Demo]:
+    """`command` says how to start `sluice`. Stopped as by Ctrl-C, which must end well."""
+    gateway, laravel = free_port(), free_port()
+    file = demo.make_policies(folder / demo.FOLDER)
+    file.write_text(file.read_text().replace(":8080", f":{gateway}").replace(":8000", f":{laravel}"))
+    shown = Demo(load(file), f"http://127.0.0.1:{gateway}", folder / "said")
+    with (folder / "said").open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "sluice", "up", "--demo", "--sessions", "10", "--minute", "2s"),
-            cwd=short_folder,
+            *(*command, "up", "--demo", "--sessions", str(sessions), "--minute", "2s"),
+            cwd=folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
     try:
-        await until(flowing, timeout=30, what="events to flow in the demo")
-        assert [(row["worker"], row["sessions"], row["lost"]) for row in seen["workers"]] == [
-            ("demo-1", 5, False),
-            ("demo-2", 5, False),
-        ]
-        token = (short_folder / demo.FOLDER / "console.token").read_text().strip()
-        link = f"http://127.0.0.1:{gateway}/_sluice/#token={token}"
-        assert f"console   {link}\n" in said.read_text()
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            assert (await client.get(link)).status_code == 200
-        summed = re.compile(r"laravel: accepted \d+, delivered \d+, .* \| sessions 10/10$", re.MULTILINE)
-        await until(lambda: summed.search(said.read_text()), timeout=20, what="a line that sums up")
+        await until(lambda: shown.flows(sessions), timeout=30, what="events to flow in the demo")
+        yield shown
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -258,6 +262,48 @@ async def test_the_demo_shows_events_that_flow(short_folder: Path, free_port: Ca
         except TimeoutError:
             process.kill()
             raise
-    assert code == 0, said.read_text()
-    assert " killed" not in said.read_text()
-    assert "started again" not in said.read_text()
+    assert code == 0, shown.said()
+
+
+async def test_the_demo_shows_events_that_flow(short_folder: Path, free_port: Callable[[], int]) -> None:
+    sluice = (sys.executable, "-P", "-m", "sluice")
+    async with demonstrating(short_folder, free_port, *sluice, sessions=10) as shown:
+        seen = await status.fetch(shown.policies)
+        assert [(row["worker"], row["sessions"], row["lost"]) for row in seen["workers"]] == [
+            ("demo-1", 5, False),
+            ("demo-2", 5, False),
+        ]
+        token = (short_folder / demo.FOLDER / "console.token").read_text().strip()
+        link = f"{shown.url}/_sluice/#token={token}"
+        assert f"console   {link}\n" in shown.said()
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            assert (await client.get(link)).status_code == 200
+        summed = re.compile(r"laravel: accepted \d+, delivered \d+, .* \| sessions 10/10$", re.MULTILINE)
+        await until(lambda: summed.search(shown.said()), timeout=20, what="a line that sums up")
+    assert " killed" not in shown.said()
+    assert "started again" not in shown.said()
+
+
+async def test_no_file_of_the_folder_where_it_is_started_is_imported(
+    short_folder: Path, free_port: Callable[[], int]
+) -> None:
+    imported = short_folder / "imported"
+    for name in (
+        "cli",
+        "redis",
+        "sluice",
+        "gateway",
+        "relay",
+        "sessions",
+        "orjson",
+        "uvloop",
+        "logging",
+        "sitecustomize",
+    ):
+        (short_folder / f"{name}.py").write_text(f"open({str(imported)!r}, 'a').write({name!r})\nraise SystemExit(3)\n")
+    script = short_folder / "bin" / "sluice"  # as an installation has it
+    script.parent.mkdir()
+    script.write_text("import sys\nfrom sluice.cli.main import main\nsys.exit(main())\n")
+    async with demonstrating(short_folder, free_port, sys.executable, str(script), sessions=2) as shown:
+        assert "started again" not in shown.said()
+    assert not imported.exists(), imported.read_text()
