@@ -68,7 +68,7 @@ class Histograms:
         new, self._new = self._new, {}
         for labels, (total, *counts) in new.items():
             child = self._histogram.labels(*labels)
-            # It has no public way to observe many at once; a test looks at its page after this one.
+            # It has no public way to observe many at once (see the bound in pyproject.toml).
             child._sum.inc(total)
             for bucket, n in zip(child._buckets, counts, strict=True):
                 if n:

@@ -12,15 +12,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from sluice.http.fields import EXPECT
-from sluice.http.server.head import RequestHead, problem
+from sluice.http.server.head import STATUS_LINES, RequestHead, problem
 from sluice.observe.log import Log
 
 if TYPE_CHECKING:
-    from uvicorn.protocols.http.flow_control import FlowControl
-
+    from sluice.http.server.flow import FlowControl
     from sluice.http.server.protocol import ServerProtocol
 
 _JOINED = 4 * 1024
@@ -79,7 +76,7 @@ class Cycle:
         return self._connection.client
 
     @property
-    def server(self) -> tuple[str, int | None] | None:
+    def server(self) -> tuple[str, int] | None:
         """Address and port the peer came to."""
         return self._connection.server
 
@@ -238,7 +235,7 @@ class Cycle:
         self._left = 0 if bodiless else length
         self.response_started = True
         self._waits_for_100_continue = False
-        self._held = b"".join((STATUS_LINE[status], *lines, *self.also, last))
+        self._held = b"".join((STATUS_LINES[status], *lines, *self.also, last))
 
     def _flush(self) -> None:
         held, self._held = self._held, b""

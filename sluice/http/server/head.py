@@ -9,7 +9,6 @@ import re
 from http import HTTPStatus
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from sluice.http.errors import BadField
 from sluice.http.fields import (
@@ -23,6 +22,9 @@ from sluice.http.fields import (
     read_fields,
 )
 from sluice.http.server.refused import Refused
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+STATUS_LINES = {n: b"HTTP/1.1 %d %b\r\n" % (n, _PHRASES.get(n, "").encode()) for n in range(100, 600)}
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 256
@@ -131,7 +133,7 @@ def problem(status: int, detail: str) -> bytes:
     title = HTTPStatus(status).phrase
     body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
     head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-    return STATUS_LINE[status] + head + body
+    return STATUS_LINES[status] + head + body
 
 
 def _refuse_repeated(fields: Fields) -> None:

@@ -22,13 +22,12 @@ from typing import Any
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
 from sluice.http.fields import UPGRADE
 from sluice.http.server import metrics
 from sluice.http.server.cycle import Cycle
+from sluice.http.server.flow import MAX_UNREAD, FlowControl
 from sluice.http.server.head import RequestHead, problem, read_head, refuse_early
 from sluice.http.server.refused import Refused
 from sluice.observe.log import Log
@@ -55,7 +54,7 @@ LOG = Log("gateway")
 class ServerProtocol:
     """One connection of a client. `direct` is asked first; what it does not answer goes to the ASGI application.
 
-    Made and told as uvicorn's own protocols are: see `uvicorn.server.Server`.
+    Created and called as uvicorn's own protocols are: see `uvicorn.server.Server`.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class ServerProtocol:
         self.timeout_keep_alive = float(config.timeout_keep_alive)
         self.tasks = server_state.tasks
         self.client: tuple[str, int] | None = None
-        self.server: tuple[str, int | None] | None = None
+        self.server: tuple[str, int] | None = None
         self.scheme = "http"
         self.cycle: Cycle | None = None
         self._config = config
@@ -96,9 +95,9 @@ class ServerProtocol:
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.server = get_local_addr(transport)
-        self.client = get_remote_addr(transport)
-        self.scheme = "https" if is_ssl(transport) else "http"
+        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = _address(transport.get_extra_info("peername"))
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._deadline = self.loop.time() + self.timeout_keep_alive
         self._timer = self.loop.call_later(self.timeout_keep_alive, self._late)
@@ -156,7 +155,7 @@ class ServerProtocol:
     def _wait_behind(self, data: bytes) -> None:
         """Pipelined requests are answered in their order (RFC 9112 section 9.3.2), so one is taken at a time."""
         self._prefetch += data
-        if len(self._prefetch) > HIGH_WATER_LIMIT:
+        if len(self._prefetch) > MAX_UNREAD:
             self.flow.pause_reading()
 
     def _read_head(self, data: bytes) -> bytes:
@@ -285,7 +284,7 @@ class ServerProtocol:
             return
         self._quiet = False
         cycle.take(body)
-        if len(cycle.body) > HIGH_WATER_LIMIT:
+        if len(cycle.body) > MAX_UNREAD:
             self.flow.pause_reading()
         cycle.tell()
 
@@ -381,3 +380,8 @@ class ServerProtocol:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    """Address and port; None of a unix socket."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

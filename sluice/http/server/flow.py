@@ -1,0 +1,41 @@
+"""Backpressure on one connection: reading is paused while too much is unread, writing waits for a slow client."""
+
+from __future__ import annotations
+
+import asyncio
+
+MAX_UNREAD = 64 * 1024
+"""Bytes that may wait to be read by whoever answers; beyond it the socket is not read."""
+
+
+class FlowControl:
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.read_paused = False
+        self.write_paused = False
+        self._transport = transport
+        self._writable: asyncio.Event | None = None  # once somebody had to wait
+
+    def pause_reading(self) -> None:
+        if not self.read_paused:
+            self.read_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    async def drain(self) -> None:
+        """Until the client has taken enough, or the connection is lost."""
+        if self.write_paused:
+            self._writable = self._writable or asyncio.Event()
+            await self._writable.wait()
