@@ -1,1 +1,1 @@
-"""The loop that moves the deliveries of one endpoint."""
+"""The loop that delivers what waits for one endpoint, and its parts."""

@@ -8,7 +8,8 @@ import pytest
 
 from relay.circuit import Circuit
 from relay.deliver.outcome import Delivered, Outcome
-from relay.dispatch.loop import Dispatcher, Sends
+from relay.dispatch.attempts import Sends
+from relay.dispatch.loop import Dispatcher
 from relay.policies import CircuitPolicy, Retry
 from relay.queue.codec import Delivery
 from relay.queue.dead_letters import DeadLetters

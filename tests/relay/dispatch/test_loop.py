@@ -386,7 +386,7 @@ async def test_an_idle_event_costs_three_round_trips(store: Store, receiver: tup
         await relay.accept(b"first")
         await until(lambda: len(receiver[0].requests) == 1)
         await asyncio.sleep(0.1)  # until it is settled
-        relay.dispatcher._looked_at = time.monotonic() + 3600
+        relay.dispatcher._looked_everywhere_at = time.monotonic() + 3600
         before = store.trips
         await relay.accept(b"second")
         await until(lambda: len(receiver[0].requests) == 2)

@@ -1,0 +1,139 @@
+"""The attempts in flight: each sends a POST, settles its deliveries, and goes on with what is prefetched."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from relay import metrics
+from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
+from relay.deliver.retry import settle_batch
+from relay.dispatch.leases import Leases
+from relay.dispatch.permits import Permits
+from relay.dispatch.prefetch import Prefetch
+from relay.dispatch.slots import Slots
+from relay.policies import Retry
+from relay.queue.codec import Delivery
+from relay.queue.queue import Settlement
+from sluice.observe.log import Log
+
+LOG = Log("relay")
+_KINDS: dict[type[Outcome], str] = {
+    Delivered: "delivered",
+    Failed: "failed",
+    Paused: "paused",
+    Rejected: "rejected",
+}
+
+
+class Sends(Protocol):
+    async def post(self, delivery: Delivery) -> Outcome: ...
+
+    async def post_batch(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """One POST of several, in order; the outcome of each."""
+        ...
+
+
+class Attempts:
+    """`wake` is set when the loop should poll. `in_batches`: POSTs go by `post_batch`."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        sender: Sends,
+        retry: Retry,
+        wake: asyncio.Event,
+        *,
+        permits: Permits,
+        slots: Slots,
+        leases: Leases,
+        prefetch: Prefetch,
+        in_batches: bool,
+    ) -> None:
+        self._endpoint = endpoint
+        self._sender = sender
+        self._retry = retry
+        self._wake = wake
+        self._permits = permits
+        self._slots = slots
+        self._leases = leases
+        self._prefetch = prefetch
+        self._in_batches = in_batches
+
+    def begin(self, deliveries: list[Delivery]) -> None:
+        self._slots.occupy(deliveries, asyncio.create_task(self._run(deliveries)))
+
+    def begin_prefetched(self, now: float) -> None:
+        """As many as there are free slots."""
+        while self._slots.free(now) > 0 and (deliveries := self._prefetch.take()):
+            self.begin(deliveries)
+
+    async def _run(self, deliveries: list[Delivery]) -> None:
+        """One POST after the other, while each goes well and finds a successor: a task for each would cost more."""
+        following: list[Delivery] | None = deliveries
+        while following:
+            following = await self._attempt(following, self._permits.admission.generation)
+
+    async def _attempt(self, deliveries: list[Delivery], generation: int) -> list[Delivery] | None:
+        """Returns what this task goes on with."""
+        started = time.monotonic()
+        try:
+            if self._in_batches:
+                outcomes = await self._sender.post_batch(deliveries)
+            else:
+                outcomes = [await self._sender.post(deliveries[0])]
+        except Exception as error:  # noqa: BLE001 - a bug in sending must not lose deliveries or end the loop
+            LOG.error("delivery.crashed", exception=error, id=deliveries[0].id)
+            outcomes = [Failed(f"an error in sluice: {type(error).__name__}")] * len(deliveries)
+        now = time.monotonic()
+        went_well = self._permits.count(generation, outcomes)
+        settled = settle_batch(deliveries, outcomes, self._retry, ms=(now - started) * 1000)
+        self._leases.settle(deliveries, settled)
+        self._prefetch.note_ended()
+        self._slots.release(deliveries)  # already here, so that the poll that this wakes finds the slot free
+        for outcome, result in zip(outcomes, settled, strict=True):
+            _log(self._endpoint, outcome, result, now - started)
+        following = self._successor(now) if went_well else None
+        if self._prefetch.is_poll_due or not went_well:  # after a failure the circuit is asked first, and at once
+            self._wake.set()
+        return following
+
+    def _successor(self, now: float) -> list[Delivery] | None:
+        """The next of those prefetched, for the calling task; where more slots are free, more are begun."""
+        if self._slots.free(now) <= 0 or (following := self._prefetch.take()) is None:
+            return None
+        task = asyncio.current_task()
+        assert task is not None
+        self._slots.occupy(following, task)
+        self.begin_prefetched(now)
+        return following
+
+
+def _log(endpoint: str, outcome: Outcome, settled: Settlement, seconds: float) -> None:
+    delivery = settled.delivery
+    since_accepted = time.time() - delivery.accepted_at
+    kind = _KINDS[type(outcome)]
+    metrics.attempted(endpoint, kind, seconds, since_accepted)
+    LOG.line(
+        "delivery.attempted",
+        {
+            "id": delivery.id,
+            "endpoint": endpoint,
+            "event": delivery.type,
+            "session": delivery.session,
+            "attempt": delivery.attempt,
+            "outcome": kind,
+            "status": outcome.status,
+            "reason": None if isinstance(outcome, Delivered) else outcome.reason,
+            "retry_in_ms": settled.argument if settled.disposition in ("retry", "return") else None,
+            "ms": _tenths(seconds * 1000),
+            "since_accepted_ms": _tenths(since_accepted * 1000),
+        },
+    )
+
+
+def _tenths(ms: float) -> float:
+    """To one digit; `round` is exact about halves, at ten times the cost."""
+    return int(ms * 10 + 0.5) / 10
