@@ -30,6 +30,7 @@ WORKER_ID = re.compile(r"[A-Za-z0-9._:\[\]-]{1,128}")
 
 _NAMES = ("workers", "beats", "wanted", "states", "owners", "leases", "observed", "held", "fence")
 _KEYS = tuple(f"sl:{{sessions}}:{name}" for name in _NAMES)
+KEY_PATTERNS = _KEYS
 _ORPHANS_AT_ONCE = 1000
 _PLACING_ATTEMPTS = 4
 

@@ -26,6 +26,7 @@ from gateway.policies import (
 How = Literal["e", "q", "o", "g"]
 """Enforced, queued (it may run into debt, and is delivered later), only observed; or given back."""
 PREFIX = "sl:{l}:"
+KEY_PATTERNS = ("sl:{l}:<limit><subjects>", "sl:{l:<limit>}:<subjects>")
 _ADDRESS_BITS = 32
 _MAX_COST = 10**9
 _TOLERANCE = 1e-9  # as in take.lua

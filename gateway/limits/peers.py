@@ -12,13 +12,15 @@ from sluice.store.client import Store, StoreAway, StoreRefused, load_script
 LOG = Log("gateway")
 EVERY = 1.0
 _SILENT_FOR = 5_000  # ms
+_KEY = "sl:{gateways}"
+KEY_PATTERNS = (_KEY,)
 _GATEWAYS = load_script("gateway.limits", "gateways")
 
 
 async def turn(store: Store, name: str, limiter: Limiter) -> None:
     """Says that this gateway is there. While the store is away the last number known stays."""
     try:
-        gateways = int(await store.run(_GATEWAYS, ["sl:{gateways}"], [name, _SILENT_FOR]))
+        gateways = int(await store.run(_GATEWAYS, [_KEY], [name, _SILENT_FOR]))
     except (StoreAway, StoreRefused):
         return
     if gateways != limiter.gateways:

@@ -21,6 +21,7 @@ OWN = (
     *("latest", "dead", "reasons", "counts", "history"),
 )
 KEY_PATTERNS = (*(f"sl:{{<nn>}}:{name}" for name in SHARED), *(f"sl:{{<nn>}}:<endpoint>:{name}" for name in OWN))
+CHANNEL_PATTERNS = ("sl:wake:<endpoint>",)
 
 
 def shared_keys(partition: int) -> list[str]:

@@ -1,0 +1,174 @@
+"""The keys of a used store are those that docs/how-it-works.md lists, no more and no less."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.limits import peers
+from gateway.limits.applicable import Limits, Subject
+from gateway.limits.limiter import Limiter
+from relay import presence
+from relay.circuit import Circuit, Report
+from relay.policies import CircuitPolicy
+from relay.queue.dead_letters import DeadLetters
+from relay.queue.inbox import Inbox
+from relay.queue.queue import Queue, Settlement
+from sessions.registry import ObservedSession, Registry, Worker
+from sluice.store.client import Store
+from tests.gateway.making import HOURLY, a_client, a_limit
+from tests.relay.making import event
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent
+CHANNEL = "channel "
+NAME = r"[^:{}\0]+"
+PLACEHOLDERS = {"<nn>": r"\d\d", "<subjects>": r"(\0[^\0]+)*"}
+
+
+@dataclass(frozen=True)
+class Row:
+    pattern: str
+    owner: str
+    is_channel: bool
+
+    def matches(self, name: str) -> bool:
+        parts = re.split("(<[a-z]+>)", self.pattern)
+        regex = "".join(PLACEHOLDERS.get(part, NAME) if part[:1] == "<" else re.escape(part) for part in parts)
+        return re.fullmatch(regex, name) is not None
+
+
+def documented() -> list[Row]:
+    section = (ROOT / "docs/how-it-works.md").read_text().partition("\n## Keys in the store\n")[2].partition("\n## ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if "`sl:" in line]
+    rows = []
+    for keys, owner, _ in cells:
+        rows.append(Row(keys.removeprefix(CHANNEL).strip("`"), owner.strip("`"), keys.startswith(CHANNEL)))
+    return rows
+
+
+def owned(constant: str) -> dict[str, list[str]]:
+    """What each module says in its own words that it owns."""
+    found = {}
+    for room in ("gateway", "relay", "sessions", "sluice"):
+        for file in sorted((ROOT / room).rglob("*.py")):
+            if f"\n{constant} = " in file.read_text():
+                name = str(file.relative_to(ROOT))
+                module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
+                found[name] = sorted(getattr(module, constant))
+    return found
+
+
+@dataclass(frozen=True)
+class Use:
+    """A store in use, and the keys that were seen in it."""
+
+    store: Store
+    seen: set[str]
+
+    async def look(self) -> None:
+        (keys,) = await self.store.commands(("KEYS", "*"))
+        self.seen.update(key.decode() for key in keys)
+
+
+async def use_queues(use: Use) -> None:
+    inbox = Inbox(use.store)
+    one, other = (
+        Queue(use.store, name, lease=30.0, max_bytes=10**6, max_events=100) for name in ("laravel", "warehouse")
+    )
+
+    async def poll(*settled: Settlement) -> list[Settlement]:
+        one.look_everywhere()
+        leased = (await one.poll(settled, 100)).leased
+        await use.look()
+        return [Settlement(delivery, "delivered", 0, "200 1") for delivery in leased]
+
+    await inbox.accept(event("a", lane="urgent", coalesce_key="typing"), [one.destination, other.destination])
+    await inbox.accept(event("a", lane="normal"), [one.destination])
+    await inbox.accept(event("a", lane="bulk"), [one.destination])
+    await use.look()
+    delivered, failed, rejected = await poll()
+    await poll(
+        delivered,
+        Settlement(failed.delivery, "retry", 0, "500 1 answered 500"),
+        Settlement(rejected.delivery, "dead", "answered 422", "422 1 answered 422"),
+    )
+    letters = DeadLetters(use.store, "laravel")
+    await letters.replay([letter async for letter in letters.all()])
+    await poll(*await poll())
+
+
+async def use_circuit(use: Use) -> None:
+    policy = CircuitPolicy(window=30, minimum=10, ratio=0.5, open=0.1, cap=0.3, probes=3)
+    circuit = Circuit(use.store, "laravel", policy, None, probe_lease=1.0)
+    generation = (await circuit.admit(1)).generation
+    await circuit.admit(1, [(generation, Report(failures=10, why="answered 500"))])
+    await presence.report(use.store, "host:1")
+    await use.look()
+
+
+async def use_limits(use: Use) -> None:
+    limiter, limit = Limiter(use.store), a_limit("send", rate=HOURLY, per=("session", "ip"))
+    subject = Subject(a_client("2001:db8::7"), "send", "s{1}:x", relayed=False)
+    for spread in (False, True):
+        await limiter.take(Limits([limit], {}, spread=spread).buckets(subject))
+    await peers.turn(use.store, "gateway-1", limiter)
+    await use.look()
+
+
+async def use_sessions(use: Use) -> None:
+    registry = Registry(use.store, 60.0)
+    await registry.register(Worker("a", "1", "http://a:3000", 10))
+    await registry.want({"s": {}})
+    await registry.beat("a", "1", {}, {})
+    await registry.observe(Worker("b", "1", "http://b:3000", 10), {"t": ObservedSession("connected", None, {})})
+    await use.look()
+
+
+@pytest.fixture
+async def seen(store: Store) -> set[str]:
+    use = Use(store, set())
+    for part in (use_queues, use_circuit, use_limits, use_sessions):
+        await part(use)
+    return use.seen
+
+
+async def test_each_key_of_a_used_store_is_in_exactly_one_row_of_the_documentation(seen: set[str]) -> None:
+    rows = [row for row in documented() if not row.is_channel]
+    found: Mapping[str, list[str]] = {key: [row.pattern for row in rows if row.matches(key)] for key in seen}
+    assert {key: patterns for key, patterns in found.items() if len(patterns) != 1} == {}
+
+
+async def test_each_documented_key_is_found_in_a_used_store(seen: set[str]) -> None:
+    assert [row.pattern for row in documented() if not row.is_channel and not any(map(row.matches, seen))] == []
+
+
+def test_each_module_owns_the_keys_and_channels_that_are_documented_as_its_own() -> None:
+    for constant, is_channel in (("KEY_PATTERNS", False), ("CHANNEL_PATTERNS", True)):
+        by_owner: dict[str, list[str]] = {}
+        for row in documented():
+            if row.is_channel == is_channel:
+                by_owner.setdefault(row.owner, []).append(row.pattern)
+        assert owned(constant) == {owner: sorted(patterns) for owner, patterns in by_owner.items()}
+
+
+async def test_accepting_publishes_on_a_documented_channel(store: Store) -> None:
+    heard: list[str] = []
+    async with store.redis.pubsub(ignore_subscribe_messages=True) as subscriber:
+        await subscriber.psubscribe("*")
+        await Queue(store, "laravel", lease=30.0, max_bytes=10**6, max_events=100).accept(event())
+
+        async def published() -> bool:
+            message = await subscriber.get_message(timeout=0.1)
+            heard.extend([message["channel"].decode()] if message else [])
+            return bool(heard)
+
+        await until(published)
+    assert [sum(row.matches(heard[0]) for row in documented() if row.is_channel)] == [1]
