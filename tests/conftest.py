@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -22,6 +23,8 @@ from sluice.store.client import Store
 from tests.heard import Heard
 
 ROOT = Path(__file__).parent.parent
+settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("beside others")  # tests run several at a time: how long an example takes says nothing of it
 HOT_PATH = runpy.run_path(str(ROOT / "scripts" / "hot_path.py"))
 
 
