@@ -177,14 +177,14 @@ async def test_a_wrong_file_is_told_with_every_line_until_it_is_right(parts: Res
         "needs_restart": [],
     }
     file.write_text("version: 1\nlimit: []\nlisten: nowhere\n")
-    await parts.live.look(stop, lambda policies: None)
+    await parts.live.check(stop, lambda policies: None)
     seen = await seen_of(parts)
     assert seen["revision"] == parts.policies.revision
     assert [(one["line"], one["key"]) for one in seen["policies"]["problems"]] == [(2, "limit"), (3, "listen")]
     assert seen["policies"]["problems"][0].keys() == {"line", "column", "key", "message", "hint"}
     assert any("is wrong, so revision" in sentence for sentence in seen["messages"])
     file.write_text(right.replace("console: {token: env:TOKEN}", "listen: 127.0.0.1:9"))
-    await parts.live.look(stop, lambda policies: None)
+    await parts.live.check(stop, lambda policies: None)
     assert (await seen_of(parts))["policies"]["problems"] == []
     assert (await seen_of(parts))["policies"]["needs_restart"] == ["listen"]
 
