@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 COMPILED = tuple(
     f"{folder}/{name}.py"
     for folder, names in {
-        "gateway": "client_ip edge metrics reload request routing",
+        "gateway": "client_ip edge metrics plan reload request routing",
         "gateway/ingest": "webhooks",
-        "gateway/limits": "applicable denial_cache headers limiter",
+        "gateway/limits": "applicable decide denial_cache headers limiter",
         "gateway/proxy": "upstream",
         "relay": "circuit metrics",
         "relay/deliver": "outcome retry sender",
         "relay/dispatch": "attempts batching leases loop permits prefetch slots",
         "relay/queue": "codec history_codec inbox lanes layout queue",
-        "sluice/http": "fields signatures",
+        "sluice/http": "bodies fields signatures",
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_head",
         "sluice/http/server": "cycle flow head metrics protocol",
         "sluice/observe": "log_lines tallies",

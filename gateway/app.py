@@ -30,6 +30,7 @@ from relay.queue.inbox import Inbox
 from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
+from sluice.http.bodies import BodyBudget
 from sluice.http.server.serving import serve
 from sluice.observe.log import Log
 from sluice.process.by_settings import BySettings
@@ -68,6 +69,7 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
             def apply(policies: Policies) -> None:
                 reloader.apply(policies)
                 parts.limiter.forget()
+                parts.bodies.limit = policies.bodies
                 watch.apply(policies)
 
             watch.apply(policies)
@@ -99,6 +101,7 @@ class _Parts:
         self.workers = WorkerProxy(self.registry, _WORKERS)
         self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
         self.live: LivePolicies[Policies] = edits.live(policies)
+        self.bodies = BodyBudget(policies.bodies)
 
     async def close(self) -> None:
         await self.workers.close()
@@ -128,8 +131,9 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         parts.workers,
         {name: upstream.http for name, upstream in upstreams.things.items()},
         {name: upstream.websocket for name, upstream in upstreams.things.items()},
+        parts.bodies,
     )
-    app = reserved.build(policies, parts.store, parts.registry, queues.things, ingest, console(resources))
+    app = reserved.build(policies, parts.store, parts.registry, queues.things, ingest, parts.bodies, console(resources))
     return Snapshot(resources, edge, app, queues, upstreams)
 
 

@@ -1,6 +1,7 @@
-"""The edge: what becomes of a request, step by step.
+"""The edge: a request, from its head to its answer, in stages.
 
-who is the client -> denied? -> which route -> signed? -> which event, which session -> limits -> where to
+What needs only the head is decided before a byte of the body is read; nothing is asked of an upstream, and nothing
+stored, before the limits have decided. `gateway.plan` holds the decisions, this file their order and the waiting.
 """
 
 from __future__ import annotations
@@ -10,38 +11,21 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from gateway.ingest.webhooks import Ingest
-from gateway.limits.applicable import Limits, Subject, cost_pointers, impossible
-from gateway.limits.headers import QUOTA_EXCEEDED, header_lines
-from gateway.limits.limiter import Decision, Limiter, retry_after_header
+from gateway.limits.decide import Decision
+from gateway.limits.headers import header_lines
+from gateway.limits.limiter import Limiter
 from gateway.owners import WorkerProxy
-from gateway.policies import (
-    Policies,
-    Route,
-    ToRelay,
-    ToUpstream,
-    ToWorkers,
-)
-from gateway.problems import BadPath, ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
+from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
+from gateway.policies import Policies, ToRelay, ToUpstream, ToWorkers
+from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
-from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake, upstream_of
+from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake
 from gateway.proxy.websocket import serve as serve_websocket
-from gateway.request import (
-    Head,
-    Json,
-    Reading,
-    head_of,
-    json_if_any,
-    name_from,
-    parse_json,
-    read_body,
-    reading_of,
-)
-from gateway.routing import Match, Routes
+from gateway.request import Head, Json, head_of
 from sessions.registry import Registry
 from sluice.http import client as http1
-from sluice.http.server import Cycle
-from sluice.http.server import metrics as server_metrics
-from sluice.http.signatures import refusal as signature_refusal
+from sluice.http.bodies import BodyBudget, HeldBody
+from sluice.http.server import Cycle, metrics
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -52,10 +36,10 @@ _CLIENT_GONE = 499  # nginx's number; never sent, only counted and logged
 class AccessLogEntry:
     """What the log line of a request tells. What most requests never set stays with the class."""
 
-    route: str = "-"
-    client: str = "-"
-    event: str | None = None
-    session: str | None = None
+    plan: Admission | Plan | Invalid | None = None
+    """As far as the request came."""
+    counted: str | None = None
+    """Which limits it took from: `head`, those that need only its head; `none`; None: all that apply."""
     limit: str | None = None
     status: int = 0
     id: str | None = None
@@ -74,118 +58,130 @@ class Edge:
         workers: WorkerProxy,
         upstreams: Mapping[str, UpstreamClient],
         websockets: Mapping[str, WebSocketUpstream],
+        bodies: BodyBudget,
     ) -> None:
         self._policies = policies
-        self._routes = Routes(policies.routes)
-        spread = "+cluster://" in policies.store.url
-        self._limits = Limits(policies.limits, policies.trust.lists, spread=spread)
-        self._readings = [reading_of(route, cost_pointers(policies.limits, route)) for route in policies.routes]
+        self._planner = Planner(policies)
         self._limiter = limiter
         self._intake = intake
         self._registry = registry
         self._workers = workers
+        self._bodies = bodies
         self._upstreams = upstreams
         self._websockets = websockets
 
     async def answer(self, cycle: Cycle) -> None:
         """One request, to the end of its answer."""
         started = time.perf_counter()
-        seen = AccessLogEntry()
+        log, held = AccessLogEntry(), HeldBody(self._bodies)
         try:
-            seen.status = await self._answer(cycle, seen)
+            log.status = await self._stages(cycle, log, held)
         except Refusal as refusal:
-            seen.status, seen.why = refusal.status, refusal.detail
+            log.status, log.why = refusal.status, refusal.detail
             await answer_refusal(cycle.send, refusal)
         except ClientGone:
-            seen.status = _CLIENT_GONE
+            log.status = _CLIENT_GONE
         finally:
-            _tell(cycle, seen, time.perf_counter() - started)
+            held.release()
+            _log(cycle, log, time.perf_counter() - started)
 
-    async def _answer(self, cycle: Cycle, seen: AccessLogEntry) -> int:
+    async def _stages(self, cycle: Cycle, log: AccessLogEntry, held: HeldBody) -> int:
+        """In this order, each only where the one before let the request pass. Raises Refusal and ClientGone."""
+        planner, limiter, now = self._planner, self._limiter, time.time()
+        body = decision = None
+
+        # Identify the client.
         peer, server = cycle.client, cycle.server
         head = head_of(cycle.head, peer and peer[0], cycle.scheme, (server and server[1]) or 0, self._policies.trust)
-        match = self._admit(head, seen)
-        route, reading = match.route, self._readings[match.index]
-        body, json = await self._body(head, route, reading, cycle.receive) if reading.whole else (None, None)
-        subject = _subject(head, match, json, seen)
-        event, session = subject.event, subject.session
-        _refuse_incomplete(route, event, session)
-        decision = await self._decide(subject, json, seen, cycle)
+
+        # Deny addresses; match the route; check the stated length, and presence and age of the signature's headers.
+        plan: Admission | Plan | Invalid = planner.admit(head, now)
+        log.plan, log.counted = plan, "none"
+
+        if isinstance(plan, Admission) and plan.rules.reading.whole:
+            # Refuse it unread when a limit that needs only the head is used up.
+            if limiter.denies():
+                buckets = planner.buckets_of_head(plan, now)
+                decision = await limiter.denied(buckets)
+                if decision is not None:
+                    plan = Invalid(exceeded(decision), plan.rules, plan.subject, buckets)
+            # Read the body, within the budget of the process.
+            if decision is None:
+                body = await held.read(cycle.receive, plan.rules.max_body)
+
+        # Verify the signature; find event type, session, workspace and costs in the body.
+        if isinstance(plan, Admission):
+            plan = log.plan = planner.complete(plan, body, now)
+
+        # Take from the limits: from all that apply, or, of a request that is wrong in itself, from those of its head.
+        if decision is None:
+            decision = await limiter.take(plan.buckets)
+        log.limit = decision.limit
+        log.counted = None if isinstance(plan, Plan) else "head" if plan.buckets else "none"
+        if decision.levels and self._policies.limit_headers:
+            cycle.also = header_lines(plan.buckets, decision.levels, decision.violated, self._policies.limit_headers)
+        refusal = refusal_of(plan, decision)
+        if refusal is not None:
+            raise refusal
         if decision.verdict == "drop":
             return await _given(cycle.send, 202, {"status": "dropped", "limit": decision.limit})
-        match route.action:
+
+        # Pass it on, or store it.
+        assert isinstance(plan, Plan)
+        return await self._send_on(plan, UpstreamRequest(head, body), decision, cycle, log)
+
+    async def _send_on(
+        self, plan: Plan, outgoing: UpstreamRequest, decision: Decision, cycle: Cycle, log: AccessLogEntry
+    ) -> int:
+        subject = plan.subject
+        match plan.destination:
             case ToUpstream(name):
-                return await self._to_upstream(self._upstreams[name], UpstreamRequest(head, body), cycle)
+                return await self._to_upstream(self._upstreams[name], outgoing, cycle)
             case ToRelay() as to:
-                taken = await self._intake.accept(to.endpoints, head, body or b"", json, event or "", session, decision)
-                seen.id = taken.id
-                return await _given(cycle.send, 202, taken.fields(self._policies.store.promise))
+                receipt = await self._intake.accept(
+                    to.endpoints,
+                    outgoing.head,
+                    outgoing.body or b"",
+                    plan.json,
+                    subject.event or "",
+                    subject.session,
+                    decision,
+                )
+                log.id = receipt.id
+                return await _given(cycle.send, 202, receipt.fields(self._policies.store.promise))
             case ToWorkers("list"):
                 return await self._list_sessions(cycle.send)
             case ToWorkers("owner"):
-                return await self._workers.to_owner(session or "", UpstreamRequest(head, body), cycle)
+                return await self._workers.to_owner(subject.session or "", outgoing, cycle)
             case ToWorkers():
-                return await self._workers.to_placed(session or "", _about(json), UpstreamRequest(head, body), cycle)
+                return await self._workers.to_placed(subject.session or "", _about(plan.json), outgoing, cycle)
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
         await serve_websocket(scope, receive, send, self._open)
 
-    async def _open(self, scope: MutableMapping[str, Any], talk: WebSocketLogEntry) -> tuple[Head, WebSocketUpstream]:
-        head = read_handshake(scope, self._policies.trust)
-        match = self._admit(head, talk)
-        name = upstream_of(match.route, self._readings[match.index])
-        decision = await self._decide(_subject(head, match, None, talk), None, talk, None)
+    async def _open(self, scope: MutableMapping[str, Any], log: WebSocketLogEntry) -> tuple[Head, WebSocketUpstream]:
+        head, now = read_handshake(scope, self._policies.trust), time.time()
+        plan: Admission | Plan | Invalid = self._planner.admit(head, now, websocket=True)
+        if isinstance(plan, Admission):
+            plan = self._planner.complete(plan, b"", now)
+        subject = plan.subject
+        log.route, log.client, log.event, log.session = (
+            plan.rules.name,
+            head.client.text,
+            subject.event,
+            subject.session,
+        )
+        decision = await self._limiter.take(plan.buckets)
+        log.limit = decision.limit
+        refusal = refusal_of(plan, decision)
+        if refusal is not None:
+            raise refusal
+        assert isinstance(plan, Plan)
+        assert isinstance(plan.destination, ToUpstream)
         if decision.verdict == "drop":
-            raise _exceeded(decision)
-        return head, self._websockets[name]
-
-    def _admit(self, head: Head, seen: AccessLogEntry | WebSocketLogEntry) -> Match:
-        """The route of a request that is not denied. Raises Refusal: 403, 400, 404."""
-        seen.client = head.client.text
-        deny = self._policies.trust.deny
-        if deny and deny.holds(head.client.address, time.time()):
-            raise Refusal(403, "this address is denied (trust.deny)")
-        try:
-            match = self._routes.match(head.method, head.path)
-        except BadPath as error:
-            raise Refusal(400, str(error)) from None
-        if match is None:
-            raise Refusal(404, "no route of policies.yaml matches")
-        seen.route = match.route.path
-        return match
-
-    async def _body(self, head: Head, route: Route, reading: Reading, receive: Receive) -> tuple[bytes, Json | None]:
-        """The body, and what is in it where somebody looks into it. Raises Refusal: 400, 401, 413."""
-        body = await read_body(head, receive, route.body)
-        if route.verify:
-            signature = self._policies.signatures[route.verify]
-            refused = signature_refusal(signature, head.headers, body, time.time())
-            if refused:
-                raise Refusal(401, refused)
-        if reading.json:
-            return body, parse_json(body, reading.json)
-        return body, json_if_any(body) if reading.cost else None
-
-    async def _decide(
-        self, subject: Subject, json: Json | None, seen: AccessLogEntry | WebSocketLogEntry, cycle: Cycle | None
-    ) -> Decision:
-        """`cycle`: whose answer tells how the limits stand. Raises Refusal 413, 429 or 503 for what may not pass."""
-        buckets = self._limits.buckets(subject, json)
-        never = impossible(buckets)
-        if never is not None:
-            held = f"limit {never.limit.id}, which holds {never.burst} at most"
-            raise Refusal(413, f"this costs {never.cost} tokens of {held}; send fewer at once", limit=never.limit.id)
-        decision = await self._limiter.take(buckets)
-        seen.limit = decision.limit
-        if cycle is not None and decision.levels and self._policies.limit_headers:
-            cycle.also = header_lines(buckets, decision.levels, decision.violated, self._policies.limit_headers)
-        if decision.verdict == "reject":
-            raise _exceeded(decision)
-        if decision.verdict == "unavailable":
-            wait = retry_after_header(decision.retry_after)
-            raise Refusal(503, f"limit {decision.limit} cannot be decided right now", retry_after=wait)
-        return decision
+            raise exceeded(decision)
+        return head, self._websockets[plan.destination.upstream]
 
     async def _to_upstream(self, pools: UpstreamClient, outgoing: UpstreamRequest, cycle: Cycle) -> int:
         client = Downstream(cycle)
@@ -217,35 +213,6 @@ class Edge:
         return await _given(send, 200, {"success": True, "sessions": sessions, "total": len(sessions)})
 
 
-def _exceeded(decision: Decision) -> Refusal:
-    """As draft-ietf-httpapi-ratelimit-headers has it."""
-    return Refusal(
-        429,
-        f"limit {decision.limit} is used up",
-        retry_after=retry_after_header(decision.retry_after),
-        type=QUOTA_EXCEEDED,
-        title="Quota exceeded",
-        limit=decision.limit,
-        **{"violated-policies": decision.violated},
-    )
-
-
-def _subject(head: Head, match: Match, json: Json | None, seen: AccessLogEntry | WebSocketLogEntry) -> Subject:
-    """What the request is about. Raises Refusal 400 for a name that cannot be one."""
-    route, captured = match.route, match.captured
-    event = seen.event = name_from(route.event, head, captured, json, "event type")
-    session = seen.session = name_from(route.session, head, captured, json, "session")
-    workspace = name_from(route.workspace, head, captured, json, "workspace") if route.workspace else None
-    return Subject(head.client, event, session, isinstance(route.action, ToRelay), workspace)
-
-
-def _refuse_incomplete(route: Route, event: str | None, session: str | None) -> None:
-    if isinstance(route.action, ToRelay) and event is None:
-        raise Refusal(400, "the request names no event type where the route looks for it")
-    if isinstance(route.action, ToWorkers) and route.action.how != "list" and session is None:
-        raise Refusal(400, "the request names no session where the route looks for it")
-
-
 def _about(json: Json | None) -> dict[str, object]:
     """What is remembered of a session from the request that creates it. Never its api_key."""
     value = json.value if json else None
@@ -258,21 +225,24 @@ async def _given(send: Send, status: int, value: object) -> int:
     return status
 
 
-def _tell(cycle: Cycle, seen: AccessLogEntry, seconds: float) -> None:
-    server_metrics.request(seen.route, seen.status, seconds)
+def _log(cycle: Cycle, log: AccessLogEntry, seconds: float) -> None:
+    plan = log.plan
+    route = plan.rules.name if plan is not None else "-"
+    metrics.request(route, log.status, seconds)
     LOG.line(
         "request",
         {
             "method": cycle.head.method.decode(),
             "path": cycle.head.target.partition(b"?")[0].decode(),
-            "route": seen.route,
-            "status": seen.status,
+            "route": route,
+            "status": log.status,
             "ms": round(seconds * 1000, 2),
-            "client": seen.client,
-            "event": seen.event,
-            "session": seen.session,
-            "limit": seen.limit,
-            "id": seen.id,
-            "why": seen.why,
+            "client": plan.subject.client.text if plan is not None else "-",
+            "event": plan.subject.event if plan is not None else None,
+            "session": plan.subject.session if plan is not None else None,
+            "limit": log.limit,
+            "counted": log.counted,
+            "id": log.id,
+            "why": log.why,
         },
     )

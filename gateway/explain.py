@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
-from gateway.policies import (
-    Limit,
-    Policies,
-    Route,
-    ToRelay,
-    ToUpstream,
-    ToWorkers,
-    applies_to_event,
-)
-from gateway.problems import BadPath, Refusal
-from gateway.request import Head, Json, head_of, json_if_any, name_from, parse_json, reading_of
-from gateway.routing import Match, Routes
-from sluice.http.server.head import read_head
+from gateway.limits.applicable import Bucket, Subject
+from gateway.limits.decide import PASS, decide
+from gateway.plan import Admission, Invalid, Plan, Planner, refusal_of
+from gateway.policies import Action, Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, applies_to_event
+from gateway.request import Head, head_of
+from gateway.routing import Routes
+from sluice.http.server.head import RequestHead, read_head
 from sluice.http.server.refused import Refused
 
 
@@ -35,96 +28,100 @@ class HypotheticalRequest:
 
 @dataclass(slots=True)
 class Explanation:
-    """Filled as far as the request would get. `refused`: status and detail, where it would end before its limits."""
+    """Filled as far as the request would get."""
 
+    plan: Plan | Invalid | Refused
     client: str = ""
     route: str | None = None
     line: int | None = None
-    where: str | None = None
-    event: str | None = None
-    session: str | None = None
-    workspace: str | None = None
+    destination: str = ""
+    subject: Subject | None = None
+    signature: str | None = None
+    """Which one the route asks for. Whether it matches is not checked here."""
     notes: list[str] = field(default_factory=list)
     buckets: list[Bucket] = field(default_factory=list)
-    left_alone: dict[str, str] = field(default_factory=dict)
-    """The limits that do not apply, and why."""
-    refused: tuple[int, str] | None = None
+    on_refusal: list[str] = field(default_factory=list)
+    """The limits that need only the head: a request that is refused with 400, 401, 404 or 413 takes from these."""
+    not_applicable: dict[str, str] = field(default_factory=dict)
+    """The other limits, and why they do not apply."""
 
 
-def explain(policies: Policies, asked: HypotheticalRequest, now: float) -> Explanation:
+def explain(policies: Policies, request: HypotheticalRequest, now: float) -> Explanation:
     """`now`: Unix seconds."""
-    told = Explanation()
     try:
-        _explain(policies, asked, now, told)
-    except (Refusal, Refused) as refusal:
-        told.refused = (refusal.status, str(refusal))
-    except BadPath as error:
-        told.refused = (400, str(error))
-    return told
-
-
-def _explain(policies: Policies, asked: HypotheticalRequest, now: float, told: Explanation) -> None:
-    head = _head(policies, asked)
-    told.client = head.client.text
-    if head.client.trusted_peer:
-        told.notes.append(f"{asked.peer} is one of trust.proxies: its X-Forwarded-For is believed")
-    elif any(name.lower().startswith("x-forwarded-") for name, _ in asked.headers):
-        told.notes.append(f"{asked.peer} is not one of trust.proxies: its X-Forwarded-* are dropped")
-    if policies.trust.deny.holds(head.client.address, now):
-        raise Refusal(403, "this address is denied (trust.deny)")
-    match = Routes(policies.routes).match(head.method, head.path)
-    if match is None:
-        raise Refusal(404, "no route of policies.yaml matches")
-    route = match.route
-    told.route, told.line, told.where = route.path, route.line, _where(route)
-    told.notes += [
-        f"{earlier.path} is for {', '.join(sorted(earlier.methods))}" for earlier in _same_path(policies, match, head)
-    ]
-    if route.verify:
-        told.notes.append(f"it has to be signed as signatures.{route.verify} says; that is not looked at here")
-    reading = reading_of(route, cost_pointers(policies.limits, route))
-    json = parse_json(asked.body, reading.json) if reading.json else json_if_any(asked.body) if reading.cost else None
-    subject = _subject(head, match.captured, route, json)
-    told.event, told.session, told.workspace = subject.event, subject.session, subject.workspace
-    told.buckets = Limits(policies.limits, policies.trust.lists).buckets(subject, json, now)
-    met = {bucket.limit.id for bucket in told.buckets}
-    told.left_alone = {
-        limit.id: _why_not(limit, subject, policies, now) for limit in policies.limits if limit.id not in met
+        head = head_of(_read(policies, request), request.peer, "http", policies.listen.port, policies.trust)
+    except Refused as refused:
+        return Explanation(refused)
+    planner = Planner(policies)
+    rules = planner.rules_of(head.method, head.path)
+    unsigned = rules.proof is not None and not any(field.key in rules.proof.names for field in head.fields.all)
+    plan: Admission | Plan | Invalid = planner.admit(head, now, signed=unsigned)
+    if isinstance(plan, Admission):
+        plan.claim = None  # a file of policies is explained where its secrets need not be
+        plan = planner.complete(plan, request.body if len(request.body) <= rules.max_body else None, now)
+    subject = plan.subject
+    found = Explanation(plan, head.client.text, subject=subject, buckets=plan.buckets)
+    found.notes += _about_forwarding(head, request)
+    if plan.rules.route is not None:
+        _describe_route(found, plan.rules.route, policies, head)
+    if isinstance(plan, Plan):
+        found.on_refusal = [bucket.limit.id for bucket in rules.limits_of_head.buckets(subject, None, now)]
+    taken = {bucket.limit.id for bucket in plan.buckets}
+    found.not_applicable = {
+        limit.id: _why_not(limit, plan, policies, now) for limit in policies.limits if limit.id not in taken
     }
-    never = impossible(told.buckets)
-    if never is not None:
-        raise Refusal(
-            413, f"this costs {never.cost} tokens of limit {never.limit.id}, which holds {never.burst} at most"
-        )
+    return found
 
 
-def _head(policies: Policies, asked: HypotheticalRequest) -> Head:
-    headers = [*asked.headers]
-    if not any(name.lower() == "host" for name, _ in headers):
+def outcome(found: Explanation, levels: Sequence[float] | None) -> str:
+    """What would come out, in words. `levels`: the tokens of each bucket; None: the store does not answer."""
+    plan = found.plan
+    if isinstance(plan, Refused):
+        return f"{plan.status}: {plan}"
+    decision = decide(plan.buckets, levels) if levels is not None else PASS
+    refusal = refusal_of(plan, decision)
+    if refusal is not None:
+        wait = f"; Retry-After {refusal.retry_after.decode()}" if refusal.retry_after else ""
+        return f"{refusal.status}: {refusal.detail}{wait}"
+    if levels is None:
+        return f"passes if its buckets have tokens (the store does not answer): {found.destination}"
+    if decision.verdict == "drop":
+        return f"202 dropped: limit {decision.limit} is used up"
+    return f"{found.destination}, in {decision.delay:.1f}s" if decision.delay else found.destination
+
+
+def _read(policies: Policies, request: HypotheticalRequest) -> RequestHead:
+    """Raises Refused."""
+    headers = [*request.headers]
+    names = {name.lower() for name, _ in headers}
+    if "host" not in names:
         headers.insert(0, ("Host", next(iter(policies.trust.hosts), policies.listen.host)))
+    if request.body and not names & {"content-length", "transfer-encoding"}:
+        headers.append(("Content-Length", str(len(request.body))))
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    head = read_head(f"{asked.method} {asked.target} HTTP/1.1\r\n{lines}\r\n".encode("utf-8", "replace"))
-    return head_of(head, asked.peer, "http", policies.listen.port, policies.trust)
+    return read_head(f"{request.method} {request.target} HTTP/1.1\r\n{lines}\r\n".encode("utf-8", "replace"))
 
 
-def _subject(head: Head, captured: Mapping[str, str], route: Route, json: Json | None) -> Subject:
-    event = name_from(route.event, head, captured, json, "event type")
-    session = name_from(route.session, head, captured, json, "session")
-    workspace = name_from(route.workspace, head, captured, json, "workspace")
-    return Subject(head.client, event, session, isinstance(route.action, ToRelay), workspace)
+def _about_forwarding(head: Head, request: HypotheticalRequest) -> list[str]:
+    if head.client.trusted_peer:
+        return [f"{request.peer} is one of trust.proxies: its X-Forwarded-For is believed"]
+    if any(name.lower().startswith("x-forwarded-") for name, _ in request.headers):
+        return [f"{request.peer} is not one of trust.proxies: its X-Forwarded-* are dropped"]
+    return []
 
 
-def _same_path(policies: Policies, match: Match, head: Head) -> list[Route]:
-    """Earlier routes that would have matched but for the method."""
-    return [
-        route
-        for route in policies.routes[: match.index]
-        if route.methods and Routes([route]).match(min(route.methods), head.path) is not None
+def _describe_route(found: Explanation, route: Route, policies: Policies, head: Head) -> None:
+    found.route, found.line, found.destination = route.path, route.line, _destination(route.action)
+    found.signature = route.verify
+    found.notes += [
+        f"{earlier.path} is for {', '.join(sorted(earlier.methods))}"
+        for earlier in policies.routes[: policies.routes.index(route)]
+        if earlier.methods and Routes([earlier]).match(min(earlier.methods), head.path) is not None
     ]
 
 
-def _where(route: Route) -> str:
-    match route.action:
+def _destination(action: Action) -> str:
+    match action:
         case ToUpstream(name):
             return f"passed on to upstream {name}"
         case ToRelay() as to:
@@ -137,7 +134,8 @@ def _where(route: Route) -> str:
             return "passed on to a worker, on which the session is placed"
 
 
-def _why_not(limit: Limit, subject: Subject, policies: Policies, now: float) -> str:
+def _why_not(limit: Limit, plan: Plan | Invalid, policies: Policies, now: float) -> str:
+    subject = plan.subject
     if not applies_to_event(limit.events, subject.event):
         return f"is for {', '.join(limit.events)}"
     for name in limit.exempt:
@@ -145,6 +143,8 @@ def _why_not(limit: Limit, subject: Subject, policies: Policies, now: float) -> 
             return f"leaves list {name} alone"
     values = {"session": subject.session, "workspace": subject.workspace, "event": subject.event, "ip": subject.client}
     missing = [by for by in limit.per if values[by] is None]
-    return (
-        f"counts per {' and '.join(missing)}, which this request has not" if missing else "is unlimited by an override"
-    )
+    if missing:
+        return f"counts per {' and '.join(missing)}, which this request has not"
+    if isinstance(plan, Invalid):
+        return "does not count a request that is refused for what it is"
+    return "is unlimited by an override"

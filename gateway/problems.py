@@ -1,35 +1,18 @@
-"""Refusals as problem+json (RFC 9457)."""
+"""How the edge answers: JSON, and refusals as problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from http import HTTPStatus
 from typing import Any
 
 import orjson
 
+from sluice.http.bodies import Receive
+from sluice.http.problem import MEDIA_TYPE, ClientGone, Refusal
+
+__all__ = ["BadPath", "ClientGone", "Receive", "Refusal", "Send", "answer", "answer_json", "answer_refusal"]
+
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-
-class Refusal(Exception):
-    """Ends the handling of a request with this answer. `retry_after` in whole seconds."""
-
-    def __init__(self, status: int, detail: str, *, retry_after: bytes | None = None, **more: object) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.detail = detail
-        self.retry_after = retry_after
-        self.more = more
-
-    def body(self) -> bytes:
-        title = HTTPStatus(self.status).phrase
-        about = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail, **self.more}
-        return orjson.dumps(about)
-
-
-class ClientGone(Exception):
-    """The client went away before its request was read."""
 
 
 class BadPath(ValueError):
@@ -38,7 +21,7 @@ class BadPath(ValueError):
 
 async def answer_refusal(send: Send, refusal: Refusal) -> None:
     headers = [(b"retry-after", refusal.retry_after)] if refusal.retry_after else []
-    await answer(send, refusal.status, refusal.body(), b"application/problem+json", headers)
+    await answer(send, refusal.status, refusal.body(), MEDIA_TYPE.encode(), headers)
 
 
 async def answer_json(send: Send, status: int, value: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,7 +23,6 @@ from gateway.policies import (
     ToWorkers,
     Trust,
 )
-from gateway.problems import ClientGone, Receive, Refusal
 from sluice.http.fields import (
     CONNECTION,
     EXPECT,
@@ -36,6 +35,7 @@ from sluice.http.fields import (
     Field,
     Fields,
 )
+from sluice.http.problem import Refusal
 from sluice.http.server import RequestHead
 
 Pairs = list[tuple[bytes, bytes]]
@@ -97,16 +97,20 @@ class Head:
 
 
 def head_of(head: RequestHead, peer: str | None, scheme: str, port: int, trust: Trust) -> Head:
-    """`peer`: its address; `port`: where it came to. Raises Refusal 400 for a host that is not served here."""
+    """`peer`: its address; `port`: where it came to."""
     fields, target = head.fields, head.target
-    host = fields.first(HOST)
-    if not host:
-        raise Refusal(400, "a request has exactly one Host header")  # HTTP/1.0 may do without; who is meant, then?
-    if trust.hosts and _name_of(host) not in trust.hosts:
-        raise Refusal(400, "this host is not served here; trust.hosts in policies.yaml lists those that are")
     client = client_of(peer, fields, trust.proxies)
     path = target.partition(b"?")[0]
     return Head(head.method.decode(), path, target, fields, head.length, client, scheme, port)
+
+
+def refuse_host(head: Head, served: Container[str]) -> None:
+    """Raises Refusal 400 for a host that is not served here. `served` empty: any is."""
+    host = head.fields.first(HOST)
+    if not host:
+        raise Refusal(400, "a request has exactly one Host header")  # HTTP/1.0 may do without; who is meant, then?
+    if served and _name_of(host) not in served:
+        raise Refusal(400, "this host is not served here; trust.hosts in policies.yaml lists those that are")
 
 
 @lru_cache(maxsize=1024)
@@ -114,24 +118,6 @@ def _name_of(host: bytes) -> str:
     """In lower case, without the port."""
     end = host.find(b"]") + 1 or host.find(b":")
     return (host[:end] if end > 0 else host).decode().lower()
-
-
-async def read_body(head: Head, receive: Receive, most: int) -> bytes:
-    """The whole body. Raises Refusal 413 over `most` bytes, or ClientGone."""
-    if (head.length or 0) > most:
-        raise Refusal(413, f"the body is {head.length} bytes, this route takes {most} at most (`body:` of the route)")
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > most:
-            raise Refusal(413, f"the body is over {most} bytes, the most this route takes (`body:` of the route)")
-        if not message.get("more_body"):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 @dataclass(frozen=True, slots=True)

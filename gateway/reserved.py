@@ -22,6 +22,7 @@ from relay.queue.queue import Queue
 from sessions import api as worker_api
 from sessions import metrics as session_metrics
 from sessions.registry import Registry
+from sluice.http.bodies import BodyBudget
 from sluice.observe import metrics
 from sluice.store.client import Store, StoreAway, StoreRefused
 
@@ -43,6 +44,7 @@ def build(
     registry: Registry,
     queues: Mapping[str, Queue],
     intake: Ingest,
+    bodies: BodyBudget,
     more: Sequence[BaseRoute],
 ) -> Starlette:
     """`more`: the console's routes, handed in from above."""
@@ -69,8 +71,8 @@ def build(
             Route(f"{PREFIX}/healthz", healthz),
             Route(f"{PREFIX}/readyz", readyz),
             Route(f"{PREFIX}/metrics", metrics_page),
-            *worker_api.routes(registry, lambda: verify),
-            *publish.routes(policies, intake),
+            *worker_api.routes(registry, bodies, lambda: verify),
+            *publish.routes(policies, intake, bodies),
             *more,
         ]
     )

@@ -15,121 +15,97 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, NoReturn
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
 from gateway.policies import Policies
-from gateway.problems import Refusal
+from gateway.problems import ClientGone, Refusal
 from gateway.request import Json
 from relay.queue.codec import Event, new_id
 from sluice.config import Promise
 from sluice.config.parsers import EVENT_TYPE
-from sluice.http.signatures import refusal
+from sluice.http import signed_json
+from sluice.http.bodies import BodyBudget, HeldBody
+from sluice.http.signed_json import Members, parse, problem, wrong
 
 PATH = "/_sluice/events"
 MAX_BODY = 8 * 2**20
 """Reading it takes the gateway's time from others; what is larger goes through a route with `relay:`."""
 MAX_LIST = 1000
-_TOO_LARGE = f"the body may have {MAX_BODY} bytes"
 _AT_ONCE = 256
 _KNOWN = ("type", "session", "data", "id", "path")
 _ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
 _TARGET = re.compile(r"/[!-~]{0,2047}")
 _MAX_SESSION = 200
-_KINDS: dict[type, str] = {
-    type(None): "null or absent",
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "a list",
-}
 _HEADERS = ((b"Content-Type", b"application/json"),)
 _BOUNDARIES = json.JSONDecoder(parse_int=lambda _: 0, parse_float=lambda _: 0.0)
 _BLANK = re.compile(r"[ \t\n\r]*")
 
-Fields = Mapping[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Stored:
     """What became of an event. `why`: it was not stored."""
 
-    taken: Receipt
+    receipt: Receipt
     why: Refusal | None = None
 
     def fields(self, promise: Promise) -> dict[str, object]:
         if self.why is not None:
-            return {"status": "refused", "id": self.taken.id, "detail": self.why.detail}
-        return self.taken.fields(promise) | {"endpoints": self.taken.endpoints}
+            return {"status": "refused", "id": self.receipt.id, "detail": self.why.detail}
+        return self.receipt.fields(promise) | {"endpoints": self.receipt.endpoints}
 
 
-def routes(policies: Policies, intake: Ingest, now: Callable[[], float] = time.time) -> list[Route]:
+def routes(policies: Policies, intake: Ingest, bodies: BodyBudget, now: Callable[[], float] = time.time) -> list[Route]:
+    relay = policies.relay
+    signature = policies.signatures[relay.verify] if relay.verify else None
+
     async def publish(request: Request) -> Response:
+        held = HeldBody(bodies)
         try:
-            body = await _verified(request, policies, now())
+            body = await signed_json.read(request, held, signature, "relay.verify", MAX_BODY, now())
             events, is_list = read_events(body, request.headers.get("idempotency-key", ""), policies)
+            return _answer(await _store(events, intake), policies.store.promise, is_list=is_list)
         except Refusal as refused:
-            return _problem(refused)
-        except ClientDisconnect:
+            return problem(refused)
+        except ClientGone:
             return Response(status_code=400)  # nobody reads it
-        return _answer(await _store(events, intake), policies.store.promise, is_list=is_list)
+        finally:
+            held.release()
 
     return [Route(PATH, publish, methods=["POST"])]
 
 
-async def _store(events: Sequence[Event], intake: Ingest) -> list[Told]:
+async def _store(events: Sequence[Event], intake: Ingest) -> list[Stored]:
     """In their order, many at once; after one that could not be stored no more of them are begun."""
-    told: list[Told] = []
+    stored: list[Stored] = []
     for start in range(0, len(events), _AT_ONCE):
-        told += await asyncio.gather(*(_store_one(event, intake) for event in events[start : start + _AT_ONCE]))
-        why = _first_refusal(told)
+        stored += await asyncio.gather(*(_store_one(event, intake) for event in events[start : start + _AT_ONCE]))
+        why = _first_refusal(stored)
         if why is not None:
-            return told + [Told(Receipt(event.id, ()), why) for event in events[len(told) :]]
-    return told
+            return stored + [Stored(Receipt(event.id, ()), why) for event in events[len(stored) :]]
+    return stored
 
 
-async def _store_one(event: Event, intake: Ingest) -> Told:
+async def _store_one(event: Event, intake: Ingest) -> Stored:
     try:
-        return Told(await intake.publish(event))
+        return Stored(await intake.publish(event))
     except Refusal as refused:
-        return Told(Receipt(event.id, ()), refused)
+        return Stored(Receipt(event.id, ()), refused)
 
 
 # --- the request
 
 
-async def _verified(request: Request, policies: Policies, now: float) -> bytes:
-    if policies.relay.verify is None:
-        raise Refusal(403, "relay.verify names no signature; set it in policies.yaml")
-    stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > MAX_BODY:
-        raise Refusal(413, _TOO_LARGE)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise Refusal(413, _TOO_LARGE)
-    reason = refusal(policies.signatures[policies.relay.verify], request.headers.raw, bytes(body), now)
-    if reason is not None:
-        raise Refusal(401, reason)
-    return bytes(body)
-
-
 def read_events(body: bytes, idempotency_key: str, policies: Policies) -> tuple[list[Event], bool]:
     """The events, and whether they came as a list. Raises Refusal 400 for the first that is wrong, 413 for too many."""
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(400, f"the body is not JSON: {error}") from None
+    content = parse(body)
     if not isinstance(content, list):
         return [_event(content, body.strip(b" \t\n\r"), "", idempotency_key, policies)], False
     if not content:
@@ -165,7 +141,7 @@ def _after_blanks(text: str, at: int) -> int:
 
 def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, policies: Policies) -> Event:
     if not isinstance(fields, dict):
-        _wrong(place or "the body", "an object" if place else "an event, or a list of them", fields)
+        wrong(place or "the body", "an object" if place else "an event, or a list of them", fields)
     at = f"{place}." if place else ""
     _refuse_unknown(fields, at)
     event_type = _text(fields, "type", at, EVENT_TYPE, "an event type, 1 to 128 of A-Z a-z 0-9 _ . : / -")
@@ -182,7 +158,7 @@ def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, p
     )
 
 
-def _refuse_unknown(fields: Fields, at: str) -> None:
+def _refuse_unknown(fields: Members, at: str) -> None:
     for name in fields:
         if name not in _KNOWN:
             close = get_close_matches(name, _KNOWN, n=1)
@@ -190,10 +166,10 @@ def _refuse_unknown(fields: Fields, at: str) -> None:
             raise Refusal(400, f"{at}{name[:80]}: unknown; {cure}")
 
 
-def _text(fields: Fields, name: str, at: str, pattern: re.Pattern[str], wanted: str) -> str:
+def _text(fields: Members, name: str, at: str, pattern: re.Pattern[str], wanted: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
-        _wrong(at + name, wanted, value)
+        wrong(at + name, wanted, value)
     if not pattern.fullmatch(value):
         raise Refusal(400, f"{at}{name}: must be {wanted}")
     return value
@@ -203,33 +179,24 @@ def _session(value: object, at: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        _wrong(f"{at}session", "a string", value)
+        wrong(f"{at}session", "a string", value)
     if not 0 < len(value) <= _MAX_SESSION or not value.isprintable():
         raise Refusal(400, f"{at}session: must be 1 to {_MAX_SESSION} printable characters")
     return value
 
 
-def _wrong(name: str, wanted: str, value: object) -> NoReturn:
-    raise Refusal(400, f"{name}: must be {wanted}, not {_KINDS.get(type(value), 'an object')}")
-
-
 # --- the answer
 
 
-def _answer(told: Sequence[Told], promise: Promise, *, is_list: bool) -> Response:
+def _answer(stored: Sequence[Stored], promise: Promise, *, is_list: bool) -> Response:
     """503 when any of them was not stored: the others are named in it, and found as repeats when all are sent again."""
-    why = _first_refusal(told)
-    fields = [one.fields(promise) for one in told]
+    why = _first_refusal(stored)
+    fields = [one.fields(promise) for one in stored]
     if why is not None:
         more = {"events": fields} if is_list else {}
-        return _problem(Refusal(503, why.detail, retry_after=why.retry_after, **more))
+        return problem(Refusal(503, why.detail, retry_after=why.retry_after, **more))
     return Response(orjson.dumps({"events": fields} if is_list else fields[0]), 202, media_type="application/json")
 
 
-def _first_refusal(told: Sequence[Told]) -> Refusal | None:
-    return next((one.why for one in told if one.why is not None), None)
-
-
-def _problem(refused: Refusal) -> Response:
-    headers = {"Retry-After": refused.retry_after.decode()} if refused.retry_after else {}
-    return Response(refused.body(), refused.status, headers, media_type="application/problem+json")
+def _first_refusal(stored: Sequence[Stored]) -> Refusal | None:
+    return next((one.why for one in stored if one.why is not None), None)

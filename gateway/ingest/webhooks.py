@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.limits.limiter import Decision
+from gateway.limits.decide import Decision
 from gateway.policies import Policies
 from gateway.problems import Refusal
 from gateway.request import Head, Json

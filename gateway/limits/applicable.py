@@ -1,4 +1,4 @@
-"""Which buckets a request takes from, how much, and a bucket itself in plain Python. No I/O."""
+"""Which buckets a request takes from, how much, and how each of them is enforced. No I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from gateway.client_ip import Client
 from gateway.limits.overrides import Overrides
@@ -23,13 +23,17 @@ from gateway.policies import (
     can_apply,
 )
 
-How = Literal["e", "q", "o", "g"]
-"""Enforced, queued (it may run into debt, and is delivered later), only observed; or given back."""
+REFUSE: Final = 0
+DELAY: Final = 1
+OBSERVE: Final = 2
+GIVE_BACK: Final = 3
+Enforcement = Literal[0, 1, 2, 3]
+"""What a bucket without enough tokens does, numbered as in take.lua: it refuses the request; it lets it pass into debt,
+to be delivered later; or it only counts. GIVE_BACK returns what an earlier call took."""
 PREFIX = "sl:{l}:"
 KEY_PATTERNS = ("sl:{l}:<limit><subjects>", "sl:{l:<limit>}:<subjects>")
 _ADDRESS_BITS = 32
 _MAX_COST = 10**9
-_TOLERANCE = 1e-9  # as in take.lua
 
 
 class Json(Protocol):
@@ -71,17 +75,17 @@ class Bucket:
 
     limit: Limit
     key: str
-    how: How
+    mode: Enforcement
     interval: float
     """Seconds for one token."""
     burst: int
     cost: int
     """Tokens. More than the burst can never pass at once, see `impossible`."""
 
-    def __init__(self, limit: Limit, key: str, how: How, interval: float, burst: int, cost: int) -> None:
+    def __init__(self, limit: Limit, key: str, mode: Enforcement, interval: float, burst: int, cost: int) -> None:
         self.limit = limit
         self.key = key
-        self.how = how
+        self.mode = mode
         self.interval = interval
         self.burst = burst
         self.cost = cost
@@ -107,7 +111,7 @@ class _Special:
         if self._pointer is not None and json is not None:
             bucket.cost = cost_of(json.at(self._pointer))
         if 0 < self._enforce < 1 and share_of(bucket.key.removeprefix(PREFIX)) >= self._enforce:
-            bucket.how = "o"
+            bucket.mode = OBSERVE
         return True
 
 
@@ -117,7 +121,7 @@ _Row = tuple[
     str,  # how its keys begin
     tuple[int, ...],  # where the subjects stand that follow
     AddressList | None,  # whom it leaves alone
-    tuple[How, How],  # for what is not relayed, and for what is
+    tuple[Enforcement, Enforcement],  # for what is not relayed, and for what is
     float,
     int,
     int,
@@ -133,7 +137,7 @@ class Limits:
         """`spread`: over the slots of a cluster, each limit in one."""
         self._prefixes = tuple(sorted({limit.ipv4_prefix for limit in limits} - {_ADDRESS_BITS}))
         self._rows = [_row(limit, lists, self._prefixes, spread) for limit in limits]
-        self._speaking = lru_cache(maxsize=1024)(self._that_speak_of)
+        self._applicable = lru_cache(maxsize=1024)(self._about)
 
     def buckets(self, subject: Subject, json: Json | None = None, now: float | None = None) -> list[Bucket]:
         """Of all limits that apply. A limit whose subject is missing does not: nobody shares an "unknown".
@@ -145,7 +149,7 @@ class Limits:
         if self._prefixes:
             values += tuple(_network(client, bits) for bits in self._prefixes)
         found = []
-        for limit, key, places, exempt, hows, interval, burst, cost, special in self._speaking(subject.event):
+        for limit, key, places, exempt, modes, interval, burst, cost, special in self._applicable(subject.event):
             if exempt is not None and exempt.holds(client.address, time.time() if now is None else now):
                 continue
             for place in places:
@@ -154,18 +158,18 @@ class Limits:
                     break
                 key += "\0" + value
             else:
-                bucket = Bucket(limit, key, hows[subject.relayed], interval, burst, cost)
+                bucket = Bucket(limit, key, modes[subject.relayed], interval, burst, cost)
                 if special is None or special.settle(bucket, subject, json, now):
                     found.append(bucket)
         return found
 
-    def _that_speak_of(self, event: str | None) -> list[_Row]:
+    def _about(self, event: str | None) -> list[_Row]:
         return [row for row in self._rows if applies_to_event(row[0].events, event)]
 
 
 def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ...], spread: bool) -> _Row:
     plain = isinstance(limit.cost, int) and not limit.overrides and limit.enforce in (0.0, 1.0)
-    enforced: How = "o" if limit.observe else "e"
+    usual: Enforcement = OBSERVE if limit.observe else REFUSE
     places = dict(_PLACES)
     if limit.ipv4_prefix in prefixes:
         places["ip"] = len(_PLACES) + prefixes.index(limit.ipv4_prefix)
@@ -174,7 +178,7 @@ def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ..
         f"sl:{{l:{limit.id}}}:" if spread else PREFIX + limit.id,
         tuple(places[by] for by in limit.per),
         AddressList.joined(lists[name] for name in limit.exempt) if limit.exempt else None,
-        (enforced, "q" if limit.over == "queue" and not limit.observe else enforced),
+        (usual, DELAY if limit.over == "queue" and not limit.observe else usual),
         limit.rate.interval,
         limit.burst,
         limit.cost if isinstance(limit.cost, int) else 1,
@@ -198,7 +202,7 @@ def impossible(buckets: Sequence[Bucket]) -> Bucket | None:
     bounds would hold up all who share the bucket.
     """
     for bucket in buckets:
-        if bucket.cost > bucket.burst and bucket.how != "o" and bucket.limit.over != "drop":
+        if bucket.cost > bucket.burst and bucket.mode != OBSERVE and bucket.limit.over != "drop":
             return bucket
     return None
 
@@ -222,21 +226,3 @@ def cost_of(found: object) -> int:
 def share_of(name: str) -> float:
     """Where a subject of a limit stands between 0 and 1: always the same, in every process, and evenly spread."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) / 2**64
-
-
-@dataclass(slots=True)
-class LocalBucket:
-    """A token bucket of this process: what take.lua does to one bucket, for when the store is away."""
-
-    level: float
-    at: float
-    """Seconds of whatever clock `now` is of."""
-
-    def wait(self, now: float, interval: float, burst: float, cost: float = 1) -> float:
-        """Seconds until there are as many tokens as it costs; 0: there are now."""
-        self.level = min(burst, self.level + max(0.0, now - self.at) / interval)
-        self.at = now
-        return 0.0 if self.level >= cost - _TOLERANCE else (cost - self.level) * interval
-
-    def take(self, cost: float = 1) -> None:
-        self.level -= cost

@@ -15,7 +15,7 @@ import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
-from gateway.limits.applicable import Bucket
+from gateway.limits.applicable import OBSERVE, Bucket
 from gateway.policies import LimitHeader
 
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -28,21 +28,21 @@ def header_lines(
 
     In a refusal only of the limits that are violated: a later `t` of another would say to wait longer.
     """
-    told = [
+    shown = [
         (bucket, level)
         for bucket, level in zip(buckets, levels, strict=True)
-        if bucket.how != "o" and (not violated or bucket.limit.id in violated)
+        if bucket.mode != OBSERVE and (not violated or bucket.limit.id in violated)
     ]
-    if not told:
+    if not shown:
         return []
     lines: list[bytes] = []
     if "ratelimit" in wanted:
         lines.append(
-            _policy(tuple([(bucket.limit.id, bucket.interval, bucket.limit.rate.period) for bucket, _ in told]))
+            _policy(tuple([(bucket.limit.id, bucket.interval, bucket.limit.rate.period) for bucket, _ in shown]))
         )
-        lines.append(f"RateLimit: {','.join([_now(bucket, level) for bucket, level in told])}\r\n".encode())
+        lines.append(f"RateLimit: {','.join([_now(bucket, level) for bucket, level in shown])}\r\n".encode())
     if "x-ratelimit" in wanted:
-        least, level = min(told, key=lambda pair: pair[1] / pair[0].burst)
+        least, level = min(shown, key=lambda pair: pair[1] / pair[0].burst)
         lines.append(b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\n" % (least.burst, _whole(level)))
     return lines
 

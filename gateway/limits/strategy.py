@@ -14,11 +14,10 @@ import orjson
 from limits import RateLimitItem
 from limits.util import WindowStats
 
-from gateway.limits.applicable import PREFIX
+from gateway.limits.applicable import OBSERVE, PREFIX, REFUSE, Enforcement
 from gateway.limits.limiter import TAKE
 from sluice.store.client import Store
 
-_REFUSE, _OBSERVE = 0, 2
 _HAIR = 1e-9
 
 
@@ -30,7 +29,7 @@ class TokenBuckets:
 
     async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         """True if so many tokens were there; they are taken then."""
-        refusing, *_ = await self._ask(item, identifiers, _REFUSE, cost)
+        refusing, *_ = await self._ask(item, identifiers, REFUSE, cost)
         return not refusing
 
     async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
@@ -48,11 +47,13 @@ class TokenBuckets:
 
     async def _level(self, item: RateLimitItem, identifiers: tuple[str, ...]) -> float:
         # More than there can be, and only observed: nothing is taken, and the level is told.
-        *_, level = await self._ask(item, identifiers, _OBSERVE, item.amount + 1)
+        *_, level = await self._ask(item, identifiers, OBSERVE, item.amount + 1)
         return level
 
-    async def _ask(self, item: RateLimitItem, identifiers: tuple[str, ...], how: int, cost: int) -> list[float]:
-        asked = orjson.dumps({"buckets": [[_interval(item) * 1e6, item.amount]], "requests": [[4 + how, -cost]]})
+    async def _ask(
+        self, item: RateLimitItem, identifiers: tuple[str, ...], mode: Enforcement, cost: int
+    ) -> list[float]:
+        asked = orjson.dumps({"buckets": [[_interval(item) * 1e6, item.amount]], "requests": [[4 + mode, -cost]]})
         rows: list[list[float]] = orjson.loads(await self._store.run(TAKE, [_key(item, identifiers)], [asked]))
         return rows[0]
 

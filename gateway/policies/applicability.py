@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from gateway.policies.model import Fixed, Limit, Per, Route
+from gateway.policies.model import Fixed, JsonPointer, Limit, Per, Route
 
 
 def applies_to_event(patterns: Sequence[str], event: str | None) -> bool:
@@ -23,6 +23,25 @@ def can_be_about(limit: Limit, route: Route) -> bool:
 def can_apply(limit: Limit, route: Route) -> bool:
     """Whether a request of the route can ever take from a bucket of the limit."""
     return can_be_about(limit, route) and all(provides(route, subject) for subject in limit.per)
+
+
+def needs_only_head(limit: Limit, route: Route | None) -> bool:
+    """Whether the buckets of a request are known before its body is read. `route` None: it matches none.
+
+    A session or workspace that a signed request names is known when the signature has been verified: a stranger must
+    not be able to spend its tokens.
+    """
+    if isinstance(limit.cost, JsonPointer):
+        return False
+    if route is None:
+        return not limit.events and set(limit.per) <= {"ip"}
+    needed = {*limit.per, *(override.by for override in limit.overrides), *(["event"] if limit.events else [])}
+    sources = {"session": route.session, "workspace": route.workspace, "event": route.event}
+    return not any(
+        isinstance(source, JsonPointer) or (route.verify and name != "event" and source is not None)
+        for name, source in sources.items()
+        if name in needed
+    )
 
 
 def provides(route: Route, subject: Per) -> bool:

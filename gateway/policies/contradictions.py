@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from gateway.policies import paths
 from gateway.policies.applicability import can_apply, can_be_about, provides
-from gateway.policies.model import Fixed, Limit, Policies, Route
+from gateway.policies.model import BODIES, Fixed, Limit, Policies, Route
 from sluice.config.problems import Malformed, quoted
 
 Found = Iterator[tuple[tuple[str | int, ...], Malformed]]
@@ -19,11 +19,30 @@ Found = Iterator[tuple[tuple[str | int, ...], Malformed]]
 
 
 def contradictions(policies: Policies) -> Found:
+    yield from _bodies_over_the_budget(policies)
     yield from _shadowed(policies.routes)
     yield from _without_effect(policies.limits)
     if policies.routes:  # without any, nothing is known of what will come
         yield from _events_of_no_route(policies.limits, policies.routes)
         yield from _subjects_of_no_route(policies.limits, policies.routes)
+
+
+def _bodies_over_the_budget(policies: Policies) -> Found:
+    route = max(policies.routes, key=lambda route: route.body, default=None)
+    if route is not None and route.body > policies.bodies:
+        index, size, held = policies.routes.index(route), _size(route.body), _size(policies.bodies)
+        if policies.bodies == BODIES:
+            message = f"{size} is more than bodies, of which one process holds {held}"
+            yield ("routes", index, "body"), Malformed(message, f"write less, or bodies: {size} at the top")
+        else:
+            message = f"{held} does not hold one body of routes[{index}] ({route.path}), which may have {size}"
+            yield ("bodies",), Malformed(message, f"write {size} or more, or a smaller body: in the route")
+
+
+def _size(size: int) -> str:
+    """As it is written, rounded up."""
+    unit, name = (2**20, "MiB") if size >= 2**20 else (2**10, "KiB")
+    return f"{-(-size // unit)}{name}"
 
 
 def _shadowed(routes: Sequence[Route]) -> Found:

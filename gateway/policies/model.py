@@ -28,6 +28,7 @@ Per = Literal["session", "workspace", "ip", "event"]
 OverriddenBy = Literal["session", "workspace", "list"]
 LimitHeader = Literal["ratelimit", "x-ratelimit"]
 Over = Literal["queue", "drop", "reject"]
+BODIES = 128 * 2**20
 StoreAway = Literal["allow", "deny", "local"]
 
 
@@ -183,6 +184,8 @@ class Policies:
     console: ConsolePolicy
     limit_headers: frozenset[LimitHeader] = frozenset({"ratelimit"})
     """What answers say of the limits they met: RateLimit-Policy and RateLimit, X-RateLimit-*, both or nothing."""
+    bodies: int = BODIES
+    """Bytes of request bodies that one process holds in memory."""
     warnings: tuple[str, ...] = field(default=())
     written: Mapping[tuple[str, ...], Written] = field(default_factory=dict, compare=False, repr=False)
     """Key by key what the file says, in its author's words; by it edits are described."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.policies.contradictions import contradictions
 from gateway.policies.limits import limit_list
-from gateway.policies.model import ConsolePolicy, LimitHeader, Policies
+from gateway.policies.model import BODIES, ConsolePolicy, LimitHeader, Policies
 from gateway.policies.references import references
 from gateway.policies.routes import route
 from gateway.policies.trust import TRUST, trust
@@ -69,6 +69,7 @@ def _policies(root: Value, revision: str) -> Policies:
             revision=revision,
             listen=fields.take("listen", of(units.listen), LISTEN),
             data=_folder(root, fields.take("data", of(_not_empty), ".sluice")),
+            bodies=fields.take("bodies", of(units.size), BODIES),
             store=fields.take("store", common.store, common.STORE),
             trust=fields.take("trust", lambda value: trust(value, known), TRUST),
             upstreams=fields.take("upstreams", named(upstream), {}),

@@ -31,11 +31,11 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from gateway.policies import Route, ToUpstream, Trust, Upstream
+from gateway.policies import Trust, Upstream
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_refusal
 from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.upstream import admit, judge, refusal_for
-from gateway.request import Head, Pairs, Reading, head_of
+from gateway.request import Head, Pairs, head_of
 from sluice.http import client as http1
 from sluice.http.fields import CONTENT_LENGTH, HOST
 from sluice.http.server import RequestHead, metrics
@@ -143,24 +143,13 @@ async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, o
 
 
 def read_handshake(scope: MutableMapping[str, Any], trust: Trust) -> Head:
-    """The head of a handshake, as of the GET that it is. Raises Refusal 400 for one that can be read in two ways."""
+    """The head of a handshake, as of the GET that it is."""
     scheme = {"ws": "http", "wss": "https"}[scope["scheme"]]
     path, query = scope["raw_path"] or b"/", scope["query_string"]
     target = path + b"?" + query if query else path
     head = RequestHead(b"GET", target, True, http1.fields_of(scope["headers"]), 0)
     peer, server = scope["client"], scope["server"]
     return head_of(head, peer and peer[0], scheme, (server and server[1]) or 0, trust)
-
-
-def upstream_of(route: Route, reading: Reading) -> str:
-    """The name of the upstream that a route leads to. Raises Refusal for a route that is not for WebSockets."""
-    if not isinstance(route.action, ToUpstream):
-        raise Refusal(501, "WebSockets are passed on to upstreams only, and this route leads to none (`upstream:`)")
-    if route.verify:
-        raise Refusal(400, "this route takes signed requests only (`verify:`), and a WebSocket has no body to sign")
-    if reading.json:
-        raise Refusal(400, f"{reading.json}: from a body, which a WebSocket does not have")
-    return route.action.upstream
 
 
 class _Denied(Exception):

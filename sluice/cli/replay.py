@@ -7,7 +7,7 @@ workspace.
 from __future__ import annotations
 
 import sys
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,20 +17,21 @@ from typing import Any
 import orjson
 
 from gateway.client_ip import client_of
-from gateway.limits.applicable import Bucket, Limits, LocalBucket, Subject
-from gateway.policies import Policies, ToRelay, load
-from gateway.problems import BadPath
-from gateway.routing import Routes
+from gateway.limits.applicable import Bucket, Subject
+from gateway.limits.decide import LocalBuckets, outcome, wait
+from gateway.plan import Planner
+from gateway.policies import Policies, load
 from sluice.cli.errors import CommandError
 from sluice.http.client import fields_of
 
 _MAX_BUCKETS = 1_000_000
 _WORST = 5
 _NO_FIELDS = fields_of(())
+_INVALID = frozenset((400, 401, 404, 413))
 
 
 @dataclass(slots=True)
-class Told:
+class Counts:
     """Of one limit."""
 
     passed: int = 0
@@ -48,11 +49,13 @@ class Replay:
 
     def __init__(self, policies: Policies) -> None:
         self.requests = self.skipped = self.refused_then = self.refused_now = 0
-        self.limits = {limit.id: Told() for limit in policies.limits}
-        self.forgotten = 0
-        self._routes = Routes(policies.routes)
-        self._limits = Limits(policies.limits, policies.trust.lists)
-        self._buckets: OrderedDict[str, LocalBucket] = OrderedDict()
+        self.limits = {limit.id: Counts() for limit in policies.limits}
+        self._planner = Planner(policies)
+        self._local = LocalBuckets(_MAX_BUCKETS)
+
+    @property
+    def forgotten(self) -> int:
+        return self._local.forgotten
 
     def feed(self, lines: Iterable[bytes]) -> None:
         for line in lines:
@@ -63,51 +66,49 @@ class Replay:
             at, row = request
             self.requests += 1
             self.refused_then += row.get("status") == 429
-            self._decide(at, self._met(at, row))
+            self._take(at, self._buckets(at, row))
 
-    def _met(self, at: float, row: dict[str, Any]) -> list[Bucket]:
-        try:
-            match = self._routes.match(str(row["method"]), str(row["path"]).encode("utf-8", "replace"))
-        except BadPath:
-            match = None
-        if match is None:
+    def _buckets(self, at: float, row: dict[str, Any]) -> list[Bucket]:
+        """Those that the edge takes from: of a request that is wrong in itself, those of the limits of its head."""
+        counted = _counted(row)
+        if counted == "none":
             return []
+        rules = self._planner.rules_of(str(row["method"]), str(row["path"]).encode("utf-8", "replace"))
         client = client_of(str(row.get("client")), _NO_FIELDS, ())
-        relayed = isinstance(match.route.action, ToRelay)
-        return self._limits.buckets(Subject(client, row.get("event"), row.get("session"), relayed), None, at)
+        relayed = rules.relayed and counted == "all"
+        subject = Subject(client, row.get("event"), row.get("session"), relayed)
+        limits = rules.limits if counted == "all" and rules.route is not None else rules.limits_of_head
+        return limits.buckets(subject, None, at)
 
-    def _decide(self, at: float, buckets: list[Bucket]) -> None:
-        waits = [(bucket, found := self._bucket(bucket, at), self._wait(bucket, found, at)) for bucket in buckets]
-        refusing = [bucket for bucket, _, wait in waits if wait > 0 and bucket.how == "e"]
-        self.refused_now += any(bucket.limit.over != "drop" for bucket in refusing)
-        for bucket, found, wait in waits:
-            told = self.limits[bucket.limit.id]
-            if bucket.how == "o":
-                told.would_reject += wait > 0
-            elif bucket in refusing:
-                told.dropped += bucket.limit.over == "drop"
-                told.refused += bucket.limit.over != "drop"
-            elif not refusing and wait > 0:
-                told.delayed += 1
-                told.longest_delay = max(told.longest_delay, wait)
-            if wait > 0:
-                told.worst[" ".join(bucket.key.split("\0")[1:]) or "everybody"] += 1
+    def _take(self, at: float, buckets: list[Bucket]) -> None:
+        decision = self._local.take(buckets, at)
+        self.refused_now += decision.verdict == "reject"
+        for i, bucket in enumerate(buckets):
+            counts = self.limits[bucket.limit.id]
+            done = outcome(decision, bucket, i)
+            counts.refused += done == "rejected"
+            counts.dropped += done == "dropped"
+            counts.would_reject += done == "would_reject"
+            if done == "delayed":
+                counts.delayed += 1
+                counts.longest_delay = max(counts.longest_delay, wait(bucket, decision.levels[i] + bucket.cost))
+            if decision.had >> i & 1:
+                counts.passed += 1
             else:
-                told.passed += 1
-            if (wait == 0) if bucket.how == "o" else not refusing:
-                found.take(bucket.cost)
+                counts.worst[" ".join(bucket.key.split("\0")[1:]) or "everybody"] += 1
 
-    def _wait(self, bucket: Bucket, found: LocalBucket, at: float) -> float:
-        return found.wait(at, bucket.interval, bucket.burst, bucket.cost)
 
-    def _bucket(self, bucket: Bucket, at: float) -> LocalBucket:
-        found = self._buckets.get(bucket.key)
-        if found is None:
-            found = self._buckets[bucket.key] = LocalBucket(float(bucket.burst), at)
-            if len(self._buckets) > _MAX_BUCKETS:
-                self._buckets.popitem(last=False)
-                self.forgotten += 1
-        return found
+def _counted(row: dict[str, Any]) -> str:
+    """Which limits the edge took from, as it says itself; of an older log, as far as the status tells.
+
+    An answer of an upstream, of whatever status, has no reason of ours.
+    """
+    if "counted" in row:
+        return row["counted"] or "all"
+    status = row.get("status")
+    if row.get("why", "") is None or status not in _INVALID | {403}:
+        return "all"
+    return "none" if status == 403 else "head"
 
 
 def run(log: str, policies: Path, *, as_json: bool) -> int:
@@ -119,7 +120,7 @@ def run(log: str, policies: Path, *, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(orjson.dumps(_fields(replay), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in _said(replay)))
+        sys.stdout.write("".join(f"{line}\n" for line in _report(replay)))
     return 1 if replay.refused_now else 0
 
 
@@ -152,31 +153,31 @@ def _fields(replay: Replay) -> dict[str, object]:
         "refused_now": replay.refused_now,
         "limits": {
             name: {
-                "passed": told.passed,
-                "refused": told.refused,
-                "dropped": told.dropped,
-                "delayed": told.delayed,
-                "longest_delay_seconds": told.longest_delay,
-                "would_reject": told.would_reject,
-                "worst": dict(told.worst.most_common(_WORST)),
+                "passed": counts.passed,
+                "refused": counts.refused,
+                "dropped": counts.dropped,
+                "delayed": counts.delayed,
+                "longest_delay_seconds": counts.longest_delay,
+                "would_reject": counts.would_reject,
+                "worst": dict(counts.worst.most_common(_WORST)),
             }
-            for name, told in replay.limits.items()
+            for name, counts in replay.limits.items()
         },
     }
 
 
-def _said(replay: Replay) -> Iterator[str]:
+def _report(replay: Replay) -> Iterator[str]:
     yield f"{replay.requests} requests, {replay.skipped} other lines"
     yield f"refused then {replay.refused_then}, refused now {replay.refused_now}"
-    for name, told in replay.limits.items():
-        parts = [f"{told.passed} passed"]
-        parts += [f"{n} {what}" for n, what in ((told.refused, "refused"), (told.dropped, "dropped")) if n]
-        if told.delayed:
-            parts.append(f"{told.delayed} queued for up to {told.longest_delay:.1f}s")
-        if told.would_reject:
-            parts.append(f"{told.would_reject} would be refused, were it enforced")
+    for name, counts in replay.limits.items():
+        parts = [f"{counts.passed} passed"]
+        parts += [f"{n} {what}" for n, what in ((counts.refused, "refused"), (counts.dropped, "dropped")) if n]
+        if counts.delayed:
+            parts.append(f"{counts.delayed} queued for up to {counts.longest_delay:.1f}s")
+        if counts.would_reject:
+            parts.append(f"{counts.would_reject} would be refused if it were enforced")
         yield f"  {name:<12} {', '.join(parts)}"
-        for subject, times in told.worst.most_common(_WORST):
+        for subject, times in counts.worst.most_common(_WORST):
             yield f"               {times} of {subject}"
     if replay.forgotten:
         yield f"{replay.forgotten} buckets were forgotten for want of room: too little is refused here"

@@ -29,6 +29,8 @@ from sluice.config import Signature
 
 Headers = Iterable[tuple[bytes, bytes]]
 Pairs = list[tuple[bytes, bytes]]
+Claim = tuple[bytes, ...]
+"""The values of the headers of a proof, as its preset needs them: known before the body is."""
 
 AGEING = frozenset(
     (
@@ -52,8 +54,12 @@ class Proof(Protocol):
     def sign(self, body: bytes, now: float, event_id: bytes) -> Pairs:
         """The headers that prove `body` at `now` (unix seconds)."""
 
-    def refusal(self, headers: Headers, body: bytes, now: float) -> str | None:
-        """Why these headers do not prove `body`, in words for the sender; None when they do."""
+    def claim(self, headers: Headers, now: float) -> Claim | str:
+        """What the headers say they prove a body with; a text, for the sender, where no body can be proven by them:
+        one is missing, or the time is too far off."""
+
+    def refusal(self, claim: Claim, body: bytes) -> str | None:
+        """Why the claim does not prove `body`, in words for the sender; None when it does."""
 
 
 def sign(signature: Signature, body: bytes, now: float, event_id: bytes | None = None) -> Pairs:
@@ -66,7 +72,9 @@ def refusal(signature: Signature, headers: Headers, body: bytes, now: float) -> 
 
     Names are compared without regard to case, proofs in constant time.
     """
-    return proof_of(signature).refusal(headers, body, now)
+    proof = proof_of(signature)
+    claim = proof.claim(headers, now)
+    return claim if isinstance(claim, str) else proof.refusal(claim, body)
 
 
 @lru_cache(maxsize=256)
@@ -103,16 +111,15 @@ class _Stamped:
         digest = self._keys.first.hex(timestamp + self._between, body)
         return [(self._header, self._prefix + digest), (self._timestamp, timestamp)]
 
-    def refusal(self, headers: Headers, body: bytes, now: float) -> str | None:
+    def claim(self, headers: Headers, now: float) -> Claim | str:
         given, timestamp = _only(headers, self._header, self._timestamp)
         if given is None or timestamp is None:
             return f"the headers {_shown(self._header)} and {_shown(self._timestamp)} must both be there, once"
         late = _late(_shown(self._timestamp), timestamp, now, self._tolerance)
-        if late is not None:
-            return late
-        if not self._keys.prove(_bare(given, self._prefix), timestamp + self._between, body):
-            return _mismatch(self._header)
-        return None
+        return (_bare(given, self._prefix), timestamp + self._between) if late is None else late
+
+    def refusal(self, claim: Claim, body: bytes) -> str | None:
+        return None if self._keys.prove(claim[0], claim[1], body) else _mismatch(self._header)
 
 
 class _OverBody:
@@ -127,11 +134,12 @@ class _OverBody:
     def sign(self, body: bytes, now: float, event_id: bytes) -> Pairs:
         return [(self._header, self._prefix + self._keys.first.hex(b"", body))]
 
-    def refusal(self, headers: Headers, body: bytes, now: float) -> str | None:
+    def claim(self, headers: Headers, now: float) -> Claim | str:
         (given,) = _only(headers, self._header)
-        if given is None:
-            return _absent(self._header)
-        return None if self._keys.prove(_bare(given, self._prefix), b"", body) else _mismatch(self._header)
+        return _absent(self._header) if given is None else (_bare(given, self._prefix),)
+
+    def refusal(self, claim: Claim, body: bytes) -> str | None:
+        return None if self._keys.prove(claim[0], b"", body) else _mismatch(self._header)
 
 
 class _Waha:
@@ -151,13 +159,16 @@ class _Waha:
             (b"X-Webhook-Timestamp", b"%d" % (now * 1000)),
         ]
 
-    def refusal(self, headers: Headers, body: bytes, now: float) -> str | None:
+    def claim(self, headers: Headers, now: float) -> Claim | str:
         given, algorithm = _only(headers, b"X-Webhook-Hmac", b"X-Webhook-Hmac-Algorithm")
         if given is None:
             return _absent(b"X-Webhook-Hmac")
         if algorithm is not None and algorithm.lower() != b"sha512":
             return "X-Webhook-Hmac-Algorithm is not sha512, the one that is known here"
-        return None if self._keys.prove(given.lower(), b"", body) else _mismatch(b"X-Webhook-Hmac")
+        return (given.lower(),)
+
+    def refusal(self, claim: Claim, body: bytes) -> str | None:
+        return None if self._keys.prove(claim[0], b"", body) else _mismatch(b"X-Webhook-Hmac")
 
 
 class _Standard:
@@ -177,7 +188,7 @@ class _Standard:
             (b"Webhook-Signature", b" ".join(proofs)),
         ]
 
-    def refusal(self, headers: Headers, body: bytes, now: float) -> str | None:
+    def claim(self, headers: Headers, now: float) -> Claim | str:
         given, timestamp, event_id = _only(headers, b"Webhook-Signature", b"Webhook-Timestamp", b"Webhook-Id")
         if not given or timestamp is None or not event_id:
             return "the headers Webhook-Id, Webhook-Timestamp and Webhook-Signature must all be there, once"
@@ -187,7 +198,10 @@ class _Standard:
         proofs = [proof[3:] for proof in given.split() if proof.startswith(b"v1,")]
         if not proofs:
             return "Webhook-Signature holds no v1 signature (v1a, with public keys, is not known here)"
-        before = b"%b.%b." % (event_id, timestamp)
+        return (b"%b.%b." % (event_id, timestamp), *proofs)
+
+    def refusal(self, claim: Claim, body: bytes) -> str | None:
+        before, *proofs = claim
         known = [b64encode(key.digest(before, body)) for key in self._keys.all]
         return None if _any_equal(proofs, known) else _mismatch(b"Webhook-Signature")
 
@@ -205,14 +219,19 @@ class _Key:
     def sign(self, body: bytes, now: float, event_id: bytes) -> Pairs:
         return [self._ours]
 
-    def refusal(self, headers: Headers, body: bytes, now: float) -> str | None:
+    def claim(self, headers: Headers, now: float) -> Claim | str:
         (given,) = _only(headers, self._header)
         if given is None:
             return _absent(self._header)
         if given[: len(self._prefix)].lower() != self._prefix.lower():
             return f"{_shown(self._header)} does not begin with {_shown(self._prefix).rstrip()}"
         key = given[len(self._prefix) :]
-        return None if _any_equal([key], self._keys) else f"{_shown(self._header)} is not a key that is known here"
+        if not _any_equal([key], self._keys):
+            return f"{_shown(self._header)} is not a key that is known here"
+        return ()
+
+    def refusal(self, claim: Claim, body: bytes) -> str | None:
+        return None  # the key is all of it
 
 
 # --- keys

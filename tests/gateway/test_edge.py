@@ -13,8 +13,21 @@ import pytest
 
 from relay import presence
 from relay.queue.queue import Counts, Queue
+from sluice.http.signatures import sign
 from sluice.store.client import Store
-from tests.gateway.running import DENIED, FORWARDED, PROXY, STRANGER, Gate, Receiver, gateway, lines, problem, values
+from tests.gateway.running import (
+    DENIED,
+    FORWARDED,
+    PROXY,
+    SIGNATURE,
+    STRANGER,
+    Gate,
+    Receiver,
+    gateway,
+    lines,
+    problem,
+    values,
+)
 from tests.gateway.websocket_link import link_to
 from tests.sluice.http.client.upstream import Call, saying
 from tests.waiting import until
@@ -59,7 +72,8 @@ async def test_a_body_that_says_it_is_too_large_is_413_before_it_is_sent(gate: G
 
 
 async def test_a_chunked_body_that_turns_out_too_large_is_413_before_its_end(gate: Gate) -> None:
-    head = b"POST /hooks/m HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    proof = b"".join(b"%b: %b\r\n" % pair for pair in sign(SIGNATURE, b"", time.time()))
+    head = b"POST /hooks/m HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n" + proof + b"\r\n"
     async with gate.raw(head, b"401\r\n", b"x" * 0x401) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 413 ")
 

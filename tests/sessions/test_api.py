@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from sessions import api as worker_api
 from sessions.registry import Owner, Registry, Unknown, Unowned
 from sluice.config import Secret, Signature
+from sluice.http.bodies import BodyBudget
 from sluice.http.signatures import sign
 from sluice.store.client import Store
 
@@ -25,7 +26,7 @@ class Api:
     """Signs what it posts, unless told otherwise."""
 
     def __init__(self, registry: Registry, signature: Signature | None = SIGNATURE) -> None:
-        app = Starlette(routes=worker_api.routes(registry, lambda: signature))
+        app = Starlette(routes=worker_api.routes(registry, BodyBudget(2**20), lambda: signature))
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway")
 
     async def post(self, path: str, fields: object, signature: Signature = SIGNATURE) -> httpx2.Response:

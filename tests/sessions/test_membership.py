@@ -14,6 +14,7 @@ from sessions import api as worker_api
 from sessions.membership import Membership
 from sessions.registry import Owner, Registry, Unknown, UnknownWorker, Unowned
 from sluice.config import Secret, Signature
+from sluice.http.bodies import BodyBudget
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.heard import Heard
@@ -29,7 +30,7 @@ class Gateway:
     """The worker API on a real port, which can be told to hang."""
 
     def __init__(self, registry: Registry) -> None:
-        app = Starlette(routes=worker_api.routes(registry, lambda: SIGNATURE))
+        app = Starlette(routes=worker_api.routes(registry, BodyBudget(2**20), lambda: SIGNATURE))
         self.answering = asyncio.Event()
         self.answering.set()
         self.url = ""

@@ -7,9 +7,9 @@
 --              8 a level (double)   6 the moment it is of, in 10 us since 1970
 --            Short, names too: a server keeps name, expiry and value together only up to some 64 bytes.
 -- ARGV       1 JSON: { "buckets": for each of KEYS [us for one token, burst],
---                      "requests": for each request its buckets as 4 * (index in KEYS) + how it enforces, which is
+--                      "requests": for each request its buckets as 4 * (index in KEYS) + its mode, which is
 --                                  followed by what it costs, as a negative number, where that is not one token }
---            how: 0 refuse | 1 let pass, to be delayed until there is a token | 2 only observe
+--            mode: 0 refuse | 1 let pass, to be delayed until there is a token | 2 only observe
 --                 | 3 give back what an earlier call took, of a request that another slot has refused
 --            One argument, because a client pays for each.
 -- Return     JSON: for each request [ the sum of 2^(i-1) over those of its buckets that refuse it, us until it would
@@ -23,7 +23,7 @@ local now = clock[1] * 1000000 + clock[2]
 local stamp = math.floor(now / 10)
 local asked = cjson.decode(ARGV[1])
 local limits, levels, changed = asked.buckets, {}, {}
-local REFUSE, DELAY, OBSERVE, GIVE = 0, 1, 2, 3
+local REFUSE, DELAY, OBSERVE, GIVE_BACK = 0, 1, 2, 3
 
 local function level(index)
   if levels[index] == nil then
@@ -45,31 +45,31 @@ local HAIR = 1e-9
 local answers = {}
 for r, request in ipairs(asked.requests) do
   local refusing, refused_for, delay, had, bit = 0, 0, 0, 0, 1
-  local indices, hows, costs = {}, {}, {}
+  local indices, modes, costs = {}, {}, {}
   for _, coded in ipairs(request) do
     if coded < 0 then
       costs[#costs] = -coded
     else
-      indices[#indices + 1], hows[#hows + 1], costs[#costs + 1] = math.floor(coded / 4), coded % 4, 1
+      indices[#indices + 1], modes[#modes + 1], costs[#costs + 1] = math.floor(coded / 4), coded % 4, 1
     end
   end
   for i, index in ipairs(indices) do
     local left = level(index)
-    if hows[i] == GIVE then
+    if modes[i] == GIVE_BACK then
       costs[i] = -math.min(costs[i], limits[index][2] - left)
     elseif left >= costs[i] - HAIR then
       had = had + bit
     else
       local wait = math.ceil((costs[i] - left) * limits[index][1])
-      if hows[i] == REFUSE then refusing, refused_for = refusing + bit, math.max(refused_for, wait) end
-      if hows[i] == DELAY then delay = math.max(delay, wait) end
+      if modes[i] == REFUSE then refusing, refused_for = refusing + bit, math.max(refused_for, wait) end
+      if modes[i] == DELAY then delay = math.max(delay, wait) end
     end
     bit = bit * 2
   end
   bit = 1
   for i, index in ipairs(indices) do
-    local observed = hows[i] == OBSERVE and math.floor(had / bit) % 2 == 1
-    if observed or (hows[i] ~= OBSERVE and refusing == 0) then
+    local observed = modes[i] == OBSERVE and math.floor(had / bit) % 2 == 1
+    if observed or (modes[i] ~= OBSERVE and refusing == 0) then
       levels[index], changed[index] = levels[index] - costs[i], true
     end
     bit = bit * 2

@@ -19,6 +19,7 @@ from relay.process import open_queue
 from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
 from sluice.config import Secret, Signature
+from sluice.http.bodies import BodyBudget
 from sluice.http.signatures import sign
 from sluice.store.client import Store
 from tests.gateway.running import Gate
@@ -50,7 +51,9 @@ class Api:
         self.policies: Policies = load(path, environment={"SECRET": "quite-secret"})
         endpoints = self.policies.relay.endpoints
         self.queues = {name: open_queue(store, endpoint, self.policies) for name, endpoint in endpoints.items()}
-        app = Starlette(routes=publish.routes(self.policies, Ingest(self.policies, self.queues, Inbox(store))))
+        app = Starlette(
+            routes=publish.routes(self.policies, Ingest(self.policies, self.queues, Inbox(store)), BodyBudget(2**25))
+        )
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway")
 
     async def post(self, events: object, key: str = "") -> httpx2.Response:
@@ -264,7 +267,7 @@ async def test_a_body_has_an_end_stated_or_not(api: Api) -> None:
         for start in range(0, len(body), 2**20):
             yield body[start : start + 2**20]
 
-    response = await api.http.post("/_sluice/events", content=chunks())
+    response = await api.http.post("/_sluice/events", content=chunks(), headers=sign(SIGNATURE, body, time.time()))
     assert problem(response, 413) == "the body may have 8388608 bytes"
 
 

@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gateway.limits.applicable import (
+    DELAY,
+    OBSERVE,
+    REFUSE,
     Bucket,
     Limits,
-    LocalBucket,
     Subject,
     cost_of,
     cost_pointers,
@@ -137,20 +137,20 @@ def test_a_key_holds_no_number_of_the_limit_and_is_in_the_limits_slot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "relayed", "observe", "how"),
+    ("over", "relayed", "observe", "mode"),
     [
-        ("queue", True, False, "q"),
-        ("queue", False, False, "e"),
-        ("reject", True, False, "e"),
-        ("drop", True, False, "e"),
-        ("queue", True, True, "o"),
-        ("reject", False, True, "o"),
+        ("queue", True, False, DELAY),
+        ("queue", False, False, REFUSE),
+        ("reject", True, False, REFUSE),
+        ("drop", True, False, REFUSE),
+        ("queue", True, True, OBSERVE),
+        ("reject", False, True, OBSERVE),
     ],
 )
-def test_only_what_is_relayed_can_wait(over: str, relayed: bool, observe: bool, how: str) -> None:
+def test_only_what_is_relayed_can_wait(over: str, relayed: bool, observe: bool, mode: int) -> None:
     limit = replace(a_limit(observe=observe), over=over)  # type: ignore[arg-type]
     (bucket,) = Limits([limit], LISTS).buckets(a_subject(relayed=relayed))
-    assert bucket.how == how
+    assert bucket.mode == mode
 
 
 def test_the_limits_that_apply_come_in_their_order() -> None:
@@ -207,7 +207,7 @@ def test_an_override_that_has_ended_is_the_limit_again() -> None:
 def test_a_bucket_has_the_numbers_of_its_limit() -> None:
     limit = a_limit(per=("session",), rate=Rate(5, 10.0), burst=7, cost=3)
     (bucket,) = Limits([limit], LISTS).buckets(a_subject(session="s1"))
-    assert bucket == Bucket(limit, "sl:{l}:limit\0s1", "e", interval=2.0, burst=7, cost=3)
+    assert bucket == Bucket(limit, "sl:{l}:limit\0s1", REFUSE, interval=2.0, burst=7, cost=3)
 
 
 def test_an_override_gives_a_subject_other_numbers_and_the_others_none() -> None:
@@ -295,7 +295,7 @@ def test_a_body_is_read_for_a_cost_only_where_a_request_can_meet_the_limit() -> 
 
 
 def observed(limits: Limits, sessions: list[str]) -> set[str]:
-    return {name for name in sessions if limits.buckets(a_subject(session=name))[0].how == "o"}
+    return {name for name in sessions if limits.buckets(a_subject(session=name))[0].mode == OBSERVE}
 
 
 def test_a_share_is_enforced_for_the_same_subjects_each_time_and_the_others_are_observed() -> None:
@@ -329,71 +329,5 @@ def test_where_a_subject_stands_is_written_in_stone() -> None:
 
 def test_outside_of_the_share_nothing_waits_and_inside_it_waits_as_always() -> None:
     limits = Limits([a_limit(per=("session",), enforce=0.5, over="queue")], LISTS)
-    hows = {limits.buckets(a_subject(session=f"s{number}", relayed=True))[0].how for number in range(100)}
-    assert hows == {"o", "q"}
-
-
-# --- a bucket of this process
-
-
-@dataclass
-class Naive:
-    """Every token by itself: `burst` of them, each of which comes back `interval` after the one before it did."""
-
-    interval: float
-    burst: int
-    back_at: list[float] = field(default_factory=list)
-
-    def takes(self, now: float) -> bool:
-        self.back_at = [at for at in self.back_at if at > now]
-        if len(self.back_at) == self.burst:
-            return False
-        self.back_at.append(max([now, *self.back_at]) + self.interval)
-        return True
-
-
-@settings(deadline=None)
-@given(
-    st.integers(1, 5),
-    st.sampled_from([1.0, 2.0, 0.25, 8.0]),
-    st.lists(st.integers(0, 24).map(lambda quarters: quarters / 4), max_size=60),
-)
-def test_a_local_bucket_decides_like_one_that_keeps_every_token(
-    burst: int, interval: float, pauses: list[float]
-) -> None:
-    bucket, naive = LocalBucket(float(burst), 0.0), Naive(interval, burst)
-    now = 0.0
-    for pause in pauses:
-        now += pause
-        passes = bucket.wait(now, interval, burst) == 0
-        if passes:
-            bucket.take()
-        assert passes == naive.takes(now)
-
-
-@settings(deadline=None)
-@given(st.floats(0.001, 1000), st.integers(1, 100), st.lists(st.floats(0, 10), max_size=20))
-def test_a_local_bucket_says_exactly_how_long_to_wait(interval: float, burst: int, pauses: list[float]) -> None:
-    bucket, now = LocalBucket(0.0, 0.0), 0.0
-    for pause in pauses:
-        now += pause * interval
-        wait = bucket.wait(now, interval, burst)
-        if wait:
-            now += wait
-            assert bucket.wait(now, interval, burst) == 0
-        bucket.take()
-
-
-def test_a_local_bucket_waits_for_as_many_tokens_as_it_costs() -> None:
-    bucket = LocalBucket(5.0, 0.0)
-    assert bucket.wait(0.0, 2.0, 5, cost=3) == 0
-    bucket.take(3)
-    assert bucket.wait(0.0, 2.0, 5, cost=3) == 2.0
-    assert bucket.level == 2.0
-    assert bucket.wait(2.0, 2.0, 5, cost=3) == 0
-
-
-def test_a_local_bucket_does_not_refill_when_the_clock_goes_back() -> None:
-    bucket = LocalBucket(0.0, 100.0)
-    assert bucket.wait(50.0, 1.0, 5) == 1.0
-    assert bucket.level == 0.0
+    modes = {limits.buckets(a_subject(session=f"s{number}", relayed=True))[0].mode for number in range(100)}
+    assert modes == {OBSERVE, DELAY}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.limits.applicable import Bucket, How
+from gateway.limits.applicable import OBSERVE, REFUSE, Bucket, Enforcement
 from gateway.limits.headers import header_lines
 from gateway.policies import LimitHeader
 from sluice.config import Rate
@@ -11,9 +11,9 @@ from tests.gateway.making import a_limit
 Standing = tuple[Bucket, float]
 
 
-def standing(name: str, rate: Rate, burst: int, level: float, how: How = "e") -> Standing:
+def standing(name: str, rate: Rate, burst: int, level: float, mode: Enforcement = REFUSE) -> Standing:
     limit = a_limit(name, rate=rate, burst=burst)
-    return Bucket(limit, name, how, rate.interval, burst, cost=1), level
+    return Bucket(limit, name, mode, rate.interval, burst, cost=1), level
 
 
 SEND = standing("send", Rate(30, 60.0), 5, 3.5)
@@ -60,7 +60,7 @@ def test_laravel_clients_are_told_of_the_one_with_the_least_left() -> None:
 
 
 def test_what_only_observes_is_nobodys_business() -> None:
-    trial = standing("trial", Rate(30, 60.0), 5, 1.0, how="o")
+    trial = standing("trial", Rate(30, 60.0), 5, 1.0, mode=OBSERVE)
     assert said(trial) == []
     assert b"trial" not in b"".join(said(SEND, trial))
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 RATE, BURST = 200, 20
 HAMMER = f"""
 import asyncio, sys
-from gateway.limits.applicable import Bucket
+from gateway.limits.applicable import REFUSE, Bucket
 from gateway.limits.limiter import Limiter
 from sluice.store.client import Store
 from tests.gateway.making import a_limit
@@ -22,7 +22,7 @@ from sluice.config import Rate
 
 async def main(url: str, seconds: float) -> None:
     limit = a_limit("all", rate=Rate({RATE}, 1.0), burst={BURST})
-    bucket = Bucket(limit, "sl:{{l}}:all", "e", limit.rate.interval, limit.burst, 1)
+    bucket = Bucket(limit, "sl:{{l}}:all", REFUSE, limit.rate.interval, limit.burst, 1)
     limiter, loop = Limiter(Store(url, timeout=5.0)), asyncio.get_running_loop()
     end, passed = loop.time() + seconds, 0
     print("ready", flush=True)

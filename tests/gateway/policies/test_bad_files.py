@@ -97,7 +97,7 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "unknown_key_far_off": [
         (
-            "2:1: quux: unknown key; known here: version, listen, data, store, trust, upstreams, signatures, "
+            "2:1: quux: unknown key; known here: version, listen, data, bodies, store, trust, upstreams, signatures, "
             "routes, limits, limit_headers, relay, sessions, console"
         ),
     ],
@@ -398,6 +398,27 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "route_bad_event": [
         '3:29: routes[0].event: "message_*" is not an event type; write message_received',
+    ],
+    "bodies_unit": [
+        '2:9: bodies: "128MB" is not a size; write 512B, 64KiB, 1MiB or 1GiB',
+    ],
+    "bodies_zero": [
+        '2:9: bodies: "0MiB" is no size at all; write 1B or more',
+    ],
+    "bodies_number": [
+        '2:9: bodies: "1048576" is not a size; write 512B, 64KiB, 1MiB or 1GiB',
+    ],
+    "bodies_under_a_route": [
+        (
+            "2:9: bodies: 1MiB does not hold one body of routes[0] (/upload), which may have 2MiB; "
+            "write 2MiB or more, or a smaller body: in the route"
+        ),
+    ],
+    "route_body_over_bodies": [
+        (
+            "5:27: routes[0].body: 1024MiB is more than bodies, of which one process holds 128MiB; "
+            "write less, or bodies: 1024MiB at the top"
+        ),
     ],
     "route_bad_body": [
         '3:28: routes[0].body: "1MB" is not a size; write 512B, 64KiB, 1MiB or 1GiB',

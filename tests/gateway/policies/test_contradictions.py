@@ -6,7 +6,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from gateway.limits.applicable import Limits, LocalBucket, Subject
+from gateway.limits.applicable import Limits, Subject
+from gateway.limits.decide import LocalBuckets
 from gateway.policies import Limit, load
 from sluice.config import PolicyError
 from tests.gateway.making import a_client
@@ -48,14 +49,8 @@ def test_a_limit_that_is_called_useless_refuses_nothing_that_the_other_one_lets_
     if not useless:
         return
     limits = Limits([*load_limits(line("first", first)), *load_limits(line("second", second))], {})
-    found: dict[str, LocalBucket] = {}
-    now = 0.0
+    local, now = LocalBuckets(1000), 0.0
     for pause, session, address in requests:
         now += pause
-        met = limits.buckets(Subject(a_client(address), None, session, relayed=False))
-        local = [found.setdefault(it.key, LocalBucket(float(it.burst), now)) for it in met]
-        waits = [it.wait(now, bucket.interval, bucket.burst) for it, bucket in zip(local, met, strict=True)]
-        assert waits[0] == 0 or waits[1] > 0
-        if not any(waits):
-            for it in local:
-                it.take()
+        buckets = limits.buckets(Subject(a_client(address), None, session, relayed=False))
+        assert local.take(buckets, now).refusing != 0b01, "only the useless one refuses"

@@ -1,0 +1,162 @@
+"""What a request's buckets decide, given how many tokens they have. No I/O, no clock.
+
+take.lua decides the same on the levels in the store; a property test holds it to `decide`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
+
+TOLERANCE = 1e-9
+"""As in take.lua: a bucket refilled in steps of 1/3 must not fall short of one by a rounding error."""
+
+Verdict = Literal["pass", "drop", "reject", "unavailable"]
+Outcome = Literal["allowed", "delayed", "dropped", "rejected", "would_reject"]
+
+
+@dataclass(slots=True, init=False)
+class Decision:
+    """`unavailable`: the store is away and a limit says `deny` then. Never changed."""
+
+    verdict: Verdict
+    limit: str | None = None
+    """The limit that refuses, and for longest where several do."""
+    retry_after: float = 0.0
+    """Seconds until it would pass, when refused."""
+    delay: float = 0.0
+    """Seconds before a relayed event may be delivered, when it passes."""
+    violated: tuple[str, ...] = ()
+    """All limits that refuse, as far as is known."""
+    levels: Sequence[float] = ()
+    """The tokens of each of its buckets afterwards; empty where that is not known."""
+    refusing: int = 0
+    """The sum of 2^i over the buckets that refuse."""
+    had: int = 0
+    """The same sum over those that had the tokens."""
+
+    def __init__(
+        self,
+        verdict: Verdict,
+        limit: str | None = None,
+        retry_after: float = 0.0,
+        delay: float = 0.0,
+        violated: tuple[str, ...] = (),
+        levels: Sequence[float] = (),
+        refusing: int = 0,
+        had: int = 0,
+    ) -> None:
+        self.verdict = verdict
+        self.limit = limit
+        self.retry_after = retry_after
+        self.delay = delay
+        self.violated = violated
+        self.levels = levels
+        self.refusing = refusing
+        self.had = had
+
+
+PASS = Decision("pass")
+
+
+def decide(buckets: Sequence[Bucket], levels: Sequence[float]) -> Decision:
+    """All or nothing: a refused request takes from no bucket, but from those that only observe and have the tokens.
+
+    `levels`: the tokens of each bucket now; below 0: the debt of what is delayed.
+    """
+    refusing = had = 0
+    retry_after = delay = 0.0
+    bit = 1
+    for bucket, level in zip(buckets, levels, strict=True):
+        if level >= bucket.cost - TOLERANCE:
+            had += bit
+        elif bucket.mode == REFUSE:
+            refusing += bit
+            retry_after = max(retry_after, wait(bucket, level))
+        elif bucket.mode == DELAY:
+            delay = max(delay, wait(bucket, level))
+        bit *= 2
+    after = [
+        level - bucket.cost if (had >> i & 1 if bucket.mode == OBSERVE else not refusing) else level
+        for i, (bucket, level) in enumerate(zip(buckets, levels, strict=True))
+    ]
+    return conclude(buckets, refusing, had, retry_after, delay, after)
+
+
+def conclude(
+    buckets: Sequence[Bucket], refusing: int, had: int, retry_after: float, delay: float, levels: Sequence[float]
+) -> Decision:
+    """The decision in full, of what `decide` or take.lua has found. `levels`: afterwards.
+
+    What one limit drops and another one rejects is rejected: its sender learns that it has to send it again.
+    """
+    if not refusing:
+        return Decision("pass", delay=delay, levels=levels, had=had)
+    violated = [(bucket, levels[i]) for i, bucket in enumerate(buckets) if refusing >> i & 1]
+    rejecting = [pair for pair in violated if pair[0].limit.over != "drop"]
+    longest, _ = max(rejecting or violated, key=lambda pair: wait(*pair))
+    return Decision(
+        "reject" if rejecting else "drop",
+        longest.limit.id,
+        retry_after=retry_after,
+        violated=tuple([bucket.limit.id for bucket, _ in violated]),
+        levels=levels,
+        refusing=refusing,
+        had=had,
+    )
+
+
+def wait(bucket: Bucket, level: float) -> float:
+    """Seconds until there are as many tokens as it costs."""
+    return max(0.0, (bucket.cost - level) * bucket.interval)
+
+
+def outcome(decision: Decision, bucket: Bucket, i: int) -> Outcome | None:
+    """What the i-th bucket did. None: it would have let pass what another one refused."""
+    had = decision.had >> i & 1
+    if bucket.mode == OBSERVE:
+        return "allowed" if had else "would_reject"
+    if not decision.refusing:
+        return "allowed" if had else "delayed"
+    if decision.refusing >> i & 1:
+        return "dropped" if bucket.limit.over == "drop" else "rejected"
+    return None
+
+
+class LocalBuckets:
+    """Buckets that this process alone counts; beyond `most` of them the least recently used are forgotten."""
+
+    def __init__(self, most: int) -> None:
+        self.forgotten = 0
+        self._most = most
+        self._kept: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, buckets: Sequence[Bucket], now: float, parts: int = 1) -> Decision:
+        """`now`: seconds of any clock; one that goes back adds nothing. `parts`: of that many equal ones, this
+        process has one; a single request can always pass in it."""
+        shares = [_part_of(bucket, parts) for bucket in buckets] if parts > 1 else buckets
+        bursts = [max(bucket.burst / parts, min(bucket.cost, bucket.burst)) for bucket in buckets]
+        levels = [self._level(bucket, burst, now) for bucket, burst in zip(shares, bursts, strict=True)]
+        decision = decide(shares, levels)
+        for bucket, level in zip(shares, decision.levels, strict=True):
+            self._kept[bucket.key] = (level, now)
+            self._kept.move_to_end(bucket.key)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+            self.forgotten += 1
+        return decision
+
+    def clear(self) -> None:
+        self._kept.clear()
+
+    def _level(self, bucket: Bucket, burst: float, now: float) -> float:
+        level, since = self._kept.get(bucket.key, (burst, now))
+        return min(burst, level + max(0.0, now - since) / bucket.interval)
+
+
+def _part_of(bucket: Bucket, parts: int) -> Bucket:
+    return Bucket(bucket.limit, bucket.key, bucket.mode, bucket.interval * parts, bucket.burst, bucket.cost)

@@ -1,0 +1,254 @@
+"""What becomes of a request, decided from the policies, its head and its body. No I/O.
+
+    head ── denied? host? route? length? signature headers? names in the head ──> Admission
+    Admission, body ── signature, names and costs in the body, buckets ─────────> Plan
+    wherever it ends before that ───────────────────────────────────────────────> Invalid
+
+The edge, WebSockets, `sluice explain` and `sluice replay` all decide here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
+from gateway.limits.decide import Decision
+from gateway.limits.headers import QUOTA_EXCEEDED
+from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWorkers, needs_only_head
+from gateway.problems import BadPath
+from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_json, reading_of, refuse_host
+from gateway.routing import Match, Routes
+from sluice.http.problem import Refusal
+from sluice.http.signatures import Claim, proof_of
+
+DENIED = "this address is denied (trust.deny)"
+
+
+class RouteRules:
+    """Of one route (None: of requests that match none) what need not be worked out for each request."""
+
+    def __init__(self, policies: Policies, route: Route | None, limits: Limits, *, spread: bool) -> None:
+        self.route = route
+        self.name = route.path if route else "-"
+        self.max_body = route.body if route else 0
+        self.relayed = route is not None and isinstance(route.action, ToRelay)
+        self.proof = proof_of(policies.signatures[route.verify]) if route and route.verify else None
+        self.reading = (
+            reading_of(route, cost_pointers(policies.limits, route)) if route else Reading(False, None, False)
+        )
+        only_head = [limit for limit in policies.limits if needs_only_head(limit, route)]
+        self.limits = limits
+        self.limits_of_head = Limits(only_head, policies.trust.lists, spread=spread)
+
+
+class Invalid:
+    """A request that is refused for what it is. It still takes from `buckets`, those that need only its head; when they
+    have no tokens it is refused for that."""
+
+    __slots__ = ("buckets", "refusal", "rules", "subject")
+
+    def __init__(self, refusal: Refusal, rules: RouteRules, subject: Subject, buckets: list[Bucket]) -> None:
+        self.refusal = refusal
+        self.rules = rules
+        self.subject = subject
+        self.buckets = buckets
+
+
+class Admission:
+    """A request whose head is in order. `subject`: as far as the head names it."""
+
+    __slots__ = ("captured", "claim", "head", "rules", "subject")
+
+    def __init__(
+        self, head: Head, rules: RouteRules, subject: Subject, captured: Mapping[str, str], claim: Claim | None
+    ) -> None:
+        self.head = head
+        self.rules = rules
+        self.subject = subject
+        self.captured = captured
+        self.claim = claim
+        """What the headers of the signature say; None: the route asks for none."""
+
+
+class Plan:
+    """What is done with a request when its buckets have the tokens."""
+
+    __slots__ = ("buckets", "destination", "json", "rules", "subject")
+
+    def __init__(
+        self, rules: RouteRules, subject: Subject, buckets: list[Bucket], destination: Action, json: Json | None
+    ) -> None:
+        self.rules = rules
+        self.subject = subject
+        self.buckets = buckets
+        self.destination = destination
+        self.json = json
+        """The body, where something had to be found in it."""
+
+
+class Planner:
+    """The policies, prepared for many requests."""
+
+    def __init__(self, policies: Policies) -> None:
+        spread = "+cluster://" in policies.store.url
+        self.limits = Limits(policies.limits, policies.trust.lists, spread=spread)
+        self._trust = policies.trust
+        self._routes = Routes(policies.routes)
+        self._unmatched = RouteRules(policies, None, self.limits, spread=spread)
+        self._rules = [RouteRules(policies, route, self.limits, spread=spread) for route in policies.routes]
+
+    def plan(self, head: Head, body: bytes | None, now: float) -> Plan | Invalid:
+        """Both steps at once."""
+        admission = self.admit(head, now)
+        return self.complete(admission, body, now) if isinstance(admission, Admission) else admission
+
+    def rules_of(self, method: str, path: bytes) -> RouteRules:
+        """Of a request that is known by its target only, as in the access log."""
+        try:
+            match = self._routes.match(method, path)
+        except BadPath:
+            match = None
+        return self._unmatched if match is None else self._rules[match.index]
+
+    def admit(self, head: Head, now: float, *, signed: bool = False, websocket: bool = False) -> Admission | Invalid:
+        """All that the head alone decides. `now`: Unix seconds; `signed`: it is taken for a signed one, unseen."""
+        rules, subject = self._unmatched, Subject(head.client, None, None, False)
+        if self._trust.deny and self._trust.deny.holds(head.client.address, now):
+            return Invalid(Refusal(403, DENIED), rules, subject, [])
+        try:
+            match = self._match(head)
+            rules = self._rules[match.index]
+            route, captured = match.route, match.captured
+            if websocket:
+                _refuse_handshake(route, rules.reading)
+            subject.event = name_from(route.event, head, captured, None, "event type")
+            subject.session = name_from(route.session, head, captured, None, "session")
+            subject.workspace = name_from(route.workspace, head, captured, None, "workspace")
+            if rules.reading.whole and (head.length or 0) > route.body:
+                raise _too_large(f"is {head.length} bytes", route)
+            claim = None
+            if rules.proof is not None and not signed:
+                found = rules.proof.claim(head.headers, now)
+                if isinstance(found, str):
+                    raise Refusal(401, found)
+                claim = found
+        except Refusal as refusal:
+            return self._invalid(refusal, rules, subject, now)
+        subject.relayed = rules.relayed
+        return Admission(head, rules, subject, captured, claim)
+
+    def complete(self, admission: Admission, body: bytes | None, now: float) -> Plan | Invalid:
+        """All that is left to decide. `body` None: it turned out too large, or is not read for this route."""
+        rules, subject = admission.rules, admission.subject
+        route, reading = rules.route, rules.reading
+        assert route is not None
+        try:
+            json = None
+            if reading.whole:
+                if body is None:
+                    raise _too_large(f"is over {route.body} bytes", route)
+                json = _read(admission, body)
+                if reading.json:
+                    _name_from_body(subject, route, admission, json)
+            _refuse_incomplete(route.action, subject)
+            buckets = rules.limits.buckets(subject, json, now)
+            never = impossible(buckets)
+            if never is not None:
+                held = f"limit {never.limit.id}, which holds {never.burst} at most"
+                detail = f"this costs {never.cost} tokens of {held}; send fewer at once"
+                raise Refusal(413, detail, limit=never.limit.id)
+        except Refusal as refusal:
+            return self._invalid(refusal, rules, subject, now)
+        return Plan(rules, subject, buckets, route.action, json)
+
+    def buckets_of_head(self, admission: Admission, now: float) -> list[Bucket]:
+        """Those of the limits that need only the head: known before the body is read."""
+        return admission.rules.limits_of_head.buckets(admission.subject, None, now)
+
+    def _match(self, head: Head) -> Match:
+        refuse_host(head, self._trust.hosts)
+        try:
+            match = self._routes.match(head.method, head.path)
+        except BadPath as error:
+            raise Refusal(400, str(error)) from None
+        if match is None:
+            raise Refusal(404, "no route of policies.yaml matches")
+        return match
+
+    def _invalid(self, refusal: Refusal, rules: RouteRules, subject: Subject, now: float) -> Invalid:
+        subject.relayed = False  # it will not be delivered, so it cannot wait either
+        return Invalid(refusal, rules, subject, rules.limits_of_head.buckets(subject, None, now))
+
+
+def refusal_of(plan: Plan | Invalid, decision: Decision) -> Refusal | None:
+    """How a request is refused after its limits have decided; None: it goes on, or is dropped."""
+    verdict = decision.verdict
+    if verdict == "reject" or (verdict == "drop" and isinstance(plan, Invalid)):
+        return exceeded(decision)
+    if isinstance(plan, Invalid):
+        return plan.refusal
+    if verdict == "unavailable":
+        wait = retry_after(decision.retry_after)
+        return Refusal(503, f"limit {decision.limit} cannot be decided right now", retry_after=wait)
+    return None
+
+
+def exceeded(decision: Decision) -> Refusal:
+    """As draft-ietf-httpapi-ratelimit-headers has it."""
+    return Refusal(
+        429,
+        f"limit {decision.limit} is used up",
+        retry_after=retry_after(decision.retry_after),
+        type=QUOTA_EXCEEDED,
+        title="Quota exceeded",
+        limit=decision.limit,
+        **{"violated-policies": decision.violated},
+    )
+
+
+def retry_after(seconds: float) -> bytes:
+    """Whole seconds, one at least (RFC 9110 section 10.2.3)."""
+    return b"%d" % max(1, math.ceil(seconds))
+
+
+def _read(admission: Admission, body: bytes) -> Json | None:
+    """What is in a body. Raises Refusal 400 or 401."""
+    rules = admission.rules
+    if rules.proof is not None and admission.claim is not None:
+        refused = rules.proof.refusal(admission.claim, body)
+        if refused:
+            raise Refusal(401, refused)
+    if rules.reading.json:
+        return parse_json(body, rules.reading.json)
+    return json_if_any(body) if rules.reading.cost else None
+
+
+def _name_from_body(subject: Subject, route: Route, admission: Admission, json: Json | None) -> None:
+    head, captured = admission.head, admission.captured
+    if subject.event is None:
+        subject.event = name_from(route.event, head, captured, json, "event type")
+    if subject.session is None:
+        subject.session = name_from(route.session, head, captured, json, "session")
+    if subject.workspace is None:
+        subject.workspace = name_from(route.workspace, head, captured, json, "workspace")
+
+
+def _refuse_incomplete(action: Action, subject: Subject) -> None:
+    if isinstance(action, ToRelay) and subject.event is None:
+        raise Refusal(400, "the request names no event type where the route looks for it")
+    if isinstance(action, ToWorkers) and action.how != "list" and subject.session is None:
+        raise Refusal(400, "the request names no session where the route looks for it")
+
+
+def _refuse_handshake(route: Route, reading: Reading) -> None:
+    if not isinstance(route.action, ToUpstream):
+        raise Refusal(501, "WebSockets are passed on to upstreams only, and this route leads to none (`upstream:`)")
+    if route.verify:
+        raise Refusal(400, "this route takes signed requests only (`verify:`), and a WebSocket has no body to sign")
+    if reading.json:
+        raise Refusal(400, f"{reading.json}: from a body, which a WebSocket does not have")
+
+
+def _too_large(size: str, route: Route) -> Refusal:
+    return Refusal(413, f"the body {size}, this route takes {route.body} at most (`body:` of the route)")

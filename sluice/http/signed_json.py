@@ -1,0 +1,66 @@
+"""What programs send to the reserved paths: JSON, signed over the exact bytes of the body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sluice.config import Signature
+from sluice.http.bodies import HeldBody
+from sluice.http.problem import MEDIA_TYPE, Refusal
+from sluice.http.signatures import proof_of
+
+Members = Mapping[str, Any]
+_KINDS: dict[type, str] = {
+    type(None): "null or absent",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+}
+
+
+async def read(
+    request: Request, held: HeldBody, signature: Signature | None, name: str, most: int, now: float
+) -> bytes:
+    """The body, proven. `name`: the key of the policies that names the signature; `most`: bytes.
+
+    Raises Refusal 403 when it names none, 401, 413 or 503, and ClientGone.
+    """
+    if signature is None:
+        raise Refusal(403, f"{name} names no signature; set it in policies.yaml")
+    proof = proof_of(signature)
+    claim = proof.claim(request.headers.raw, now)
+    if isinstance(claim, str):
+        raise Refusal(401, claim)
+    stated = request.headers.get("content-length", "")
+    body = None if stated.isdigit() and int(stated) > most else await held.read(request.receive, most)
+    if body is None:
+        raise Refusal(413, f"the body may have {most} bytes")
+    reason = proof.refusal(claim, body)
+    if reason is not None:
+        raise Refusal(401, reason)
+    return body
+
+
+def parse(body: bytes) -> Any:
+    """Raises Refusal 400."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(400, f"the body is not JSON: {error}") from None
+
+
+def wrong(name: str, wanted: str, value: object) -> NoReturn:
+    """Refuses a value of the wrong kind."""
+    raise Refusal(400, f"{name}: must be {wanted}, not {_KINDS.get(type(value), 'an object')}")
+
+
+def problem(refusal: Refusal) -> Response:
+    headers = {"Retry-After": refusal.retry_after.decode()} if refusal.retry_after else {}
+    return Response(refusal.body(), refusal.status, headers, media_type=MEDIA_TYPE)

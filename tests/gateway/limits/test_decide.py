@@ -1,0 +1,202 @@
+"""What buckets decide: in Python, and the same in the store."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket, Enforcement
+from gateway.limits.decide import LocalBuckets, conclude, decide, outcome
+from gateway.limits.limiter import TAKE, take_arguments
+from gateway.policies import Over
+from sluice.config import Rate
+from tests.gateway.making import a_limit
+
+
+def bucket(
+    name: str = "limit",
+    mode: Enforcement = REFUSE,
+    *,
+    cost: int = 1,
+    burst: int = 5,
+    interval: float = 100.0,
+    over: Over = "reject",
+) -> Bucket:
+    return Bucket(a_limit(name, rate=Rate(1, interval), burst=burst, over=over), name, mode, interval, burst, cost)
+
+
+# --- what is decided
+
+
+def test_with_tokens_everywhere_it_passes_and_takes_what_it_costs() -> None:
+    decision = decide([bucket("a"), bucket("b", cost=3)], [1.0, 3.5])
+    assert (decision.verdict, decision.levels, decision.had) == ("pass", [0.0, 0.5], 0b11)
+
+
+def test_a_refusal_takes_from_no_bucket_and_names_all_that_refuse() -> None:
+    buckets = [bucket("wide"), bucket("a"), bucket("b", cost=2), bucket("late", DELAY)]
+    decision = decide(buckets, [5.0, 0.5, 0.0, -3.0])
+    assert (decision.verdict, decision.limit, decision.violated) == ("reject", "b", ("a", "b"))
+    assert (decision.retry_after, decision.delay) == (200.0, 0.0)
+    assert decision.levels == [5.0, 0.5, 0.0, -3.0]
+
+
+def test_a_dropping_limit_drops_unless_another_one_rejects() -> None:
+    dropping = bucket("typing", over="drop", cost=4)
+    assert decide([dropping], [0.0]).verdict == "drop"
+    both = decide([dropping, bucket("address")], [0.0, 0.0])
+    assert (both.verdict, both.limit, both.retry_after) == ("reject", "address", 400.0)
+
+
+def test_what_can_wait_is_delayed_by_the_longest_debt() -> None:
+    decision = decide([bucket("a", DELAY), bucket("b", DELAY, cost=2)], [-1.0, 1.0])
+    assert (decision.verdict, decision.delay, decision.levels) == ("pass", 200.0, [-2.0, -1.0])
+
+
+def test_a_limit_that_observes_refuses_nobody_and_takes_only_what_it_has() -> None:
+    observing, empty = bucket("trial", OBSERVE), bucket("empty")
+    assert decide([observing], [0.0]).levels == [0.0]
+    refused = decide([observing, empty], [2.0, 0.0])
+    assert (refused.verdict, refused.levels) == ("reject", [1.0, 0.0])
+
+
+def test_each_bucket_has_an_outcome_of_its_own() -> None:
+    buckets = [bucket("wide"), bucket("empty"), bucket("typing", over="drop"), bucket("trial", OBSERVE)]
+    refused, passed = decide(buckets, [5.0, 0.0, 0.0, 0.0]), decide([bucket("a"), bucket("b", DELAY)], [1.0, 0.0])
+    assert [outcome(refused, one, i) for i, one in enumerate(buckets)] == [None, "rejected", "dropped", "would_reject"]
+    assert [outcome(passed, one, i) for i, one in enumerate([bucket("a"), bucket("b", DELAY)])] == [
+        "allowed",
+        "delayed",
+    ]
+
+
+# --- the same in the store
+
+INTERVALS = (1e6, 1.37e6, 1.913e6)  # seconds for one token: nothing refills, and no two waits are the same
+MODES: tuple[Enforcement, ...] = (REFUSE, REFUSE, DELAY, OBSERVE)
+REQUESTS = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from(MODES), st.integers(1, 4), st.sampled_from(["reject", "drop"])),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda it: it[0],
+)
+CALLS = st.lists(
+    st.tuples(st.lists(st.integers(1, 5), min_size=3, max_size=3), st.lists(REQUESTS, min_size=1, max_size=5)),
+    max_size=12,
+)
+EXAMPLES = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def redis(store_address: str) -> Iterator[Redis]:
+    with Redis.from_url(store_address) as client:
+        yield client
+
+
+@settings(max_examples=300, deadline=None)
+@given(CALLS)
+def test_the_script_decides_what_decide_decides(
+    redis: Redis, calls: list[tuple[list[int], list[list[tuple[int, Enforcement, int, Over]]]]]
+) -> None:
+    """Any requests on three buckets, several in a call, at any cost and in any mode, the bursts edited in between."""
+    name = f"sl:{{l}}:example{next(EXAMPLES)}-"
+    levels: dict[str, float] = {}
+    for bursts, requests in calls:
+        made = [
+            [
+                bucket(f"{name}{i}", mode, cost=cost, burst=bursts[i], interval=INTERVALS[i], over=over)
+                for i, mode, cost, over in request
+            ]
+            for request in requests
+        ]
+        keys, arguments = take_arguments(made)
+        rows = orjson.loads(redis.eval(TAKE.text, len(keys), *keys, *arguments))
+        for buckets, (refusing, refused_for, delay, had, *after) in zip(made, rows, strict=True):
+            before = [min(one.burst, levels.get(one.key, one.burst)) for one in buckets]
+            ours, theirs = (
+                decide(buckets, before),
+                conclude(buckets, refusing, had, refused_for / 1e6, delay / 1e6, after),
+            )
+            for field_name in ("verdict", "limit", "violated", "refusing", "had"):
+                assert getattr(theirs, field_name) == getattr(ours, field_name)
+            assert [theirs.retry_after, theirs.delay, *theirs.levels] == pytest.approx(
+                [ours.retry_after, ours.delay, *ours.levels], rel=1e-4, abs=1e-4
+            )
+            after_before = zip(buckets, ours.levels, before, strict=True)
+            levels |= {one.key: level for one, level, was in after_before if level != was}
+
+
+# --- buckets of this process
+
+
+@dataclass
+class Naive:
+    """Every token by itself: `burst` of them, each of which comes back `interval` after the one before it did."""
+
+    interval: float
+    burst: int
+    back_at: list[float] = field(default_factory=list)
+
+    def takes(self, now: float) -> bool:
+        self.back_at = [at for at in self.back_at if at > now]
+        if len(self.back_at) == self.burst:
+            return False
+        self.back_at.append(max([now, *self.back_at]) + self.interval)
+        return True
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1.0, 2.0, 0.25, 8.0]),
+    st.lists(st.integers(0, 24).map(lambda quarters: quarters / 4), max_size=60),
+)
+def test_a_local_bucket_decides_like_one_that_keeps_every_token(
+    burst: int, interval: float, pauses: list[float]
+) -> None:
+    local, naive, one = LocalBuckets(10), Naive(interval, burst), bucket(burst=burst, interval=interval)
+    now = 0.0
+    for pause in pauses:
+        now += pause
+        assert (local.take([one], now).verdict == "pass") == naive.takes(now)
+
+
+@settings(deadline=None)
+@given(st.floats(0.001, 1000), st.integers(1, 100), st.lists(st.floats(0, 10), max_size=20))
+def test_a_local_bucket_says_exactly_how_long_to_wait(interval: float, burst: int, pauses: list[float]) -> None:
+    local, one, now = LocalBuckets(10), bucket(burst=burst, interval=interval), 0.0
+    for pause in pauses:
+        now += pause * interval
+        decision = local.take([one], now)
+        if decision.verdict != "pass":
+            now += decision.retry_after
+            assert local.take([one], now).verdict == "pass"
+
+
+def test_a_local_bucket_does_not_refill_when_the_clock_goes_back() -> None:
+    local, one = LocalBuckets(10), bucket(burst=1, interval=1.0)
+    assert local.take([one], 100.0).verdict == "pass"
+    assert local.take([one], 50.0).retry_after == 1.0
+
+
+def test_of_too_many_local_buckets_the_least_recently_used_is_forgotten() -> None:
+    local, one = LocalBuckets(2), bucket("one", burst=1)
+    for each in (one, bucket("two"), one, bucket("three")):
+        local.take([each], 0.0)
+    assert local.forgotten == 1
+    assert local.take([one], 0.0).verdict == "reject"
+
+
+def test_a_part_of_a_bucket_has_its_part_of_rate_and_burst_and_room_for_one_request() -> None:
+    local = LocalBuckets(10)
+    verdicts = [local.take([bucket(burst=20)], 0.0, parts=4) for _ in range(6)]
+    assert [decision.verdict for decision in verdicts] == ["pass"] * 5 + ["reject"]
+    assert verdicts[5].retry_after == 400.0
+    assert local.take([bucket("dear", burst=20, cost=15)], 0.0, parts=4).verdict == "pass"
