@@ -62,7 +62,7 @@ def settings_of(policies: RelaySnapshot, endpoint: Endpoint) -> object:
 
 
 async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
-    """Delivers until stopped, then finishes what is under way. Edits of the policies' file go live meanwhile."""
+    """Delivers until stopped, then finishes what is in flight. Edits of the policies' file go live meanwhile."""
     store = Store(store_url, timeout=_STORE_TIMEOUT)
     name = f"{socket.gethostname()}:{os.getpid()}"
     policies = live.current

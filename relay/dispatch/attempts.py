@@ -20,12 +20,7 @@ from relay.queue.queue import Settlement
 from sluice.observe.log import Log
 
 LOG = Log("relay")
-_KINDS: dict[type[Outcome], str] = {
-    Delivered: "delivered",
-    Failed: "failed",
-    Paused: "paused",
-    Rejected: "rejected",
-}
+_KINDS: dict[type[Outcome], str] = {Delivered: "delivered", Failed: "failed", Paused: "paused", Rejected: "rejected"}
 
 
 class Sends(Protocol):

@@ -10,27 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relay.queue.codec import (
-    Lane,
-    Stored,
-    entry_id_of,
-    id_of,
-    is_leased,
-    split_stream,
-    stream_of,
-    stream_range,
-    unpack,
-)
-from relay.queue.history_codec import (
-    Attempt,
-    Departed,
-    attempt_log_field,
-    find_on_page,
-    read_attempt,
-    read_attempts,
-    text,
-    written_at,
-)
+from relay.queue import codec, history_codec
+from relay.queue.codec import Lane, Stored, entry_id_of, id_of, stream_of
+from relay.queue.history_codec import Attempt, Departed, read_attempts, text
 from relay.queue.layout import PARTITIONS, own_key, shared_key
 from sluice.store.client import Arg, Store
 
@@ -83,7 +65,7 @@ async def history_of(store: Store, endpoints: Sequence[str], event_id: str) -> E
     if found is None:
         departed = await _departed(store, endpoints, range(PARTITIONS), event_id)
         return _history_of_departed(event_id, now, departed) if departed else None
-    partition, event = found[0], unpack(found[1])
+    partition, event = found[0], codec.unpack(found[1])
     here = {name: await _in_queue(store, name, partition, event) for name in endpoints}
     elsewhere = [name for name, history in here.items() if history is None]
     for name, entry in (await _departed(store, elsewhere, [partition], event_id)).items():
@@ -99,7 +81,7 @@ async def forget_older(store: Store, endpoint: str, seconds: float) -> None:
         key = own_key(endpoint, partition, "history")
         while True:
             (pages,) = await store.commands(("LRANGE", key, 0, _PAGES - 1))
-            old = sum(written_at(page) < int(now) - seconds for page in pages)
+            old = sum(history_codec.written_at(page) < int(now) - seconds for page in pages)
             if not old:
                 break
             await store.commands(("LTRIM", key, old, -1))
@@ -132,25 +114,25 @@ async def _dead(store: Store, endpoint: str, partition: int, entry_id: bytes, di
     attempts = own_key(endpoint, partition, "attempts")
     reason, (failed, log) = await store.commands(
         ("HGET", own_key(endpoint, partition, "reasons"), entry_id),
-        ("HMGET", attempts, entry_id, attempt_log_field(entry_id)),
+        ("HMGET", attempts, entry_id, history_codec.attempt_log_field(entry_id)),
     )
     return EndpointHistory(endpoint, "dead", int(failed or 0), read_attempts(log), at=died, reason=text(reason))
 
 
 async def _waiting(store: Store, endpoint: str, partition: int, entry_id: bytes, lane: Lane) -> EndpointHistory:
     stream, queue = stream_of(entry_id), own_key(endpoint, partition, "queue")
-    begin, end = stream_range(stream)
+    begin, end = codec.stream_range(stream)
     lease, due, ahead, heads, (failed, log) = await store.commands(
         ("HGET", own_key(endpoint, partition, "leases"), stream),
         ("ZSCORE", own_key(endpoint, partition, lane), stream),
         ("ZLEXCOUNT", queue, begin, b"(" + entry_id),
         ("ZRANGE", queue, begin, end, "BYLEX", "LIMIT", 0, 1),
-        ("HMGET", own_key(endpoint, partition, "attempts"), entry_id, attempt_log_field(entry_id)),
+        ("HMGET", own_key(endpoint, partition, "attempts"), entry_id, history_codec.attempt_log_field(entry_id)),
     )
     first = heads[0] if heads and heads[0] != entry_id else None
     return EndpointHistory(
         endpoint,
-        "leased" if is_leased(entry_id, lease) else "waiting",
+        "leased" if codec.is_leased(entry_id, lease) else "waiting",
         int(failed or 0),
         read_attempts(log),
         due=float(due) / 1000 if due is not None else None,
@@ -170,7 +152,9 @@ async def _departed(
         ranges: list[Sequence[Arg]] = [("LRANGE", key, end - _PAGES + 1, end) for _, key in lists]
         further = []
         for (endpoint, key), pages in zip(lists, await store.commands(*ranges), strict=True):
-            entry = next(filter(None, (find_on_page(page, event_id.encode()) for page in reversed(pages))), None)
+            entry = next(
+                filter(None, (history_codec.find_on_page(page, event_id.encode()) for page in reversed(pages))), None
+            )
             if entry is not None:
                 found[endpoint] = entry
             elif len(pages) == _PAGES:
@@ -181,7 +165,7 @@ async def _departed(
 
 def _history_of_departed(event_id: str, now: float, departed: dict[str, Departed]) -> EventHistory:
     first = next(iter(departed.values()))
-    lane, name = split_stream(stream_of(first.entry_id))
+    lane, name = codec.split_stream(stream_of(first.entry_id))
     session = name if name != event_id else None
     histories = tuple(_endpoint_history(endpoint, entry) for endpoint, entry in departed.items())
     return EventHistory(event_id, session, lane, first.accepted_at, now, histories, None)
@@ -190,6 +174,6 @@ def _history_of_departed(event_id: str, now: float, departed: dict[str, Departed
 def _endpoint_history(endpoint: str, entry: Departed) -> EndpointHistory:
     attempts = entry.attempts
     if entry.state == "delivered" and entry.summary:
-        attempts = (*attempts, read_attempt(entry.at, entry.summary))
+        attempts = (*attempts, history_codec.read_attempt(entry.at, entry.summary))
     reason = entry.summary if entry.state in ("replaced", "dropped") else ""
     return EndpointHistory(endpoint, entry.state, entry.failed, attempts, at=entry.at, reason=reason)

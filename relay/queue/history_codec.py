@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from relay.queue.codec import id_of
 
 Departure = Literal["delivered", "expired", "replaced", "dropped"]
-_DEPARTURES: dict[bytes, Departure] = {
-    b"delivered": "delivered",
-    b"expired": "expired",
-    b"replaced": "replaced",
-    b"dropped": "dropped",
-}
+_DEPARTURES: dict[bytes, Departure] = {name.encode(): name for name in get_args(Departure)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,18 +31,8 @@ _EXTEND = load_script("relay.queue", "events", "partition", "extend", drains=Tru
 _MAX_CRASHES = 3
 _NEVER_TRIED = (0, 0)
 _COUNTED = (
-    "bytes",
-    "accepted",
-    "delivered",
-    "retried",
-    "replaced",
-    "expired",
-    "repeats",
-    "refused",
-    "dropped",
-    "lost",
-    "dead",
-    "token",
+    *("bytes", "accepted", "delivered", "retried", "replaced", "expired"),
+    *("repeats", "refused", "dropped", "lost", "dead", "token"),
 )
 
 Disposition = Literal["delivered", "retry", "return", "dead"]

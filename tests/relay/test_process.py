@@ -85,7 +85,7 @@ async def test_an_endpoint_that_an_edit_does_not_touch_goes_on(relay: Running) -
     await until(lambda: relay.got("a") == [1, 2], what="a to go on")
 
 
-async def test_an_endpoint_that_an_edit_adds_is_served_and_told_of_what_comes(relay: Running) -> None:
+async def test_an_endpoint_that_an_edit_adds_is_served_and_woken_by_what_comes(relay: Running) -> None:
     await relay.edit("a", "b", "c")
     for number in range(1, 21):  # without the channel each would take half a second
         await relay.accept("c", number)
@@ -106,7 +106,7 @@ async def test_an_endpoint_edited_again_and_again_in_the_middle_of_an_attempt_re
     await until(lambda: relay.got("a") == [1, 2, 3], what="all of them, once")
 
 
-async def test_it_stops_in_the_middle_of_an_edit_with_what_is_under_way_finished(relay: Running) -> None:
+async def test_it_stops_in_the_middle_of_an_edit_with_what_is_in_flight_finished(relay: Running) -> None:
     relay.receivers["a"].lets_go.clear()
     await relay.accept("a", 1, 2)
     await until(lambda: relay.receivers["a"].waiting, what="an attempt")

@@ -168,7 +168,7 @@ async def test_what_was_lost_and_leased_again_by_the_same_process_ends_twice_and
     assert (counts.delivered, counts.waiting, counts.leased) == (1, 0, 0)
 
 
-async def test_in_a_crash_loop_only_the_event_that_ends_its_holders_is_buried(store: Store) -> None:
+async def test_in_a_crash_loop_only_the_event_that_crashes_its_holders_becomes_a_dead_letter(store: Store) -> None:
     """Each holder leases all that waits and dies of one event; what was beside it must not be buried with it."""
     queue = queue_of(store, 0.1)
     poison = event("s0", b"poison")

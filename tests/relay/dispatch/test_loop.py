@@ -237,7 +237,9 @@ async def test_a_receiver_that_hangs_costs_one_attempt_of_its_timeout(
     assert letter.reason.endswith("attempt 1 of 1")
 
 
-async def test_a_receiver_that_is_not_there_is_a_failure_in_words(store: Store, free_port: Callable[[], int]) -> None:
+async def test_a_receiver_that_is_not_there_is_a_failure_with_a_readable_reason(
+    store: Store, free_port: Callable[[], int]
+) -> None:
     retry = Retry(attempts=1, base=0.01, cap=0.01)
     async with running(Relay(store, f"http://127.0.0.1:{free_port()}", retry=retry)) as relay:
         await relay.accept(b"x")
@@ -246,7 +248,7 @@ async def test_a_receiver_that_is_not_there_is_a_failure_in_words(store: Store, 
     assert "refused" in letter.reason
 
 
-async def test_stopping_finishes_what_is_under_way_and_starts_nothing_new(
+async def test_stopping_finishes_what_is_in_flight_and_starts_nothing_new(
     store: Store, receiver: tuple[Receiver, str]
 ) -> None:
     app, url = receiver
@@ -262,7 +264,7 @@ async def test_stopping_finishes_what_is_under_way_and_starts_nothing_new(
     assert (counts.delivered, counts.waiting, counts.leased) == (1, 1, 0)
 
 
-async def test_what_was_leased_ahead_goes_back_unsent_when_the_endpoint_hangs(
+async def test_what_was_prefetched_goes_back_unsent_when_the_endpoint_hangs(
     store: Store, receiver: tuple[Receiver, str]
 ) -> None:
     app, url = receiver
@@ -290,7 +292,7 @@ async def test_what_was_leased_ahead_goes_back_unsent_when_the_endpoint_hangs(
     assert {headers[b"x-sluice-attempt"] for headers, _, _ in app.requests} == {b"1"}
 
 
-async def test_stopping_gives_back_what_was_leased_ahead(store: Store, receiver: tuple[Receiver, str]) -> None:
+async def test_stopping_gives_back_what_was_prefetched(store: Store, receiver: tuple[Receiver, str]) -> None:
     app, url = receiver
     relay = Relay(store, url, timeout=20.0)
     for number in range(600):
@@ -329,7 +331,7 @@ async def test_after_a_failure_the_circuit_is_asked_before_anything_more_is_sent
             return counts.leased == 0 and counts.waiting > 0
 
         await until(parked)
-    assert failed <= 2 * 16  # those under way, and those of a turn that was under way too
+    assert failed <= 2 * 16  # those in flight, and those of a poll that was in flight too
 
 
 async def test_two_relays_share_the_work_and_repeat_nothing(store: Store, receiver: tuple[Receiver, str]) -> None:
@@ -435,7 +437,7 @@ async def test_held_open_nothing_is_sent_and_let_go_it_goes_on(store: Store, rec
 async def test_what_it_was_leased_while_the_circuit_opened_is_put_back_unsent(
     store: Store, receiver: tuple[Receiver, str]
 ) -> None:
-    """Another process has seen the receiver fall: this one learns it in the very turn in which it leases."""
+    """Another process has seen the receiver fall: this one learns it in the very poll in which it leases."""
     app, url = receiver
     async with running(Relay(store, url)) as relay:
         await relay.accept(b"before")

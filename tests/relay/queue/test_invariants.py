@@ -146,13 +146,13 @@ class Places(RuleBasedStateMachine):
         ending = st.sampled_from(endings)
         settled = [Settlement(one, *data.draw(ending), summary="200 1") for one in leased]  # type: ignore[arg-type]
         self.queues[name].look_everywhere()
-        turn = self.run(self.queues[name].poll(settled, want))
-        if turn.leased:
-            self.held.append((name, turn.leased))
+        polled = self.run(self.queues[name].poll(settled, want))
+        if polled.leased:
+            self.held.append((name, polled.leased))
         if twice:
             again = self.run(self.queues[name].poll(settled, 0))
             assert len(again.refused) == len(settled)
-        refused = [id(delivery) for delivery in turn.refused]
+        refused = [id(delivery) for delivery in polled.refused]
         done = [one for one in settled if id(one.delivery) not in refused and one.disposition in ("delivered", "dead")]
         self.ended.update(one.delivery.id + name for one in done if one.disposition == "delivered")
 

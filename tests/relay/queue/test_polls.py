@@ -1,4 +1,4 @@
-"""What a turn remembers of its leases, so that settling need not look: what may have changed meanwhile."""
+"""What a lease notes, so that settling need not look: what may have changed meanwhile."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def queue_of(store: Store, **more: object) -> Queue:
 
 async def lease(queue: Queue, settled: list[Settlement] | None = None, want: int = 100) -> list[Delivery]:
     queue.look_everywhere()
-    turn = await queue.poll(settled or [], want)
-    assert not turn.refused
-    return turn.leased
+    polled = await queue.poll(settled or [], want)
+    assert not polled.refused
+    return polled.leased
 
 
 async def accepted(queue: Queue, *bodies: bytes) -> None:
@@ -50,7 +50,7 @@ async def take_record_out(store: Store, delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["delivered", "dead"])
-async def test_what_is_accepted_while_the_last_of_its_session_is_under_way_comes_next(
+async def test_what_is_accepted_while_the_last_of_its_session_is_leased_comes_next(
     queue: Queue, outcome: Literal["delivered", "dead"]
 ) -> None:
     await accepted(queue, b"last")
@@ -117,7 +117,7 @@ async def test_what_follows_a_lease_of_several_comes_next(store: Store) -> None:
     assert [one.body for one in await lease(queue, [Settlement(one, "delivered") for one in leased])] == [b"3"]
 
 
-async def test_attempts_are_told_of_those_that_failed_and_of_no_others(queue: Queue) -> None:
+async def test_attempts_are_reported_of_those_that_failed_and_of_no_others(queue: Queue) -> None:
     await queue.accept(event("failing"))
     await queue.accept(event("well"))
     failing, well = sorted(await lease(queue), key=lambda one: one.stream)
@@ -179,7 +179,7 @@ async def test_an_owner_that_says_something_else_does_not_keep_its_session(queue
 # --- ids that were remembered
 
 
-async def test_ids_that_are_remembered_long_enough_go_with_what_is_settled(queue: Queue, store: Store) -> None:
+async def test_ids_that_are_kept_long_enough_are_removed_by_a_poll_that_settles(queue: Queue, store: Store) -> None:
     for _ in range(5):
         await queue.accept(event("s", dedupe_window=0.2))
     settled: list[Settlement] = []
@@ -194,4 +194,4 @@ async def test_ids_that_are_remembered_long_enough_go_with_what_is_settled(queue
     await until(are_old)
     await queue.accept(event("s"))
     await lease(queue, [Settlement(one, "delivered") for one in await lease(queue)])
-    assert await store.redis.zcard(key) == 5 + 1 - 2  # twice as many as were settled, so that a turn stays short
+    assert await store.redis.zcard(key) == 5 + 1 - 2  # twice as many as were settled, so that a poll stays short

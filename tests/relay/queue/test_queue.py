@@ -106,8 +106,8 @@ async def test_a_lease_that_ended_gives_the_event_to_another_and_refuses_the_lat
 
     await until(leased_again)
     assert second[0].id == late.id
-    turn = await queue.poll([Settlement(late, "delivered")], 0)
-    assert turn.refused == [late]
+    polled = await queue.poll([Settlement(late, "delivered")], 0)
+    assert polled.refused == [late]
     assert (await queue.counts()).delivered == 0
     assert (await queue.poll([Settlement(second[0], "delivered")], 0)).refused == []
 
@@ -120,7 +120,7 @@ async def test_settling_twice_settles_once(queue: Queue) -> None:
     assert (await queue.counts()).delivered == 1
 
 
-async def test_an_event_that_ends_its_holders_is_buried_as_poison(store: Store) -> None:
+async def test_an_event_that_crashes_its_holders_becomes_a_dead_letter(store: Store) -> None:
     dead = DeadLetters(store, "laravel")
     queue = Queue(store, "laravel", lease=0.01, max_bytes=10**6, max_events=100)
     await queue.accept(event())
@@ -254,7 +254,9 @@ async def test_old_dead_letters_are_dropped(queue: Queue, dead: DeadLetters) -> 
     assert (await queue.counts()).dead == 0
 
 
-async def test_an_empty_queue_leaves_only_its_counters_and_the_remembered_ids(queue: Queue, store: Store) -> None:
+async def test_an_empty_queue_leaves_only_its_counters_its_history_and_the_ids_for_deduplication(
+    queue: Queue, store: Store
+) -> None:
     await queue.accept(event(coalesce_key="k", ttl=60))
     await queue.poll([Settlement(await lease_one(queue), "delivered")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
@@ -269,7 +271,7 @@ async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, sto
     assert (await queue.poll([Settlement(leased, "delivered")], 0)).refused == []
 
 
-async def test_an_event_that_is_replayed_while_its_session_is_under_way_comes_next(
+async def test_an_event_that_is_replayed_while_its_session_is_leased_comes_next(
     queue: Queue, dead: DeadLetters
 ) -> None:
     for body in (b"1", b"2", b"3"):
