@@ -151,15 +151,15 @@ async def measure(side: Side, count: int, costs: Costs, round_: int) -> None:
         before = cpu_seconds(side.gateway)
         await load(side.port, [get(f"{path}{n % 100}") for n in range(count)], b"HTTP/1.1 200")
         costs.micros[kind].append((cpu_seconds(side.gateway) - before) / count * 1e6)
-    taken = side.receiver.told().taken
+    taken = side.receiver.counts().received
     events = [webhook(n % 500, round_ * count + n // 500) for n in range(count)]
     gateway, relay = cpu_seconds(side.gateway), cpu_seconds(side.relay)
     await load(side.port, events, b"HTTP/1.1 202")
     costs.micros[KINDS[2]].append((cpu_seconds(side.gateway) - gateway) / count * 1e6)
     deadline = time.monotonic() + DELIVERED_WITHIN
-    while side.receiver.told().taken < taken + count:
+    while side.receiver.counts().received < taken + count:
         if time.monotonic() > deadline:
-            raise NotReady(f"{side.name} has delivered {side.receiver.told().taken - taken} of {count}")
+            raise NotReady(f"{side.name} has delivered {side.receiver.counts().received - taken} of {count}")
         await asyncio.sleep(0.02)
     costs.micros[KINDS[3]].append((cpu_seconds(side.relay) - relay) / count * 1e6)
 

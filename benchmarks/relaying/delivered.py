@@ -60,10 +60,10 @@ def measure(folder: Path, who: str, number: int, events: int) -> Delivered:
         there.receiver.forget()
         with _worker(there, who) as pid:
             samples = list(_watched(there, pid, events))
-        last = there.receiver.told()
-    one = next(sample for sample in samples if sample.taken >= warmup(events))
-    other = next(sample for sample in samples if sample.taken >= events * _END)
-    taken, seconds = other.taken - one.taken, other.at - one.at
+        last = there.receiver.counts()
+    one = next(sample for sample in samples if sample.received >= warmup(events))
+    other = next(sample for sample in samples if sample.received >= events * _END)
+    taken, seconds = other.received - one.received, other.at - one.at
     costs = [(after - before) / taken * 1e6 for before, after in zip(one.cpu, other.cpu, strict=True)]
     busy = (other.cpu[0] - one.cpu[0]) / seconds
     return Delivered(who, number, taken / seconds, *costs, busy, last.out_of_order, last.repeated)
@@ -77,7 +77,7 @@ def warmup(events: int) -> int:
 @dataclass(frozen=True, slots=True)
 class _Sample:
     at: float
-    taken: int
+    received: int
     cpu: tuple[float, float, float]
     """Seconds so far: of the measured process, the store, the receiver."""
 
@@ -85,13 +85,13 @@ class _Sample:
 def _watched(there: Site, pid: int, events: int) -> Iterator[_Sample]:
     deadline = time.monotonic() + _LONGEST
     while True:
-        told = there.receiver.told()
+        counts = there.receiver.counts()
         cpu = (cpu_seconds(pid), there.server.cpu(), cpu_seconds(there.receiver.pid))
-        yield _Sample(told.at, told.taken, cpu)
-        if told.taken >= events:
+        yield _Sample(counts.at, counts.received, cpu)
+        if counts.received >= events:
             return
         if time.monotonic() > deadline:
-            raise NotReady(f"{told.taken} of {events} events were delivered in {_LONGEST:g} s")
+            raise NotReady(f"{counts.received} of {events} events were delivered in {_LONGEST:g} s")
         time.sleep(0.2)  # to look costs the store's core a millisecond
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relaying.accepted import post
-from relaying.receiver import STUCK, Told
+from relaying.receiver import STUCK, Counts
 from relaying.site import Site, site
 
 EVERY = 0.05
@@ -52,35 +52,35 @@ def beside(folder: Path, events: int, stuck: bool) -> Latency:
 
 def _until_each_failed_and_hangs(there: Site) -> None:
     deadline = time.monotonic() + 30
-    while (told := there.receiver.told()).failed < _STUCK_SESSIONS or not told.hung:
+    while (counts := there.receiver.counts()).failed < _STUCK_SESSIONS or not counts.hung:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not stuck: {told}")
+            raise TimeoutError(f"not stuck: {counts}")
         time.sleep(0.05)
 
 
 def _warmed_up(there: Site, events: int, every: float) -> None:
     """All of them have arrived, so that none is counted with those that are measured."""
-    before = there.receiver.told().taken
+    before = there.receiver.counts().received
     _send(there, events, every)
-    _taken(there, before + events)
+    _received(there, before + events)
 
 
-def _measured(there: Site, events: int, every: float) -> Told:
+def _measured(there: Site, events: int, every: float) -> Counts:
     there.receiver.forget()
     _send(there, events, every)
-    return _taken(there, events)
+    return _received(there, events)
 
 
-def _taken(there: Site, events: int) -> Told:
+def _received(there: Site, events: int) -> Counts:
     """Once so many have arrived, or ten seconds later."""
     deadline = time.monotonic() + 10
-    while (told := there.receiver.told()).taken < events and time.monotonic() < deadline:
+    while (counts := there.receiver.counts()).received < events and time.monotonic() < deadline:
         time.sleep(0.05)
-    return told
+    return counts
 
 
-def _latency(told: Told) -> Latency:
-    return Latency(told.p50, told.p99, told.taken)
+def _latency(counts: Counts) -> Latency:
+    return Latency(counts.p50, counts.p99, counts.received)
 
 
 _sent = 0

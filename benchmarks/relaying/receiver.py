@@ -2,7 +2,7 @@
 
     POST /ok...     200        POST /hang...  never answered
     POST of a session from 10000 on: 500, so that its first event stays where it is
-    GET /reset      forgets all;  GET /seen  what it saw since, as JSON
+    GET /reset      forgets all;  GET /counts  what it saw since, as JSON
 
 Prints its port when it listens, and ends with its standard input.
 
@@ -42,41 +42,41 @@ _BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Counts:
     at: float
     """By this machine's monotonic clock."""
-    taken: int
+    received: int
     failed: int
     hung: int
     out_of_order: int
     repeated: int
     p50: float
     p99: float
-    """Milliseconds since the event was sent, of those that were taken."""
+    """Milliseconds since the event was sent, of those that were received."""
 
 
-class Seen:
-    """What came since it was told to forget."""
+class Tally:
+    """What has come since the last reset."""
 
     def __init__(self) -> None:
         self.forget()
 
     def forget(self) -> None:
         self.kept = bytearray()
-        """The fields of events that were taken and are not worked out yet, one behind the other."""
+        """The fields of events that were received and are not evaluated yet, one behind the other."""
         self.arrived = array("d")
         """Unix seconds at which each of them came."""
         self.failed = self.hung = 0
-        self._taken = self._out_of_order = self._repeated = 0
+        self._received = self._out_of_order = self._repeated = 0
         self._latest: dict[bytes, bytes] = {}
         self._latencies: list[float] = []
 
-    def told(self) -> Told:
+    def counts(self) -> Counts:
         at = time.monotonic()
         self._work_out()
         self._latencies.sort()
-        return Told(
-            *(at, self._taken, self.failed, self.hung, self._out_of_order, self._repeated),
+        return Counts(
+            *(at, self._received, self.failed, self.hung, self._out_of_order, self._repeated),
             *(_at(self._latencies, 0.5), _at(self._latencies, 0.99)),
         )
 
@@ -92,7 +92,7 @@ class Seen:
                 self._out_of_order += 1
             if sent != NOT_TIMED:
                 self._latencies.append(arrived - float(sent))
-        self._taken += len(self.arrived)
+        self._received += len(self.arrived)
         self.kept.clear()
         del self.arrived[:]
 
@@ -115,7 +115,7 @@ class _Connection:
 
 class Receiver:
     def __init__(self) -> None:
-        self._seen = Seen()
+        self._tally = Tally()
         self._buffer = bytearray(_BUFFER)
         self._connections: dict[int, _Connection] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
@@ -159,9 +159,9 @@ class Receiver:
                 and buffer.startswith(_TO_OK)
                 and not connection.held
             ):
-                seen = self._seen
-                seen.kept += buffer[start : start + _FIELDS_SIZE]
-                seen.arrived.append(now)
+                tally = self._tally
+                tally.kept += buffer[start : start + _FIELDS_SIZE]
+                tally.arrived.append(now)
                 connection.send(_OK)
             else:
                 self._receive_any(connection, buffer[:size], now)
@@ -185,25 +185,25 @@ class Receiver:
         connection.held = data
 
     def _answer(self, connection: _Connection, head: bytes, content: bytes, now: float) -> None:
-        seen = self._seen
+        tally = self._tally
         fields = content[FIELDS_AT : FIELDS_AT + FIELDS.size]
         if len(fields) < FIELDS.size:
             raise ValueError("not an event of this benchmark")
         if head.startswith(b"POST /hang"):
-            seen.hung += 1
+            tally.hung += 1
         elif fields[0] != _SERVED:
-            seen.failed += 1
+            tally.failed += 1
             connection.send(_FAILS)
         else:
-            seen.kept += fields
-            seen.arrived.append(now)
+            tally.kept += fields
+            tally.arrived.append(now)
             connection.send(_OK)
 
     def _tell(self, connection: _Connection, data: bytes) -> None:
         if data.startswith(b"GET /reset"):
-            self._seen.forget()
-        told = json.dumps(asdict(self._seen.told())).encode()
-        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told))
+            self._tally.forget()
+        counts = json.dumps(asdict(self._tally.counts())).encode()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(counts), counts))
 
 
 def _length(head: bytes) -> int:

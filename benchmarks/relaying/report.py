@@ -77,17 +77,19 @@ def _cost_bars(found: Found) -> Iterator[Bar]:
     if found.claims:
         few, many = min(row.waiting for row in found.claims), max(row.waiting for row in found.claims)
         p50 = {waiting: median(row.p50 for row in found.claims if row.waiting == waiting) for waiting in {few, many}}
-        told = f"{p50[few]:.2f} and {p50[many]:.2f} ms"
+        measured = f"{p50[few]:.2f} and {p50[many]:.2f} ms"
         wanted = f"at most {_AS_FAST:g} times"
-        yield Bar(f"16 settled and leased beside {few:,} and {many:,}", told, wanted, p50[many] <= _AS_FAST * p50[few])
+        yield Bar(
+            f"16 settled and leased beside {few:,} and {many:,}", measured, wanted, p50[many] <= _AS_FAST * p50[few]
+        )
 
 
 def _stuck_bars(found: Found) -> Iterator[Bar]:
     if found.beside:
         alone, beside = (median(row.p99 for row in rows) for rows in (found.alone, found.beside))
         change = beside / alone - 1
-        told = f"{alone:.2f} ms, then {beside:.2f} ms"
-        yield Bar("p99 of the others beside what hangs and is stuck", told, "less than 20 % more", change < 0.2)
+        measured = f"{alone:.2f} ms, then {beside:.2f} ms"
+        yield Bar("p99 of the others beside what hangs and is stuck", measured, "less than 20 % more", change < 0.2)
 
 
 def raw(found: Found) -> dict[str, object]:

@@ -24,7 +24,7 @@ from relay.queue.codec import Event
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
 from relaying.body import SIZE, body
-from relaying.receiver import Told
+from relaying.receiver import Counts
 from sluice.store.client import Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,15 +70,15 @@ class Receiver:
     port: int
     pid: int
 
-    def told(self) -> Told:
-        return self._ask("seen")
+    def counts(self) -> Counts:
+        return self._ask("counts")
 
-    def forget(self) -> Told:
+    def forget(self) -> Counts:
         return self._ask("reset")
 
-    def _ask(self, what: str) -> Told:
+    def _ask(self, what: str) -> Counts:
         with urlopen(f"http://127.0.0.1:{self.port}/{what}", timeout=10) as answer:
-            return Told(**json.load(answer))
+            return Counts(**json.load(answer))
 
 
 @dataclass(frozen=True, slots=True)

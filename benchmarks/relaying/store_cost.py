@@ -46,7 +46,7 @@ async def _round_trips(there: Site, events: int) -> float:
     store = Store(there.server.url, timeout=5.0)
     relay = EndpointRelay(store, there.policies.relay.endpoints["laravel"], there.policies)
     running = asyncio.create_task(relay.run())
-    while (await asyncio.to_thread(there.receiver.told)).taken < events:
+    while (await asyncio.to_thread(there.receiver.counts)).received < events:
         await asyncio.sleep(0.05)
     relay.stop.request()
     await running

@@ -20,6 +20,7 @@ local find, match, sub = string.find, string.match, string.sub
 local URGENT, NORMAL, BULK = 'u', 'n', 'b'
 -- What follows an entry id in the fields of `attempts` (partition.lua).
 local CRASHES, LOG, REPLAYED = '\2', '\3', '\4'
+local ID_AT = 17  -- behind the stream, where in an entry id the event id begins
 
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

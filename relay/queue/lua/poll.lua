@@ -21,7 +21,7 @@
 
 local lease_ms, want, max_crashes = tonumber(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local max_per_stream, max_history = tonumber(ARGV[7]), tonumber(ARGV[8])
-local DELIVERED, RETRY, DEAD = 'delivered', 'retry', 'dead'  -- and 'return', which is what none of these is
+local DELIVERED, RETRY, DEAD = 'delivered', 'retry', 'dead'  -- whatever is none of these is 'return'
 local FIRST_RESULT, PER_RESULT = 9, 6  -- where the results begin, and how many arguments each has
 local MAX_ATTEMPT_LOG = 2048  -- bytes, of one event
 
@@ -107,7 +107,7 @@ end
 local wait_until = {}
 
 local function settle(entry_id, stream, disposition, argument, summary, head)
-  local id = sub(entry_id, #stream + 17)
+  local id = sub(entry_id, #stream + ID_AT)
   if disposition == DELIVERED then return leave(entry_id, id, head, tonumber(argument), DELIVERED, summary) end
   -- Should the record of one that is due again at once be gone, the next lease sees it.
   if (disposition == DEAD or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return rare().lose(entry_id) end
@@ -209,7 +209,7 @@ local function lease_heads(streams)
   for i = 1, #streams do
     local stream = streams[i]
     local two = first_of(stream, 2)
-    firsts[i], ids[i] = two, two[1] and sub(two[1], #stream + 17) or ''
+    firsts[i], ids[i] = two, two[1] and sub(two[1], #stream + ID_AT) or ''
   end
   local records = fields_of(EVENTS, ids)
   for i = 1, #streams do
@@ -329,7 +329,7 @@ local function define_rare_steps()
     for _ = 1, 100 do
       local entry_id = first_of(stream, 1)[1]
       if not entry_id then return unschedule(stream) end
-      local id = sub(entry_id, #stream + 17)
+      local id = sub(entry_id, #stream + ID_AT)
       local record = call('HGET', EVENTS, id)
       if not record then
         lose(entry_id)
@@ -359,7 +359,7 @@ local function define_rare_steps()
     for i = 2, wanted + 1 do
       local entry_id = entry_ids[i]
       if not entry_id then return last, nil end
-      local record = call('HGET', EVENTS, sub(entry_id, #stream + 17))
+      local record = call('HGET', EVENTS, sub(entry_id, #stream + ID_AT))
       if not record then return last, entry_id end
       local not_before, expires = parse_due(record)
       if not_before > now or expires > 0 and is_stale(entry_id, expires) then return last, entry_id end
