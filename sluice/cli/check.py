@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
 import orjson
 
 from gateway.policies import Policies, load
+from sluice.cli.options import POLICIES, json_option
 from sluice.config import PolicyError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, nargs="?", default=POLICIES, metavar="FILE", help="default: policies.yaml")
+    json_option(parser)
+    parser.set_defaults(run=lambda options: run(options.file, as_json=options.json))
 
 
 def run(path: Path, *, as_json: bool) -> int:

@@ -2,227 +2,198 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import math
 import sys
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace as changed
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
-import orjson
-from rich.table import Table
+from sluice.cli import target
+from sluice.cli.options import command, count, moment, rate, subcommands, target_options
+from sluice.cli.screen import print_json, printable, screen, table
+from sluice.console.actions.dead_letters import (
+    ANY_ENDPOINT,
+    MAX_AT_ONCE,
+    DeadLetterSummary,
+    DropDeadLetters,
+    Dropped,
+    FindDeadLetters,
+    ReplayDeadLetters,
+    Replayed,
+    ShowDeadLetter,
+    first_line,
+)
+from sluice.console.actions.deployment import Deployment
+from sluice.console.operations import (
+    DROP_DEAD_LETTERS,
+    FIND_DEAD_LETTERS,
+    REPLAY_DEAD_LETTERS,
+    SHOW_DEAD_LETTER,
+    Operation,
+)
 
-from gateway.policies import Policies
-from relay.queue.dead_letter_filter import Filter
-from relay.queue.dead_letters import DeadLetter, DeadLetters
-from sluice.cli.errors import CommandError
-from sluice.cli.opening import with_store
-from sluice.cli.screen import screen
-from sluice.config import Rate
-from sluice.store.client import Store
+_MANY = 100  # from so many on, a person may want to cut it short
+_PROGRESS_EVERY = 2.0  # seconds
+_LOOKING_SHARE = 10  # a paced step takes at least so many times as long as looking for its letters
 
-_AT_ONCE = 100
-_TOLD_EVERY = 2.0  # seconds
-_MAX_KINDS = 20
-Act = Callable[[DeadLetters, Sequence[DeadLetter]], Awaitable[int]]
+Q = TypeVar("Q", bound=ReplayDeadLetters)
 
 
-def list_letters(path: Path, wanted: Filter, *, as_json: bool) -> int:
-    """Prints them, oldest first."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    commands = subcommands(parser)
+    listing = command(commands, "list", "list them", _list)
+    listing.add_argument("--limit", type=count, default=100, metavar="N", help="at most so many (default: 100)")
+    show = command(commands, "show", "everything about one, with its body", _show)
+    show.add_argument("id", metavar="ID")
+    show.add_argument("--endpoint", default=ANY_ENDPOINT, metavar="NAME", help="where it is dead at several")
+    target_options(show)
+    replay = command(commands, "replay", "send them again, in order", _replay)
+    pace = "1000/minute at most; without it the endpoint's own rate is the only one"
+    replay.add_argument("--rate", type=rate, metavar="RATE", help=pace)
+    drop = command(commands, "drop", "erase them for good", _drop)
+    drop.add_argument("--yes", action="store_true", help="do not ask")
+    for one in (replay, drop):
+        one.add_argument("ids", nargs="*", metavar="ID")
+        one.add_argument("--all", action="store_true", help="all that the filters leave")
+        one.add_argument("--dry-run", action="store_true", help="only say how many, of which kind")
+    for one in (listing, replay, drop):
+        _filter_options(one)
+        target_options(one)
 
-    async def work(policies: Policies, store: Store) -> list[tuple[str, DeadLetter]]:
-        return await _find(policies, store, wanted)
 
-    letters = with_store(path, work)
-    if as_json:
-        for endpoint, letter in letters:
-            _print_json(_about(endpoint, letter))
-    elif not letters:
+def _filter_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--endpoint", metavar="NAME")
+    parser.add_argument("--session", metavar="ID")
+    parser.add_argument("--event", metavar="TYPE", help="an event type or a glob")
+    when = "a moment, 2026-01-31T12:00:00Z, or so long ago, 2h"
+    parser.add_argument("--since", type=moment, metavar="WHEN", help=f"that died then or later: {when}")
+    parser.add_argument("--until", type=moment, metavar="WHEN", help="that died before it")
+    parser.add_argument("--reason", metavar="TEXT", help="that died of something with this in it")
+    parser.add_argument("--text", metavar="TEXT", help="with this in body, path or headers")
+
+
+def _list(options: argparse.Namespace) -> None:
+    found = target.ask(options, FIND_DEAD_LETTERS, FindDeadLetters(limit=options.limit, **_criteria(options)))
+    if options.json:
+        print_json(found)
+    elif not found.letters:
         sys.stdout.write("no dead letters\n")
     else:
-        _print_table(letters)
-    return 0
+        _print_table(found.letters, more=found.more)
 
 
-def show(path: Path, identity: str) -> int:
-    """Prints everything about one, with its body."""
-
-    async def work(policies: Policies, store: Store) -> list[tuple[str, DeadLetter]]:
-        return await _find(policies, store, Filter(ids=(identity,)))
-
-    letters = with_store(path, work)
-    if not letters:
-        raise CommandError(f"there is no dead letter {identity}; `sluice dead list` shows them")
-    for endpoint, letter in letters:
-        about = _about(endpoint, letter)
-        about["headers"] = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in letter.headers]
-        about["body"] = letter.body.decode("utf-8", "replace")
-        sys.stdout.write(orjson.dumps(about, option=orjson.OPT_INDENT_2).decode() + "\n")
-    return 0
+def _criteria(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("endpoint", "session", "event", "since", "until", "reason", "text")
+    return {name: getattr(options, name) for name in names}
 
 
-def replay(path: Path, wanted: Filter, *, dry_run: bool, rate: Rate | None = None) -> int:
-    """Sends them again, each before younger events of its session; at most at `rate`.
+def _print_table(letters: tuple[DeadLetterSummary, ...], *, more: bool) -> None:
+    rows = table("id", "endpoint", "event", "session", "died", "reason")
+    for one in letters:
+        cells = (one.id, one.endpoint, one.event, one.session or "-", f"{one.died_at:%Y-%m-%dT%H:%M:%SZ}")
+        rows.add_row(*map(printable, (*cells, first_line(one.reason))))
+    out = screen()
+    out.print(rows)
+    if more:
+        out.print("there are more: raise --limit, or say which with --endpoint, --session, --event, --since, …")
+    out.print(f"{len(letters)} dead letters; send them again with `sluice dead replay ID` or `--all`")
 
-    Those that die again while it runs are left alone. Cut short, it goes on when it is run again with the same filter
-    and the `--until` that it says: what was replayed is no longer dead.
+
+def _show(options: argparse.Namespace) -> None:
+    print_json(target.ask(options, SHOW_DEAD_LETTER, ShowDeadLetter(options.endpoint, options.id)))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    request = ReplayDeadLetters(ids=tuple(options.ids), all=options.all, **_criteria(options))
+    return target.run(options, lambda ask: _Bulk(options, ask, REPLAY_DEAD_LETTERS, request, "replayed").run())
+
+
+def _drop(options: argparse.Namespace) -> int:
+    request = DropDeadLetters(ids=tuple(options.ids), all=options.all, confirm=True, **_criteria(options))
+    return target.run(options, lambda ask: _Bulk(options, ask, DROP_DEAD_LETTERS, request, "dropped").run())
+
+
+class _Bulk:
+    """Does as many calls as it takes, paced, and tells of progress on standard error.
+
+    Cut short, it goes on when it is run again with the `--until` that it tells at its beginning: what was done is no
+    longer dead, and what died again meanwhile is left alone.
     """
-    return _act(path, wanted, DeadLetters.replay, "replayed", dry_run=dry_run, rate=rate)
 
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        ask: target.Ask,
+        operation: Operation[Deployment, Q, Replayed] | Operation[Deployment, Q, Dropped],
+        request: Q,
+        done: str,
+    ) -> None:
+        self._options, self._done = options, done
+        self._ask, self._operation, self._request = ask, operation, request
+        self._interval = options.rate.interval if getattr(options, "rate", None) else 0.0
+        self._tell_next = time.monotonic() + _PROGRESS_EVERY
 
-def drop(path: Path, wanted: Filter, *, dry_run: bool, sure: bool) -> int:
-    """Erases them for good. Unless `sure`, a person is shown what is meant, and asked."""
-    return _act(path, wanted, DeadLetters.drop, "dropped", dry_run=dry_run, ask=not sure)
-
-
-def _act(
-    path: Path,
-    wanted: Filter,
-    act: Act,
-    done: str,
-    *,
-    dry_run: bool,
-    ask: bool = False,
-    rate: Rate | None = None,
-) -> int:
-    async def work(policies: Policies, store: Store) -> int:
-        until = wanted.until
-        if until is None and not wanted.ids:
-            until = await DeadLetters(store, "").now()
-        letters = await _find(policies, store, changed(wanted, until=until), bodies=False)
-        missing = set(wanted.ids) - {letter.id for _, letter in letters}
-        if missing:
-            raise CommandError(f"no dead letter {', '.join(sorted(missing))}; `sluice dead list` shows them")
-        if dry_run or ask:
-            _print_counts(letters)
-            sys.stdout.write(f"would be {done}: {len(letters)}\n")
-        if dry_run:
+    async def run(self) -> int:
+        """The exit code."""
+        plan = await self._call(dry_run=True)
+        asking = self._done == "dropped" and not self._options.yes
+        if self._options.dry_run and self._options.json:
+            print_json(plan)
             return 0
-        if ask and not _is_sure():
-            sys.stderr.write(f"sluice: nothing was {done}; say yes, or give --yes\n")
+        if (self._options.dry_run or asking) and not self._options.json:
+            self._print_kinds(plan)
+        if self._options.dry_run:
+            return 0
+        if asking and not _is_sure():
+            sys.stderr.write(f"sluice: nothing was {self._done}; say yes, or give --yes\n")
             return 1
-        count = await _do(store, letters, act, _Progress(done, len(letters), until), rate)
-        sys.stdout.write(f"{done}: {count}\n")
+        outcome = await self._do_all(plan)
+        if self._options.json:
+            print_json(outcome)
+        else:
+            sys.stdout.write(f"{self._done}: {outcome.done}\n")
         return 0
 
-    return with_store(path, work)
+    async def _call(self, **changes: object) -> Replayed | Dropped:
+        return await self._ask(self._operation, replace(self._request, **changes))  # type: ignore[arg-type]
+
+    async def _do_all(self, plan: Replayed | Dropped) -> Replayed | Dropped:
+        """The plan as it was, with what was done."""
+        total = plan.left
+        if total > _MANY:
+            until = f"{plan.until:%Y-%m-%dT%H:%M:%S.%fZ}"
+            sys.stderr.write(f"{total:,} to do; should this be cut short, run it again with --until {until}\n")
+        count, step, left = 0, 1 if self._interval else MAX_AT_ONCE, total
+        while left:
+            began = time.monotonic()
+            outcome = await self._call(until=plan.until, limit=step)
+            handled, left = left - outcome.left, outcome.left
+            count += outcome.done
+            self._tell(count, total)
+            if self._interval and left:
+                took = time.monotonic() - began
+                await asyncio.sleep(max(0.0, handled * self._interval - took))
+                step = max(1, min(MAX_AT_ONCE, math.floor(max(1.0, took * _LOOKING_SHARE) / self._interval)))
+        result: dict[str, Any] = {self._done: count, "left": left}
+        return replace(plan, **result)
+
+    def _tell(self, count: int, total: int) -> None:
+        if count < total and time.monotonic() >= self._tell_next:
+            self._tell_next = time.monotonic() + _PROGRESS_EVERY
+            sys.stderr.write(f"{self._done}: {count:,} of {total:,}\n")
+
+    def _print_kinds(self, plan: Replayed | Dropped) -> None:
+        """Whether these are the ones that are meant."""
+        for kind in plan.kinds:
+            line = f"{kind.count:>8,}  {kind.endpoint}  {kind.event}  {kind.reason}"
+            sys.stdout.write(f"{printable(line)}\n")
+        if plan.other_kinds:
+            sys.stdout.write(f"          and {plan.other_kinds:,} kinds more\n")
+        sys.stdout.write(f"would be {self._done}: {plan.left}\n")
 
 
 def _is_sure() -> bool:
     sys.stdout.flush()
     return sys.stdin.isatty() and input("erase them for good? [y/N] ").strip().lower() in ("y", "yes")
-
-
-async def _do(
-    store: Store, letters: list[tuple[str, DeadLetter]], act: Act, progress: _Progress, rate: Rate | None
-) -> int:
-    """How many were still dead."""
-    count = handled = 0
-    for endpoint, together in _steps(letters, _AT_ONCE if rate is None else _in_a_second(rate)):
-        count += await act(DeadLetters(store, endpoint), together)
-        handled += len(together)
-        progress.tell(count)
-        if rate is not None and handled < len(letters):
-            await asyncio.sleep(len(together) * rate.interval)
-    return count
-
-
-def _steps(letters: list[tuple[str, DeadLetter]], most: int) -> Iterator[tuple[str, list[DeadLetter]]]:
-    """Of each endpoint in the order in which they were accepted, so that within a session none overtakes another."""
-    for name in sorted({endpoint for endpoint, _ in letters}):
-        mine = sorted((letter for endpoint, letter in letters if endpoint == name), key=lambda one: one.sequence)
-        for first in range(0, len(mine), most):
-            yield name, mine[first : first + most]
-
-
-def _in_a_second(rate: Rate) -> int:
-    return max(1, min(_AT_ONCE, int(1 / rate.interval)))
-
-
-class _Progress:
-    """Lines on standard error while there is more to do than a few."""
-
-    def __init__(self, done: str, total: int, until: float | None) -> None:
-        self._done, self._total = done, total
-        self._next = time.monotonic() + _TOLD_EVERY
-        if until is not None and total > _AT_ONCE:
-            moment = _exact(until)
-            sys.stderr.write(f"{total:,} to do; should this be cut short, run it again with --until {moment}\n")
-
-    def tell(self, count: int) -> None:
-        if count < self._total and time.monotonic() >= self._next:
-            self._next = time.monotonic() + _TOLD_EVERY
-            sys.stderr.write(f"{self._done}: {count:,} of {self._total:,}\n")
-
-
-def _print_counts(letters: list[tuple[str, DeadLetter]]) -> None:
-    """What a dry run is for: whether these are the ones that are meant."""
-    kinds = Counter((endpoint, letter.type, _first_line(letter.reason)) for endpoint, letter in letters)
-    for (endpoint, event, reason), count in kinds.most_common(_MAX_KINDS):
-        sys.stdout.write(f"{count:>8,}  {endpoint}  {event}  {reason}\n")
-    if len(kinds) > _MAX_KINDS:
-        sys.stdout.write(f"          and {len(kinds) - _MAX_KINDS:,} kinds more\n")
-
-
-async def _find(
-    policies: Policies, store: Store, wanted: Filter, *, bodies: bool = True
-) -> list[tuple[str, DeadLetter]]:
-    """Oldest first. Without `bodies` and headers, which may be many megabytes."""
-    endpoints = policies.relay.endpoints
-    if wanted.endpoint is not None and wanted.endpoint not in endpoints:
-        raise CommandError(
-            f"there is no endpoint {wanted.endpoint}; {policies.source} has {', '.join(endpoints) or 'none'}"
-        )
-    names = [wanted.endpoint] if wanted.endpoint else list(endpoints)
-    found = [
-        (name, letter if bodies else changed(letter, body=b"", headers=()))
-        for name in names
-        async for letter in DeadLetters(store, name).all()
-        if wanted.has(letter)
-    ]
-    return sorted(found, key=lambda pair: pair[1].died_at)
-
-
-def _about(endpoint: str, letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "id": letter.id,
-        "endpoint": endpoint,
-        "event": letter.type,
-        "session": letter.session,
-        "accepted": _moment(letter.accepted_at),
-        "died": _moment(letter.died_at),
-        "reason": letter.reason,
-        "target": letter.target.decode("latin-1"),
-        "bytes": len(letter.body),
-    }
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
-
-
-def _print_table(letters: list[tuple[str, DeadLetter]]) -> None:
-    table = Table(box=None, header_style="bold")
-    table.add_column("id", no_wrap=True)  # it is there to be copied
-    for title in ("endpoint", "event", "session", "died", "reason"):
-        table.add_column(title)
-    for endpoint, letter in letters:
-        moment, reason = _moment(letter.died_at), _first_line(letter.reason)
-        table.add_row(letter.id, endpoint, letter.type, letter.session or "-", moment, reason)
-    console = screen()
-    console.print(table)
-    console.print(f"{len(letters)} dead letters; send them again with `sluice dead replay ID` or `--all`")
-
-
-def _first_line(reason: str) -> str:
-    return reason.splitlines()[0][:80] if reason else ""
-
-
-def _exact(seconds: float) -> str:
-    return _moment(seconds)[:-1] + f".{int(seconds % 1 * 1000):03d}Z"
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

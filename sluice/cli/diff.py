@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -9,7 +10,15 @@ import orjson
 
 from gateway.policies import load
 from gateway.policies.edits import differences, waits_for_restart
+from sluice.cli.options import json_option
 from sluice.config.written import Change
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", type=Path, metavar="OLD")
+    parser.add_argument("new", type=Path, metavar="NEW")
+    json_option(parser)
+    parser.set_defaults(run=lambda options: run(options.old, options.new, as_json=options.json))
 
 
 def run(old: Path, new: Path, *, as_json: bool) -> int:

@@ -5,7 +5,3 @@ from __future__ import annotations
 
 class CommandError(Exception):
     """The message says why and what to do."""
-
-
-class StatusUnavailable(Exception):
-    """The gateway did not tell; the message says the cure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import math
 import sys
@@ -15,11 +16,40 @@ from gateway.explain import Explanation, HypotheticalRequest, explain, outcome
 from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
 from gateway.limits.limiter import levels_of
 from gateway.policies import Policies, load
+from sluice.cli.errors import CommandError
+from sluice.cli.options import header, ip, json_option, policies_option
+from sluice.config.problems import quoted
 from sluice.process.addresses import store_url
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 _TIMEOUT = 1.0
 _MODES = {REFUSE: "enforced", DELAY: "queued when it is used up", OBSERVE: "only observed"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", default="GET", metavar="METHOD")
+    parser.add_argument("--path", required=True, metavar="PATH", help="with its query, as it would come")
+    parser.add_argument("--ip", type=ip, default="127.0.0.1", metavar="ADDRESS", help="who asks (default: 127.0.0.1)")
+    parser.add_argument("--header", type=header, action="append", default=[], metavar="'NAME: VALUE'")
+    parser.add_argument("--body", default="", metavar="JSON", help="the body itself, or @FILE")
+    json_option(parser)
+    policies_option(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not options.path.startswith("/"):
+        raise CommandError(f"{quoted(options.path)} is not a path; write --path /{options.path}")
+    body = _read(options.body[1:]) if options.body.startswith("@") else options.body.encode()
+    request = HypotheticalRequest(options.method.upper(), options.path, options.ip, tuple(options.header), body)
+    return run(options.policies, request, as_json=options.json)
+
+
+def _read(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def run(path: Path, request: HypotheticalRequest, *, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import socket
@@ -11,10 +12,12 @@ from typing import Any
 import uvloop
 
 from gateway import app as gateway_process
-from gateway.policies import Policies, edits
+from gateway.policies import Policies, edits, load
 from relay import process as relay_process
 from sessions.membership import Membership
 from sluice.cli.errors import CommandError
+from sluice.cli.options import address, count, policies_option, seconds
+from sluice.cli.options import processes as processes_of
 from sluice.config import Signature
 from sluice.console import http as api
 from sluice.demo import laravel
@@ -29,6 +32,61 @@ from sluice.store.client import Store, StoreAway
 
 LOG = logs.Log("gateway")
 _STORE_PATIENCE = 30.0
+
+
+def processes_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=processes_of, default=1, metavar="N", help="gateway processes (default: 1)")
+
+
+def add_gateway_options(parser: argparse.ArgumentParser) -> None:
+    policies_option(parser)
+    processes_option(parser)
+    parser.add_argument("--one-of-several", metavar="NAME", help=argparse.SUPPRESS)  # how --processes starts its own
+    parser.set_defaults(run=_gateway)
+
+
+def add_relay_options(parser: argparse.ArgumentParser) -> None:
+    policies_option(parser)
+    parser.set_defaults(run=lambda options: relay(load(options.policies)))
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    policies_option(parser)
+    parser.add_argument("--driver", choices=["demo"], required=True, help="demo: plays an existing worker")
+    parser.add_argument("--name", required=True, help="its id in the registry; the same after a restart")
+    parser.add_argument("--listen", type=address, default=("127.0.0.1", 0), metavar="HOST:PORT")
+    parser.add_argument("--traffic", action="store_true", help="emit the demo's events")
+    parser.add_argument("--minute", type=seconds, default=60.0, metavar="60s", help="length of a minute of traffic")
+    parser.set_defaults(run=_worker)
+
+
+def add_laravel_options(parser: argparse.ArgumentParser) -> None:
+    policies_option(parser)
+    parser.add_argument("--listen", type=address, default=("127.0.0.1", 8000), metavar="HOST:PORT")
+    parser.add_argument("--limit", type=count, default=100, metavar="N")
+    parser.add_argument("--minute", type=seconds, default=60.0, metavar="60s")
+    parser.set_defaults(run=_laravel)
+
+
+def _gateway(options: argparse.Namespace) -> None:
+    policies = load(options.policies)
+    if options.processes > 1:
+        from sluice.cli import up
+
+        up.run_gateways(policies, options.processes)
+    else:
+        gateway(policies, options.one_of_several)
+
+
+def _worker(options: argparse.Namespace) -> None:
+    host, port = options.listen
+    policies = load(options.policies)
+    demo_worker(policies, options.name, host, port, traffic=options.traffic, minute=options.minute)
+
+
+def _laravel(options: argparse.Namespace) -> None:
+    host, port = options.listen
+    demo_laravel(load(options.policies), host, port, limit=options.limit, minute=options.minute)
 
 
 def gateway(policies: Policies, one_of_several: str | None = None) -> None:
@@ -117,7 +175,7 @@ def _worker_signature(policies: Policies) -> Signature:
 
 
 async def store_answers(policies: Policies, stop: Stop) -> bool:
-    """Waits a while, for a store that starts at the same time; False when stopped meanwhile. Raises CannotStart."""
+    """Waits a while, for a store that starts at the same time; False when stopped meanwhile. Raises CommandError."""
     patience = _STORE_PATIENCE if os.environ.get("SLUICE_SUPERVISED") else 3.0
     waiting = asyncio.ensure_future(embedded.answering(store_url(policies), patience))
     stopping = asyncio.ensure_future(stop.wait())
@@ -135,7 +193,7 @@ async def store_answers(policies: Policies, stop: Stop) -> bool:
 
 
 async def promise_is_kept(policies: Policies) -> None:
-    """A store of somebody else's is asked whether a 202 will be true. Raises CannotStart when it would not be."""
+    """A store of somebody else's is asked whether a 202 will be true. Raises CommandError when it would not be."""
     if policies.store.url == EMBEDDED:
         return
     store = Store(policies.store.url, timeout=3.0)

@@ -6,6 +6,7 @@ workspace.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from gateway.limits.decide import LocalBuckets, outcome, wait
 from gateway.plan import Planner
 from gateway.policies import Policies, load
 from sluice.cli.errors import CommandError
+from sluice.cli.options import json_option, policies_option
 from sluice.http.client import fields_of
 
 _MAX_BUCKETS = 1_000_000
@@ -109,6 +111,13 @@ def _counted(row: dict[str, Any]) -> str:
     if row.get("why", "") is None or status not in _INVALID | {403}:
         return "all"
     return "none" if status == 403 else "head"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("log", metavar="LOG", help="<data>/logs/gateway.jsonl, or - for standard input")
+    json_option(parser)
+    policies_option(parser)
+    parser.set_defaults(run=lambda options: run(options.log, options.policies, as_json=options.json))
 
 
 def run(log: str, policies: Path, *, as_json: bool) -> int:

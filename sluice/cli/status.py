@@ -1,163 +1,126 @@
-"""`sluice status`: the console's snapshot, on one screen of a terminal."""
+"""`sluice status`: what the console shows, on one screen of a terminal."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
 
-import httpx2
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from gateway.policies import Policies
-from sluice.cli.errors import StatusUnavailable
+from sluice.cli import remote
+from sluice.cli.options import target_options
+from sluice.cli.screen import print_json, printable, screen
+from sluice.cli.target import gateway_elsewhere, policies_of
 from sluice.console.messages import age
-from sluice.process.addresses import base_url
+from sluice.console.operations import SHOW_STATUS
+from sluice.console.status import (
+    EndpointStatus,
+    LimitDecisions,
+    SessionCounts,
+    ShowStatus,
+    Status,
+    Traffic,
+    WorkerStatus,
+)
 
-_TIMEOUT = 3.0
 _COLOURS = {"closed": "green", "half-open": "yellow", "open": "red"}
 
-Row = Mapping[str, Any]
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    target_options(parser)
+    parser.set_defaults(run=_run)
 
 
-# --- asking
+def _run(options: argparse.Namespace) -> None:
+    gateway = gateway_elsewhere(options) or remote.local(policies_of(options))
+    status = asyncio.run(gateway.ask(SHOW_STATUS, ShowStatus()))
+    if options.json:
+        print_json(status)
+    else:
+        screen().print(render(status))
 
 
-async def fetch(policies: Policies) -> dict[str, Any]:
-    """The snapshot of the running gateway. Raises StatusUnavailable."""
-    if policies.console.token is None:
-        raise StatusUnavailable(f"console.token is not set; set it in {policies.source} and restart the gateway")
-    token = policies.console.token.reveal()
-    if not token:
-        raise StatusUnavailable(
-            f"console.token: what {policies.source} names for it is not here; "
-            "export the variable (or make the file) that the gateway was started with"
-        )
-    base = base_url(policies.listen)
-    address = base.removeprefix("http://")
-    response = await _get(base, address, token)
-    match response.status_code:
-        case 200:
-            return _snapshot(address, response)
-        case 401:
-            raise StatusUnavailable(
-                f"the gateway on {address} does not know this console.token; "
-                f"name the policies it runs with --policies, or restart it with {policies.source}"
-            )
-        case 403:
-            raise StatusUnavailable(
-                f"the gateway on {address} runs without console.token; restart it, so that it reads {policies.source}"
-            )
-        case _:
-            raise _not_sluice(address, f"it answered {response.status_code}")
+async def fetch(policies: Policies) -> Status:
+    """Of the gateway that runs with these policies on this machine. Raises CommandError."""
+    return await remote.local(policies).ask(SHOW_STATUS, ShowStatus())
 
 
-async def _get(base: str, address: str, token: bytes) -> httpx2.Response:
-    try:
-        # trust_env: a proxy from the environment must see neither the token nor a loopback address.
-        async with asyncio.timeout(_TIMEOUT), httpx2.AsyncClient(trust_env=False, timeout=_TIMEOUT) as client:
-            return await client.get(f"{base}/_sluice/api/status", headers={b"Authorization": b"Bearer " + token})
-    except (TimeoutError, httpx2.TimeoutException):
-        cure = "look at its log, then restart it with: sluice up"
-        raise StatusUnavailable(f"{address} did not answer within {_TIMEOUT:g}s; {cure}") from None
-    except httpx2.ConnectError:
-        raise StatusUnavailable(f"nothing answers on {address}; start it with: sluice up") from None
-    except httpx2.LocalProtocolError:
-        # Its message holds the header, and so the token.
-        raise StatusUnavailable("console.token does not fit into a header; take blanks and line ends off it") from None
-    except httpx2.HTTPError as error:
-        raise _not_sluice(address, str(error) or type(error).__name__) from None
-
-
-def _snapshot(address: str, response: httpx2.Response) -> dict[str, Any]:
-    try:
-        told = response.json()
-    except ValueError:
-        told = None
-    if not isinstance(told, dict) or "messages" not in told:
-        raise _not_sluice(address, "its answer is not a status")
-    return told
-
-
-def _not_sluice(address: str, why: str) -> StatusUnavailable:
-    return StatusUnavailable(f"what listens on {address} does not speak as sluice ({why}); see listen in policies.yaml")
-
-
-# --- showing
-
-
-def render(snapshot: Row) -> RenderableType:
+def render(status: Status) -> RenderableType:
     """One screen: the messages first, then traffic, circuits with their queues, and sessions."""
-    parts = [_messages(snapshot["messages"]), _requests(snapshot["traffic"])]
-    if snapshot["endpoints"]:
-        parts.append(_endpoints(snapshot["endpoints"]))
-    if snapshot["traffic"]["limits"]:
-        parts.append(_limits(snapshot["traffic"]["limits"]))
-    if snapshot["workers"]:
-        parts.append(_workers(snapshot["workers"]))
-    parts.append(_sessions(snapshot["sessions"]))
+    parts = [_messages(status.messages), _requests(status.traffic)]
+    if status.endpoints:
+        parts.append(_endpoints(status.endpoints))
+    if status.traffic.limits:
+        parts.append(_limits(status.traffic.limits))
+    if status.workers:
+        parts.append(_workers(status.workers))
+    parts.append(_sessions(status.sessions))
     return Group(*(line for part in parts for line in (part, Text())))
 
 
-def _messages(messages: list[str]) -> RenderableType:
+def _messages(messages: Sequence[str]) -> RenderableType:
     if not messages:
         return Text("all is well", "bold green")
-    return Group(*(Text(f"• {sentence}", "bold yellow") for sentence in messages))
+    return Group(*(Text(f"• {printable(sentence)}", "bold yellow") for sentence in messages))
 
 
-def _requests(traffic: Row) -> RenderableType:
-    requests = traffic["requests"]
-    classes = "  ".join(f"{name} {count:,}" for name, count in requests["by_status"].items())
-    lines = [Text.assemble(("requests  ", "bold"), f"{requests['total']:,}  ", (classes, "dim"))]
-    for title, counts in (("accepted  ", traffic["events"]), ("refused   ", traffic["refused"])):
+def _requests(traffic: Traffic) -> RenderableType:
+    lines = [_counts("requests  ", traffic.requests.total, traffic.requests.by_status)]
+    for title, counts in (("accepted  ", traffic.events), ("refused   ", traffic.refused)):
         if counts:
-            told = "  ".join(f"{name} {count:,}" for name, count in counts.items())
-            lines.append(Text.assemble((title, "bold"), f"{sum(counts.values()):,}  ", (told, "dim")))
+            lines.append(_counts(title, sum(counts.values()), counts))
     return Group(*lines)
 
 
-def _endpoints(endpoints: Row) -> Table:
+def _counts(title: str, total: int | None, counts: Mapping[str, int]) -> Text:
+    each = "  ".join(f"{printable(name)} {count:,}" for name, count in counts.items())
+    return Text.assemble((title, "bold"), f"{_number(total)}  ", (each, "dim"))
+
+
+def _endpoints(endpoints: Mapping[str, EndpointStatus]) -> Table:
     table = _table("endpoint", "circuit", "waiting", "oldest", "delivered", "retried", "dead", "dropped by policy")
-    for name, seen in endpoints.items():
-        state = seen["circuit"]["state"] if seen["circuit"] else "unknown"
-        late = "-" if seen["oldest_due_s"] is None else age(seen["oldest_due_s"])
-        dropped = None if seen["replaced"] is None else seen["replaced"] + seen["expired"]
+    for name, endpoint in endpoints.items():
+        state = endpoint.circuit.state if endpoint.circuit else "unknown"
+        held = "held " if endpoint.circuit and endpoint.circuit.held else ""
         table.add_row(
             Text(name),
-            Text(f"held {state}" if seen["circuit"] and seen["circuit"]["held"] else state, _COLOURS.get(state, "dim")),
-            _number(seen["waiting"]),
-            late,
-            *(_number(seen[key]) for key in ("delivered", "retried")),
-            _number(seen["dead"]),
-            _number(dropped),
+            Text(held + state, _COLOURS.get(state, "dim")),
+            _number(endpoint.waiting),
+            "-" if endpoint.oldest_due_s is None else age(endpoint.oldest_due_s),
+            _number(endpoint.delivered),
+            _number(endpoint.retried),
+            _number(endpoint.dead),
+            _number(None if endpoint.replaced is None else endpoint.replaced + (endpoint.expired or 0)),
         )
     return table
 
 
-def _limits(limits: Row) -> Table:
-    outcomes = ("allowed", "delayed", "dropped", "rejected", "would_reject")
-    table = _table("limit", *(outcome.replace("_", " ") for outcome in outcomes))
+def _limits(limits: Mapping[str, LimitDecisions]) -> Table:
+    table = _table("limit", *(field.name.replace("_", " ") for field in fields(LimitDecisions)))
     for name, decisions in limits.items():
-        table.add_row(Text(name), *(_number(decisions[outcome]) for outcome in outcomes))
+        table.add_row(Text(name), *map(_number, astuple(decisions)))
     return table
 
 
-def _workers(workers: list[Row]) -> Table:
+def _workers(workers: Sequence[WorkerStatus]) -> Table:
     table = _table("worker", "address", "sessions", "last beat")
     table.columns[1].justify = "left"
     for worker in workers:
-        beat = Text("lost", "red") if worker["lost"] else Text(f"{age(worker['last_beat_s'])} ago")
-        room = f"{worker['sessions']} of {worker['room']}"
-        table.add_row(Text(worker["worker"]), Text(worker["url"]), room, beat)
+        beat = Text("lost", "red") if worker.last_beat_s is None else Text(f"{age(worker.last_beat_s)} ago")
+        table.add_row(
+            Text(printable(worker.worker)), Text(printable(worker.url)), f"{worker.sessions} of {worker.capacity}", beat
+        )
     return table
 
 
-def _sessions(sessions: Row) -> Text:
-    states = "  ".join(f"{state} {count:,}" for state, count in sessions["states"].items())
-    line = Text.assemble(("sessions  ", "bold"), _number(sessions["total"]), "  ", (states, "dim"))
-    return line.append(f"  unowned {sessions['unowned']:,}", "yellow") if sessions["unowned"] else line
+def _sessions(sessions: SessionCounts) -> Text:
+    line = _counts("sessions  ", sessions.total, sessions.states)
+    return line.append(f"  unowned {sessions.unowned:,}", "yellow") if sessions.unowned else line
 
 
 def _table(first: str, *rest: str) -> Table:

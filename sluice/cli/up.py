@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
-from gateway.policies import Policies, edits
+from gateway.policies import Policies, edits, load
 from sluice.cli import status
-from sluice.cli.errors import CommandError, StatusUnavailable
-from sluice.cli.processes import is_free, promise_is_kept, store_answers
+from sluice.cli.errors import CommandError
+from sluice.cli.options import POLICIES, count, seconds
+from sluice.cli.processes import is_free, processes_option, promise_is_kept, store_answers
 from sluice.config import live
+from sluice.console.status import Status
 from sluice.demo import deployment as demo
 from sluice.observe import metrics
 from sluice.process.addresses import EMBEDDED, base_url, store_url
@@ -32,27 +34,32 @@ _GATEWAY_PATIENCE = 30.0
 _SUMMARY_EVERY = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What was asked for on the command line. `minute` in seconds."""
-
-    workers: int
-    demo: bool
-    minute: float
-    sessions: int
-    processes: int
-    """How many of the gateway."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    processes_option(parser)
+    parser.add_argument("--policies", type=Path, metavar="FILE", help="default: policies.yaml, or the demo's own")
+    parser.add_argument("--workers", type=count, metavar="N", help="demo workers to run (default: 0, with --demo 2)")
+    parser.add_argument("--demo", action="store_true", help="with a Laravel that plays its limiter, workers, traffic")
+    parser.add_argument("--minute", type=seconds, default=60.0, metavar="60s", help="the demo's; shorter is faster")
+    parser.add_argument("--sessions", type=count, default=50, metavar="N", help="the demo's sessions (default: 50)")
+    parser.set_defaults(run=_up)
 
 
-def run(policies: Policies, wishes: Options) -> None:
-    """Until SIGINT or SIGTERM. Raises EmbeddedStoreError, CannotListen or CannotStart before anything was started."""
+def _up(options: argparse.Namespace) -> None:
+    path = options.policies or (demo.make_policies() if options.demo else POLICIES)
+    if options.workers is None:
+        options.workers = 2 if options.demo else 0
+    run(load(path), options)
+
+
+def run(policies: Policies, options: argparse.Namespace) -> None:
+    """Until SIGINT or SIGTERM. Raises EmbeddedStoreError, CannotListen or CommandError before anything was started."""
     folder = embedded.locked(policies.data) if policies.store.url == EMBEDDED else contextlib.nullcontext()
     with folder:
-        asyncio.run(_run(policies, wishes))
+        asyncio.run(_run(policies, options))
 
 
 def run_gateways(policies: Policies, processes: int) -> None:
-    """Several gateways on one address, until SIGINT or SIGTERM. Raises CannotListen or CannotStart before that."""
+    """Several gateways on one address, until SIGINT or SIGTERM. Raises CannotListen or CommandError before that."""
     asyncio.run(_run_gateways(policies, processes))
 
 
@@ -79,21 +86,21 @@ async def _run_gateways(policies: Policies, processes: int) -> None:
         say("stopped")
 
 
-async def _run(policies: Policies, wishes: Options) -> None:
+async def _run(policies: Policies, options: argparse.Namespace) -> None:
     stop = Stop()
     stop.on_signals()
     is_free(policies.listen.host, policies.listen.port)
     if policies.store.url == EMBEDDED and await asyncio.to_thread(embedded.stop_orphan, policies.data):
         say("an earlier run was killed and left its store behind; it was stopped, its data is kept")
-    supervisor = Supervisor(_programs(policies, wishes), say)
+    supervisor = Supervisor(_programs(policies, options), say)
     try:
-        await _unless_stopped(stop, _start(supervisor, policies, wishes))
+        await _unless_stopped(stop, _start(supervisor, policies, options))
         if not stop.requested:
-            _tell_where(policies, wishes)
+            _tell_where(policies, options)
         async with asyncio.TaskGroup() as group:
             group.create_task(_tell_of_edits(policies, stop))
             while await stop.sleep(_SUMMARY_EVERY):
-                if wishes.demo:
+                if options.demo:
                     await _summary(policies)
     finally:
         say("stopping: workers, gateway, relay, store; what is under way is finished")
@@ -101,13 +108,13 @@ async def _run(policies: Policies, wishes: Options) -> None:
         say("stopped")
 
 
-async def _start(supervisor: Supervisor, policies: Policies, wishes: Options) -> None:
+async def _start(supervisor: Supervisor, policies: Policies, options: argparse.Namespace) -> None:
     await supervisor.start()
-    if wishes.demo:
-        await demo.want_sessions(store_url(policies), policies.sessions.lease, wishes.sessions, wishes.workers)
+    if options.demo:
+        await demo.want_sessions(store_url(policies), policies.sessions.lease, options.sessions, options.workers)
 
 
-def _programs(policies: Policies, wishes: Options) -> list[Program]:
+def _programs(policies: Policies, options: argparse.Namespace) -> list[Program]:
     """In the order they are started."""
     ours = _Ours(policies, "metrics", policies.data / "logs")
     programs = []
@@ -119,13 +126,13 @@ def _programs(policies: Policies, wishes: Options) -> list[Program]:
                 ready=lambda: embedded.answering(store_url(policies), _STORE_PATIENCE),
             )
         )
-    pace = ("--minute", f"{wishes.minute * 1000:.0f}ms")
-    if wishes.demo:
+    pace = ("--minute", f"{options.minute * 1000:.0f}ms")
+    if options.demo:
         programs.append(ours("laravel", "demo-laravel", "--listen", _laravel_address(policies), *pace))
     programs.append(ours("relay", "relay"))
-    programs += _gateways(policies, wishes.processes, ours)
-    for number in range(1, wishes.workers + 1):
-        traffic = ("--traffic", *pace) if wishes.demo else ()
+    programs += _gateways(policies, options.processes, ours)
+    for number in range(1, options.workers + 1):
+        traffic = ("--traffic", *pace) if options.demo else ()
         name = f"demo-{number}"
         programs.append(ours(name, "worker", "--driver", "demo", "--name", name, *traffic))
     return programs
@@ -229,12 +236,12 @@ def edited(name: str, outcome: live.Outcome) -> list[str]:
             return [line, f"{name}: {held}: what was changed here counts from the next start on; restart Sluice"]
 
 
-def _tell_where(policies: Policies, wishes: Options) -> None:
+def _tell_where(policies: Policies, options: argparse.Namespace) -> None:
     url = base_url(policies.listen)
     named = "" if policies.source == Path("policies.yaml") else f" --policies {policies.source}"
     token = policies.console.token
     say(f"gateway   {url}   (point Laravel's worker URL and the workers' LARAVEL_URL here)")
-    if wishes.demo and token is not None:
+    if options.demo and token is not None:
         say(f"console   {url}/_sluice/#token={token.reveal().decode()}")
     elif token is not None:
         say(f"console   {url}/_sluice/   (token: console.token of {policies.source})")
@@ -242,33 +249,33 @@ def _tell_where(policies: Policies, wishes: Options) -> None:
         say(f"console   closed; give {policies.source} a console.token to open it")
     say(f"status    sluice status{named}")
     say(f"logs      {policies.data / 'logs'}")
-    if wishes.demo:
-        per_minute = wishes.sessions * 5
-        say(f"demo      {wishes.sessions} sessions send {per_minute} events a minute; Laravel takes 100 and then wants")
+    if options.demo:
+        per_minute = options.sessions * 5
+        say(
+            f"demo      {options.sessions} sessions send {per_minute} events a minute; Laravel takes 100 and then wants"
+        )
         say("          a minute of quiet: watch them queue up and arrive")
     say("stop with Ctrl-C")
 
 
 async def _summary(policies: Policies) -> None:
-    with contextlib.suppress(StatusUnavailable):
+    with contextlib.suppress(CommandError):
         say(summary(await status.fetch(policies)))
 
 
-def summary(snapshot: Mapping[str, Any]) -> str:
+def summary(seen: Status) -> str:
     """One line for the terminal."""
     parts = []
-    for name, endpoint in snapshot["endpoints"].items():
-        circuit = endpoint["circuit"] or {"state": "unknown", "retry_after": 0}
-        left_out = (endpoint["replaced"] or 0) + (endpoint["expired"] or 0)
-        wait = f" for {circuit['retry_after']:.0f}s" if circuit["state"] == "open" else ""
+    for name, endpoint in seen.endpoints.items():
+        circuit = endpoint.circuit
+        wait = f" for {circuit.retry_after:.0f}s" if circuit and circuit.state == "open" else ""
         parts.append(
-            f"{name}: accepted {endpoint['accepted']}, delivered {endpoint['delivered']}, "
-            f"waiting {endpoint['waiting']}, stale {left_out}, dead {endpoint['dead']}, "
-            f"circuit {circuit['state']}{wait}"
+            f"{name}: accepted {endpoint.accepted}, delivered {endpoint.delivered}, waiting {endpoint.waiting}, "
+            f"stale {(endpoint.replaced or 0) + (endpoint.expired or 0)}, dead {endpoint.dead}, "
+            f"circuit {circuit.state if circuit else 'unknown'}{wait}"
         )
-    sessions = snapshot["sessions"]
-    connected = sessions["states"].get("connected", 0)
-    return " | ".join([*parts, f"sessions {connected}/{sessions['total']}"])
+    connected = seen.sessions.states.get("connected", 0)
+    return " | ".join([*parts, f"sessions {connected}/{seen.sessions.total}"])
 
 
 def say(line: str) -> None:

@@ -1,10 +1,10 @@
-"""The console over HTTP: a page without any data in it, and the data behind a bearer token."""
+"""The console over HTTP: a page and a description without any data in them, and the rest behind a bearer token."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+import re
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -13,14 +13,21 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from gateway.client_ip import client_of
 from gateway.problems import Refusal
 from gateway.reload import Resources
 from gateway.reserved import PREFIX
 from sluice.config import Secret
-from sluice.console import circuits, dead
-from sluice.console.status import snapshot
+from sluice.console import openapi
+from sluice.console.actions.deployment import Problem, ProblemKind
+from sluice.console.audit import Actor, perform
+from sluice.console.decode import Undecodable, decode, encode
+from sluice.console.operations import API, OPERATIONS, Operation, Q
+from sluice.http.fields import fields_of
+from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
+LOG = Log("console")
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -35,34 +42,17 @@ _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _NO_TOKEN = "console.token is not set; set it in policies.yaml, for example to env:SLUICE_CONSOLE_TOKEN, and restart"  # noqa: S105
 _SEND_TOKEN = "send Authorization: Bearer <console.token>"  # noqa: S105
 
-Answer = Callable[[Request], Awaitable[Any]]
+_MAX_BODY = 64 * 1024
+_STATUS = {ProblemKind.INVALID: 400, ProblemKind.NOT_FOUND: 404, ProblemKind.CONFLICT: 409}
 
 
-def routes(parts: Resources) -> list[Route]:
+def routes(resources: Resources) -> list[Route]:
     """What `gateway.app.run` takes as its console."""
-
-    async def status(_: Request) -> dict[str, Any]:
-        return await snapshot(parts)
-
-    async def sessions(_: Request) -> dict[str, Any]:
-        return {"sessions": [asdict(row) for row in await parts.registry.sessions()]}
-
-    token = parts.policies.console.token
-
-    def of(work: Callable[[Resources, Request], Awaitable[Any]]) -> Answer:
-        return lambda request: work(parts, request)
-
     return [
         Route(PREFIX, _to_page),
         *(_file(path, name) for path, name in _FILES.items()),
-        _guarded("/api/status", status, token),
-        _guarded("/api/sessions", sessions, token),
-        _guarded("/api/circuits", of(circuits.circuits), token),
-        _guarded("/api/circuits/{endpoint}", of(circuits.hold), token, "POST"),
-        _guarded("/api/dead", of(dead.listed), token),
-        _guarded("/api/dead/replay", of(dead.replay), token, "POST"),
-        _guarded("/api/dead/drop", of(dead.drop), token, "POST"),
-        _guarded("/api/dead/{endpoint}/{id}", of(dead.shown), token),
+        Route(f"{API}/openapi.json", _openapi),
+        *(_route(resources, operation) for operation in OPERATIONS),
     ]
 
 
@@ -80,29 +70,76 @@ def _file(path: str, name: str) -> Route:
     return Route(PREFIX + path, endpoint)
 
 
-def _guarded(path: str, answer: Answer, token: Secret | None, method: str = "GET") -> Route:
+async def _openapi(_: Request) -> Response:
+    return Response(_description(), headers=_HEADERS, media_type="application/json")
+
+
+@cache
+def _description() -> bytes:
+    return encode(openapi.document())
+
+
+def _route(resources: Resources, operation: Operation[Any, Any, Any]) -> Route:
     async def endpoint(request: Request) -> Response:
-        refusal = _refusal(request.headers.get("authorization", ""), token)
-        if refusal is not None:
-            return _problem(refusal)
         try:
-            content = orjson.dumps(await answer(request))
-        except Refusal as refused:
-            return _problem(refused)
+            _authorize(request.headers.get("authorization", ""), resources.policies.console.token)
+            wanted = await _decoded(operation, request)
+            outcome = await perform(operation, resources, wanted, _actor(resources, request), _not_audited)
+        except Refusal as refusal:
+            return _problem(refusal)
+        except Undecodable as error:
+            return _problem(Refusal(400, str(error)))
         except (StoreAway, StoreRefused):
             return _problem(Refusal(503, "the store does not answer; try again", retry_after=b"1"))
-        return Response(content, headers=_HEADERS, media_type="application/json")
+        if isinstance(outcome, Problem):
+            return _problem(Refusal(_STATUS[outcome.kind], outcome.message))
+        return Response(encode(outcome), headers=_HEADERS, media_type="application/json")
 
-    return Route(PREFIX + path, endpoint, methods=[method])
+    # The last part of a path may hold slashes: an id is whatever its sender made of it.
+    path = re.sub(r"}$", ":path}", operation.path)
+    return Route(API + path, endpoint, methods=[operation.method])
 
 
-def _refusal(authorization: str, token: Secret | None) -> Refusal | None:
+async def _decoded(operation: Operation[Any, Q, Any], request: Request) -> Q:
+    """Raises Refusal or Undecodable."""
+    if operation.method == "GET":
+        return decode(operation.request, {**request.query_params, **request.path_params}, from_text=True)
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MAX_BODY:
+            raise Refusal(413, f"at most {_MAX_BODY} bytes")
+    try:
+        members = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        members = None
+    if not isinstance(members, dict):
+        raise Undecodable("send a JSON object")
+    twice = sorted(members.keys() & request.path_params.keys())
+    if twice:
+        raise Undecodable(f"{twice[0]} stands in the path already")
+    return decode(operation.request, {**members, **request.path_params})
+
+
+def _actor(resources: Resources, request: Request) -> Actor:
+    peer = request.client.host if request.client else None
+    client = client_of(peer, fields_of(request.headers.raw), resources.policies.trust.proxies)
+    return Actor("console.token", client.text, "api")
+
+
+def _not_audited(why: str, line: bytes) -> None:
+    LOG.error("audit.not_written", reason=why, line=line.decode().rstrip())
+
+
+def _authorize(authorization: str, token: Secret | None) -> None:
+    """Raises Refusal."""
     expected = token.reveal() if token else b""
     if not expected:
-        return Refusal(403, _NO_TOKEN)
+        raise Refusal(403, _NO_TOKEN)
     scheme, _, given = authorization.partition(" ")
     known = hmac.compare_digest(given.strip().encode("latin-1"), expected)
-    return None if known and scheme.lower() == "bearer" else Refusal(401, _SEND_TOKEN)
+    if not known or scheme.lower() != "bearer":
+        raise Refusal(401, _SEND_TOKEN)
 
 
 def _problem(refusal: Refusal) -> Response:

@@ -19,6 +19,8 @@ import orjson
 
 from gateway.policies import Policies, load
 from sluice.cli import status
+from sluice.cli.errors import CommandError
+from sluice.console.decode import encode
 from sluice.demo import traffic
 from sluice.http import client as http1
 from sluice.http.signatures import sign
@@ -196,20 +198,22 @@ class Deployment:
         return []
 
     async def status(self) -> dict[str, Any]:
-        return await status.fetch(self.policies)
+        """As it travels."""
+        told: dict[str, Any] = orjson.loads(encode(await status.fetch(self.policies)))
+        return told
 
     async def drained(self) -> bool:
         """Nothing waits and nothing is under way."""
         try:
             endpoint = (await self.status())["endpoints"]["laravel"]
-        except status.StatusUnavailable:
+        except CommandError:
             return False
         return endpoint["waiting"] == 0 and endpoint["leased"] == 0
 
     async def delivered(self) -> int:
         try:
             return int((await self.status())["endpoints"]["laravel"]["delivered"] or 0)
-        except status.StatusUnavailable:
+        except CommandError:
             return 0
 
     async def ledger(self) -> dict[str, Any]:

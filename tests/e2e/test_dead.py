@@ -68,7 +68,7 @@ async def test_a_refused_event_is_listed_shown_and_delivered_with_its_id_once_th
     assert row.rstrip().endswith(REASON)
     assert told == "1 dead letters; send them again with `sluice dead replay ID` or `--all`"
 
-    listed = orjson.loads(await scene.run("list", "--json"))
+    (listed,) = orjson.loads(await scene.run("list", "--json"))["letters"]
     shown = orjson.loads(await scene.run("show", dead))
     body = '{"event":"message_received","data":{"session_id":"webjs_1_1_broken","sequence":7}}'
     assert shown.items() >= listed.items()
@@ -82,7 +82,7 @@ async def test_a_refused_event_is_listed_shown_and_delivered_with_its_id_once_th
     assert await scene.run("replay", dead) == "replayed: 1\n"
     await until(lambda: Got(dead, BROKEN, 7, 200) in scene.laravel.got, what="the replayed one")
     assert await scene.run("list") == "no dead letters\n"
-    assert await scene.run("list", "--json") == ""
+    assert orjson.loads(await scene.run("list", "--json")) == {"letters": [], "more": False}
 
 
 async def test_those_of_a_session_are_counted_replayed_in_order_and_the_rest_dropped(scene: Scene) -> None:
@@ -114,6 +114,6 @@ async def test_those_of_a_session_are_counted_replayed_in_order_and_the_rest_dro
     assert await scene.sluice.run("dead", "replay", rest) == (
         2,
         "",
-        f"sluice: no dead letter {rest}; `sluice dead list` shows them\n",
+        f'sluice: there is no dead letter "{rest}"; `sluice dead list` shows them\n',
     )
     assert len(scene.laravel.taken()) == 3

@@ -20,7 +20,7 @@ import pytest
 
 from gateway.policies import Policies, load
 from sluice.cli import status
-from sluice.cli.errors import StatusUnavailable
+from sluice.cli.errors import CommandError
 from sluice.demo import deployment as demo
 from tests.e2e.deployment import Deployment, deployment
 from tests.e2e.receiver import Receiver, receiving
@@ -227,11 +227,11 @@ class Demo:
         """Whether events are delivered and all sessions are connected."""
         try:
             seen = await status.fetch(self.policies)
-        except StatusUnavailable:
+        except CommandError:
             return False
-        endpoint = seen["endpoints"]["laravel"]
-        connected = seen["sessions"]["states"].get("connected", 0)
-        return bool(endpoint["accepted"] and endpoint["delivered"] and connected == sessions)
+        endpoint = seen.endpoints["laravel"]
+        connected = seen.sessions.states.get("connected", 0)
+        return bool(endpoint.accepted and endpoint.delivered and connected == sessions)
 
 
 @asynccontextmanager
@@ -269,7 +269,7 @@ async def test_the_demo_shows_events_that_flow(short_folder: Path, free_port: Ca
     sluice = (sys.executable, "-P", "-m", "sluice")
     async with demonstrating(short_folder, free_port, *sluice, sessions=10) as shown:
         seen = await status.fetch(shown.policies)
-        assert [(row["worker"], row["sessions"], row["lost"]) for row in seen["workers"]] == [
+        assert [(row.worker, row.sessions, row.lost) for row in seen.workers] == [
             ("demo-1", 5, False),
             ("demo-2", 5, False),
         ]

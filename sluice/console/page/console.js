@@ -112,7 +112,7 @@ function remember(snapshot) {
   const endpoints = Object.values(snapshot.endpoints);
   if (endpoints.some((endpoint) => endpoint.accepted === null)) return;
   const last = history.at(-1);
-  const seen = { at: snapshot.at, accepted: sum(endpoints, "accepted"), delivered: sum(endpoints, "delivered") };
+  const seen = { at: Date.parse(snapshot.at) / 1000, accepted: sum(endpoints, "accepted"), delivered: sum(endpoints, "delivered") };
   // A store that was emptied, or a clock set back: what was before says nothing any more.
   if (last && (seen.accepted < last.accepted || seen.at <= last.at)) history = [];
   history = [...history.filter((one) => one.at > seen.at - SPAN - WINDOW), seen];
@@ -240,7 +240,7 @@ function endpointRow(name, seen) {
 function workerRow(worker) {
   return [
     { text: worker.worker, small: worker.existing ? `${worker.url} · an existing service` : worker.url },
-    { text: `${number(worker.sessions)} of ${number(worker.room)}` },
+    { text: `${number(worker.sessions)} of ${number(worker.capacity)}` },
     worker.lost ? { text: "lost", kind: "bad" } : { text: `${age(worker.last_beat_s)} ago` },
   ];
 }

@@ -52,14 +52,14 @@ async def bury(
 def listed(policies: Path, *filters: str) -> list[str]:
     ran = sluice("dead", "list", "--json", *filters, "--policies", policies)
     assert (ran.code, ran.err) == (0, "")
-    return [orjson.loads(line)["id"] for line in ran.out.splitlines()]
+    return [one["id"] for one in orjson.loads(ran.out)["letters"]]
 
 
 def test_none(policies: Path) -> None:
     ran = sluice("dead", "list", "--policies", policies)
     assert (ran.code, ran.out, ran.err) == (0, "no dead letters\n", "")
     ran = sluice("dead", "show", "evt_1", "--policies", policies)
-    assert (ran.code, ran.err) == (2, "sluice: there is no dead letter evt_1; `sluice dead list` shows them\n")
+    assert (ran.code, ran.err) == (2, 'sluice: there is no dead letter "evt_1"; `sluice dead list` shows them\n')
 
 
 async def test_they_are_listed_oldest_first_and_filtered(store: Store, policies: Path) -> None:
@@ -91,7 +91,7 @@ async def test_an_id_that_is_not_dead_stops_everything(store: Store, policies: P
         assert (ran.code, ran.out, ran.err) == (
             2,
             "",
-            "sluice: no dead letter evt_8, evt_9; `sluice dead list` shows them\n",
+            'sluice: there is no dead letter "evt_8", "evt_9"; `sluice dead list` shows them\n',
         )
     assert (await queue.counts()).dead == 1
 

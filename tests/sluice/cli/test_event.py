@@ -30,7 +30,7 @@ def test_an_event_that_nobody_knows(policies: Path) -> None:
     assert (ran.code, ran.out, ran.err) == (
         2,
         "",
-        "sluice: nothing is known of an event evt_1: it was not accepted, or it left longer ago than "
+        'sluice: nothing is known of an event "evt_1": it was not accepted, or it left longer ago than '
         "relay.retention.delivered keeps\n",
     )
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,10 +17,12 @@ from gateway.policies import Policies, edits, load
 from gateway.reload import Resources
 from relay.process import open_queue
 from sessions.registry import Registry, Worker
-from sluice.cli import status
-from sluice.cli.status import StatusUnavailable, fetch, render
+from sluice.cli import remote
+from sluice.cli.errors import CommandError
+from sluice.cli.status import fetch, render
 from sluice.console import http as api
-from sluice.console.status import snapshot
+from sluice.console.actions.status import show
+from sluice.console.status import ShowStatus, Status
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 from sluice.store.client import Store
@@ -61,7 +63,7 @@ def parts_of(store: Store, policies: Policies) -> Resources:
     return Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies), {})
 
 
-def text_of(seen: dict[str, Any]) -> str:
+def text_of(seen: Status) -> str:
     screen = Console(width=120, force_terminal=False)
     with screen.capture() as capture:
         screen.print(render(seen))
@@ -87,17 +89,17 @@ async def test_a_running_gateway_is_asked_and_shown(store: Store, tmp_path: Path
 async def test_a_gateway_that_listens_everywhere_is_asked_on_loopback(store: Store, tmp_path: Path, host: str) -> None:
     parts = parts_of(store, policies_in(tmp_path, 0))
     async with served(Starlette(routes=api.routes(parts)), host.strip("[]")) as port:
-        assert "messages" in await fetch(policies_in(tmp_path, port, host=host))
+        assert (await fetch(policies_in(tmp_path, port, host=host))).messages
 
 
 async def test_all_is_well_in_words(store: Store, tmp_path: Path) -> None:
-    seen = await snapshot(parts_of(store, policies_in(tmp_path, 0)))
-    assert text_of(seen | {"messages": []}).splitlines()[0] == "all is well"
+    seen = await show(parts_of(store, policies_in(tmp_path, 0)), ShowStatus())
+    assert text_of(replace(seen, messages=())).splitlines()[0] == "all is well"
 
 
 async def test_while_the_store_is_away_the_screen_still_shows(tmp_path: Path, short_folder: Path) -> None:
     store = Store(f"unix://{short_folder}/nobody.sock", timeout=0.5)
-    shown = text_of(await snapshot(parts_of(store, policies_in(tmp_path, 0))))
+    shown = text_of(await show(parts_of(store, policies_in(tmp_path, 0)), ShowStatus()))
     await store.close()
     assert shown.startswith("• the store does not answer (")
     assert "unknown" in shown
@@ -105,15 +107,15 @@ async def test_while_the_store_is_away_the_screen_still_shows(tmp_path: Path, sh
 
 async def test_names_are_never_taken_for_markup(store: Store, tmp_path: Path) -> None:
     parts = parts_of(store, policies_in(tmp_path, 0))
-    seen = await snapshot(parts)
-    traffic = seen["traffic"] | {"events": {"[red]typing[/red]": 1}}
-    shown = text_of(seen | {"messages": ["[bold]x"], "traffic": traffic})
+    seen = await show(parts, ShowStatus())
+    traffic = replace(seen.traffic, events={"[red]typing[/red]": 1, "\x1b[2J": 2})
+    shown = text_of(replace(seen, messages=("[bold]x",), traffic=traffic))
     assert "• [bold]x" in shown
-    assert "[red]typing[/red] 1" in shown
+    assert "[red]typing[/red] 1  \\x1b[2J 2" in shown
 
 
 async def unavailable(policies: Policies) -> str:
-    with pytest.raises(StatusUnavailable) as caught:
+    with pytest.raises(CommandError) as caught:
         await fetch(policies)
     return str(caught.value)
 
@@ -169,9 +171,9 @@ async def test_the_gateway_has_no_token(store: Store, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("response", "why"),
     [
-        (PlainTextResponse("hello"), "its answer is not a status"),
-        (JSONResponse({"ok": True}), "its answer is not a status"),
-        (JSONResponse([]), "its answer is not a status"),
+        (PlainTextResponse("hello"), "its answer is no Status"),
+        (JSONResponse({"ok": True}), "its answer is no Status"),
+        (JSONResponse([]), "its answer is no Status"),
         (PlainTextResponse("no", 404), "it answered 404"),
         (PlainTextResponse("", 302, {"Location": "http://127.0.0.1:1/"}), "it answered 302"),
     ],
@@ -182,12 +184,12 @@ async def test_something_else_listens_there(tmp_path: Path, response: Response, 
 
     async with served(answering(answer)) as port:
         assert await unavailable(policies_in(tmp_path, port)) == (
-            f"what listens on 127.0.0.1:{port} does not speak as sluice ({why}); see listen in policies.yaml"
+            f"what listens on 127.0.0.1:{port} is no gateway of this version ({why}); see listen in policies.yaml"
         )
 
 
 async def test_a_gateway_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(remote, "_LOCAL_TIMEOUT", 0.2)
     let_go = asyncio.Event()
 
     async def answer(_: Request) -> Response:

@@ -1,53 +1,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from relay.circuit import State
+from sluice.console.actions.circuits import CircuitOfEndpoint
 from sluice.console.messages import age, messages
-
-NOTHING: dict[str, Any] = {}
-
-
-def endpoint(**more: object) -> dict[str, Any]:
-    calm = {"circuit": {"state": "closed", "retry_after": 0.0, "why": None}, "waiting": 0, "dead": 0, "bytes": 0}
-    bounds = {"oldest_due_s": 0.0, "rate": None, "backlog": {"events": 1000, "bytes": 1000}}
-    seen = calm | bounds | {"inflow": None, "max_per_second": None} | more
-    return seen | {"circuit": {"held": False, **seen["circuit"]} if seen["circuit"] else None}
-
-
-HELD = {"retry_after": 0.0, "held": True}
-
-
-def worker(name: str = "w1", **more: object) -> dict[str, Any]:
-    calm = {"worker": name, "existing": False, "sessions": 25, "room": 25, "lost": False}
-    return calm | {"last_beat_s": 2.0, "beat_left_s": 13.0} | more
+from sluice.console.status import (
+    Backlog,
+    EndpointStatus,
+    PoliciesStatus,
+    PolicyProblem,
+    RemovedEndpoint,
+    RequestCounts,
+    SessionCounts,
+    Status,
+    StoreStatus,
+    Traffic,
+    WorkerStatus,
+)
 
 
-def lost(name: str = "w2", **more: object) -> dict[str, Any]:
+def circuit(state: State = "closed", retry_after: float = 0.0, why: str | None = None, *, held: bool = False) -> Any:
+    return CircuitOfEndpoint("laravel", state, held, retry_after, why)
+
+
+CALM = EndpointStatus(circuit(), *(0, 0, 0, 0, 0.0), *(0, 0, 0, 0, 0), *(None, None, None), Backlog(1000, 1000))
+
+
+def endpoint(**more: Any) -> EndpointStatus:
+    return replace(CALM, **more)
+
+
+def worker(name: str = "w1", **more: Any) -> WorkerStatus:
+    return replace(WorkerStatus(name, "http://127.0.0.1:3101", False, 25, 25, False, 2.0, 13.0), **more)
+
+
+def lost(name: str = "w2", **more: Any) -> WorkerStatus:
     return worker(name, **({"lost": True, "last_beat_s": None, "beat_left_s": 0.0} | more))
 
 
 def said(
-    *workers: dict[str, Any],
+    *workers: WorkerStatus,
     unowned: int = 0,
-    file: dict[str, Any] = NOTHING,
-    removed: Sequence[dict[str, Any]] = (),
-    **endpoints: dict[str, Any],
+    problems: Sequence[PolicyProblem] = (),
+    needs_restart: Sequence[str] = (),
+    removed: Sequence[RemovedEndpoint] = (),
+    **endpoints: EndpointStatus,
 ) -> list[str]:
-    sessions = {"total": 50, "connected": 50, "states": {}, "unowned": unowned}
+    now = datetime.now(UTC)
     return messages(
-        {
-            "store": {"ok": True, "why": None},
-            "relays": 1,
-            "revision": "5e1f00d5e1f0",
-            "policies": {"source": "policies.yaml", "problems": [], "needs_restart": []} | file,
-            "removed": removed,
-            "endpoints": endpoints,
-            "workers": list(workers),
-            "sessions": sessions,
-        }
+        Status(
+            at=now,
+            revision="5e1f00d5e1f0",
+            policies=PoliciesStatus("policies.yaml", now, tuple(problems), tuple(needs_restart)),
+            promise="second",
+            store=StoreStatus(True, None),
+            relays=1,
+            traffic=Traffic(RequestCounts(0, {}), {}, {}, {}),
+            endpoints=endpoints,
+            removed=tuple(removed),
+            workers=workers,
+            sessions=SessionCounts(50, 50, {}, unowned),
+        )
     )
 
 
@@ -56,24 +75,24 @@ def test_all_well_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("circuit", "sentence"),
+    ("seen", "sentence"),
     [
         (
-            {"state": "half-open", "retry_after": 0.0, "why": "timed out"},
+            circuit("half-open", 0.0, "timed out"),
             "laravel: the circuit is half-open (timed out): a few probes go through; 1 event waits, nothing is lost",
         ),
         (
-            {"state": "open", "retry_after": 0.0, "why": None},
+            circuit("open"),
             "laravel: the circuit is open until the next probe; 1 event waits, nothing is lost",
         ),
         (
-            {"state": "open", "retry_after": 200.0, "why": "answered 500"},
+            circuit("open", 200.0, "answered 500"),
             "laravel: the circuit is open for 3m 20s more (answered 500); 1 event waits, nothing is lost",
         ),
     ],
 )
-def test_a_circuit_that_is_not_closed(circuit: dict[str, Any], sentence: str) -> None:
-    assert said(laravel=endpoint(circuit=circuit, waiting=1, oldest_due_s=99.0)) == [sentence]
+def test_a_circuit_that_is_not_closed(seen: CircuitOfEndpoint, sentence: str) -> None:
+    assert said(laravel=endpoint(circuit=seen, waiting=1, oldest_due_s=99.0)) == [sentence]
 
 
 def test_events_that_are_late_name_the_rate_that_holds_them() -> None:
@@ -99,7 +118,7 @@ def test_sessions_of_a_lost_worker_are_told_once_and_where_they_go() -> None:
     assert said(worker(), lost(), unowned=25) == [
         "worker w2 is lost; its 25 sessions have no worker; no worker has room, start one more: sluice worker"
     ]
-    assert said(worker(room=60), lost(sessions=1), unowned=1) == [
+    assert said(worker(capacity=60), lost(sessions=1), unowned=1) == [
         "worker w2 is lost; its 1 session has no worker; a worker with room takes over with its next beat"
     ]
 
@@ -115,7 +134,7 @@ def test_an_existing_worker_that_is_silent_keeps_its_sessions() -> None:
 
 
 def test_sessions_that_nobody_has_run_yet() -> None:
-    assert said(worker(room=60), unowned=2) == [
+    assert said(worker(capacity=60), unowned=2) == [
         "2 sessions have no worker; a worker with room takes over with its next beat"
     ]
 
@@ -128,8 +147,8 @@ def test_ages_are_short(seconds: float, text: str) -> None:
     assert age(seconds) == text
 
 
-def mistake(line: int, key: str = "limits[0].rate") -> dict[str, Any]:
-    return {"line": line, "column": 9, "key": key, "message": '"x" is not a rate', "hint": "write 10/second"}
+def mistake(line: int, key: str = "limits[0].rate") -> PolicyProblem:
+    return PolicyProblem(line, 9, key, '"x" is not a rate', "write 10/second")
 
 
 @pytest.mark.parametrize(
@@ -144,8 +163,8 @@ def mistake(line: int, key: str = "limits[0].rate") -> dict[str, Any]:
         ([mistake(0, "")], '"x" is not a rate; write 10/second'),
     ],
 )
-def test_a_wrong_file_and_what_stays_in_force(problems: list[dict[str, Any]], what: str) -> None:
-    (sentence,) = said(file={"problems": problems})
+def test_a_wrong_file_and_what_stays_in_force(problems: list[PolicyProblem], what: str) -> None:
+    (sentence,) = said(problems=problems)
     assert sentence.startswith(f"policies.yaml is wrong, so revision 5e1f00d5e1f0 stays in force: {what}")
     assert sentence.endswith("more: sluice check") == (len(problems) > 1)
 
@@ -159,7 +178,7 @@ def test_a_wrong_file_and_what_stays_in_force(problems: list[dict[str, Any]], wh
     ],
 )
 def test_what_waits_for_a_restart(keys: list[str], listed: str) -> None:
-    assert said(file={"needs_restart": keys}) == [
+    assert said(needs_restart=keys) == [
         f"policies.yaml: {listed} changed, which counts from the next start on; restart Sluice"
     ]
 
@@ -167,38 +186,38 @@ def test_what_waits_for_a_restart(keys: list[str], listed: str) -> None:
 @pytest.mark.parametrize(
     ("removed", "sentences"),
     [
-        ({"waiting": 0, "leased": 0, "dead": 4}, []),
+        (RemovedEndpoint("crm", 0, 0, 4), []),
         (
-            {"waiting": 1, "leased": 0, "dead": 0},
+            RemovedEndpoint("crm", 1, 0, 0),
             ["crm is no longer an endpoint, and 1 event waits for it: put it back to deliver them"],
         ),
         (
-            {"waiting": 2, "leased": 1, "dead": 0},
+            RemovedEndpoint("crm", 2, 1, 0),
             ["crm is no longer an endpoint, and 3 events wait for it: put it back to deliver them"],
         ),
     ],
 )
-def test_a_removed_endpoint_speaks_while_something_waits_for_it(removed: dict[str, Any], sentences: list[str]) -> None:
-    assert said(removed=[{"endpoint": "crm"} | removed]) == sentences
+def test_a_removed_endpoint_speaks_while_something_waits_for_it(removed: RemovedEndpoint, sentences: list[str]) -> None:
+    assert said(removed=[removed]) == sentences
 
 
 @pytest.mark.parametrize(
-    ("circuit", "sentence"),
+    ("seen", "sentence"),
     [
         (
-            {"state": "open", "why": "moving house", **HELD},
+            circuit("open", why="moving house", held=True),
             "laravel: the circuit is held open by a person (moving house): nothing is sent; 2 events wait, "
             "nothing is lost; sluice circuit release laravel",
         ),
         (
-            {"state": "closed", "why": None, **HELD},
+            circuit(held=True),
             "laravel: the circuit is held closed by a person: everything is sent, whatever comes of it; "
             "sluice circuit release laravel",
         ),
     ],
 )
-def test_a_circuit_that_a_person_holds_says_how_to_let_it_go(circuit: dict[str, Any], sentence: str) -> None:
-    assert said(worker(), laravel=endpoint(circuit=circuit, waiting=2)) == [sentence]
+def test_a_circuit_that_a_person_holds_says_how_to_let_it_go(seen: CircuitOfEndpoint, sentence: str) -> None:
+    assert said(worker(), laravel=endpoint(circuit=seen, waiting=2)) == [sentence]
 
 
 def test_more_than_a_rate_can_ever_deliver_says_when_it_is_full_and_the_cure() -> None:

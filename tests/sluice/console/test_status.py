@@ -18,7 +18,10 @@ from relay.queue.codec import Delivery, Event, new_id
 from relay.queue.queue import Settlement
 from sessions.registry import Report as Said
 from sessions.registry import Worker
-from sluice.console.status import snapshot
+from sluice.console.actions.deployment import moment
+from sluice.console.actions.status import show
+from sluice.console.decode import encode
+from sluice.console.status import ShowStatus
 from sluice.http.server import metrics as server_metrics
 from sluice.process.loops import Stop
 from sluice.store.client import Store
@@ -33,7 +36,7 @@ def event(session: str, **more: object) -> Event:
 
 async def seen_of(parts: Resources) -> dict[str, Any]:
     """As it travels."""
-    told: dict[str, Any] = orjson.loads(orjson.dumps(await snapshot(parts)))
+    told: dict[str, Any] = orjson.loads(encode(await show(parts, ShowStatus())))
     return told
 
 
@@ -80,7 +83,13 @@ async def test_an_endpoint_shows_its_queue_its_circuit_and_its_bounds(parts: Res
     await accept(parts, "a", "b", "c")
     await settle(parts, "delivered")
     seen = (await seen_of(parts))["endpoints"]["laravel"]
-    assert seen["circuit"] == {"state": "closed", "retry_after": 0.0, "why": None, "held": False}
+    assert seen["circuit"] == {
+        "endpoint": "laravel",
+        "state": "closed",
+        "held": False,
+        "retry_after": 0.0,
+        "why": None,
+    }
     assert (seen["accepted"], seen["delivered"], seen["waiting"], seen["dead"]) == (3, 1, 2, 0)
     assert (seen["rate"], seen["backlog"]) == (2.0, {"events": 1000, "bytes": 1024 * 1024})
     assert seen["bytes"] > 0
@@ -121,7 +130,12 @@ async def test_sessions_are_counted_by_state_and_by_having_a_worker(parts: Resou
         "unowned": 0,
     }
     first, second = seen["workers"]
-    assert (first["worker"], first["url"], first["sessions"], first["room"]) == ("w1", "http://127.0.0.1:3101", 2, 5)
+    assert (first["worker"], first["url"], first["sessions"], first["capacity"]) == (
+        "w1",
+        "http://127.0.0.1:3101",
+        2,
+        5,
+    )
     assert (first["existing"], first["lost"], second["sessions"]) == (False, False, 1)
     assert 0 <= first["last_beat_s"] < 2
     assert seen["messages"] == []
@@ -172,7 +186,7 @@ async def test_a_wrong_file_is_told_with_every_line_until_it_is_right(parts: Res
     right = file.read_text()
     assert (await seen_of(parts))["policies"] == {
         "source": str(file),
-        "loaded_at": parts.live.loaded_at,
+        "loaded_at": f"{moment(parts.live.loaded_at):%Y-%m-%dT%H:%M:%S.%fZ}",
         "problems": [],
         "needs_restart": [],
     }

@@ -1,0 +1,94 @@
+"""One event: what has happened to it, and why it is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from relay import presence
+from relay.process import open_circuit
+from relay.queue.history import EndpointHistory, EventHistory, State, history_of
+from relay.why import why
+from sluice.config.problems import quoted
+from sluice.console.actions.deployment import Deployment, Problem, moment, not_found
+
+
+@dataclass(frozen=True, slots=True)
+class ShowEvent:
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventAttempt:
+    at: datetime
+    status: int | None
+    """null: there was no answer."""
+    ms: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EventAtEndpoint:
+    state: State
+    why: str
+    """Why it is not there yet, or what became of it."""
+    at: datetime | None
+    """When it left the queue, or died."""
+    due_at: datetime | None
+    """When its session is to go on, while it waits."""
+    ahead: int
+    """Older events of its session that have to go first."""
+    behind: str | None
+    """The id of the first of them."""
+    attempts: tuple[EventAttempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventDetails:
+    id: str
+    event: str | None
+    """null: it has left everywhere, and its content with it."""
+    session: str | None
+    lane: str
+    bytes: int | None
+    """Of its body."""
+    accepted_at: datetime
+    endpoints: Mapping[str, EventAtEndpoint]
+
+
+async def show(deployment: Deployment, request: ShowEvent) -> EventDetails | Problem:
+    """What has happened to an event, and why it is not there yet."""
+    history = await history_of(deployment.store, list(deployment.policies.relay.endpoints), request.id)
+    if history is None:
+        return not_found(
+            f"nothing is known of an event {quoted(request.id)}: it was not accepted, or it left longer ago than "
+            "relay.retention.delivered keeps"
+        )
+    relays = await presence.alive(deployment.store)
+    return EventDetails(
+        id=history.id,
+        event=history.event.type if history.event else None,
+        session=history.session,
+        lane=history.lane,
+        bytes=len(history.event.body) if history.event else None,
+        accepted_at=moment(history.accepted_at),
+        endpoints={part.endpoint: await _at_endpoint(deployment, history, part, relays) for part in history.endpoints},
+    )
+
+
+async def _at_endpoint(
+    deployment: Deployment, history: EventHistory, part: EndpointHistory, relays: int
+) -> EventAtEndpoint:
+    endpoint = deployment.policies.relay.endpoints[part.endpoint]
+    circuit = await open_circuit(deployment.store, endpoint).view()
+    pace = endpoint.rate.interval if endpoint.rate else None
+    return EventAtEndpoint(
+        state=part.state,
+        why=why(part, history, circuit, pace=pace, attempts=endpoint.retry.attempts, relays=relays),
+        at=None if part.at is None else moment(part.at),
+        due_at=moment(part.due) if part.due is not None and part.state == "waiting" else None,
+        ahead=part.ahead,
+        behind=part.behind,
+        attempts=tuple(EventAttempt(moment(one.at), one.status, one.ms, one.reason) for one in part.attempts),
+    )

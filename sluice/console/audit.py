@@ -1,0 +1,127 @@
+"""The audit log: one line of JSON in `<data>/logs/audit.jsonl` for every change that a person has made.
+
+    {"at": "…Z", "who": "console.token", "from": "203.0.113.7", "through": "api", "action": "hold_circuit",
+     "request": {"endpoint": "laravel", "hold": "open"}, "result": {"changed": true}}
+
+A change that ended in an exception has `error` instead of `result`: some of it may have been done. What was refused
+has changed nothing, and has no line; nor has a dry run. No secret of the policies is ever in a line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from gateway.policies import Policies
+from sluice.console.actions.deployment import Deployment, Problem
+from sluice.console.decode import encode
+from sluice.console.operations import D, Operation, Q, R
+
+_MAX_FILE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """`who`: the name of a token, or the user of the operating system; `place`: an address, or a host."""
+
+    who: str
+    place: str
+    through: Literal["api", "command line"]
+
+
+async def perform(
+    operation: Operation[D, Q, R], deployment: D, request: Q, actor: Actor, tell: Callable[[str, bytes], None]
+) -> R | Problem:
+    """Runs it and, where it is a change, writes it into the audit log.
+
+    What is done is done when the log cannot be written: then `tell` is given the reason and the line. Raises StoreAway
+    or StoreRefused.
+    """
+    if not operation.changes or getattr(request, "dry_run", False):
+        return await operation.run(deployment, request)
+    outcome: R | Problem | BaseException
+    try:
+        outcome = await operation.run(deployment, request)
+    except BaseException as error:
+        _write(deployment, _line(deployment, operation.id, request, actor, error), tell)
+        raise
+    if not isinstance(outcome, Problem):
+        _write(deployment, _line(deployment, operation.id, request, actor, outcome), tell)
+    return outcome
+
+
+def _line(deployment: Deployment, action: str, request: object, actor: Actor, outcome: object) -> bytes:
+    secrets = _secrets(deployment.policies)
+    failed = isinstance(outcome, BaseException)
+    result = {"error": str(outcome) or type(outcome).__name__} if failed else {"result": _scalars(outcome)}
+    line = {
+        "at": datetime.now(UTC),
+        "who": actor.who,
+        "from": actor.place,
+        "through": actor.through,
+        "action": action,
+        "request": {name: _masked(value, secrets) for name, value in _given(request).items()},
+        **result,
+    }
+    return encode(line) + b"\n"
+
+
+def _given(request: Any) -> dict[str, Any]:
+    values = {field.name: getattr(request, field.name) for field in fields(request)}
+    defaults = {field.name: field.default for field in fields(request) if field.default is not MISSING}
+    return {name: value for name, value in values.items() if name not in defaults or value != defaults[name]}
+
+
+def _scalars(result: Any) -> dict[str, Any]:
+    values = ((field.name, getattr(result, field.name)) for field in fields(result))
+    return {name: value for name, value in values if isinstance(value, bool | int | datetime)}
+
+
+def _secrets(policies: Policies) -> list[str]:
+    known = [signature.secret for signature in policies.signatures.values()]
+    found = [*known, *([policies.console.token] if policies.console.token else [])]
+    return [text for secret in found if (text := secret.reveal().decode("utf-8", "replace"))]
+
+
+def _masked(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, tuple):
+        return [_masked(one, secrets) for one in value]
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "***")
+    return value
+
+
+def _write(deployment: Deployment, line: bytes, tell: Callable[[str, bytes], None]) -> None:
+    path = path_of(deployment.policies)
+    try:
+        _append(path, line)
+    except OSError as error:
+        tell(f"{path} cannot be written ({(error.strerror or str(error)).lower()})", line)
+
+
+def path_of(policies: Policies) -> Path:
+    return policies.data / "logs" / "audit.jsonl"
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Several processes write it. Of a full one, the line before which it would be too long begins a new one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = os.open(path.with_name(".audit.lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists() and path.stat().st_size + len(line) > _MAX_FILE:
+            path.replace(path.with_suffix(".jsonl.1"))
+        with open(path, "ab", opener=_private) as log:
+            log.write(line)
+    finally:
+        os.close(file)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,78 @@
+"""The table of all that can be asked of a running Sluice; HTTP API, OpenAPI and command line are made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_type_hints
+
+from sluice.console.actions import circuits, dead_letters, events, sessions, status
+from sluice.console.actions.deployment import Deployment, Problem
+
+API = "/_sluice/api"
+D = TypeVar("D", bound=Deployment)
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[D, Q, R]):
+    """`path` is below `API`; its `{names}` are fields of the request, of which GET has the rest as its query
+    and POST as a JSON object.
+    """
+
+    id: str
+    method: Literal["GET", "POST"]
+    path: str
+    run: Callable[[D, Q], Awaitable[R | Problem]]
+
+    @property
+    def request(self) -> type[Q]:
+        return cast(type[Q], _types(self.run)[0])
+
+    @property
+    def result(self) -> type[R]:
+        return cast(type[R], _types(self.run)[1])
+
+    @property
+    def path_fields(self) -> tuple[str, ...]:
+        return tuple(re.findall(r"{(\w+)}", self.path))
+
+    @property
+    def changes(self) -> bool:
+        """So it is written into the audit log."""
+        return self.method == "POST"
+
+
+@lru_cache(maxsize=64)
+def _types(run: Callable[..., Any]) -> tuple[Any, Any]:
+    """Of its request and, apart from Problem, of its result."""
+    *_, request, result = get_type_hints(run).values()
+    return request, next((one for one in get_args(result) if one is not Problem), result)
+
+
+SHOW_STATUS = Operation("show_status", "GET", "/status", status.show)
+FIND_DEAD_LETTERS = Operation("find_dead_letters", "GET", "/dead", dead_letters.find)
+SHOW_DEAD_LETTER = Operation("show_dead_letter", "GET", "/dead/{endpoint}/{id}", dead_letters.show)
+REPLAY_DEAD_LETTERS = Operation("replay_dead_letters", "POST", "/dead/replay", dead_letters.replay)
+DROP_DEAD_LETTERS = Operation("drop_dead_letters", "POST", "/dead/drop", dead_letters.drop)
+LIST_CIRCUITS = Operation("list_circuits", "GET", "/circuits", circuits.list_circuits)
+HOLD_CIRCUIT = Operation("hold_circuit", "POST", "/circuits/{endpoint}", circuits.hold)
+SHOW_EVENT = Operation("show_event", "GET", "/events/{id}", events.show)
+LIST_SESSIONS = Operation("list_sessions", "GET", "/sessions", sessions.list_sessions)
+SHOW_SESSION = Operation("show_session", "GET", "/sessions/{session}", sessions.show)
+
+OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
+    SHOW_STATUS,
+    FIND_DEAD_LETTERS,
+    SHOW_DEAD_LETTER,
+    REPLAY_DEAD_LETTERS,
+    DROP_DEAD_LETTERS,
+    LIST_CIRCUITS,
+    HOLD_CIRCUIT,
+    SHOW_EVENT,
+    LIST_SESSIONS,
+    SHOW_SESSION,
+)
