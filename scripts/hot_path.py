@@ -107,7 +107,7 @@ def _compile(beside: int | None) -> bool:
                     return False
                 if (now := time.monotonic()) - told >= TOLD_EVERY:
                     told = now
-                    _say(f"compiling the hot path: {now - began:.0f} s of about {EXPECTED}", beside)
+                    _say(f"compiling the hot path: {now - began:.0f} s so far; an idle core takes {EXPECTED}", beside)
                 time.sleep(0.2)
         finally:
             if process.poll() is None:
