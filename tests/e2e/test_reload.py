@@ -207,6 +207,7 @@ async def test_an_endpoint_that_moves_while_events_wait_gets_all_of_them_once_an
 
 async def test_edits_under_traffic_lose_repeat_and_reorder_nothing(sluice: Deployment) -> None:
     async with receiving(port_of(sluice.laravel)) as laravel:
+        edit(sluice, ("timeout: 1s", "timeout: 20s"))  # what times out on a busy machine is sent again
         await sluice.start_up()
 
         async def one_session(session: str) -> None:
@@ -215,7 +216,7 @@ async def test_edits_under_traffic_lose_repeat_and_reorder_nothing(sluice: Deplo
 
         sending = asyncio.gather(*(one_session(session) for session in ("a", "b", "c", "d")))
         for number in range(1, 6):
-            old, new = ("timeout: 1s", "timeout: 2s") if number % 2 else ("timeout: 2s", "timeout: 1s")
+            old, new = ("timeout: 20s", "timeout: 30s") if number % 2 else ("timeout: 30s", "timeout: 20s")
             edit(sluice, (old, new))
             await live(sluice, number)
         await sending

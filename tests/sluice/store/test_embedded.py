@@ -11,6 +11,7 @@ from sluice.config import Promise
 from sluice.store import embedded
 from sluice.store.client import Store, StoreAway
 from sluice.store.embedded import EmbeddedStoreError
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +46,12 @@ async def test_what_was_answered_survives_a_kill(start: Start, short_folder: Pat
     process = await start("second")
     store = Store(embedded.url(short_folder), timeout=5)
     await store.commands(*(("SET", f"k{i}", i) for i in range(1000)))
+
+    async def written() -> bool:
+        """At once, unless the disk is so slow that an fsync runs into the next one: then the server puts it off."""
+        return bool((await store.redis.info("persistence"))["aof_buffer_length"] == 0)
+
+    await until(written)
     process.kill()
     process.wait()
     await start("second")
