@@ -29,9 +29,17 @@ VERSION = "1"
 LISTEN = Listen("127.0.0.1", 8080)
 
 
-def load(path: Path, *, environment: Mapping[str, str] = os.environ, need_secrets: bool = True) -> Policies:
-    """Raises PolicyError with all problems. Without `need_secrets` a secret that is not there is an empty one."""
-    content = _content(path)
+def load(
+    path: Path,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    need_secrets: bool = True,
+    content: bytes | None = None,
+) -> Policies:
+    """Raises PolicyError with all problems. Without `need_secrets` a secret that is not there is an empty one.
+    `content`: what to read instead of the file, as if it stood there.
+    """
+    content = _content(path) if content is None else content
     tree = document.parse(content, str(path))
     if tree.root is None:
         raise PolicyError(tree.problems)

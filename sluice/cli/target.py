@@ -10,14 +10,19 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import orjson
 
 from gateway.policies import Policies, load
 from sessions.registry import Registry
 from sluice.cli.errors import CommandError
 from sluice.cli.options import POLICIES
+from sluice.config import PolicyError, last_good
 from sluice.console.actions.deployment import Deployment, Problem
 from sluice.console.audit import Actor, perform
+from sluice.console.decode import Undecodable, decode, encode
 from sluice.console.operations import Operation, Q, R
 from sluice.process.addresses import EMBEDDED, store_url
 from sluice.store.client import Store, StoreAway
@@ -65,8 +70,32 @@ def gateway_elsewhere(options: argparse.Namespace) -> Gateway | None:
 
 
 def policies_of(options: argparse.Namespace) -> Policies:
-    """Their secrets need not be at hand. Raises PolicyError."""
-    return load(options.policies or POLICIES, need_secrets=False)
+    """Those of the file, or of its last good copy while it is wrong; their secrets need not be at hand.
+
+    Raises CommandError.
+    """
+    path: Path = options.policies or POLICIES
+    try:
+        return load(path, need_secrets=False)
+    except PolicyError as error:
+        return _last_good(path, error)
+
+
+def _last_good(path: Path, wrong: PolicyError) -> Policies:
+    copy = last_good.find(path)
+    if copy is None:
+        places = " or ".join(map(str, last_good.folders(path)))
+        raise CommandError(f"{wrong}\nthere is no last good copy of {path} in {places}")
+    try:
+        policies = load(path, need_secrets=False, content=copy.content)
+    except PolicyError as error:
+        raise CommandError(f"{wrong}\nthe last good copy, revision {copy.revision}, is wrong too: {error}") from None
+    first, others = wrong.problems[0], len(wrong.problems) - 1
+    parts = (f"line {first.line}" if first.line else "", first.key, first.message)
+    more = f"; and {others} more: sluice check" if others else ""
+    about = ": ".join(filter(None, parts)) + more
+    sys.stderr.write(f"sluice: {path} is wrong ({about}); using the last good copy, revision {copy.revision}\n")
+    return policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +110,11 @@ async def _locally(policies: Policies, work: Callable[[Ask], Awaitable[T]]) -> T
     opened, actor = _Opened(policies, store, Registry(store, policies.sessions.lease)), _actor()
 
     async def ask(operation: Operation[Deployment, Q, R], request: Q, /) -> R:
-        outcome = await perform(operation, opened, request, actor, _not_audited)
+        try:
+            sound = decode(operation.request, orjson.loads(encode(request)))  # by the rules of the API
+        except Undecodable as error:
+            raise CommandError(str(error)) from None
+        outcome = await perform(operation, opened, sound, actor, _not_audited)
         if isinstance(outcome, Problem):
             raise CommandError(outcome.message)
         return outcome

@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import yaml
 
-from sluice.config import PolicyError, Problem, metrics, watching
+from sluice.config import PolicyError, Problem, last_good, metrics, watching
 from sluice.config.document import parse
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
@@ -62,6 +62,8 @@ class Snapshot(Protocol):
     def source(self) -> Path: ...
     @property
     def revision(self) -> str: ...
+    @property
+    def data(self) -> Path: ...
 
 
 P = TypeVar("P", bound=Snapshot)
@@ -100,6 +102,7 @@ class LivePolicies(Generic[P]):
             LOG.warning("policies.not_watched", file=str(self._file), reason="not a file, so it can be read only once")
             await stop.wait()
             return
+        await self._keep_copy()
         await self._check_and_report(stop, apply, report)
         async for _ in watching.hints(lambda: self._last_digests or (self._file,), stop):
             await self._check_and_report(stop, apply, report)
@@ -132,7 +135,17 @@ class LivePolicies(Generic[P]):
             LOG.error("policies.crashed", exception=error, revision=self.current.revision)
             message = f"could not be put to work ({type(error).__name__}: {error})"
             return self._refused((Problem(0, 0, "", message, "see the log, and report it", str(self._file)),))
-        return self._loaded(running, needs_restart)
+        outcome = self._loaded(running, needs_restart)
+        if outcome is not None:
+            await self._keep_copy()
+        return outcome
+
+    async def _keep_copy(self) -> None:
+        current = self.current
+        try:
+            await asyncio.to_thread(last_good.keep, self._file, current.revision, current.data)
+        except OSError as error:
+            LOG.warning("policies.not_kept", folder=str(current.data), reason=str(error))
 
     async def _stable_digests(self, stop: Stop) -> Digests | None:
         """What the files hold, once they hold still; None while that is what was last seen, and when stopped."""

@@ -16,6 +16,7 @@ from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from gateway.policies import Policies
 from sluice.console.actions.deployment import Deployment, Problem
@@ -58,7 +59,8 @@ async def perform(
 def _line(deployment: Deployment, action: str, request: object, actor: Actor, outcome: object) -> bytes:
     secrets = _secrets(deployment.policies)
     failed = isinstance(outcome, BaseException)
-    result = {"error": str(outcome) or type(outcome).__name__} if failed else {"result": _scalars(outcome)}
+    error = _masked(str(outcome) or type(outcome).__name__, secrets)
+    result = {"error": error} if failed else {"result": _scalars(outcome)}
     line = {
         "at": datetime.now(UTC),
         "who": actor.who,
@@ -85,7 +87,9 @@ def _scalars(result: Any) -> dict[str, Any]:
 def _secrets(policies: Policies) -> list[str]:
     known = [signature.secret for signature in policies.signatures.values()]
     found = [*known, *([policies.console.token] if policies.console.token else [])]
-    return [text for secret in found if (text := secret.reveal().decode("utf-8", "replace"))]
+    password = urlsplit(policies.store.url).password
+    texts = [secret.reveal().decode("utf-8", "replace") for secret in found] + ([password] if password else [])
+    return [text for text in texts if text]
 
 
 def _masked(value: Any, secrets: list[str]) -> Any:

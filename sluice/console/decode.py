@@ -78,7 +78,7 @@ def _member(kind: Any, value: object, place: str, mode: _Mode) -> object:
     try:
         return _value(kind, value, place, mode)
     except ValueError:
-        raise Undecodable(f"{place}: {_shown(value)} is not {expected(kind)}") from None
+        raise Undecodable(f"{place}: {_shown(value, mode)} is not {expected(kind)}") from None
 
 
 def _value(kind: Any, value: object, place: str, mode: _Mode) -> object:
@@ -155,8 +155,8 @@ def _expected_within(kind: Any, bounds: Bounds) -> str:
     return f"{expected(kind)} of at most {bounds.most} {unit}"
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, mode: _Mode) -> str:
     if isinstance(value, str):
-        return quoted(value)
+        return value if mode.from_text and value.isdigit() and len(value) < MAX_QUOTE else quoted(value)
     text = orjson.dumps(value, default=str).decode()
     return text if len(text) <= MAX_QUOTE else text[:MAX_QUOTE] + "…"

@@ -27,6 +27,7 @@ MAX_AT_ONCE = 1000
 """Letters that one call replays or drops."""
 ANY_ENDPOINT = "-"
 _MAX_KINDS = 20
+_MAX_NAMED = 10  # ids in a message
 _REASON = 80  # characters of a reason by which letters are of one kind
 
 Found = tuple[str, DeadLetter]
@@ -257,7 +258,9 @@ async def _matching(deployment: Deployment, wanted: Filter) -> AsyncIterator[Fou
 
 
 def _unknown(ids: Sequence[str]) -> Problem:
-    return not_found(f"there is no dead letter {', '.join(map(quoted, ids))}; `sluice dead list` shows them")
+    more = f" and {len(ids) - _MAX_NAMED} more" if len(ids) > _MAX_NAMED else ""
+    names = ", ".join(map(quoted, ids[:_MAX_NAMED])) + more
+    return not_found(f"there is no dead letter {names}; `sluice dead list` shows them")
 
 
 def _kinds(letters: Sequence[Found]) -> tuple[tuple[DeadLetterKind, ...], int]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sluice import __version__
+from sluice.cli.main import COMMANDS as TABLE
 from sluice.cli.main import main
 from tests.sluice.cli.command import command, environment, sluice
 
@@ -152,3 +154,14 @@ def test_a_worker_without_a_signature_cannot_prove_itself(policies: Path) -> Non
         "",
         "sluice: sessions.verify names no signature, so no worker can register; set it in policies.yaml\n",
     )
+
+
+def test_the_version_is_told(ask: Ask) -> None:
+    assert ask("--version") == (0, f"sluice {__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in TABLE])
+def test_every_command_has_its_help(ask: Ask, name: str) -> None:
+    code, out, err = ask(name, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: sluice {name} ")

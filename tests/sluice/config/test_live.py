@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from gateway.policies import Policies, edits, load
 from gateway.policies.edits import changed, hold
-from sluice.config import watching
+from sluice.config import last_good, watching
 from sluice.config.live import (
     LivePolicies,
     Loaded,
@@ -406,3 +407,30 @@ def counted(name: str) -> float:
     value = REGISTRY.get_sample_value(name)
     assert value is not None
     return value
+
+
+async def test_what_goes_live_is_kept_as_a_copy_that_only_we_can_read(file: Path) -> None:
+    copy = file.parent / ".sluice" / "policies.last-good.yaml"
+
+    def kept(text: str) -> bool:
+        return copy.exists() and copy.read_text().partition("\n")[2] == text
+
+    async with watched(file) as it:
+        await until(lambda: kept(GOOD), what="the copy")
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+        file.write_text(EDITED)
+        await until(lambda: kept(EDITED), what="the copy of the edit")
+        file.write_text(WRONG)
+        assert isinstance(await it.said(2), Refused)
+        assert kept(EDITED)
+    found = last_good.find(file)
+    assert found == last_good.LastGood(file, revision(EDITED), EDITED.encode())
+    assert [one.name for one in copy.parent.iterdir()] == [copy.name]
+
+
+async def test_a_copy_that_cannot_be_kept_is_told_and_stops_nothing(file: Path, heard: Heard) -> None:
+    file.with_name(".sluice").write_text("no folder")
+    async with watched(file) as it:
+        file.write_text(EDITED)
+        await it.goes_live(EDITED)
+        await until(lambda: "policies.not_kept" in heard.messages(), what="the warning")

@@ -1,0 +1,234 @@
+"""API, command line on the store, and command line on a gateway: each verb answers the same and refuses the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+from starlette.applications import Starlette
+
+from gateway.policies import edits, load
+from gateway.reload import Resources
+from relay.process import open_queue
+from relay.queue.inbox import Inbox
+from relay.queue.queue import Settlement
+from sessions.registry import Registry
+from sluice.cli.main import main
+from sluice.console import http as api
+from sluice.console.operations import API, OPERATIONS
+from sluice.http.server.serving import listening, serve
+from sluice.process.loops import Stop
+from sluice.store.client import Store
+from tests.relay.making import event
+
+pytestmark = pytest.mark.anyio
+
+LATER = "2100-01-01T00:00:00Z"
+READS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "find_dead_letters": ("find", ("dead", "list"), "/dead"),
+    "find_some": ("find", ("dead", "list", "--limit", "1", "--text", "49170"), "/dead?limit=1&text=49170"),
+    "find_none": ("find", ("dead", "list", "--since", LATER), f"/dead?since={LATER}"),
+    "show_dead_letter": ("show", ("dead", "show", "evt_1"), "/dead/-/evt_1"),
+    "show_one_of_two": ("show", ("dead", "show", "evt/3", "--endpoint", "audit"), "/dead/audit/evt%2F3"),
+    "list_circuits": ("list", ("circuit", "list"), "/circuits"),
+    "show_event": ("show", ("event", "evt_1"), "/events/evt_1"),
+    "list_sessions": ("list", ("sessions", "list"), "/sessions"),
+    "show_session": ("show", ("sessions", "show", "s/1"), "/sessions/s%2F1"),
+}
+CHANGES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "dry_run": (("dead", "replay", "--all", "--dry-run"), "/dead/replay", {"all": True, "dry_run": True}),
+    "replay_dead_letters": (("dead", "replay", "evt_2", "evt_1"), "/dead/replay", {"ids": ["evt_2", "evt_1"]}),
+    "replay_by_session": (("dead", "replay", "--session", "s2"), "/dead/replay", {"session": "s2"}),
+    "drop_dead_letters": (("dead", "drop", "--all", "--yes"), "/dead/drop", {"all": True, "confirm": True}),
+}
+HOLDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "hold_circuit": (("hold", "laravel", "open", "--why", "moving"), {"hold": "open", "why": "moving"}),
+    "hold_closed": (("hold", "laravel", "closed"), {"hold": "closed"}),
+    "release": (("release", "laravel"), {"hold": None}),
+}
+REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
+    "no such dead letter": (("dead", "show", "evt_9"), "/dead/-/evt_9", None, 404),
+    "a dead letter at two endpoints": (("dead", "show", "evt/3"), "/dead/-/evt%2F3", None, 409),
+    "a strange name": (("dead", "show", "\x1b[2J"), "/dead/-/%1b%5b2J", None, 404),
+    "no such endpoint": (("dead", "list", "--endpoint", "larvel"), "/dead?endpoint=larvel", None, 404),
+    "no such event": (("event", "evt_9"), "/events/evt_9", None, 404),
+    "no such session": (("sessions", "show", "s9"), "/sessions/s9", None, 404),
+    "no such circuit": (("circuit", "hold", "larvel", "open"), "/circuits/larvel", {"hold": "open"}, 404),
+    "which are not said": (("dead", "replay"), "/dead/replay", {}, 400),
+    "said twice": (
+        ("dead", "drop", "evt_1", "--all"),
+        "/dead/drop",
+        {"ids": ["evt_1"], "all": True, "confirm": True},
+        400,
+    ),
+    "an id that is not dead": (("dead", "replay", "evt_1", "evt_9"), "/dead/replay", {"ids": ["evt_1", "evt_9"]}, 404),
+    "too many at once": (
+        ("dead", "replay", *map(str, range(1001))),
+        "/dead/replay",
+        {"ids": [*map(str, range(1001))]},
+        400,
+    ),
+    "a limit out of bounds": (("dead", "list", "--limit", "0"), "/dead?limit=0", None, 400),
+    "a reason that is too long": (
+        ("circuit", "hold", "laravel", "open", "--why", "x" * 501),
+        "/circuits/laravel",
+        {"hold": "open", "why": "x" * 501},
+        400,
+    ),
+}
+
+
+@dataclass
+class Place:
+    """A gateway's API, and the two ways in which a command reaches the same deployment."""
+
+    store: Store
+    resources: Resources
+    http: httpx2.AsyncClient
+    local: tuple[str, ...]
+    remote: tuple[str, ...]
+    read: Callable[[], tuple[str, str]]
+
+    async def fill(self) -> None:
+        await self.store.commands(("FLUSHALL",))
+        for identity, session, endpoints, body in (
+            ("evt_1", "s1", ("laravel",), b'{"to":"49170"}'),
+            ("evt_2", "s1", ("laravel",), b"\xff\x00 49170"),
+            ("evt/3", "s2", ("laravel", "audit"), b"{}"),
+        ):
+            queues = [self.resources.queues[endpoint] for endpoint in endpoints]
+            accepted = event(id=identity, session=session, body=body)
+            await Inbox(self.store).accept(accepted, [queue.destination for queue in queues])
+            for queue in queues:
+                queue.look_everywhere()
+                (leased,) = (await queue.poll([], 10)).leased
+                await queue.poll([Settlement(leased, "dead", "answered 422: \x1b[2Jno")], 0)
+        await self.resources.registry.want({"s/1": {"workspace_id": 7}, "s2": {}})
+
+    async def command(self, *arguments: str) -> tuple[int, str, str]:
+        def run() -> int:
+            try:
+                return main(arguments)
+            except SystemExit as ended:
+                return int(ended.code or 0)
+
+        code = await asyncio.to_thread(run)
+        return (code, *self.read())
+
+    async def answers(self, arguments: tuple[str, ...]) -> tuple[tuple[int, str, str], tuple[int, str, str]]:
+        return await self.command(*arguments, *self.local), await self.command(*arguments, *self.remote)
+
+    async def api(self, path: str, body: dict[str, Any] | None = None) -> httpx2.Response:
+        return await self.http.request("GET" if body is None else "POST", API + path, json=body)
+
+
+@pytest.fixture
+async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Place]:
+    bound, stop = listening("127.0.0.1", 0), Stop()
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    (tmp_path / "token").write_text("the-token\n")
+    file = tmp_path / "policies.yaml"
+    file.write_text(
+        f'version: 1\nlisten: {url.removeprefix("http://")}\nstore: {{url: "{store_url}"}}\n'
+        'console: {token: "file:token"}\n'
+        "relay: {endpoints: {laravel: {url: http://127.0.0.1:1}, audit: {url: http://127.0.0.1:2}}}\n"
+    )
+    policies, store = load(file), Store(store_url, timeout=5.0)
+    queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
+    resources = Resources(policies, store, Registry(store, policies.sessions.lease), queues, edits.live(policies), {})
+    serving = asyncio.create_task(serve(Starlette(routes=api.routes(resources)), bound, stop))
+    bearer = {b"Authorization": b"Bearer the-token"}
+
+    def read() -> tuple[str, str]:
+        told = capsys.readouterr()
+        return told.out, told.err
+
+    async with httpx2.AsyncClient(base_url=url, trust_env=False, headers=bearer) as http:
+        remote = ("--gateway", url, "--token-file", str(tmp_path / "token"))
+        it = Place(store, resources, http, ("--policies", str(file)), remote, read)
+        await it.fill()
+        yield it
+    stop.request()
+    await serving
+    await store.close()
+
+
+def test_every_operation_is_compared() -> None:
+    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | {"show_status"}
+    assert {operation.id for operation in OPERATIONS} <= compared
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_what_is_read_is_the_same(place: Place, name: str) -> None:
+    _, arguments, path = READS[name]
+    answer = await place.api(path)
+    assert answer.status_code == 200
+    for code, out, err in await place.answers((*arguments, "--json")):
+        assert (code, err) == (0, "")
+        assert orjson.dumps(orjson.loads(out)) == answer.content
+    local, remote = await place.answers(arguments)
+    assert local == remote
+    assert "\x1b" not in local[1]
+
+
+async def test_status_is_the_same(place: Place) -> None:
+    answer = (await place.api("/status")).json()
+    for code, out, err in await place.answers(("status", "--json")):
+        assert (code, err) == (0, "")
+        assert orjson.loads(out) | {"at": answer["at"]} == answer
+    local, remote = await place.answers(("status",))
+    assert local == remote
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_what_is_changed_is_the_same(place: Place, name: str) -> None:
+    arguments, path, body = CHANGES[name]
+    answer = await place.api(path, {**body, "until": LATER})
+    left = await place.api("/dead")
+    assert answer.status_code == 200
+    for way in (place.local, place.remote):
+        await place.fill()
+        code, out, err = await place.command(*arguments, "--until", LATER, "--json", *way)
+        assert (code, err) == (0, "")
+        assert orjson.dumps(orjson.loads(out)) == answer.content
+        now = await place.api("/dead")
+        assert [one["id"] for one in now.json()["letters"]] == [one["id"] for one in left.json()["letters"]]
+    texts = []
+    for way in (place.local, place.remote):
+        await place.fill()
+        texts.append(await place.command(*arguments, "--until", LATER, *way))
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", HOLDS)
+async def test_what_is_held_is_the_same(place: Place, name: str) -> None:
+    arguments, body = HOLDS[name]
+    answers = []
+    for again in range(2):
+        answer = await place.api("/circuits/laravel", body)
+        assert answer.status_code == 200
+        answers.append(answer.content)
+        assert answer.json()["changed"] == (again == 0 and name != "release")
+    for way in (place.local, place.remote):
+        await place.fill()
+        for expected in answers:
+            code, out, err = await place.command("circuit", *arguments, "--json", *way)
+            assert (code, err) == (0, "")
+            assert orjson.dumps(orjson.loads(out)) == expected
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_is_refused_is_refused_in_the_same_words(place: Place, name: str) -> None:
+    arguments, path, body, status = REFUSED[name]
+    answer = await place.api(path, body)
+    assert answer.status_code == status
+    said = answer.json()["detail"]
+    assert "\x1b" not in said
+    for code, out, err in await place.answers(arguments):
+        assert (code, out, err) == (2, "", f"sluice: {said}\n")

@@ -1,0 +1,135 @@
+"""The audit log: who changed what, from where, and what came of it."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+
+from gateway.reload import Resources
+from sluice.console import audit
+from sluice.console.actions.circuits import HeldCircuit, HoldCircuit
+from sluice.console.actions.dead_letters import ReplayDeadLetters
+from sluice.console.audit import Actor, path_of, perform
+from sluice.console.operations import HOLD_CIRCUIT, REPLAY_DEAD_LETTERS
+from sluice.store.client import Store, StoreAway
+from tests.heard import Heard
+from tests.sluice.console.deployment import TOKEN, parts_on, policies_in
+from tests.sluice.console.test_acting import bury, get, post
+from tests.sluice.console.test_http import BEARER, http, served
+
+__all__ = ["http"]
+pytestmark = pytest.mark.anyio
+
+ME = Actor("ada", "desk", "command line")
+
+
+def lines(parts: Resources) -> list[dict[str, Any]]:
+    path = path_of(parts.policies)
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def unheard(why: str, line: bytes) -> None:
+    raise AssertionError(why)
+
+
+@pytest.fixture
+async def behind_a_proxy(store: Store, tmp_path: Path) -> AsyncIterator[tuple[httpx2.AsyncClient, Resources]]:
+    more = "console: {token: env:TOKEN}\ntrust: {proxies: [127.0.0.1/32]}\n"
+    parts = parts_on(store, policies_in(tmp_path, more))
+    async with served(parts) as client:
+        yield client, parts
+
+
+async def test_every_change_is_a_line(http: httpx2.AsyncClient, parts: Resources) -> None:
+    await bury(parts, "evt_1")
+    await bury(parts, "evt_2")
+    await post(http, "/circuits/laravel", {"hold": "open", "why": "moving"})
+    await post(http, "/circuits/laravel", {"hold": None})
+    await post(http, "/dead/replay", {"ids": ["evt_1"]})
+    await post(http, "/dead/drop", {"all": True, "confirm": True})
+    found = lines(parts)
+    assert [(one["who"], one["from"], one["through"]) for one in found] == [("console.token", "127.0.0.1", "api")] * 4
+    assert [(one["action"], one["request"]) for one in found] == [
+        ("hold_circuit", {"endpoint": "laravel", "hold": "open", "why": "moving"}),
+        ("hold_circuit", {"endpoint": "laravel", "hold": None}),
+        ("replay_dead_letters", {"ids": ["evt_1"]}),
+        ("drop_dead_letters", {"all": True, "confirm": True}),
+    ]
+    assert [one["result"].get("changed", one["result"].get("left")) for one in found] == [True, True, 0, 0]
+    assert (found[2]["result"]["replayed"], found[3]["result"]["dropped"]) == (1, 1)
+    assert all(one["at"].endswith("Z") for one in found)
+    assert stat.S_IMODE(path_of(parts.policies).stat().st_mode) == 0o600
+
+
+async def test_what_changes_nothing_is_no_line(http: httpx2.AsyncClient, parts: Resources) -> None:
+    await bury(parts, "evt_1")
+    await get(http, "/dead")
+    await post(http, "/dead/replay", {"all": True, "dry_run": True})
+    await post(http, "/dead/replay", {"ids": ["evt_9"]})
+    await post(http, "/circuits/larvel", {"hold": "open"})
+    await http.post("/_sluice/api/dead/replay", json={"all": True})
+    assert lines(parts) == []
+
+
+async def test_the_client_is_the_one_that_a_trusted_proxy_names(
+    behind_a_proxy: tuple[httpx2.AsyncClient, Resources],
+) -> None:
+    client, parts = behind_a_proxy
+    headers = {**BEARER, b"X-Forwarded-For": b"198.51.100.1, 203.0.113.7"}
+    await client.post("/_sluice/api/circuits/laravel", json={"hold": "closed"}, headers=headers)
+    assert [one["from"] for one in lines(parts)] == ["203.0.113.7"]
+
+
+async def test_an_address_that_a_stranger_claims_is_not_believed(http: httpx2.AsyncClient, parts: Resources) -> None:
+    headers = {**BEARER, b"X-Forwarded-For": b"203.0.113.7"}
+    await http.post("/_sluice/api/circuits/laravel", json={"hold": "closed"}, headers=headers)
+    assert [one["from"] for one in lines(parts)] == ["127.0.0.1"]
+
+
+async def test_no_secret_is_ever_in_a_line(http: httpx2.AsyncClient, parts: Resources) -> None:
+    await post(http, "/circuits/laravel", {"hold": "open", "why": f"it is {TOKEN}, see"})
+    assert lines(parts)[0]["request"]["why"] == "it is ***, see"
+
+
+async def test_a_line_that_cannot_be_written_is_told_and_the_change_is_made(
+    http: httpx2.AsyncClient, parts: Resources, heard: Heard
+) -> None:
+    path_of(parts.policies).parent.parent.mkdir()
+    path_of(parts.policies).parent.write_text("no folder")
+    code, answer = await post(http, "/circuits/laravel", {"hold": "open"})
+    assert (code, answer["changed"]) == (200, True)
+    (told,) = [fields for message, fields in heard.lines if message == "audit.not_written"]
+    assert told["reason"] == f"{path_of(parts.policies)} cannot be written (file exists)"
+    assert orjson.loads(told["line"])["request"] == {"endpoint": "laravel", "hold": "open"}
+
+
+async def test_what_broke_off_is_a_line_with_its_error(parts: Resources, short_folder: Path) -> None:
+    away = Store(f"unix://{short_folder}/nobody.sock", timeout=0.5)
+    gone = parts_on(away, parts.policies)
+    with pytest.raises(StoreAway):
+        await perform(REPLAY_DEAD_LETTERS, gone, ReplayDeadLetters(all=True), ME, unheard)
+    await away.close()
+    (found,) = lines(parts)
+    assert (found["who"], found["from"], found["through"]) == ("ada", "desk", "command line")
+    assert "result" not in found
+    assert found["error"].startswith("no connection to ")
+
+
+async def test_a_full_log_begins_anew_and_the_one_before_it_is_kept(
+    parts: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_MAX_FILE", 1000)
+    for number in range(8):
+        held = await perform(HOLD_CIRCUIT, parts, HoldCircuit("laravel", "open", f"{number}"), ME, unheard)
+        assert isinstance(held, HeldCircuit)
+    path = path_of(parts.policies)
+    kept = [orjson.loads(line)["request"]["why"] for line in path.with_suffix(".jsonl.1").read_bytes().splitlines()]
+    kept += [one["request"]["why"] for one in lines(parts)]
+    assert kept == [str(number) for number in range(8)][-len(kept) :]
+    assert all(one.stat().st_size <= 1000 for one in path.parent.glob("audit.jsonl*"))
