@@ -93,8 +93,6 @@ def _build(beside: int | None) -> int:
 
 def _compile(beside: int | None) -> bool:
     command = [sys.executable, "setup.py", "build_ext", "--build-lib", "lib", "--build-temp", "temp"]
-    if beside is not None:
-        command = ["nice", "-n", "19", *command]
     environment = {name: value for name, value in os.environ.items() if name != "SLUICE_PURE"}
     began = told = time.monotonic()
     with LOG.open("wb") as log:
