@@ -163,8 +163,12 @@ async def test_a_wrong_file_changes_nothing_and_everybody_says_in_which_line(slu
             f"{sluice.file} is wrong, so revision {before} stays in force: line {line}: limits[2].rate: "
             '"60/minuet" is not a rate; write 1000/minute or 5/10 seconds'
         )
-        code, _, complaint = await sluice.run("status")
-        assert (code, complaint.startswith(f"sluice: {sluice.file}:{line}:")) == (2, True), complaint
+        code, out, complaint = await sluice.run("status")
+        assert (code, out.startswith(f"• {sentence}\n")) == (0, True), out
+        assert complaint == (
+            f'sluice: {sluice.file} is wrong (line {line}: limits[2].rate: "60/minuet" is not a rate); '
+            f"using the last good copy, revision {before}\n"
+        )
         assert f"policies.yaml is wrong and changes nothing: {sluice.file}:{line}:" in sluice.said()
         await until(lambda: keep_history(sluice, "relay", "policies.refused"), what="the relay to have seen it too")
         assert await numbers(sluice) == {"sluice_policies_wrong": 1.0, "sluice_policies_refused_total": 2.0}
