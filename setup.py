@@ -24,7 +24,7 @@ COMPILED = tuple(
         "relay/queue": "codec history_codec inbox lanes layout queue",
         "sluice/http": "bodies fields signatures",
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_head",
-        "sluice/http/server": "cycle flow head metrics protocol",
+        "sluice/http/server": "asgi cycle exchange flow head metrics protocol",
         "sluice/observe": "log_lines tallies",
         "sluice/store": "client shared_calls",
         "sluice/store/protocol": "link packing routes wire",

@@ -1,4 +1,4 @@
-"""The gateway process: what a gateway is made of, opened, kept up to date with the policies, and closed in order."""
+"""What a gateway is made of: opened, kept up to date with the policies, and closed in order."""
 
 from __future__ import annotations
 
@@ -31,13 +31,10 @@ from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
-from sluice.http.server.serving import serve
-from sluice.observe.log import Log
 from sluice.process.by_settings import BySettings
-from sluice.process.loops import Stop, every, tune_gc
+from sluice.process.loops import Stop, every
 from sluice.store.client import Store, StoreAway, StoreRefused
 
-LOG = Log("gateway")
 _STORE_TIMEOUT = 2.0
 _WORKERS = Upstream("workers", "", connect=1.0, headers=30.0, idle=60.0)
 _TIDY_EVERY = 60.0
@@ -45,15 +42,6 @@ _PROBE_MARGIN = 5.0  # seconds over the longest that an upstream may take to ans
 
 Console = Callable[[Resources], Sequence[BaseRoute]]
 """The routes that the console adds to the reserved paths, of what it looks at."""
-
-
-async def run(policies: Policies, store_url: str, bound: socket.socket, stop: Stop, console: Console) -> None:
-    """Serves until stopped; requests in flight are finished. An edit of the policies' file goes live meanwhile."""
-    async with opened(policies, store_url, console) as reloader:
-        tune_gc()
-        LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
-        await serve(reloader, bound, stop, reloader.direct)
-    LOG.info("gateway.stopped")
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from gateway.request import Head, Json, head_of
 from sessions.registry import Registry
 from sluice.http import client as http1
 from sluice.http.bodies import BodyBudget, HeldBody
-from sluice.http.server import Cycle, metrics
+from sluice.http.server import Exchange, metrics
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -70,29 +70,30 @@ class Edge:
         self._upstreams = upstreams
         self._websockets = websockets
 
-    async def answer(self, cycle: Cycle) -> None:
+    async def answer(self, exchange: Exchange) -> None:
         """One request, to the end of its answer."""
         started = time.perf_counter()
         log, held = AccessLogEntry(), HeldBody(self._bodies)
         try:
-            log.status = await self._stages(cycle, log, held)
+            log.status = await self._stages(exchange, log, held)
         except Refusal as refusal:
             log.status, log.why = refusal.status, refusal.detail
-            await answer_refusal(cycle.send, refusal)
+            await answer_refusal(exchange.send, refusal)
         except ClientGone:
             log.status = _CLIENT_GONE
         finally:
             held.release()
-            _log(cycle, log, time.perf_counter() - started)
+            _log(exchange, log, time.perf_counter() - started)
 
-    async def _stages(self, cycle: Cycle, log: AccessLogEntry, held: HeldBody) -> int:
+    async def _stages(self, exchange: Exchange, log: AccessLogEntry, held: HeldBody) -> int:
         """In this order, each only where the one before let the request pass. Raises Refusal and ClientGone."""
         planner, limiter, now = self._planner, self._limiter, time.time()
         body = decision = None
 
         # Identify the client.
-        peer, server = cycle.client, cycle.server
-        head = head_of(cycle.head, peer and peer[0], cycle.scheme, (server and server[1]) or 0, self._policies.trust)
+        peer, server = exchange.client, exchange.server
+        port, trust = (server and server[1]) or 0, self._policies.trust
+        head = head_of(exchange.head, peer and peer[0], exchange.scheme, port, trust)
 
         # Deny addresses; match the route; check the stated length, and presence and age of the signature's headers.
         plan: Admission | Plan | Invalid = planner.admit(head, now)
@@ -107,7 +108,7 @@ class Edge:
                     plan = Invalid(exceeded(decision), plan.rules, plan.subject, buckets)
             # Read the body, within the budget of the process.
             if decision is None:
-                body = await held.read(cycle.receive, plan.rules.max_body)
+                body = await held.read(exchange.receive, plan.rules.max_body)
 
         # Verify the signature; find event type, session, workspace and costs in the body.
         if isinstance(plan, Admission):
@@ -118,25 +119,26 @@ class Edge:
             decision = await limiter.take(plan.buckets)
         log.limit = decision.limit
         log.counted = None if isinstance(plan, Plan) else "head" if plan.buckets else "none"
-        if decision.levels and self._policies.limit_headers:
-            cycle.also = header_lines(plan.buckets, decision.levels, decision.violated, self._policies.limit_headers)
+        styles = self._policies.limit_headers
+        if decision.levels and styles:
+            exchange.extra_lines = header_lines(plan.buckets, decision.levels, decision.violated, styles)
         refusal = refusal_of(plan, decision)
         if refusal is not None:
             raise refusal
         if decision.verdict == "drop":
-            return await _given(cycle.send, 202, {"status": "dropped", "limit": decision.limit})
+            return await _given(exchange.send, 202, {"status": "dropped", "limit": decision.limit})
 
         # Pass it on, or store it.
         assert isinstance(plan, Plan)
-        return await self._send_on(plan, UpstreamRequest(head, body), decision, cycle, log)
+        return await self._send_on(plan, UpstreamRequest(head, body), decision, exchange, log)
 
     async def _send_on(
-        self, plan: Plan, outgoing: UpstreamRequest, decision: Decision, cycle: Cycle, log: AccessLogEntry
+        self, plan: Plan, outgoing: UpstreamRequest, decision: Decision, exchange: Exchange, log: AccessLogEntry
     ) -> int:
         subject = plan.subject
         match plan.destination:
             case ToUpstream(name):
-                return await self._to_upstream(self._upstreams[name], outgoing, cycle)
+                return await self._to_upstream(self._upstreams[name], outgoing, exchange)
             case ToRelay() as to:
                 receipt = await self._intake.accept(
                     to.endpoints,
@@ -148,13 +150,13 @@ class Edge:
                     decision,
                 )
                 log.id = receipt.id
-                return await _given(cycle.send, 202, receipt.fields(self._policies.store.promise))
+                return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))
             case ToWorkers("list"):
-                return await self._list_sessions(cycle.send)
+                return await self._list_sessions(exchange.send)
             case ToWorkers("owner"):
-                return await self._workers.to_owner(subject.session or "", outgoing, cycle)
+                return await self._workers.to_owner(subject.session or "", outgoing, exchange)
             case ToWorkers():
-                return await self._workers.to_placed(subject.session or "", _about(plan.json), outgoing, cycle)
+                return await self._workers.to_placed(subject.session or "", _about(plan.json), outgoing, exchange)
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
@@ -183,11 +185,11 @@ class Edge:
             raise exceeded(decision)
         return head, self._websockets[plan.destination.upstream]
 
-    async def _to_upstream(self, pools: UpstreamClient, outgoing: UpstreamRequest, cycle: Cycle) -> int:
-        client = Downstream(cycle)
+    async def _to_upstream(self, pools: UpstreamClient, outgoing: UpstreamRequest, exchange: Exchange) -> int:
+        client = Downstream(exchange)
         try:
             response = await pools.ask(outgoing, client)
-            if not await pools.give(response, cycle):
+            if not await pools.give(response, exchange):
                 LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=outgoing.head.path.decode())
             return response.status
         except http1.UpstreamError as error:
@@ -225,15 +227,15 @@ async def _given(send: Send, status: int, value: object) -> int:
     return status
 
 
-def _log(cycle: Cycle, log: AccessLogEntry, seconds: float) -> None:
+def _log(exchange: Exchange, log: AccessLogEntry, seconds: float) -> None:
     plan = log.plan
     route = plan.rules.name if plan is not None else "-"
     metrics.request(route, log.status, seconds)
     LOG.line(
         "request",
         {
-            "method": cycle.head.method.decode(),
-            "path": cycle.head.target.partition(b"?")[0].decode(),
+            "method": exchange.head.method.decode(),
+            "path": exchange.head.target.partition(b"?")[0].decode(),
             "route": route,
             "status": log.status,
             "ms": round(seconds * 1000, 2),

@@ -13,7 +13,7 @@ from gateway.problems import Refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from sessions.registry import NoCapacity, Owner, Registry, Unknown, Unowned
 from sluice.http import client as http1
-from sluice.http.server import Cycle
+from sluice.http.server import Exchange
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -74,7 +74,7 @@ class WorkerProxy:
         self._workers: OrderedDict[str, UpstreamClient] = OrderedDict()
         self._held = 0
 
-    async def to_owner(self, session: str, outgoing: UpstreamRequest, cycle: Cycle) -> int:
+    async def to_owner(self, session: str, outgoing: UpstreamRequest, exchange: Exchange) -> int:
         """The answer's status. Raises Refusal: 404 no such session, 503 nobody runs it now; and ClientGone."""
 
         async def find() -> Owner | Unowned:
@@ -83,9 +83,11 @@ class WorkerProxy:
                 raise Refusal(404, f"there is no session {session}")
             return found
 
-        return await self._to_whom(find, session, outgoing, cycle)
+        return await self._to_whom(find, session, outgoing, exchange)
 
-    async def to_placed(self, session: str, about: dict[str, object], outgoing: UpstreamRequest, cycle: Cycle) -> int:
+    async def to_placed(
+        self, session: str, about: dict[str, object], outgoing: UpstreamRequest, exchange: Exchange
+    ) -> int:
         """The same for a session that may be new: placed on the least loaded worker first. 503 when none has room."""
 
         async def find() -> Owner | Unowned:
@@ -97,9 +99,9 @@ class WorkerProxy:
             self._owners.remember(session, placed)
             return placed
 
-        return await self._to_whom(find, session, outgoing, cycle)
+        return await self._to_whom(find, session, outgoing, exchange)
 
-    async def _to_whom(self, find: Find, session: str, outgoing: UpstreamRequest, cycle: Cycle) -> int:
+    async def _to_whom(self, find: Find, session: str, outgoing: UpstreamRequest, exchange: Exchange) -> int:
         deadline = time.monotonic() + _HELD_FOR
         while True:
             try:
@@ -107,7 +109,7 @@ class WorkerProxy:
             except (StoreAway, StoreRefused):
                 raise Refusal(503, "who owns the session is not known right now", retry_after=b"1") from None
             if isinstance(owner, Owner):
-                status = await self._ask(owner, session, outgoing, cycle)
+                status = await self._ask(owner, session, outgoing, exchange)
                 if status is not None:
                     return status
                 self._owners.forget(session)
@@ -122,16 +124,16 @@ class WorkerProxy:
         finally:
             self._held -= 1
 
-    async def _ask(self, owner: Owner, session: str, outgoing: UpstreamRequest, cycle: Cycle) -> int | None:
+    async def _ask(self, owner: Owner, session: str, outgoing: UpstreamRequest, exchange: Exchange) -> int | None:
         """The status given to the client; None when this worker turned out not to be the one."""
-        pools, client = self._pools(owner.url), Downstream(cycle)
+        pools, client = self._pools(owner.url), Downstream(exchange)
         fence = http1.Field(FENCE, b"%d" % owner.fence)
         try:
             response = await pools.ask(UpstreamRequest(outgoing.head, outgoing.body, (fence,)), client)
             if response.status == _MISDIRECTED:
                 LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
                 return None
-            if not await pools.give(response, cycle):
+            if not await pools.give(response, exchange):
                 LOG.warning("worker.broke_off", worker=owner.worker, session=session)
             return response.status
         except (http1.ConnectFailed, http1.ConnectTimeout):

@@ -16,14 +16,15 @@ from typing import Any
 from gateway import reserved
 from gateway.edge import Edge
 from gateway.policies import Policies
-from gateway.problems import Receive, Send
+from gateway.problems import Receive, Refusal, Send, answer_refusal
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from relay.inflow import Inflow
 from relay.queue.queue import Queue
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
-from sluice.http.server import Cycle
+from sluice.http.server import AsgiExchange, Cycle, Refused, head_of_scope, target_of
+from sluice.http.server import metrics as server_metrics
 from sluice.observe.log import Log
 from sluice.process.by_settings import BySettings
 from sluice.store.client import Store
@@ -72,7 +73,7 @@ Make = Callable[[Policies, Snapshot | None], Snapshot]
 
 
 class Reloader:
-    """Each request to the newest snapshot: directly to its edge, or as ASGI what is reserved, and WebSockets."""
+    """Each request to the newest snapshot, directly or as ASGI."""
 
     def __init__(self, policies: Policies, make: Make) -> None:
         self.snapshot = make(policies, None)
@@ -81,10 +82,24 @@ class Reloader:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" or reserved.is_reserved(scope["raw_path"]):
+        """As ASGI: what is reserved, WebSockets, and whatever another server has read."""
+        if reserved.is_reserved(target_of(scope)):
             await self.snapshot.reserved(scope, receive, send)
-        else:
+        elif scope["type"] == "websocket":
             await self.snapshot.edge.websocket(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            head = head_of_scope(scope)
+        except Refused as refused:
+            server_metrics.request("-", refused.status, 0.0)
+            LOG.info("request.refused", status=refused.status, why=str(refused), client=(scope["client"] or [None])[0])
+            await answer_refusal(send, Refusal(refused.status, str(refused)))
+            return
+        exchange = AsgiExchange(scope, receive, send, head)
+        await exchange.run(self.snapshot.edge.answer(exchange))
 
     def direct(self, cycle: Cycle) -> Coroutine[Any, Any, None] | None:
         """What answers a request that is not for the reserved paths."""

@@ -13,7 +13,7 @@ from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
 from gateway.request import Head
 from sluice.http import client as http1
 from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING, UPGRADE, Field
-from sluice.http.server import Cycle
+from sluice.http.server import Exchange
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 _NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE
@@ -59,23 +59,23 @@ class Downstream:
     The server tells of the leaving by a callback; only a body that is streamed takes a task that listens.
     """
 
-    __slots__ = ("_connection", "_listener", "cycle")
+    __slots__ = ("_connection", "_listener", "exchange")
 
-    def __init__(self, cycle: Cycle) -> None:
-        self.cycle = cycle
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
         self._connection: http1.Connection | None = None
         self._listener: asyncio.Task[None] | None = None
 
     @property
     def gone(self) -> bool:
-        return self.cycle.disconnected
+        return self.exchange.disconnected
 
     def follow(self, connection: http1.Connection, *, streaming: bool) -> None:
         """From now on it is this connection that the client's body goes to, and that its leaving cuts."""
         self._connection = connection
         if streaming:
             self._listener = asyncio.create_task(self._send_on(connection))
-        self.cycle.on_disconnect(self._left)
+        self.exchange.on_disconnect(self._left)
 
     def close(self) -> None:
         """Cuts what is unfinished."""
@@ -93,7 +93,7 @@ class Downstream:
     async def _send_on(self, connection: http1.Connection) -> None:
         try:
             while True:
-                message = await self.cycle.receive()
+                message = await self.exchange.receive()
                 if message["type"] == "http.disconnect":
                     return
                 await connection.send_body(message["body"])
@@ -160,7 +160,7 @@ class UpstreamClient:
                     raise
             fresh = True
 
-    async def give(self, response: http1.Response, client: Cycle) -> bool:
+    async def give(self, response: http1.Response, client: Exchange) -> bool:
         """Streams the answer to the client. False when the upstream broke it off: then the client is cut off too.
 
         Raises BadResponse for a status that HTTP does not have.

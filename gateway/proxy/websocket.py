@@ -38,7 +38,7 @@ from gateway.proxy.upstream import admit, judge, refusal_for
 from gateway.request import Head, Pairs, head_of
 from sluice.http import client as http1
 from sluice.http.fields import CONTENT_LENGTH, HOST
-from sluice.http.server import RequestHead, metrics
+from sluice.http.server import Refused, head_of_scope, metrics
 from sluice.observe.log import Log
 
 LOG = Log("gateway")
@@ -143,11 +143,12 @@ async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, o
 
 
 def read_handshake(scope: MutableMapping[str, Any], trust: Trust) -> Head:
-    """The head of a handshake, as of the GET that it is."""
+    """The head of a handshake, as of the GET that it is. Raises Refusal for one that can be read in two ways."""
     scheme = {"ws": "http", "wss": "https"}[scope["scheme"]]
-    path, query = scope["raw_path"] or b"/", scope["query_string"]
-    target = path + b"?" + query if query else path
-    head = RequestHead(b"GET", target, True, http1.fields_of(scope["headers"]), 0)
+    try:
+        head = head_of_scope(scope)
+    except Refused as refused:
+        raise Refusal(refused.status, str(refused)) from None
     peer, server = scope["client"], scope["server"]
     return head_of(head, peer and peer[0], scheme, (server and server[1]) or 0, trust)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from gateway import app as gateway_process
+from gateway import process as gateway_process
 from gateway.policies import Policies, edits, load
 from relay import process as relay_process
 from sessions.membership import Membership
@@ -26,11 +26,9 @@ from sluice.http.server import serving
 from sluice.observe import log as logs
 from sluice.process.addresses import EMBEDDED, base_url, store_url
 from sluice.process.loops import Stop
-from sluice.store import durability as promise
-from sluice.store import embedded
-from sluice.store.client import Store, StoreAway
+from sluice.store import durability, embedded
+from sluice.store.client import StoreAway
 
-LOG = logs.Log("gateway")
 _STORE_PATIENCE = 30.0
 
 
@@ -103,7 +101,7 @@ def gateway(policies: Policies, one_of_several: str | None = None) -> None:
         await promise_is_kept(policies)
         if bound is None:
             bound = serving.listening(host, port, shared=True)
-        await gateway_process.run(policies, store_url(policies), bound, stop, api.routes)
+        await gateway_process.run(policies, bound, stop, api.routes)
 
     _until_stopped(one_of_several or "gateway", run)
 
@@ -193,22 +191,11 @@ async def store_answers(policies: Policies, stop: Stop) -> bool:
 
 
 async def promise_is_kept(policies: Policies) -> None:
-    """A store of somebody else's is asked whether a 202 will be true. Raises CommandError when it would not be."""
-    if policies.store.url == EMBEDDED:
-        return
-    store = Store(policies.store.url, timeout=3.0)
+    """Raises CommandError when the store would not keep what a 202 says."""
     try:
-        wrong = await promise.broken(store, policies.store.promise)
-    except (promise.Unknowable, StoreAway) as error:
-        LOG.warning("store.promise_unknown", promise=policies.store.promise, reason=str(error))
-        return
-    finally:
-        await store.close()
-    if wrong:
-        raise CommandError(
-            f"store.promise: the store does not keep `{policies.store.promise}`: {'; '.join(wrong)}; "
-            "set it so (CONFIG SET, and its configuration file), or promise less"
-        )
+        await durability.check(policies.store)
+    except durability.PromiseBroken as error:
+        raise CommandError(str(error)) from None
 
 
 def _until_stopped(name: str, run: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:

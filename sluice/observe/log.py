@@ -53,6 +53,26 @@ def start(process: str) -> None:
     root.setLevel(logging.WARNING)
 
 
+def use_standard_logging() -> None:
+    """Hands every log line to the logger `sluice` of the standard library, unless `start` was called."""
+    global _out
+    if _out is _NOWHERE:
+        _out = _ToStandardLogging()
+
+
+class _ToStandardLogging:
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("sluice")
+
+    def line(self, level: int, message: str, fields: dict[str, Any]) -> None:
+        if self._logger.isEnabledFor(level):
+            given = " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
+            self._logger.log(level, "%s %s", message, given)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
 class _FromLibraries(logging.Handler):
     """What uvicorn, asyncio and others say, in the same form."""
 
@@ -63,5 +83,6 @@ class _FromLibraries(logging.Handler):
         _out.line(record.levelno, record.getMessage(), fields)
 
 
-_out = Lines(None, None)
+_NOWHERE = Lines(None, None)
+_out: Lines | _ToStandardLogging = _NOWHERE
 atexit.register(lambda: _out.flush())

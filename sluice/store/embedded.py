@@ -1,10 +1,10 @@
 """The embedded store: a real Valkey server, ours alone, in the data folder.
 
-Only `sluice up` starts it. Everything it must keep is in its append-only file. With `promise: always` nothing that was
-answered can be lost. With `second` a `kill -9` of everything loses nothing while the disk keeps up, and a crash of the
-machine the last second; when one fsync runs into the next, the server itself puts its write off, by two seconds at
-most (flushAppendOnlyFile in its aof.c), and answers all the same. It listens on a unix socket only, in a folder that
-only its user may enter.
+`sluice up` starts it, or the lifespan of `gateway.asgi`. Everything it must keep is in its append-only file. With
+`promise: always` nothing that was answered can be lost. With `second` a `kill -9` of everything loses nothing while the
+disk keeps up, and a crash of the machine the last second; when one fsync runs into the next, the server itself puts its
+write off, by two seconds at most (flushAppendOnlyFile in its aof.c), and answers all the same. It listens on a unix
+socket only, in a folder that only its user may enter.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ _MALLOC = "GLIBC_TUNABLES=glibc.malloc.tcache_count=2000:glibc.malloc.mxfast=0"
 
 class EmbeddedStoreError(Exception):
     """The embedded store cannot be used; the message says why and what to do."""
+
+
+class FolderInUse(EmbeddedStoreError):
+    """Another process has the data folder."""
 
 
 def find_server() -> str:
@@ -107,15 +111,15 @@ def make_folders(data: Path) -> None:
 
 @contextmanager
 def locked(data: Path) -> Iterator[None]:
-    """Holds the data folder for this process. Raises EmbeddedStoreError while another one does."""
+    """Holds the data folder for this process. Raises FolderInUse while another one does."""
     make_folders(data)
     with (data / "lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise EmbeddedStoreError(
-                f"{data} is in use by another `sluice up` (pid {file.read().strip() or 'unknown'}); "
+            raise FolderInUse(
+                f"{data} is in use by another `sluice up` or gateway (pid {file.read().strip() or 'unknown'}); "
                 "stop that one, or give this one its own `data:` folder"
             ) from None
         file.truncate(0)

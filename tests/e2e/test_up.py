@@ -97,7 +97,7 @@ async def test_a_second_one_on_the_same_data_is_refused_and_a_killed_gateway_com
     assert await scene.sluice.run("up") == (
         2,
         "",
-        f"sluice: {data} is in use by another `sluice up` (pid {up}); "
+        f"sluice: {data} is in use by another `sluice up` or gateway (pid {up}); "
         "stop that one, or give this one its own `data:` folder\n",
     )
     assert scene.family() == [up, *children], "the first one did not notice"

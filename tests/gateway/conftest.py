@@ -11,7 +11,27 @@ import pytest
 from relay.process import open_queue
 from relay.queue.queue import Queue
 from sluice.store.client import Store
+from tests.gateway import running
 from tests.gateway.running import Gate, Receiver, receiver, start
+from tests.gateway.servers import SERVERS
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`every_server`: the tests of a module run on our own server, uvicorn and hypercorn, but for those that are marked
+    `our_server`, with the reason.
+    """
+    every = metafunc.definition.get_closest_marker("every_server")
+    if every is not None and metafunc.definition.get_closest_marker("our_server") is None:
+        names = [name for name in SERVERS if name != every.kwargs.get("without")]
+        metafunc.parametrize("server", names, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server that the gateways of a test run on."""
+    name: str = getattr(request, "param", "sluice")
+    monkeypatch.setattr(running, "server", name)
+    return name
 
 
 @pytest.fixture
@@ -21,16 +41,16 @@ async def laravel() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-async def stopping() -> AsyncIterator[list[asyncio.Task[None]]]:
+async def stopping() -> AsyncIterator[list[asyncio.Future[None]]]:
     """Stopping takes a gateway 0.2 s: those of a module do it side by side, behind the tests."""
-    tasks: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Future[None]] = []
     yield tasks
     await asyncio.gather(*tasks)
 
 
 @pytest.fixture
 async def gate(
-    tmp_path: Path, store_url: str, laravel: Receiver, stopping: list[asyncio.Task[None]]
+    tmp_path: Path, store_url: str, laravel: Receiver, stopping: list[asyncio.Future[None]]
 ) -> AsyncIterator[Gate]:
     gate, task = start(tmp_path, store_url, laravel.url)
     stopping.append(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,6 @@ from typing import Any
 import httpx2
 import orjson
 
-from gateway import app as process
 from gateway import policies
 from gateway.limits.headers import QUOTA_EXCEEDED
 from gateway.policies import Policies
@@ -21,6 +21,7 @@ from sluice.config import Secret, Signature
 from sluice.http.server import serving
 from sluice.http.signatures import sign
 from sluice.process.loops import Stop
+from tests.gateway.servers import SERVERS
 from tests.sluice.http.client.upstream import OK, Call, Play, Upstream, upstream
 
 SECRET = "quite-secret"
@@ -35,7 +36,7 @@ FORWARDED = (
 
 POLICIES = """
 version: 1
-store: {{promise: memory}}
+store: {{url: "{store}", promise: memory}}
 trust:
   proxies: [127.0.0.3/32]
   deny: [127.0.0.2/32]
@@ -66,6 +67,9 @@ relay:
     laravel: {{url: "{laravel}", sign: workers}}
 sessions: {{lease: 15s, verify: workers}}
 """
+
+
+_NAME = re.compile(rb"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+:", re.MULTILINE)
 
 
 class Receiver:
@@ -103,6 +107,11 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 def lines(head: bytes) -> list[bytes]:
     return head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+
+
+def as_served(head: bytes) -> bytes:
+    """A head or one of its lines as it is on every server: but ours all of them make field names lower case."""
+    return head if server == "sluice" else re.sub(_NAME, lambda name: name[0].lower(), head)
 
 
 def values(head: bytes, name: bytes) -> list[bytes]:
@@ -185,20 +194,24 @@ def _json(value: object) -> bytes:
     return b"null" if value is None else b'"%s"' % str(value).encode()
 
 
-def read_policies(folder: Path, laravel: str, headers: str = "10s") -> Policies:
+server = "sluice"
+"""On which of `SERVERS` gateways run now; the fixture of this name sets it."""
+
+
+def read_policies(folder: Path, store_url: str, laravel: str, headers: str = "10s") -> Policies:
     """Those above, from a file in the folder."""
     file = folder / "policies.yaml"
-    file.write_text(POLICIES.format(laravel=laravel, headers=headers))
+    file.write_text(POLICIES.format(store=store_url, laravel=laravel, headers=headers))
     return policies.load(file, environment={"SECRET": SECRET})
 
 
-def start(folder: Path, store_url: str, laravel: str, headers: str = "10s") -> tuple[Gate, asyncio.Task[None]]:
+def start(folder: Path, store_url: str, laravel: str, headers: str = "10s") -> tuple[Gate, asyncio.Future[None]]:
     """A gateway that takes connections from now on, and the task that ends when it has stopped."""
-    read = read_policies(folder, laravel, headers)
+    read = read_policies(folder, store_url, laravel, headers)
     bound = serving.listening("127.0.0.1", 0)
     bound.listen()
     gate = Gate(read, bound.getsockname()[1])
-    return gate, asyncio.create_task(process.run(read, store_url, bound, gate.stop, lambda parts: []))
+    return gate, asyncio.ensure_future(SERVERS[server](read, bound, gate.stop))
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from tests.gateway.running import (
     STRANGER,
     Gate,
     Receiver,
+    as_served,
     gateway,
     lines,
     problem,
@@ -32,7 +33,7 @@ from tests.gateway.websocket_link import link_to
 from tests.sluice.http.client.upstream import Call, saying
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_server]
 
 Raised = (httpx2.RemoteProtocolError, httpx2.ReadError)
 
@@ -62,6 +63,7 @@ async def test_a_stale_timestamp_is_401(gate: Gate, age: float, said: str) -> No
     assert "300s are allowed" in detail
 
 
+@pytest.mark.our_server("hypercorn says 100 Continue before the application is asked")
 async def test_a_body_that_says_it_is_too_large_is_413_before_it_is_sent(gate: Gate) -> None:
     head = b"POST /hooks/m HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
     async with gate.raw(head) as client:
@@ -124,13 +126,14 @@ async def test_a_path_out_of_the_root_is_400(gate: Gate, laravel: Receiver) -> N
     ],
 )
 async def test_a_head_that_can_be_read_in_two_ways_is_400(
-    gate: Gate, laravel: Receiver, head: bytes, why: bytes
+    gate: Gate, laravel: Receiver, server: str, head: bytes, why: bytes
 ) -> None:
     async with gate.raw(b"GET / HTTP/1.1\r\n", head, b"Connection: close\r\n\r\n") as client:
         answer = await client.head()
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert values(answer, b"content-type") == [b"application/problem+json"]
-        assert why in await client.rest()
+        if server != "hypercorn":  # it refuses such a head by itself, without words and partly as 501
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert values(answer, b"content-type") == [b"application/problem+json"]
+            assert why in await client.rest()
     assert laravel.heads == []
 
 
@@ -148,7 +151,7 @@ async def test_a_body_whose_length_is_said_twice_never_reaches_laravel(
 ) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + lengths + b"\r\n3\r\nabc\r\n0\r\n\r\n"
     async with gate.raw(head) as client:
-        assert (await client.head()).startswith(b"HTTP/1.1 400 ")
+        assert (await client.head()).split(b" ")[1] in (b"400", b"501")  # hypercorn says 501 to an unknown coding
     assert laravel.heads == []
 
 
@@ -197,6 +200,7 @@ async def test_a_websocket_to_a_worker_is_501(gate: Gate) -> None:
         assert b"WebSockets are passed on to upstreams only" in await client.rest()
 
 
+@pytest.mark.our_server("uvicorn does not read a body beside an upgrade")
 async def test_an_upgrade_beside_a_body_is_ignored_and_the_body_arrives(gate: Gate, laravel: Receiver) -> None:
     """As Java's HTTP client sends a first POST (RFC 9110 section 7.8)."""
     head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n"
@@ -284,6 +288,7 @@ async def test_many_webhooks_at_once_are_all_stored_once(gate: Gate, queue: Queu
 # --- the store away
 
 
+@pytest.mark.our_server("the lifespan of the application does not begin without a store")
 async def test_without_a_store_nothing_is_accepted_falsely_and_laravel_is_still_reached(
     tmp_path: Path, laravel: Receiver
 ) -> None:
@@ -353,7 +358,7 @@ async def test_a_request_reaches_laravel_byte_for_byte_and_nothing_is_added(gate
     async with gate.raw(head) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
     (got,) = laravel.heads
-    assert got == head.removesuffix(b"\r\n") + FORWARDED % gate.port + b"\r\n"
+    assert as_served(got) == as_served(head.removesuffix(b"\r\n") + FORWARDED % gate.port + b"\r\n")
 
 
 async def test_what_a_stranger_says_about_forwarding_is_replaced(gate: Gate, laravel: Receiver) -> None:
@@ -363,7 +368,8 @@ async def test_what_a_stranger_says_about_forwarding_is_replaced(gate: Gate, lar
     )
     async with gate.raw(b"GET / HTTP/1.1\r\nHost: shop.example\r\n" + spoofed + b"\r\n") as client:
         await client.head()
-    assert laravel.heads == [b"GET / HTTP/1.1\r\nHost: shop.example\r\n" + FORWARDED % gate.port + b"\r\n"]
+    (got,) = laravel.heads
+    assert as_served(got) == as_served(b"GET / HTTP/1.1\r\nHost: shop.example\r\n" + FORWARDED % gate.port + b"\r\n")
 
 
 async def test_what_our_proxy_says_about_forwarding_is_passed_on(gate: Gate, laravel: Receiver) -> None:
@@ -373,12 +379,13 @@ async def test_what_our_proxy_says_about_forwarding_is_passed_on(gate: Gate, lar
     told = [line for line in lines(laravel.heads[0]) if line.lower().startswith(b"x-forwarded-")]
     assert told == [
         b"X-Forwarded-For: 198.51.100.9",
-        b"X-Forwarded-Host: shop.example",
+        as_served(b"X-Forwarded-Host: shop.example"),
         b"X-Forwarded-Port: %d" % gate.port,
-        b"X-Forwarded-Proto: https",
+        as_served(b"X-Forwarded-Proto: https"),
     ]
 
 
+@pytest.mark.our_server("hypercorn goes over to HTTP/2 where it is asked to, beside a body or not")
 async def test_hop_by_hop_headers_stay_behind_on_the_way_in(gate: Gate, laravel: Receiver) -> None:
     hops = (
         b"Connection: keep-alive, X-Hop, Host\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\nProxy-Connection: x\r\n"
@@ -386,7 +393,9 @@ async def test_hop_by_hop_headers_stay_behind_on_the_way_in(gate: Gate, laravel:
     )
     async with gate.raw(b"GET / HTTP/1.1\r\nHost: shop.example\r\n" + hops + b"\r\n") as client:
         await client.head()
-    assert laravel.heads == [b"GET / HTTP/1.1\r\nHost: shop.example\r\nX-End: 1\r\n" + FORWARDED % gate.port + b"\r\n"]
+    (got,) = laravel.heads
+    kept = b"GET / HTTP/1.1\r\nHost: shop.example\r\nX-End: 1\r\n"
+    assert as_served(got) == as_served(kept + FORWARDED % gate.port + b"\r\n")
 
 
 async def test_an_answer_comes_back_with_its_repeats_and_without_hop_by_hop_headers(
@@ -402,11 +411,11 @@ async def test_an_answer_comes_back_with_its_repeats_and_without_hop_by_hop_head
         assert await client.exactly(2) == b"\x1f\x8b"
     assert lines(answer)[0].startswith(b"HTTP/1.1 299")
     assert lines(answer)[1:] == [
-        b"Set-Cookie: XSRF-TOKEN=a; Path=/",
-        b"Server: nginx",
-        b"Set-Cookie: session=b, c",
-        b"Content-Encoding: gzip",
-        b"Content-Length: 2",
+        as_served(b"Set-Cookie: XSRF-TOKEN=a; Path=/"),
+        as_served(b"Server: nginx"),
+        as_served(b"Set-Cookie: session=b, c"),
+        as_served(b"Content-Encoding: gzip"),
+        as_served(b"Content-Length: 2"),
     ]
 
 
@@ -483,15 +492,16 @@ async def test_the_first_event_of_a_stream_comes_at_once(gate: Gate, laravel: Re
     ],
 )
 async def test_an_answer_without_a_body_has_none_and_the_connection_lives_on(
-    gate: Gate, laravel: Receiver, method: bytes, response: bytes, expected: bytes
+    gate: Gate, laravel: Receiver, server: str, method: bytes, response: bytes, expected: bytes
 ) -> None:
     laravel.response = response
     async with gate.raw(method + b" /x HTTP/1.1\r\nHost: a\r\n\r\n") as client:
         for _ in range(2):
             answer = await client.head()
             assert lines(answer)[0].split(b" ")[1] == response.split(b" ")[1]
-            assert expected in answer
-            assert b"chunked" not in answer.lower()
+            assert as_served(expected) in answer
+            if server != "hypercorn":  # it may name the coding, as RFC 9112 section 6.1 lets it
+                assert b"chunked" not in answer.lower()
             client.send(method + b" /y HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await client.head()).startswith(b"HTTP/1.1 ")
     assert len(laravel.heads) == 3

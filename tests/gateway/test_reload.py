@@ -157,7 +157,7 @@ async def test_an_edit_elsewhere_keeps_what_is_known_of_a_session_s_owner_and_th
 
 
 async def test_a_hundred_edits_leave_nothing_behind(tmp_path: Path, store_url: str, laravel: Receiver) -> None:
-    first = read_policies(tmp_path, laravel.url)
+    first = read_policies(tmp_path, store_url, laravel.url)
     slower = replace(first, upstreams={"laravel": replace(first.upstreams["laravel"], idle=11.0)})
     bound, stop = serving.listening("127.0.0.1", 0), Stop()
     async with app.opened(first, store_url, lambda resources: []) as reloader:

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway import app as process
+from gateway import asgi, process
 from gateway.policies import load
 from sluice.http.server.serving import listening
 from sluice.process.loops import Stop
@@ -28,7 +28,7 @@ async def test_what_no_replica_has_is_not_accepted(tmp_path: Path, store_url: st
     stop, bound = Stop(), listening("127.0.0.1", 0)
     bound.listen()
     async with asyncio.TaskGroup() as group:
-        group.create_task(process.run(load(path), store_url, bound, stop, lambda _: []))
+        group.create_task(process.run(load(path), bound, stop, asgi.no_console))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=10.0) as http:
             response = await http.post("/hooks", content=b"{}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from sluice.http.fields import EXPECT
+from sluice.http.server.exchange import Exchange
 from sluice.http.server.head import STATUS_LINES, RequestHead, problem
 from sluice.observe.log import Log
 
@@ -31,7 +32,7 @@ _NO_RESET = struct.pack("ii", 0, 0)
 LOG = Log("gateway")
 
 
-class Cycle:
+class Cycle(Exchange):
     """One request and its answer, to be had in two ways: as ASGI (`scope`, `receive`, `send`), or directly (`begin`,
     `write`), which costs less and is exact about the bytes.
 
@@ -41,19 +42,16 @@ class Cycle:
     """
 
     # What most requests never change stays with the class: making one is part of every request.
-    disconnected = False
     more_body = False
     """More of the request's body is to come."""
     body: bytes | bytearray = b""
     """What has come of it and nobody has received."""
     response_started = False
     response_complete = False
-    also: Sequence[bytes] = ()
-    """Whole field lines of ours that go with the answer, whoever gives it."""
     task: asyncio.Task[None] | None = None
-    _news = True
+    _receivable = True
     """Something has come that was not received: the end of a body that is not there, too."""
-    _told: asyncio.Event | None = None
+    _arrival: asyncio.Event | None = None
     """The same, once somebody has waited for it."""
     _waits_for_100_continue = False
     _chunked = False
@@ -62,7 +60,7 @@ class Cycle:
     """The head of the answer, until it is written."""
     _left: int | None = 0
     """Bytes of the answer still to come, None: nobody knows."""
-    _on_leave: Callable[[], object] | None = None
+    _on_disconnect: Callable[[], object] | None = None
 
     def __init__(self, connection: ServerProtocol, head: RequestHead) -> None:
         self.head = head
@@ -72,12 +70,10 @@ class Cycle:
 
     @property
     def client(self) -> tuple[str, int] | None:
-        """Address and port of the peer."""
         return self._connection.client
 
     @property
-    def server(self) -> tuple[str, int] | None:
-        """Address and port the peer came to."""
+    def server(self) -> tuple[str, int | None] | None:
         return self._connection.server
 
     @property
@@ -87,12 +83,10 @@ class Cycle:
     # --- the request
 
     def on_disconnect(self, callback: Callable[[], object]) -> None:
-        """The one callback for when the client goes before its answer is complete; at once, if it has gone already.
-        Then no task need wait in `receive`."""
         if self.disconnected:
             callback()
         else:
-            self._on_leave = callback
+            self._on_disconnect = callback
 
     async def receive(self) -> Any:
         """ASGI. `100 Continue` is said when the body is first asked for."""
@@ -102,14 +96,14 @@ class Cycle:
         if not self.disconnected and not self.response_complete:
             if self.more_body or self.body:
                 self._flow.resume_reading()
-            if not self._news:
-                self._told = self._told or asyncio.Event()
-                await self._told.wait()
+            if not self._receivable:
+                self._arrival = self._arrival or asyncio.Event()
+                await self._arrival.wait()
         if self.disconnected or self.response_complete:
             return {"type": "http.disconnect"}
-        self._news = False
-        if self._told is not None:
-            self._told.clear()
+        self._receivable = False
+        if self._arrival is not None:
+            self._arrival.clear()
         body, self.body = bytes(self.body), b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
@@ -139,11 +133,6 @@ class Cycle:
     def begin(
         self, status: int, lines: Sequence[bytes], length: int | None, body: bytes = b"", *, more: bool = True
     ) -> None:
-        """The head of the answer, and the first of its body with it. Nothing happens once the client is gone.
-
-        `lines` are whole and sound field lines that are meant for the client; `length` is what their Content-Length
-        says, None where there is none.
-        """
         if self.disconnected:
             return
         self._open(status, lines, length, said_close=False)
@@ -153,7 +142,6 @@ class Cycle:
             self._flush()
 
     def write(self, body: bytes, *, more: bool) -> None:
-        """The next of the body. See to `drain` between pieces."""
         if self.disconnected:
             return
         if self._bodiless:
@@ -172,11 +160,9 @@ class Cycle:
 
     @property
     def blocked(self) -> bool:
-        """The client takes no more for now."""
         return self._flow.write_paused and not self.disconnected
 
     async def drain(self) -> None:
-        """Until the client took enough, or is gone."""
         await self._flow.drain()
 
     # --- the answer, as ASGI
@@ -235,7 +221,7 @@ class Cycle:
         self._left = 0 if bodiless else length
         self.response_started = True
         self._waits_for_100_continue = False
-        self._held = b"".join((STATUS_LINES[status], *lines, *self.also, last))
+        self._held = b"".join((STATUS_LINES[status], *lines, *self.extra_lines, last))
 
     def _flush(self) -> None:
         held, self._held = self._held, b""
@@ -272,37 +258,37 @@ class Cycle:
         if self._held:
             self._flush()
         self.response_complete = True
-        self._on_leave = None
-        if self._told is not None:
-            self.tell()
+        self._on_disconnect = None
+        if self._arrival is not None:
+            self.notify()
         if not self.keep_alive:
             if self._left is None and not self._chunked:
                 self._set_linger(_NO_RESET)
             self._connection.close()
         self._connection.on_response_complete()
 
-    def cut(self) -> None:
-        """An answer that is cut must not look complete (RFC 9112 section 8): what was said stays, no end follows."""
+    def abort(self) -> None:
+        """Ends an answer early, so that it does not look complete (RFC 9112 section 8): what was written stays."""
         self._flush()
         self.transport.close()
 
-    # --- what the connection tells us
+    # --- called by the connection
 
     @property
     def _flow(self) -> FlowControl:
         return self._connection.flow
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Whoever receives has something to hear."""
-        self._news = True
-        if self._told is not None:
-            self._told.set()
+        self._receivable = True
+        if self._arrival is not None:
+            self._arrival.set()
 
     def expect_body(self) -> None:
-        self.more_body, self._news = True, False
+        self.more_body, self._receivable = True, False
         self._waits_for_100_continue = self.head.current and bool(self.head.fields.kinds & EXPECT)
 
-    def take(self, body: bytes) -> None:
+    def add_body(self, body: bytes) -> None:
         self._waits_for_100_continue = False  # RFC 9110 section 10.1.1: it does not wait for that
         if not self.body:
             self.body = body
@@ -311,11 +297,11 @@ class Cycle:
         else:
             self.body = bytearray(self.body + body)
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """The client is gone, or its request turned out to be broken."""
         self.disconnected = True
-        self.tell()
-        callback, self._on_leave = self._on_leave, None
+        self.notify()
+        callback, self._on_disconnect = self._on_disconnect, None
         if callback is not None:
             callback()
 
@@ -333,7 +319,7 @@ class Cycle:
 
     def _break_off(self) -> None:
         if self.response_started:
-            self.cut()
+            self.abort()
             return
         self.response_started = self.response_complete = True
         self.keep_alive = False

@@ -130,10 +130,14 @@ def bad_line(head: bytes | bytearray) -> Refused:
 
 def problem(status: int, detail: str) -> bytes:
     """A whole answer as RFC 9457 has it; the last on its connection."""
-    title = HTTPStatus(status).phrase
-    body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    body = problem_body(status, detail)
     head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
     return STATUS_LINES[status] + head + body
+
+
+def problem_body(status: int, detail: str) -> bytes:
+    title = HTTPStatus(status).phrase
+    return orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
 
 
 def _refuse_repeated(fields: Fields) -> None:

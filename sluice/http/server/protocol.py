@@ -72,7 +72,7 @@ class ServerProtocol:
         self.timeout_keep_alive = float(config.timeout_keep_alive)
         self.tasks = server_state.tasks
         self.client: tuple[str, int] | None = None
-        self.server: tuple[str, int] | None = None
+        self.server: tuple[str, int | None] | None = None
         self.scheme = "http"
         self.cycle: Cycle | None = None
         self._config = config
@@ -90,7 +90,7 @@ class ServerProtocol:
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    # --- what the transport tells us, and the server
+    # --- called by the transport, and by uvicorn's server
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -107,7 +107,7 @@ class ServerProtocol:
         self._state.connections.discard(self)
         self._parser = None  # it holds on to us
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.leave()
+            self.cycle.disconnect()
         self.flow.resume_writing()
         if exc is None:
             self.transport.close()
@@ -283,10 +283,10 @@ class ServerProtocol:
         if cycle.response_complete or cycle.disconnected:
             return
         self._quiet = False
-        cycle.take(body)
+        cycle.add_body(body)
         if len(cycle.body) > MAX_UNREAD:
             self.flow.pause_reading()
-        cycle.tell()
+        cycle.notify()
 
     def _end_message(self) -> None:
         self._at = _OVER if self._last else _AT_HEAD
@@ -295,9 +295,9 @@ class ServerProtocol:
         if cycle.more_body:
             cycle.more_body = False
             if not cycle.response_complete:
-                cycle.tell()
+                cycle.notify()
 
-    # --- what the parser calls; trailers are dropped: none may become a header (RFC 9110 section 6.5.1)
+    # --- called by the parser; trailers are dropped: none may become a header (RFC 9110 section 6.5.1)
 
     def on_body(self, body: bytes) -> None:
         self._overhead = max(0, self._overhead - 2 * len(body) - 16)
@@ -344,8 +344,8 @@ class ServerProtocol:
         LOG.info("request.refused", status=status, why=detail, client=self.client[0] if self.client else None)
         if in_body and cycle is not None:
             if cycle.response_started:
-                cycle.cut()
-            cycle.leave()
+                cycle.abort()
+            cycle.disconnect()
             if cycle.response_started:
                 return
         self.transport.write(problem(status, detail))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class BrokenOff(Exception):
+    """An answer ends early, and must not look complete to the client (RFC 9112 section 8)."""
+
+
 class Refused(Exception):
     """Ends the reading of a connection with this answer."""
 

@@ -24,7 +24,7 @@ from sluice.http.signatures import sign
 from sluice.store.client import Store
 from tests.gateway.running import Gate
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_server]
 
 SIGNATURE = Signature("publishers", "blazz", Secret(b"quite-secret"), 300.0)
 POLICIES = """

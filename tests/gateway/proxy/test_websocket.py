@@ -30,7 +30,7 @@ from tests.heard import Heard
 from tests.sluice.http.client.upstream import Call, Play, upstream
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_server(without="hypercorn")]
 
 Handle = Callable[[ServerConnection], Awaitable[None]]
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="

@@ -82,7 +82,7 @@ def test_a_second_user_of_the_folder_is_refused_and_told_of_the_first(short_fold
     with embedded.locked(short_folder), pytest.raises(EmbeddedStoreError) as refused, embedded.locked(short_folder):
         pass
     assert str(refused.value) == (
-        f"{short_folder} is in use by another `sluice up` (pid {os.getpid()}); "
+        f"{short_folder} is in use by another `sluice up` or gateway (pid {os.getpid()}); "
         "stop that one, or give this one its own `data:` folder"
     )
 

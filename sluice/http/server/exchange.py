@@ -1,0 +1,72 @@
+"""A request and its answer, whoever speaks HTTP with the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sluice.http.server.head import RequestHead
+
+
+class Exchange:
+    """What an application needs of it: `Cycle` is our own server's, `AsgiExchange` any other server's.
+
+    A class and not a Protocol, because compiled code calls the methods of a compiled class directly.
+    """
+
+    disconnected = False
+    """The client has gone before its answer was complete."""
+    extra_lines: Sequence[bytes] = ()
+    """Whole field lines of ours that go with the answer, whoever gives it."""
+
+    def __init__(self, head: RequestHead) -> None:
+        self.head = head
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """Address and port of the peer; None of a unix socket."""
+        raise NotImplementedError
+
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """Address and port the peer came to; None of a unix socket."""
+        raise NotImplementedError
+
+    @property
+    def scheme(self) -> str:
+        raise NotImplementedError
+
+    async def receive(self) -> Any:
+        """The next piece of the body, as an ASGI message with `body` and `more_body`; or `http.disconnect`."""
+        raise NotImplementedError
+
+    def on_disconnect(self, callback: Callable[[], object]) -> None:
+        """The one callback for when the client goes before its answer is complete; at once, if it has gone already."""
+        raise NotImplementedError
+
+    async def send(self, message: Any) -> None:
+        """The answer as ASGI messages; instead of `begin` and `write`."""
+        raise NotImplementedError
+
+    def begin(
+        self, status: int, lines: Sequence[bytes], length: int | None, body: bytes = b"", *, more: bool = True
+    ) -> None:
+        """The head of the answer, and the first of its body with it. Nothing happens once the client is gone.
+
+        `lines` are whole and sound field lines that are meant for the client; `length` is what their Content-Length
+        says, None where there is none.
+        """
+        raise NotImplementedError
+
+    def write(self, body: bytes, *, more: bool) -> None:
+        """The next piece of the body. See to `drain` between pieces."""
+        raise NotImplementedError
+
+    @property
+    def blocked(self) -> bool:
+        """The client takes no more for now: `drain` before the next piece."""
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        """Until the client has taken enough, or is gone."""
+        raise NotImplementedError
