@@ -482,8 +482,9 @@ class AnyLife(RuleBasedStateMachine):
         call = self.calls.pop(index)
         self.stale.append(call)
         report(call, result)
-        if result != "0":
-            self.results.append((self.clock.now, result == "-"))
+        if result == "0":
+            return  # says nothing, so nothing is decided again, whatever has left the window meanwhile
+        self.results.append((self.clock.now, result == "-"))
         if self._too_many_failed():
             self._opens(FIRST_OPEN)
 
