@@ -102,7 +102,7 @@ class Edge:
         if isinstance(plan, Admission) and plan.rules.reading.whole:
             # Refuse it unread when a limit that needs only the head is used up.
             if limiter.denies():
-                buckets = planner.buckets_of_head(plan, now)
+                buckets = planner.buckets_before_body(plan, now)
                 decision = await limiter.denied(buckets)
                 if decision is not None:
                     plan = Invalid(exceeded(decision), plan.rules, plan.subject, buckets)

@@ -65,7 +65,7 @@ def explain(policies: Policies, request: HypotheticalRequest, now: float) -> Exp
     if plan.rules.route is not None:
         _describe_route(found, plan.rules.route, policies, head)
     if isinstance(plan, Plan):
-        found.on_refusal = [bucket.limit.id for bucket in rules.limits_of_head.buckets(subject, None, now)]
+        found.on_refusal = [bucket.limit.id for bucket in rules.limits_of_refused.buckets(subject, None, now)]
     taken = {bucket.limit.id for bucket in plan.buckets}
     found.not_applicable = {
         limit.id: _why_not(limit, plan, policies, now) for limit in policies.limits if limit.id not in taken

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
 from gateway.limits.decide import Decision
@@ -37,9 +38,14 @@ class RouteRules:
         self.reading = (
             reading_of(route, cost_pointers(policies.limits, route)) if route else Reading(False, None, False)
         )
-        only_head = [limit for limit in policies.limits if needs_only_head(limit, route)]
         self.limits = limits
-        self.limits_of_head = Limits(only_head, policies.trust.lists, spread=spread)
+        of_head = [limit for limit in policies.limits if needs_only_head(limit, route)]
+        # What is refused for what it is can be neither delivered later nor dropped.
+        refusing = [replace(limit, over="reject") for limit in of_head]
+        self.limits_of_refused = Limits(refusing, policies.trust.lists, spread=spread)
+        over = ("reject",) if self.relayed else ("reject", "queue")
+        certain = [limit for limit in of_head if limit.observe or limit.over in over]
+        self.limits_before_body = Limits(certain, policies.trust.lists, spread=spread)
 
 
 class Invalid:
@@ -162,9 +168,9 @@ class Planner:
             return self._invalid(refusal, rules, subject, now)
         return Plan(rules, subject, buckets, route.action, json)
 
-    def buckets_of_head(self, admission: Admission, now: float) -> list[Bucket]:
-        """Those of the limits that need only the head: known before the body is read."""
-        return admission.rules.limits_of_head.buckets(admission.subject, None, now)
+    def buckets_before_body(self, admission: Admission, now: float) -> list[Bucket]:
+        """Those that refuse a request for sure when they are used up, whatever is in its body."""
+        return admission.rules.limits_before_body.buckets(admission.subject, None, now)
 
     def _match(self, head: Head) -> Match:
         refuse_host(head, self._trust.hosts)
@@ -177,14 +183,13 @@ class Planner:
         return match
 
     def _invalid(self, refusal: Refusal, rules: RouteRules, subject: Subject, now: float) -> Invalid:
-        subject.relayed = False  # it will not be delivered, so it cannot wait either
-        return Invalid(refusal, rules, subject, rules.limits_of_head.buckets(subject, None, now))
+        return Invalid(refusal, rules, subject, rules.limits_of_refused.buckets(subject, None, now))
 
 
 def refusal_of(plan: Plan | Invalid, decision: Decision) -> Refusal | None:
     """How a request is refused after its limits have decided; None: it goes on, or is dropped."""
     verdict = decision.verdict
-    if verdict == "reject" or (verdict == "drop" and isinstance(plan, Invalid)):
+    if verdict == "reject":
         return exceeded(decision)
     if isinstance(plan, Invalid):
         return plan.refusal

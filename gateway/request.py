@@ -19,9 +19,8 @@ from gateway.policies import (
     PathSegment,
     Route,
     SessionSource,
-    ToRelay,
-    ToWorkers,
     Trust,
+    streams,
 )
 from sluice.http.fields import (
     CONNECTION,
@@ -172,8 +171,7 @@ def reading_of(route: Route, costs: Sequence[JsonPointer]) -> Reading:
     sources = (route.event, route.session, route.workspace)
     pointers = list(dict.fromkeys(source.pointer for source in sources if isinstance(source, JsonPointer)))
     json = f"this route reads {' and '.join(pointers)} from it" if pointers else None
-    whole = bool(json or costs or route.verify) or isinstance(route.action, (ToRelay, ToWorkers))
-    return Reading(whole, json, bool(costs))
+    return Reading(bool(costs) or not streams(route), json, bool(costs))
 
 
 def name_from(

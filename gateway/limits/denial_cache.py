@@ -38,21 +38,19 @@ class DenialCache:
         if len(self._denials) > MAX_KEYS:
             self._denials.popitem(last=False)
 
-    def find(self, buckets: list[Bucket], now: float) -> tuple[Bucket, float] | None:
-        """One that would refuse for sure, and for how many seconds more."""
+    def find(self, buckets: list[Bucket], now: float) -> list[tuple[int, float]]:
+        """The places of those that would refuse for sure, and for how many seconds more."""
         if not self._denials:
-            return None
-        found: tuple[Bucket, float] | None = None
-        for bucket in buckets:
+            return []
+        found: list[tuple[int, float]] = []
+        for i, bucket in enumerate(buckets):
             known = self._denials.get(bucket.key) if bucket.mode == REFUSE else None
             if known is None:
                 continue
             if now >= known.believed_until:
                 del self._denials[bucket.key]
             elif bucket.cost >= known.cost and (bucket.interval, bucket.burst) == (known.interval, known.burst):
-                left = known.passes_at + (bucket.cost - known.cost) * known.interval - now
-                if found is None or left > found[1]:
-                    found = bucket, left
+                found.append((i, known.passes_at + (bucket.cost - known.cost) * known.interval - now))
         return found
 
     def expire(self, now: float) -> None:

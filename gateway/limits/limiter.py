@@ -57,9 +57,9 @@ class Limiter:
         if not buckets:
             return PASS
         now = time.monotonic()
-        known = self._denials.find(buckets, now)
-        if known is not None:
-            return await self._denied_again(known, buckets)
+        denied = self._denials.find(buckets, now)
+        if denied and (_rejects(buckets, denied) or not _may_reject(buckets)):
+            return await self._denied_again(buckets, denied)
         if now < self._away_until or self._probing:
             return self._without_store(buckets, now)
         self._probing = self._away  # one finds out whether the store is back; nobody waits with it
@@ -84,28 +84,27 @@ class Limiter:
         return len(self._denials) > 0
 
     async def denied(self, buckets: list[Bucket]) -> Decision | None:
-        """The decision on a request that is refused for sure, whatever else it may take from; None: that is not known.
-
-        A limit that drops says nothing yet: what it drops may turn out to be wrong in itself.
-        """
-        known = self._denials.find([bucket for bucket in buckets if bucket.limit.over != "drop"], time.monotonic())
-        return None if known is None else await self._denied_again(known, buckets)
+        """The decision on a request that these buckets refuse for sure; None: that is not known."""
+        denied = self._denials.find(buckets, time.monotonic())
+        return await self._denied_again(buckets, denied) if denied else None
 
     def forget(self) -> None:
         """What was refused under other policies."""
         self._denials.forget()
 
-    async def _denied_again(self, known: tuple[Bucket, float], buckets: list[Bucket]) -> Decision:
+    async def _denied_again(self, buckets: list[Bucket], denied: list[tuple[int, float]]) -> Decision:
         """Without asking the store, but for the limits that only observe: they count each request."""
         observing = [bucket for bucket in buckets if bucket.mode == OBSERVE]
         if observing:
             await self.take(observing)
-        denied, seconds = known
-        place = buckets.index(denied)
-        levels = [0.0] * len(buckets)
-        levels[place] = denied.cost - seconds / denied.interval
-        decision = conclude(buckets, 1 << place, 0, seconds, 0.0, levels)
-        metrics.decided(denied.limit.id, outcome(decision, denied, place) or "")
+        refusing, longest, levels = 0, 0.0, [0.0] * len(buckets)
+        for i, seconds in denied:
+            refusing |= 1 << i
+            longest = max(longest, seconds)
+            levels[i] = buckets[i].cost - seconds / buckets[i].interval
+        decision = conclude(buckets, refusing, 0, longest, 0.0, levels)
+        for i, _ in denied:
+            metrics.decided(buckets[i].limit.id, outcome(decision, buckets[i], i) or "")
         return decision
 
     def _decided(self, buckets: Sequence[Bucket], answer: _Answer) -> Decision:
@@ -208,6 +207,21 @@ def take_arguments(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], lis
                 row.append(-bucket.cost)
         coded.append(row)
     return list(indices), [orjson.dumps({"buckets": numbers, "requests": coded})]
+
+
+def _rejects(buckets: Sequence[Bucket], denied: Sequence[tuple[int, float]]) -> bool:
+    return any(buckets[i].limit.over != "drop" for i, _ in denied)
+
+
+def _may_reject(buckets: Sequence[Bucket]) -> bool:
+    """What one limit drops another one may reject, for a cost that nothing is known of."""
+    return any(
+        bucket.cost > 1
+        and bucket.mode == REFUSE
+        and bucket.limit.over != "drop"
+        and not isinstance(bucket.limit.cost, int)
+        for bucket in buckets
+    )
 
 
 def _slots(buckets: list[Bucket]) -> dict[str, list[Bucket]]:

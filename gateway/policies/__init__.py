@@ -1,6 +1,6 @@
 """policies.yaml: `load` reads it into one immutable snapshot, `Policies`."""
 
-from gateway.policies.applicability import applies_to_event, can_apply, needs_only_head
+from gateway.policies.applicability import applies_to_event, can_apply, needs_only_head, streams
 from gateway.policies.lists import Address, AddressList, ListEntry
 from gateway.policies.model import (
     Action,
@@ -58,4 +58,5 @@ __all__ = [
     "can_apply",
     "load",
     "needs_only_head",
+    "streams",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from gateway.policies.model import Fixed, JsonPointer, Limit, Per, Route
+from gateway.policies.model import Fixed, JsonPointer, Limit, Per, Route, ToUpstream
 
 
 def applies_to_event(patterns: Sequence[str], event: str | None) -> bool:
@@ -23,6 +23,12 @@ def can_be_about(limit: Limit, route: Route) -> bool:
 def can_apply(limit: Limit, route: Route) -> bool:
     """Whether a request of the route can ever take from a bucket of the limit."""
     return can_be_about(limit, route) and all(provides(route, subject) for subject in limit.per)
+
+
+def streams(route: Route) -> bool:
+    """Whether bodies go on as they come, unless a limit looks into them for what a request costs."""
+    looks_inside = any(isinstance(source, JsonPointer) for source in (route.event, route.session, route.workspace))
+    return isinstance(route.action, ToUpstream) and route.verify is None and not looks_inside
 
 
 def needs_only_head(limit: Limit, route: Route | None) -> bool:

@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from gateway.policies import paths
-from gateway.policies.applicability import can_apply, can_be_about, provides
-from gateway.policies.model import BODIES, Fixed, Limit, Policies, Route
+from gateway.policies.applicability import can_apply, can_be_about, provides, streams
+from gateway.policies.model import BODIES, Fixed, JsonPointer, Limit, Policies, Route
 from sluice.config.problems import Malformed, quoted
 
 Found = Iterator[tuple[tuple[str | int, ...], Malformed]]
@@ -28,7 +28,9 @@ def contradictions(policies: Policies) -> Found:
 
 
 def _bodies_over_the_budget(policies: Policies) -> Found:
-    route = max(policies.routes, key=lambda route: route.body, default=None)
+    costs = [limit for limit in policies.limits if isinstance(limit.cost, JsonPointer)]
+    read = [it for it in policies.routes if not streams(it) or any(can_apply(limit, it) for limit in costs)]
+    route = max(read, key=lambda route: route.body, default=None)
     if route is not None and route.body > policies.bodies:
         index, size, held = policies.routes.index(route), _size(route.body), _size(policies.bodies)
         if policies.bodies == BODIES:

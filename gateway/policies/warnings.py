@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from gateway.policies.applicability import can_apply
+from gateway.policies.applicability import can_apply, streams
 from gateway.policies.lists import AddressList, ListEntry
 from gateway.policies.model import (
     JsonPointer,
@@ -13,7 +13,6 @@ from gateway.policies.model import (
     Policies,
     Route,
     ToRelay,
-    ToUpstream,
 )
 
 IPV6_PREFIX = 64  # as addresses are counted
@@ -43,7 +42,7 @@ def _limit_warnings(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iter
     if limit.over == "queue" and met and not any(isinstance(route.action, ToRelay) for route in met):
         yield f"{place}: over: queue delays what is relayed, and no route it meets relays; it rejects"
     for route in met if isinstance(limit.cost, JsonPointer) else ():
-        if _streams(route):
+        if streams(route):
             yield f"{place}: its cost makes {route.path} read bodies, up to {route.body} bytes, that it would stream"
 
 
@@ -54,11 +53,6 @@ def _override_warnings(place: str, limit: Limit, lists: Mapping[str, AddressList
                 shared = limit.ipv4_prefix if network.version == 4 else IPV6_PREFIX
                 if network.prefixlen > shared:
                     yield f"{place}[{at}]: {network} of list {name} shares its bucket with the rest of its /{shared}"
-
-
-def _streams(route: Route) -> bool:
-    looks_inside = any(isinstance(source, JsonPointer) for source in (route.event, route.session, route.workspace))
-    return isinstance(route.action, ToUpstream) and route.verify is None and not looks_inside
 
 
 def _ended(policies: Policies, now: float) -> Iterator[str]:

@@ -77,9 +77,8 @@ class Replay:
             return []
         rules = self._planner.rules_of(str(row["method"]), str(row["path"]).encode("utf-8", "replace"))
         client = client_of(str(row.get("client")), _NO_FIELDS, ())
-        relayed = rules.relayed and counted == "all"
-        subject = Subject(client, row.get("event"), row.get("session"), relayed)
-        limits = rules.limits if counted == "all" and rules.route is not None else rules.limits_of_head
+        subject = Subject(client, row.get("event"), row.get("session"), rules.relayed)
+        limits = rules.limits if counted == "all" and rules.route is not None else rules.limits_of_refused
         return limits.buckets(subject, None, at)
 
     def _take(self, at: float, buckets: list[Bucket]) -> None:

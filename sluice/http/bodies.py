@@ -7,6 +7,7 @@ its request is refused as by a full backlog. A body counts from its first byte u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -47,7 +48,8 @@ class BodyBudget:
             if room.done() and not room.cancelled():
                 self.give_back(size)  # it was served and stopped at the same moment
             else:
-                self._waiting.remove(waiting)
+                with contextlib.suppress(ValueError):  # passed over already
+                    self._waiting.remove(waiting)
                 self._serve()
             if not isinstance(error, TimeoutError):
                 raise
@@ -62,8 +64,9 @@ class BodyBudget:
     def _serve(self) -> None:
         while self._waiting and self.used + self._waiting[0][0] <= self.limit:
             size, room = self._waiting.popleft()
-            self.used += size
-            room.set_result(None)
+            if not room.done():  # else it waits no more, and is about to say so
+                self.used += size
+                room.set_result(None)
 
 
 class HeldBody:

@@ -198,16 +198,20 @@ server = "sluice"
 """On which of `SERVERS` gateways run now; the fixture of this name sets it."""
 
 
-def read_policies(folder: Path, store_url: str, laravel: str, headers: str = "10s") -> Policies:
+def read_policies(
+    folder: Path, store_url: str, laravel: str, headers: str = "10s", text: str | None = None
+) -> Policies:
     """Those above, from a file in the folder."""
     file = folder / "policies.yaml"
-    file.write_text(POLICIES.format(store=store_url, laravel=laravel, headers=headers))
+    file.write_text((text or POLICIES).format(store=store_url, laravel=laravel, headers=headers))
     return policies.load(file, environment={"SECRET": SECRET})
 
 
-def start(folder: Path, store_url: str, laravel: str, headers: str = "10s") -> tuple[Gate, asyncio.Future[None]]:
+def start(
+    folder: Path, store_url: str, laravel: str, headers: str = "10s", text: str | None = None
+) -> tuple[Gate, asyncio.Future[None]]:
     """A gateway that takes connections from now on, and the task that ends when it has stopped."""
-    read = read_policies(folder, store_url, laravel, headers)
+    read = read_policies(folder, store_url, laravel, headers, text)
     bound = serving.listening("127.0.0.1", 0)
     bound.listen()
     gate = Gate(read, bound.getsockname()[1])
@@ -215,9 +219,11 @@ def start(folder: Path, store_url: str, laravel: str, headers: str = "10s") -> t
 
 
 @asynccontextmanager
-async def gateway(folder: Path, store_url: str, laravel: str, *, headers: str = "10s") -> AsyncIterator[Gate]:
+async def gateway(
+    folder: Path, store_url: str, laravel: str, *, headers: str = "10s", text: str | None = None
+) -> AsyncIterator[Gate]:
     """A gateway that serves until the block is left. `headers`: how long Laravel may be silent."""
-    gate, task = start(folder, store_url, laravel, headers)
+    gate, task = start(folder, store_url, laravel, headers, text)
     try:
         async with gate.http:
             yield gate

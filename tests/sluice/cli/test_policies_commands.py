@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.explain import HypotheticalRequest, explain
+from gateway.policies import load
 from sluice.cli.main import main
 
 POLICIES = """version: 1
@@ -82,6 +84,71 @@ def test_explain_tells_where_it_would_end(
 ) -> None:
     told = orjson.loads(said(capsys, *SEND, *arguments, "--json", "--policies", file))
     assert told["outcome"].startswith(outcome)
+
+
+RELAYED = """version: 1
+store: {{url: "{store}"}}
+bodies: 1MiB
+signatures: {{workers: {{preset: blazz, secret: env:ABSENT}}}}
+routes:
+  - {{path: /hooks, verify: workers, event: {{json: /event}}, session: {{json: /session}}, body: 1KiB, relay: laravel}}
+limits:
+  - {{id: message, per: [session], rate: 1/hour, burst: 1}}
+  - {{id: address, per: [ip], rate: 1/hour, burst: 1}}
+relay: {{endpoints: {{laravel: {{url: "http://127.0.0.1:1"}}}}}}
+"""
+PROOF = ("--header", "X-HMAC-Signature: 00", "--header")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "outcome", "limits"),
+    [
+        (("--body", "{}"), "400: the request names no event type where the route looks for it", ["address"]),
+        (("--body", "x"), "400: the body is not JSON", ["address"]),
+        (("--body", "x" * 1025), "413: the body is 1025 bytes, this route takes 1024 at most", ["address"]),
+        (("--body", '{"event": "a", "session": "s1"}'), "stored, and delivered to laravel", ["message", "address"]),
+        ((*PROOF, "X-Timestamp: 7"), "401: X-Timestamp is ", ["address"]),
+        ((*PROOF, "X-Other: 7"), "401: the headers X-HMAC-Signature and X-Timestamp must both be there", ["address"]),
+    ],
+)
+def test_explain_tells_what_is_refused_and_which_limits_that_takes_from(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    store_url: str,
+    arguments: tuple[str, ...],
+    outcome: str,
+    limits: list[str],
+) -> None:
+    file = tmp_path / "relayed.yaml"
+    file.write_text(RELAYED.format(store=store_url))
+    command = ("explain", "--method", "POST", "--path", "/hooks", *arguments, "--json", "--policies", file)
+    told = orjson.loads(said(capsys, *command))
+    assert told["outcome"].startswith(outcome)
+    assert [it["id"] for it in told["limits"]] == limits
+    assert told["signature"] == {"name": "workers", "checked": False}
+
+
+def test_explain_says_that_it_does_not_check_a_signature_and_what_a_wrong_one_costs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, store_url: str
+) -> None:
+    file = tmp_path / "relayed.yaml"
+    file.write_text(RELAYED.format(store=store_url))
+    body = '{"event": "a", "session": "s1"}'
+    told = said(capsys, "explain", "--method", "POST", "--path", "/hooks", "--body", body, "--policies", file)
+    expected = (
+        "signature  not checked here: signatures.workers; without a valid one it is 401, and takes from address\n"
+    )
+    assert expected in told
+
+
+def test_explain_reads_the_buckets_that_the_edge_has_on_a_cluster(tmp_path: Path) -> None:
+    policies = load(write(tmp_path / "p.yaml", "redis+cluster://127.0.0.1:7000"), need_secrets=False)
+    found = explain(policies, HypotheticalRequest("POST", "/api/send", "192.0.2.7", body=b'{"session": "s1"}'), 0.0)
+    assert [bucket.key for bucket in found.buckets] == [
+        "sl:{l:send}:\0s1",
+        "sl:{l:address}:\x00192.0.2.7",
+        "sl:{l:trial}:",
+    ]
 
 
 def test_explain_without_a_store_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -171,6 +238,30 @@ def test_replay_tells_who_would_have_been_refused(
         "would_reject": 0,
         "worst": {"s1": 5},
     }
+
+
+@pytest.mark.parametrize(
+    ("row", "refused"),
+    [
+        ({"status": 401}, 0),
+        ({"status": 401, "why": "X-Timestamp is old", "counted": "head"}, 0),
+        ({"status": 400}, 0),
+        ({"status": 413}, 0),
+        ({"status": 403, "why": "this address is denied (trust.deny)"}, 0),
+        ({"status": 503, "why": "too many request bodies", "counted": "none"}, 0),
+        ({"status": 401, "why": None}, 5),  # of the upstream: it passed all limits
+        ({"status": 502, "why": "laravel cannot be reached"}, 5),
+        ({"status": 202, "counted": None}, 5),
+    ],
+)
+def test_replay_counts_what_was_refused_as_the_edge_does(
+    capsys: pytest.CaptureFixture[str], file: Path, tmp_path: Path, row: dict[str, Any], refused: int
+) -> None:
+    log = tmp_path / "gateway.jsonl"
+    log.write_bytes(b"".join(line(i * 0.01, **row) for i in range(10)))
+    told = orjson.loads(said(capsys, "replay", log, "--json", "--policies", file, code=1 if refused else 0))
+    assert (told["refused_now"], told["limits"]["send"]["passed"]) == (refused, 5 if refused else 0)
+    assert told["limits"]["address"]["passed"] == (0 if row["status"] == 403 or row["status"] == 503 else 10)
 
 
 def test_replay_under_wider_limits_refuses_nobody(

@@ -112,6 +112,25 @@ async def test_what_waits_too_long_is_refused_and_holds_nothing(
     assert budget.take(100)
 
 
+async def test_several_that_have_waited_too_long_at_the_same_moment_are_all_refused(
+    budget: BodyBudget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MAX_WAIT", 0.05)
+    first = HeldBody(budget)
+    await first.read(Client(b"x" * 94).receive, 100)
+
+    async def read() -> None:
+        held = HeldBody(budget)
+        try:
+            await held.read(Client(b"x" * 3, b"x" * 4).receive, 100)
+        finally:
+            held.release()
+
+    results = await asyncio.gather(*(read() for _ in range(4)), return_exceptions=True)
+    assert [type(result) for result in results] == [Refusal] * 4
+    assert budget.used == 94
+
+
 async def test_one_that_is_cancelled_while_it_waits_holds_up_nobody(budget: BodyBudget) -> None:
     first = HeldBody(budget)
     await first.read(Client(b"x" * 95).receive, 100)
