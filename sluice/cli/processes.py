@@ -29,7 +29,7 @@ from sluice.process.loops import Stop
 from sluice.store import durability, embedded
 from sluice.store.client import StoreAway
 
-_STORE_PATIENCE = 30.0
+_STORE_TIMEOUT = 30.0
 
 
 def processes_option(parser: argparse.ArgumentParser) -> None:
@@ -174,8 +174,8 @@ def _worker_signature(policies: Policies) -> Signature:
 
 async def store_answers(policies: Policies, stop: Stop) -> bool:
     """Waits a while, for a store that starts at the same time; False when stopped meanwhile. Raises CommandError."""
-    patience = _STORE_PATIENCE if os.environ.get("SLUICE_SUPERVISED") else 3.0
-    waiting = asyncio.ensure_future(embedded.answering(store_url(policies), patience))
+    timeout = _STORE_TIMEOUT if os.environ.get("SLUICE_SUPERVISED") else 3.0
+    waiting = asyncio.ensure_future(embedded.answering(store_url(policies), timeout))
     stopping = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -29,8 +29,8 @@ from sluice.process.loops import Stop
 from sluice.process.supervisor import Program, Supervisor
 from sluice.store import embedded
 
-_STORE_PATIENCE = 120.0  # an append-only file of some GiB takes its time to load
-_GATEWAY_PATIENCE = 30.0
+_STORE_TIMEOUT = 120.0  # an append-only file of some GiB takes its time to load
+_GATEWAY_TIMEOUT = 30.0
 _SUMMARY_EVERY = 5.0
 
 
@@ -79,9 +79,9 @@ async def _run_gateways(policies: Policies, processes: int) -> None:
             say(f"gateway   {base_url(policies.listen)}   ({processes} processes)")
             say(f"logs      {logs}")
             say("stop with Ctrl-C")
-        await _tell_of_edits(policies, stop)
+        await _report_edits(policies, stop)
     finally:
-        say("stopping: what is under way is finished")
+        say("stopping: what is in flight is finished")
         await supervisor.stop()
         say("stopped")
 
@@ -96,14 +96,14 @@ async def _run(policies: Policies, options: argparse.Namespace) -> None:
     try:
         await _unless_stopped(stop, _start(supervisor, policies, options))
         if not stop.requested:
-            _tell_where(policies, options)
+            _print_addresses(policies, options)
         async with asyncio.TaskGroup() as group:
-            group.create_task(_tell_of_edits(policies, stop))
+            group.create_task(_report_edits(policies, stop))
             while await stop.sleep(_SUMMARY_EVERY):
                 if options.demo:
                     await _summary(policies)
     finally:
-        say("stopping: workers, gateway, relay, store; what is under way is finished")
+        say("stopping: workers, gateway, relay, store; what is in flight is finished")
         await supervisor.stop()
         say("stopped")
 
@@ -123,7 +123,7 @@ def _programs(policies: Policies, options: argparse.Namespace) -> list[Program]:
             Program(
                 "store",
                 embedded.command(policies.data, policies.store.promise),
-                ready=lambda: embedded.answering(store_url(policies), _STORE_PATIENCE),
+                ready=lambda: embedded.answering(store_url(policies), _STORE_TIMEOUT),
             )
         )
     pace = ("--minute", f"{options.minute * 1000:.0f}ms")
@@ -185,7 +185,7 @@ def _laravel_address(policies: Policies) -> str:
 
 
 async def _gateway_answers(policies: Policies, log: Path) -> None:
-    deadline = time.monotonic() + _GATEWAY_PATIENCE
+    deadline = time.monotonic() + _GATEWAY_TIMEOUT
     async with httpx2.AsyncClient(trust_env=False, timeout=1.0) as client:
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx2.HTTPError):
@@ -209,15 +209,15 @@ async def _unless_stopped(stop: Stop, work: Awaitable[None]) -> None:
         starting.result()
 
 
-async def _tell_of_edits(policies: Policies, stop: Stop) -> None:
+async def _report_edits(policies: Policies, stop: Stop) -> None:
     """Until stopped. Every process watches the file for itself; this only shows what comes of an edit."""
     name = policies.source.name
 
-    def tell(outcome: live.Outcome) -> None:
+    def report(outcome: live.Outcome) -> None:
         for line in edited(name, outcome):
             say(line)
 
-    await edits.live(policies).watch(stop, lambda edited: None, tell)
+    await edits.live(policies).watch(stop, lambda edited: None, report)
 
 
 def edited(name: str, outcome: live.Outcome) -> list[str]:
@@ -236,7 +236,7 @@ def edited(name: str, outcome: live.Outcome) -> list[str]:
             return [line, f"{name}: {held}: what was changed here counts from the next start on; restart Sluice"]
 
 
-def _tell_where(policies: Policies, options: argparse.Namespace) -> None:
+def _print_addresses(policies: Policies, options: argparse.Namespace) -> None:
     url = base_url(policies.listen)
     named = "" if policies.source == Path("policies.yaml") else f" --policies {policies.source}"
     token = policies.console.token

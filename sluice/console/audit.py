@@ -36,12 +36,12 @@ class Actor:
 
 
 async def perform(
-    operation: Operation[D, Q, R], deployment: D, request: Q, actor: Actor, tell: Callable[[str, bytes], None]
+    operation: Operation[D, Q, R], deployment: D, request: Q, actor: Actor, on_failure: Callable[[str, bytes], None]
 ) -> R | Problem:
     """Runs it and, where it is a change, writes it into the audit log.
 
-    What is done is done when the log cannot be written: then `tell` is given the reason and the line. Raises StoreAway
-    or StoreRefused.
+    What is done is done when the log cannot be written: then `on_failure` is given the reason and the line.
+    Raises StoreAway or StoreRefused.
     """
     if not operation.changes or getattr(request, "dry_run", False):
         return await operation.run(deployment, request)
@@ -49,10 +49,10 @@ async def perform(
     try:
         outcome = await operation.run(deployment, request)
     except BaseException as error:
-        _write(deployment, _line(deployment, operation.id, request, actor, error), tell)
+        _write(deployment, _line(deployment, operation.id, request, actor, error), on_failure)
         raise
     if not isinstance(outcome, Problem):
-        _write(deployment, _line(deployment, operation.id, request, actor, outcome), tell)
+        _write(deployment, _line(deployment, operation.id, request, actor, outcome), on_failure)
     return outcome
 
 
@@ -101,12 +101,12 @@ def _masked(value: Any, secrets: list[str]) -> Any:
     return value
 
 
-def _write(deployment: Deployment, line: bytes, tell: Callable[[str, bytes], None]) -> None:
+def _write(deployment: Deployment, line: bytes, on_failure: Callable[[str, bytes], None]) -> None:
     path = path_of(deployment.policies)
     try:
         _append(path, line)
     except OSError as error:
-        tell(f"{path} cannot be written ({(error.strerror or str(error)).lower()})", line)
+        on_failure(f"{path} cannot be written ({(error.strerror or str(error)).lower()})", line)
 
 
 def path_of(policies: Policies) -> Path:

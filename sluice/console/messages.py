@@ -133,15 +133,15 @@ def _late(endpoint: EndpointStatus) -> str:
 
 
 def _sessions(workers: Sequence[WorkerStatus], sessions: SessionCounts) -> Iterator[str]:
-    room = any(not w.existing and not w.lost and w.sessions < w.capacity for w in workers)
+    spare = any(not w.existing and not w.lost and w.sessions < w.capacity for w in workers)
     for worker in workers:
-        yield from _worker(worker, room=room)
+        yield from _worker(worker, spare=spare)
     orphans = (sessions.unowned or 0) - sum(worker.sessions for worker in workers if worker.lost)
     if orphans > 0:
-        yield f"{_some(orphans, 'session has', 'sessions have')} no worker; {_next_worker(room)}"
+        yield f"{_some(orphans, 'session has', 'sessions have')} no worker; {_next_worker(spare)}"
 
 
-def _worker(worker: WorkerStatus, *, room: bool) -> Iterator[str]:
+def _worker(worker: WorkerStatus, *, spare: bool) -> Iterator[str]:
     name, sessions = worker.worker, worker.sessions
     if worker.existing:
         if worker.lost:
@@ -150,18 +150,18 @@ def _worker(worker: WorkerStatus, *, room: bool) -> Iterator[str]:
     elif worker.lost:
         if sessions:
             its = _some(sessions, "session has", "sessions have")
-            yield f"worker {name} is lost; its {its} no worker; {_next_worker(room)}"
+            yield f"worker {name} is lost; its {its} no worker; {_next_worker(spare)}"
     elif worker.last_beat_s is not None and worker.last_beat_s > worker.beat_left_s:
         late, left = age(worker.last_beat_s), age(worker.beat_left_s)
         its = _some(sessions, "session moves", "sessions move")
         yield f"worker {name} has not beaten for {late}; its {its} when its lease ends in {left}"
 
 
-def _next_worker(room: bool) -> str:
+def _next_worker(spare: bool) -> str:
     return (
-        "a worker with room takes over with its next beat"
-        if room
-        else "no worker has room, start one more: sluice worker"
+        "a worker with free capacity takes over with its next beat"
+        if spare
+        else "no worker has free capacity, start one more: sluice worker"
     )
 
 
@@ -169,7 +169,7 @@ def _some(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def _listed(words: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
-    *first, last = words
+    *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

@@ -1,6 +1,6 @@
 // The live page. Data reaches it only as text (textContent), never as markup.
 
-const EVERY = 1000, SLOWEST = 15000, PATIENCE = 5000, SPAN = 120, WINDOW = 5, GAP = 10;
+const EVERY = 1000, SLOWEST = 15000, TIMEOUT = 5000, SPAN = 120, WINDOW = 5, GAP = 10;
 const KEPT = "sluice.token";
 const STATES = { closed: "good", "half-open": "look", open: "bad" };
 const $ = (id) => document.getElementById(id);
@@ -25,29 +25,29 @@ function takeToken() {
   return given || sessionStorage.getItem(KEPT);
 }
 
-async function turn() {
+async function refresh() {
   if (asking || document.hidden) return;
   asking = true;
   clearTimeout(timer);
   const again = await ask();
   asking = false;
-  if (again) timer = setTimeout(turn, again);
+  if (again) timer = setTimeout(refresh, again);
 }
 
 /** Milliseconds until it makes sense to ask again; 0: not before a person has done something. */
 async function ask() {
   if (!token) return wantToken("This page is for the people who run this gateway.");
-  let status, told;
+  let status, answer;
   try {
-    const response = await fetch("api/status", { headers: authorization(), signal: AbortSignal.timeout(PATIENCE) });
+    const response = await fetch("api/status", { headers: authorization(), signal: AbortSignal.timeout(TIMEOUT) });
     status = response.status;
-    told = await response.json();
+    answer = await response.json();
   } catch {
     return away("The gateway does not answer.");
   }
   if (status === 401) return refused();
-  if (status === 403) return away(`${told.detail}.`);
-  return status === 200 ? show(told) : away(`The gateway answers ${status}.`);
+  if (status === 403) return away(`${answer.detail}.`);
+  return status === 200 ? show(answer) : away(`The gateway answers ${status}.`);
 }
 
 function authorization() {
@@ -86,9 +86,9 @@ $("ask").addEventListener("submit", (event) => {
   sessionStorage.setItem(KEPT, token);
   $("token").value = "";
   $("ask").hidden = true;
-  turn();
+  refresh();
 });
-document.addEventListener("visibilitychange", turn);
+document.addEventListener("visibilitychange", refresh);
 
 // --- showing
 
@@ -256,7 +256,7 @@ function count(value, kind) {
   return value ? { text: number(value), kind } : { text: number(value), kind: "none" };
 }
 
-/** The table is made once and its cells are kept, so that a selection or a reader's place in it survives a turn. */
+/** The table is made once and its cells are kept, so that a selection or a reader's place in it survives a refresh. */
 function table(id, empty, titles, rows) {
   const place = $(id);
   if (!rows.length) return place.replaceChildren(element("p", empty, "note"));
@@ -344,4 +344,4 @@ function age(seconds) {
   return `${all}s`;
 }
 
-turn();
+refresh();

@@ -78,7 +78,7 @@ async def test_a_running_gateway_is_asked_and_shown(store: Store, tmp_path: Path
         seen = await fetch(policies_in(tmp_path, port))
     lines = text_of(seen).splitlines()
     assert lines[0] == "• no relay is running: events are accepted and wait"
-    assert lines[1].startswith("• 2 sessions have no worker; a worker with room takes over")
+    assert lines[1].startswith("• 2 sessions have no worker; a worker with free capacity takes over")
     shown = "\n".join(lines)
     for part in ("requests", "laravel", "closed", "typing", "w1", "http://127.0.0.1:3101", "0 of 25", "created 2"):
         assert part in shown

@@ -147,7 +147,7 @@ async def test_a_session_that_nobody_runs_is_not_connected(parts: Resources) -> 
     await parts.registry.deregister("w1", "1")
     seen = await seen_of(parts)
     assert seen["sessions"] == {"total": 1, "connected": 0, "states": {"connected": 1}, "unowned": 1}
-    assert seen["messages"] == ["1 session has no worker; no worker has room, start one more: sluice worker"]
+    assert seen["messages"] == ["1 session has no worker; no worker has free capacity, start one more: sluice worker"]
 
 
 async def test_traffic_is_summed_over_routes_and_endpoints(parts: Resources) -> None:
