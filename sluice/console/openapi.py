@@ -118,8 +118,8 @@ class _Schemas:
         if origin is tuple and arguments[-1] is Ellipsis:
             return {"type": "array", "items": self.of(arguments[0])}
         if origin is tuple:
-            items = [self.of(one) for one in arguments]
-            return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+            size = len(arguments)  # of one kind: not every tool reads prefixItems
+            return {"type": "array", "items": self.of(arguments[0]), "minItems": size, "maxItems": size}
         if origin is Mapping:
             return {"type": "object", "additionalProperties": self.of(arguments[1])}
         if kind is datetime:
