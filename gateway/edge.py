@@ -19,8 +19,7 @@ from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
 from gateway.policies import Policies, ToRelay, ToUpstream, ToWorkers
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
-from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake
-from gateway.proxy.websocket import serve as serve_websocket
+from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake, serve as serve_websocket
 from gateway.request import Head, Json, head_of
 from sessions.registry import Registry
 from sluice.http import client as http1

@@ -23,8 +23,7 @@ from relay.inflow import Inflow
 from relay.queue.queue import Queue
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
-from sluice.http.server import AsgiExchange, Cycle, Refused, head_of_scope, target_of
-from sluice.http.server import metrics as server_metrics
+from sluice.http.server import AsgiExchange, Cycle, Refused, head_of_scope, metrics as server_metrics, target_of
 from sluice.observe.log import Log
 from sluice.process.by_settings import BySettings
 from sluice.store.client import Store

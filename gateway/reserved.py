@@ -13,14 +13,12 @@ from starlette.routing import BaseRoute, Route
 from gateway.ingest import publish
 from gateway.ingest.webhooks import Ingest
 from gateway.policies import Policies
-from relay import metrics as relay_metrics
-from relay import presence
+from relay import metrics as relay_metrics, presence
 from relay.circuit import Circuit
 from relay.process import open_circuit
 from relay.progress import Progress
 from relay.queue.queue import Queue
-from sessions import api as worker_api
-from sessions import metrics as session_metrics
+from sessions import api as worker_api, metrics as session_metrics
 from sessions.registry import Registry
 from sluice.http.bodies import BodyBudget
 from sluice.observe import metrics

@@ -46,7 +46,7 @@ def open_queue(store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> Que
         max_events=backlog.events,
         in_order=endpoint.order == "session",
         max_per_stream=endpoint.batch.max if endpoint.batch else 1,
-        keep_history=policies.relay.keep_delivered > 0,
+        keep_history=policies.relay.retention.delivered > 0,
     )
 
 
@@ -69,7 +69,7 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
 
     async def drop_dead() -> None:
         relay = live.current.relay
-        await janitor.run_once(store, relay.endpoints, relay.keep_dead, relay.keep_delivered)
+        await janitor.run_once(store, relay.endpoints, relay.retention.dead, relay.retention.delivered)
 
     tune_gc()
     LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)

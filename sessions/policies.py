@@ -4,46 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice.config import parsers, units, urls
-from sluice.config.fields import Value
+from sluice.config import parsers, references, units, urls
+from sluice.config.fields import Value, section, setting
 from sluice.config.model import Secret
 from sluice.config.parsers import each, of
 from sluice.config.problems import Malformed, quoted
-from sluice.config.references import Defined
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingWorker:
     """A worker service that we do not run and that knows nothing of us."""
 
-    url: str
-    key: Secret | None
+    url: str = setting(of(urls.http_url), "", missing="url: http://127.0.0.1:3001")
+    key: Secret | None = setting(parsers.secret_value, None)
 
 
-@dataclass(frozen=True, slots=True)
-class SessionsPolicy:
-    lease: float
-    per_worker: int
-    workers: tuple[ExistingWorker, ...]
-    verify: str | None
-    """Name of the signature by which a worker proves itself at `/_sluice/workers`."""
-
-
-SESSIONS = SessionsPolicy(lease=15.0, per_worker=25, workers=(), verify=None)
-
-
-def sessions(value: Value, signatures: Defined) -> SessionsPolicy:
-    with value.fields() as fields:
-        fields.later("one_phone", "cleanup", "vault", "browser")
-        return SessionsPolicy(
-            lease=fields.take("lease", of(lease), SESSIONS.lease),
-            per_worker=fields.take("per_worker", parsers.count, SESSIONS.per_worker),
-            workers=fields.take("workers", each(_worker), ()),
-            verify=fields.take("verify", signatures.one, None),
-        )
-
-
-def lease(text: str) -> float:
+def _lease(text: str) -> float:
     """Renewed each third of it: a shorter one would be lost to a pause of the garbage collector."""
     seconds = units.duration(text)
     if seconds < 1:
@@ -51,9 +27,16 @@ def lease(text: str) -> float:
     return seconds
 
 
-def _worker(value: Value) -> ExistingWorker:
+@dataclass(frozen=True, slots=True)
+class SessionsPolicy:
+    lease: float = setting(of(_lease), 15.0)
+    per_worker: int = setting(parsers.count, 25)
+    workers: tuple[ExistingWorker, ...] = setting(each(section(ExistingWorker)), ())
+    verify: str | None = setting(references.signature, None)
+    """Name of the signature by which a worker proves itself at `/_sluice/workers`."""
+
+
+def sessions(value: Value) -> SessionsPolicy:
     with value.fields() as fields:
-        return ExistingWorker(
-            url=fields.need("url", of(urls.http_url), "", "url: http://127.0.0.1:3001"),
-            key=fields.take("key", parsers.secret_value, None),
-        )
+        fields.later("one_phone", "cleanup", "vault", "browser")
+        return fields.read(SessionsPolicy)

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
-from limiting.store import Cores, store
-from limiting.store import Store as Server
+from limiting.store import Cores, Store as Server, store
 from proxy.processes import NotReady, free_port, started, tail
 
 from gateway.policies import Policies, load

@@ -1,62 +1,28 @@
 """policies.yaml: `load` reads it into one immutable snapshot, `Policies`."""
 
-from gateway.policies.applicability import applies_to_event, can_apply, needs_only_head, streams
-from gateway.policies.lists import Address, AddressList, ListEntry
-from gateway.policies.model import (
-    Action,
-    ConsolePolicy,
-    EventSource,
-    Fixed,
-    Header,
-    JsonPointer,
-    Limit,
-    LimitHeader,
-    Over,
-    OverriddenBy,
-    Override,
-    PathSegment,
-    Per,
-    Policies,
-    Route,
-    SessionSource,
-    StoreAway,
-    ToRelay,
-    ToUpstream,
-    ToWorkers,
-    Trust,
-    Upstream,
+from gateway.policies.applicability import (
+    applies_to_event as applies_to_event,
+    can_apply as can_apply,
+    needs_only_head as needs_only_head,
+    streams as streams,
 )
-from gateway.policies.read import load
-
-__all__ = [
-    "Action",
-    "Address",
-    "AddressList",
-    "ConsolePolicy",
-    "EventSource",
-    "Fixed",
-    "Header",
-    "JsonPointer",
-    "Limit",
-    "LimitHeader",
-    "ListEntry",
-    "Over",
-    "OverriddenBy",
-    "Override",
-    "PathSegment",
-    "Per",
-    "Policies",
-    "Route",
-    "SessionSource",
-    "StoreAway",
-    "ToRelay",
-    "ToUpstream",
-    "ToWorkers",
-    "Trust",
-    "Upstream",
-    "applies_to_event",
-    "can_apply",
-    "load",
-    "needs_only_head",
-    "streams",
-]
+from gateway.policies.limits import Limit as Limit, LimitHeader as LimitHeader, Over as Over, StoreAway as StoreAway
+from gateway.policies.lists import Address as Address, AddressList as AddressList, ListEntry as ListEntry
+from gateway.policies.model import Policies as Policies
+from gateway.policies.overrides import OverriddenBy as OverriddenBy, Override as Override, Per as Per
+from gateway.policies.read import load as load
+from gateway.policies.routes import (
+    Action as Action,
+    EventSource as EventSource,
+    Fixed as Fixed,
+    Header as Header,
+    JsonPointer as JsonPointer,
+    PathSegment as PathSegment,
+    Route as Route,
+    SessionSource as SessionSource,
+    ToRelay as ToRelay,
+    ToUpstream as ToUpstream,
+    ToWorkers as ToWorkers,
+)
+from gateway.policies.trust import Trust as Trust
+from gateway.policies.upstreams import ConsolePolicy as ConsolePolicy, Upstream as Upstream

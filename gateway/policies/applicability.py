@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from gateway.policies.model import Fixed, JsonPointer, Limit, Per, Route, ToUpstream
+from gateway.policies.limits import Limit
+from gateway.policies.overrides import Per
+from gateway.policies.routes import Fixed, JsonPointer, Route, ToUpstream
 
 
 def applies_to_event(patterns: Sequence[str], event: str | None) -> bool:

@@ -11,7 +11,9 @@ from fnmatch import fnmatchcase
 
 from gateway.policies import paths
 from gateway.policies.applicability import can_apply, can_be_about, provides, streams
-from gateway.policies.model import BODIES, Fixed, JsonPointer, Limit, Policies, Route
+from gateway.policies.limits import Limit
+from gateway.policies.model import BODIES, Policies
+from gateway.policies.routes import Fixed, JsonPointer, Route
 from sluice.config.problems import Malformed, quoted
 
 Found = Iterator[tuple[tuple[str | int, ...], Malformed]]

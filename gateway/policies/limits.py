@@ -4,86 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from gateway.policies.model import JsonPointer, Limit, Override, Per
-from gateway.policies.overrides import Defaults, override_list
-from gateway.policies.references import References
+from gateway.policies.overrides import Defaults, Override, Per, override_list
+from gateway.policies.routes import JsonPointer
+from gateway.policies.trust import list_name
 from sluice.config import Rate, parsers, units
-from sluice.config.fields import Fields, Value
+from sluice.config.fields import Fields, Value, setting
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, quoted
 
+LimitHeader = Literal["ratelimit", "x-ratelimit"]
+Over = Literal["queue", "drop", "reject"]
+StoreAway = Literal["allow", "deny", "local"]
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PREFIX = re.compile(r"ip/([0-9]{1,3})")
-STAND_IN = Rate(1, 1.0)
 SUBJECT: Callable[[Value], Per] = choice("session", "workspace", "ip", "event")
+ONE: int | JsonPointer = 1
 WHOLE = 32  # bits of an IPv4 address
-
-
-def limit_list(value: Value, known: References) -> tuple[Limit, ...]:
-    taken: dict[str, str] = {}
-    return each(lambda item: _limit(item, known, taken))(value)
-
-
-def _limit(value: Value, known: References, taken: dict[str, str]) -> Limit:
-    with value.fields() as fields:
-        limit = _without_overrides(value, fields, known, taken)
-        _refuse_share_of_nobody(fields, limit)
-        _refuse_cost_over_burst(fields, limit)
-        defaults = Defaults(
-            rate=limit.rate,
-            burst=limit.burst if "burst" in fields else None,
-            cost=limit.cost,
-            per=limit.per if fields.sound("per") else None,
-        )
-        overrides: tuple[Override, ...] = fields.take(
-            "overrides", lambda items: override_list(items, known, defaults), ()
-        )
-    return replace(limit, overrides=overrides)
-
-
-def _without_overrides(value: Value, fields: Fields, known: References, taken: dict[str, str]) -> Limit:
-    rate = fields.need("rate", of(units.rate), STAND_IN, "rate: 1000/minute")
-    nobody: tuple[tuple[Per, ...], int] = ((), WHOLE)
-    per, ipv4_prefix = fields.take("per", _per, nobody)
-    defaults: int | JsonPointer = 1
-    return Limit(
-        id=fields.need("id", lambda name: _id(name, value.key, taken), "", "id: a name that stays"),
-        events=fields.take("event", _events, ()),
-        per=per,
-        rate=rate,
-        burst=fields.take("burst", parsers.count, rate.amount),
-        over=fields.take("over", choice("queue", "drop", "reject"), "reject"),
-        exempt=fields.take("except", each(known.lists.one), ()),
-        enforce=fields.take("mode", _enforce, 1.0),
-        when_store_away=fields.take("when_store_away", choice("allow", "deny", "local"), "local"),
-        cost=fields.take("cost", _cost, defaults),
-        ipv4_prefix=ipv4_prefix,
-    )
-
-
-def _refuse_share_of_nobody(fields: Fields, limit: Limit) -> None:
-    if 0 < limit.enforce < 1 and not limit.per and fields.sound("per", "mode"):
-        cure = "add per: [session], or write observe or enforce"
-        fields.wrong("mode", Malformed("is a share of the subjects, and the limit has none", cure))
-
-
-def _refuse_cost_over_burst(fields: Fields, limit: Limit) -> None:
-    if isinstance(limit.cost, int) and limit.burst < limit.cost and fields.sound("rate", "burst", "cost"):
-        message = f"a burst of {limit.burst} is less than the cost of one event ({limit.cost}), so none ever passes"
-        fields.wrong("burst" if "burst" in fields else "cost", Malformed(message, "raise burst or lower cost"))
-
-
-def _id(value: Value, limit: str, taken: dict[str, str]) -> str:
-    """Buckets in the store are called by it, so it must be the limit's own."""
-    text = value.text()
-    if not ID.fullmatch(text):
-        raise Malformed(f"{quoted(text)} is not an id", "write 1 to 64 of A-Z a-z 0-9 _ . -")
-    if text in taken:
-        raise Malformed(f"{quoted(text)} is the id of {taken[text]}", "give each limit its own")
-    taken[text] = limit
-    return text
 
 
 def _events(value: Value) -> tuple[str, ...]:
@@ -122,3 +61,77 @@ def _enforce(value: Value) -> float:
         return {"observe": 0.0, "enforce": 1.0}[choice("observe", "enforce")(value)]
     with value.fields() as fields:
         return fields.need("enforce", of(units.percentage), 1.0, "enforce: 25%")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    id: str
+    events: tuple[str, ...] = setting(_events, (), name="event")
+    """Event types or globs (`session_*`); empty: every request, with or without an event type."""
+    per: tuple[Per, ...] = ()
+    rate: Rate = setting(parsers.rate, Rate(1, 1.0), missing="rate: 1000/minute")
+    burst: int = setting(parsers.count, 0)
+    """Where it is not written, it is the amount of the rate."""
+    over: Over = setting(choice("queue", "drop", "reject"), "reject")
+    exempt: tuple[str, ...] = setting(each(list_name), (), name="except")
+    """Names of trusted lists that this limit leaves alone (`except` in the file)."""
+    enforce: float = setting(_enforce, 1.0, name="mode")
+    """The share of subjects it is enforced for: 1.0 all, 0.0 none (`mode: observe`); the others are only counted."""
+    when_store_away: StoreAway = setting(choice("allow", "deny", "local"), "local")
+    cost: int | JsonPointer = setting(_cost, ONE)
+    """Tokens of one request, or where its body says how many (`gateway.limits.applicable.cost_of`)."""
+    ipv4_prefix: int = WHOLE
+    """Bits of an IPv4 address that count for `per: ip`; of an IPv6 address it is always 64."""
+    overrides: tuple[Override, ...] = ()
+
+    @property
+    def observe(self) -> bool:
+        """Evaluated and counted, enforced for nobody."""
+        return self.enforce == 0.0
+
+
+def limit_list(value: Value) -> tuple[Limit, ...]:
+    taken: dict[str, str] = {}
+    return each(lambda item: _limit(item, taken))(value)
+
+
+def _limit(value: Value, taken: dict[str, str]) -> Limit:
+    with value.fields() as fields:
+        nobody: tuple[tuple[Per, ...], int] = ((), WHOLE)
+        per, ipv4_prefix = fields.take("per", _per, nobody)
+        read = fields.read(Limit, id="", per=per, ipv4_prefix=ipv4_prefix)
+        name = fields.need("id", lambda text: _id(text, value.key, taken), "", "id: a name that stays")
+        limit = replace(read, id=name, burst=read.burst or read.rate.amount)
+        _refuse_share_of_nobody(fields, limit)
+        _refuse_cost_over_burst(fields, limit)
+        defaults = Defaults(
+            rate=limit.rate,
+            burst=limit.burst if "burst" in fields else None,
+            cost=limit.cost,
+            per=limit.per if fields.sound("per") else None,
+        )
+        overrides: tuple[Override, ...] = fields.take("overrides", lambda items: override_list(items, defaults), ())
+    return replace(limit, overrides=overrides)
+
+
+def _refuse_share_of_nobody(fields: Fields, limit: Limit) -> None:
+    if 0 < limit.enforce < 1 and not limit.per and fields.sound("per", "mode"):
+        cure = "add per: [session], or write observe or enforce"
+        fields.wrong("mode", Malformed("is a share of the subjects, and the limit has none", cure))
+
+
+def _refuse_cost_over_burst(fields: Fields, limit: Limit) -> None:
+    if isinstance(limit.cost, int) and limit.burst < limit.cost and fields.sound("rate", "burst", "cost"):
+        message = f"a burst of {limit.burst} is less than the cost of one event ({limit.cost}), so none ever passes"
+        fields.wrong("burst" if "burst" in fields else "cost", Malformed(message, "raise burst or lower cost"))
+
+
+def _id(value: Value, limit: str, taken: dict[str, str]) -> str:
+    """Buckets in the store are called by it, so it must be the limit's own."""
+    text = value.text()
+    if not ID.fullmatch(text):
+        raise Malformed(f"{quoted(text)} is not an id", "write 1 to 64 of A-Z a-z 0-9 _ . -")
+    if text in taken:
+        raise Malformed(f"{quoted(text)} is the id of {taken[text]}", "give each limit its own")
+    taken[text] = limit
+    return text

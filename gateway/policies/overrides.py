@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from gateway.policies.model import JsonPointer, OverriddenBy, Override, Per
-from gateway.policies.references import References
-from sluice.config import Rate, parsers, units
+from gateway.policies.routes import JsonPointer
+from gateway.policies.trust import list_name
+from sluice.config import Rate, parsers
 from sluice.config.fields import Fields, Value
 from sluice.config.parsers import each, of
 from sluice.config.problems import Malformed, one_of, quoted
 
+Per = Literal["session", "workspace", "ip", "event"]
+OverriddenBy = Literal["session", "workspace", "list"]
 SUBJECTS: tuple[OverriddenBy, ...] = ("session", "workspace", "list")
 BUCKETS_NEEDED: dict[OverriddenBy, tuple[Per, ...]] = {
     "session": ("session",),
@@ -21,6 +24,21 @@ BUCKETS_NEEDED: dict[OverriddenBy, tuple[Per, ...]] = {
 
 Taken = dict[tuple[OverriddenBy, str], str]
 """Which override is for whom, without an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Other numbers for some subjects of a limit; their buckets stay the same ones."""
+
+    by: OverriddenBy
+    names: tuple[str, ...]
+    """Sessions or workspaces, `*` for any rest of a name; or one trusted list."""
+    rate: Rate | None
+    """None: unlimited."""
+    burst: int
+    """0 where it is unlimited."""
+    until: float | None
+    """Unix seconds of the first moment at which it no longer counts; None: it has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +53,19 @@ class Defaults:
     """None: it was malformed, and nobody knows what was meant."""
 
 
-def override_list(value: Value, known: References, defaults: Defaults) -> tuple[Override, ...]:
+def override_list(value: Value, defaults: Defaults) -> tuple[Override, ...]:
     taken: Taken = {}
-    return each(lambda item: _override(item, known, defaults, taken))(value)
+    return each(lambda item: _override(item, defaults, taken))(value)
 
 
-def _override(value: Value, known: References, defaults: Defaults, taken: Taken) -> Override:
+def _override(value: Value, defaults: Defaults, taken: Taken) -> Override:
     with value.fields() as fields:
         by = _by(value, fields)
         names: tuple[str, ...] = fields.take("session", _names, ())
         names = fields.take("workspace", _names, names)
-        names = fields.take("list", lambda name: (known.lists.one(name),), names)
+        names = fields.take("list", lambda name: (list_name(name),), names)
         found = Override(by, names, *_numbers(value, fields, defaults), until=None)
-        found = replace(found, until=fields.take("until", of(units.until), None))
+        found = replace(found, until=fields.take("until", parsers.until, None))
         if found.rate is not None:
             _refuse_second_size(fields, by, defaults.per)
             _refuse_cost_over_burst(value, fields, found, defaults.cost)
@@ -70,7 +88,7 @@ def _by(value: Value, fields: Fields) -> OverriddenBy:
 def _numbers(value: Value, fields: Fields, defaults: Defaults) -> tuple[Rate | None, int]:
     """Rate and burst; no rate: unlimited."""
     unlimited = fields.take("unlimited", _true, False)
-    rate = fields.take("rate", of(units.rate), defaults.rate)
+    rate = fields.take("rate", parsers.rate, defaults.rate)
     burst = fields.take("burst", parsers.count, defaults.burst or rate.amount)
     given = [name for name in ("rate", "burst") if name in fields]
     # Another key among them is unknown, and refused as such.

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from gateway.policies import paths
-from gateway.policies.model import (
-    Action,
-    EventSource,
-    Fixed,
-    Header,
-    JsonPointer,
-    PathSegment,
-    Route,
-    SessionSource,
-    ToRelay,
-    ToUpstream,
-    ToWorkers,
-)
-from gateway.policies.references import References
-from sluice.config import parsers, units
+from sluice.config import parsers, references
 from sluice.config.fields import Fields, Value
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, one_of, quoted
@@ -32,10 +19,80 @@ BODY = 2**20
 RELAYED_BODY = 32 * 2**20
 
 
-def route(value: Value, known: References) -> Route:
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """The event type is the route's own, whatever the request says."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPointer:
+    """RFC 6901, into the request's JSON body."""
+
+    pointer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathSegment:
+    """The `{name}` of the route's path."""
+
+    name: str
+
+
+EventSource = Fixed | JsonPointer | Header
+SessionSource = JsonPointer | Header | PathSegment  # of a workspace too
+
+
+@dataclass(frozen=True, slots=True)
+class ToUpstream:
+    """Stream it to a fixed address."""
+
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToRelay:
+    """Store it, answer 202, deliver it later: to each of these endpoints whose `events` it is one of."""
+
+    endpoints: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToWorkers:
+    """`owner`: the worker that owns the session; `place`: the same, placed first; `list`: the registry answers."""
+
+    how: How
+
+
+Action = ToUpstream | ToRelay | ToWorkers
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    path: str
+    methods: frozenset[str]
+    """Empty: any."""
+    verify: str | None
+    """Name of the signature every request must carry."""
+    event: EventSource | None
+    session: SessionSource | None
+    action: Action
+    body: int
+    """Bytes of body that are read where the body has to be read (relayed, verified or looked into)."""
+    line: int
+    workspace: SessionSource | None = None
+
+
+def route(value: Value) -> Route:
     with value.fields() as fields:
         path = fields.need("path", of(paths.pattern), "", "path: /api/**")
-        action = _action(value, fields, known)
+        action = _action(value, fields)
         session = fields.take("session", lambda source: _subject(source, path, "session"), _segment_of(path, "session"))
         if session is None and "session" not in fields and fields.sound("path"):
             _refuse_without_session(action, fields)
@@ -43,11 +100,11 @@ def route(value: Value, known: References) -> Route:
         return Route(
             path=path,
             methods=frozenset(methods),
-            verify=fields.take("verify", known.signatures.one, None),
+            verify=fields.take("verify", references.signature, None),
             event=fields.take("event", _event, None),
             session=session,
             action=action,
-            body=fields.take("body", of(units.size), RELAYED_BODY if isinstance(action, ToRelay) else BODY),
+            body=fields.take("body", parsers.size, RELAYED_BODY if isinstance(action, ToRelay) else BODY),
             line=value.line,
             workspace=fields.take(
                 "workspace", lambda source: _subject(source, path, "workspace"), _segment_of(path, "workspace")
@@ -62,29 +119,30 @@ def method(text: str) -> str:
     return text
 
 
-def _action(value: Value, fields: Fields, known: References) -> Action:
+def _action(value: Value, fields: Fields) -> Action:
     given = [name for name in ACTIONS if name in fields]
     if not given:
         value.note(Malformed("goes nowhere", f"add {one_of(ACTIONS)}"))
     if len(given) > 1:
         value.note(Malformed(f"has {' and '.join(given)}", "keep one of them"))
-    upstream = fields.take("upstream", known.upstreams.one, "")
-    endpoints: tuple[str, ...] = fields.take("relay", lambda item: _endpoints(item, known), ("",))
+    upstream = fields.take("upstream", references.one_of_section("upstream", "upstreams"), "")
+    endpoints: tuple[str, ...] = fields.take("relay", _endpoints, ("",))
     how: How = fields.take("workers", choice("list", "place", "owner"), "list")
     if "relay" in fields:
         return ToRelay(endpoints)
     return ToWorkers(how) if "workers" in fields else ToUpstream(upstream)
 
 
-def _endpoints(value: Value, known: References) -> tuple[str, ...]:
+def _endpoints(value: Value) -> tuple[str, ...]:
     """One name, or a list of them."""
+    endpoint = references.one_of_section("endpoint", "relay", "endpoints")
     if not value.is_list:
-        return (known.endpoints.one(value),)
+        return (endpoint(value),)
     if not value.items():
         raise Malformed("names no endpoint", "write relay: laravel, or relay: [laravel, archive]")
     names: list[str] = []
     for item in value.items():
-        name = item.attempt(known.endpoints.one, "")
+        name = item.attempt(endpoint, "")
         if name and name in names:
             item.note(Malformed(f"{quoted(name)} is there twice", "keep one"))
         names.append(name)

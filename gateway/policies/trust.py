@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gateway.policies.lists import AddressList, ListEntry
-from gateway.policies.model import Trust
-from gateway.policies.references import References
-from sluice.config import parsers, units
+from sluice.config import Network, parsers, references, units
 from sluice.config.fields import Fields, Value
 from sluice.config.parsers import each, named, of
 from sluice.config.problems import Malformed, quoted
 
 Lists = Mapping[str, AddressList]
 NOWHERE = ListEntry(units.network("0.0.0.0/32"))  # a stand-in
-TRUST = Trust((), (), {}, AddressList())
+IN_FILE = ("trust", "lists")
+list_name = references.one_of_section("list", *IN_FILE)
 
 
-def trust(value: Value, known: References) -> Trust:
+@dataclass(frozen=True, slots=True)
+class Trust:
+    proxies: tuple[Network, ...] = ()
+    hosts: tuple[str, ...] = ()
+    lists: Lists = field(default_factory=dict)
+    deny: AddressList = field(default_factory=AddressList)
+
+
+def trust(value: Value) -> Trust:
     with value.fields() as fields:
         lists: Lists = fields.take("lists", named(_list), {})
         return Trust(
             proxies=fields.take("proxies", each(of(units.network)), ()),
             hosts=fields.take("hosts", each(of(host)), ()),
             lists=lists,
-            deny=AddressList.joined(fields.take("deny", each(lambda item: _denied(item, lists, known)), ())),
+            deny=AddressList.joined(fields.take("deny", each(lambda item: _denied(item, lists)), ())),
         )
 
 
@@ -56,18 +64,18 @@ def _entry(value: Value) -> ListEntry:
 
 
 def _until_and_note(fields: Fields) -> tuple[float | None, str]:
-    return fields.take("until", of(units.until), None), fields.take("note", of(parsers.note), "")
+    return fields.take("until", parsers.until, None), fields.take("note", of(parsers.note), "")
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:
     return min((until for until in (one, other) if until is not None), default=None)
 
 
-def _denied(value: Value, lists: Lists, known: References) -> AddressList:
+def _denied(value: Value, lists: Lists) -> AddressList:
     """One network as in a list, or the name of one."""
     if value.is_mapping:
         return AddressList((_entry(value),))
-    text = value.text()
-    if text not in known.lists.names and (text[:1].isdigit() or ":" in text or "/" in text):
+    text, names = value.text(), references.names_in(value.reading.root, *IN_FILE)
+    if text not in names and (text[:1].isdigit() or ":" in text or "/" in text):
         return AddressList((ListEntry(units.network(text)),))
-    return lists.get(known.lists.one(value), AddressList())
+    return lists.get(list_name(value), AddressList())

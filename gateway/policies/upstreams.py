@@ -1,24 +1,28 @@
-"""The sections `upstreams` and `console`."""
+"""The sections `upstreams` and `console`. Durations are seconds."""
 
 from __future__ import annotations
 
-from gateway.policies.model import ConsolePolicy, Upstream
-from sluice.config import parsers, units, urls
-from sluice.config.fields import Value
+from dataclasses import dataclass
+
+from sluice.config import Secret, parsers, urls
+from sluice.config.fields import Value, setting
 from sluice.config.parsers import of
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    name: str
+    url: str = setting(of(urls.http_url), "", missing="url: http://127.0.0.1:8000")
+    connect: float = setting(parsers.duration, 1.0)
+    headers: float = setting(parsers.duration, 30.0)
+    idle: float = setting(parsers.duration, 60.0)
 
 
 def upstream(name: str, value: Value) -> Upstream:
     with value.fields() as fields:
-        return Upstream(
-            name=name,
-            url=fields.need("url", of(urls.http_url), "", "url: http://127.0.0.1:8000"),
-            connect=fields.take("connect", of(units.duration), 1.0),
-            headers=fields.take("headers", of(units.duration), 30.0),
-            idle=fields.take("idle", of(units.duration), 60.0),
-        )
+        return fields.read(Upstream, name=name)
 
 
-def console(value: Value) -> ConsolePolicy:
-    with value.fields() as fields:
-        return ConsolePolicy(fields.take("token", parsers.secret_value, None))
+@dataclass(frozen=True, slots=True)
+class ConsolePolicy:
+    token: Secret | None = setting(parsers.secret_value, None)

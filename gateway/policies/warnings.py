@@ -6,14 +6,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from gateway.policies.applicability import can_apply, streams
+from gateway.policies.limits import Limit
 from gateway.policies.lists import AddressList, ListEntry
-from gateway.policies.model import (
-    JsonPointer,
-    Limit,
-    Policies,
-    Route,
-    ToRelay,
-)
+from gateway.policies.model import Policies
+from gateway.policies.routes import JsonPointer, Route, ToRelay
 
 IPV6_PREFIX = 64  # as addresses are counted
 

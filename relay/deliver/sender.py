@@ -14,8 +14,7 @@ from relay.deliver.outcome import MAX_SHOWN, Failed, Outcome, Paused, Rejected, 
 from relay.policies import Endpoint
 from relay.queue.codec import Delivery, Headers
 from sluice.config import Signature
-from sluice.http import addresses
-from sluice.http import client as http1
+from sluice.http import addresses, client as http1
 from sluice.http.signatures import proof_of
 
 EVENT_ID = b"Webhook-Id"

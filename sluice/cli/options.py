@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sluice.config.problems import Malformed, quoted
-from sluice.config.units import duration, listen
-from sluice.config.units import rate as rate_of
+from sluice.config.units import duration, listen, rate as rate_of
 
 if TYPE_CHECKING:
     from sluice.config import Rate

@@ -16,8 +16,7 @@ from gateway.policies import Policies, edits, load
 from relay import process as relay_process
 from sessions.membership import Membership
 from sluice.cli.errors import CommandError
-from sluice.cli.options import address, count, policies_option, seconds
-from sluice.cli.options import processes as processes_of
+from sluice.cli.options import address, count, policies_option, processes as processes_of, seconds
 from sluice.config import Signature
 from sluice.console import http as api
 from sluice.demo import laravel

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
+from typing import Literal
 
-from sluice.config import headers, parsers, units, urls
-from sluice.config.fields import Fields, Value
-from sluice.config.model import Preset, Secret, Signature, StorePolicy
+from sluice.config import headers, parsers, urls
+from sluice.config.fields import Fields, Value, section, setting
+from sluice.config.model import Secret
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, one_of
 
-STORE = StorePolicy("embedded", "second", 0.25)
-STALE_AFTER = 300.0
+Promise = Literal["memory", "second", "always", "replica"]
+Preset = Literal["blazz", "body-sha256", "dotted", "waha", "standard", "key"]
 OPTIONS: dict[Preset, tuple[str, ...]] = {
     "blazz": ("tolerance",),
     "body-sha256": ("header", "prefix"),
@@ -25,40 +27,56 @@ SECRET = "secret: env:NAME or file:PATH"  # noqa: S105 - how one is named
 WHSEC = b"whsec_"
 
 
-def store(value: Value) -> StorePolicy:
-    with value.fields() as fields:
-        found = StorePolicy(
-            url=fields.take("url", of(urls.store_url), STORE.url),
-            promise=fields.take("promise", choice("memory", "second", "always", "replica"), STORE.promise),
-            timeout=fields.take("timeout", of(units.duration), STORE.timeout),
-        )
-        if found.promise == "replica" and fields.sound("url", "promise"):
-            _refuse_without_replica(found.url, fields)
-        return found
+@dataclass(frozen=True, slots=True)
+class StorePolicy:
+    url: str = setting(of(urls.store_url), "embedded")
+    """`embedded`, or a redis://, rediss://, unix:// address."""
+    promise: Promise = setting(choice("memory", "second", "always", "replica"), "second")
+    timeout: float = setting(parsers.duration, 0.25)
+    """The longest the limiter waits for the store before a limit's `when_store_away` decides."""
 
 
-def _refuse_without_replica(url: str, fields: Fields) -> None:
-    if url == "embedded":
+def _check_replica(store: StorePolicy, fields: Fields) -> None:
+    if store.promise != "replica" or not fields.sound("url", "promise"):
+        return
+    if store.url == "embedded":
         cure = "set store.url to one of yours that has a replica, or write always"
         fields.wrong("promise", Malformed("the embedded store has no replica", cure))
-    if url.startswith("redis+cluster:"):
+    if store.url.startswith("redis+cluster:"):
         fields.wrong("promise", Malformed("a cluster does not tell what its replicas have", "write second or always"))
+
+
+store = section(StorePolicy, _check_replica)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """`sluice.http.signatures` says what each preset signs, and how."""
+
+    name: str
+    preset: Preset
+    secret: Secret
+    """The newest; of preset `standard` the bytes that `whsec_` encodes."""
+    tolerance: float = setting(parsers.duration, 300.0)
+    """Seconds a signed timestamp may be off."""
+    older: tuple[Secret, ...] = ()
+    """Others that still prove a request while secrets are exchanged."""
+    header: str = setting(of(headers.own_name), "")
+    """Empty: the preset's own."""
+    timestamp_header: str = setting(of(headers.own_name), "")
+    prefix: str | None = setting(of(headers.plain), None)
+    """What stands before the proof in its header; None: what is usual in that header."""
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        return (self.secret, *self.older)
 
 
 def signature(name: str, value: Value) -> Signature:
     with value.fields() as fields:
         preset: Preset = fields.take("preset", choice(*OPTIONS), "blazz")
         newest, *older = _secrets(fields, preset)
-        found = Signature(
-            name=name,
-            preset=preset,
-            secret=newest,
-            tolerance=fields.take("tolerance", of(units.duration), STALE_AFTER),
-            older=tuple(older),
-            header=fields.take("header", of(headers.own_name), ""),
-            timestamp_header=fields.take("timestamp_header", of(headers.own_name), ""),
-            prefix=fields.take("prefix", of(headers.plain), None),
-        )
+        found = fields.read(Signature, name=name, preset=preset, secret=newest, older=tuple(older))
         _refuse_without_effect(preset, fields)
         return found
 

@@ -1,24 +1,31 @@
-"""A node with its key, and a mapping whose keys are taken one by one.
+"""A node with its key, a mapping whose keys are taken one by one, and sections that declare their keys.
 
 A parser is a function from `Value` that raises Malformed. `Fields.take` and `each` note what was raised at the value's
 place and go on with a stand-in, so that one reading finds every problem; nobody sees a stand-in, because a reading
 with problems makes no policies. What was never taken is refused by name when the `with` block ends.
+
+A section is a dataclass, each attribute of which declares its key: `timeout: float = setting(parsers.duration, 10.0)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from sluice.config.model import Secret
 from sluice.config.problems import Malformed, Problem, not_yet
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 T = TypeVar("T")
+Section = TypeVar("Section", bound="DataclassInstance")
+SETTING = "setting"
 KINDS = {yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}
 CURES = {
     yaml.MappingNode: "write {key: value}",
@@ -32,6 +39,7 @@ class Reading:
     """One reading of one file."""
 
     source: Path
+    root: yaml.Node
     environment: Mapping[str, str]
     need_secrets: bool
     problems: list[Problem] = field(default_factory=list)
@@ -155,6 +163,14 @@ class Fields:
             reading.note(self._mapping.node, key, Malformed("is missing", f"write {cure}"))
         return self.take(name, parse, stand_in)
 
+    def read(self, section: type[Section], **known: Any) -> Section:
+        """A section from the keys that it declares, in their order, and from what is known of it already."""
+        for attribute in fields(section):
+            if SETTING in attribute.metadata and attribute.name not in known:
+                declared: Setting = attribute.metadata[SETTING]
+                known[attribute.name] = declared.take(self, declared.name or attribute.name)
+        return section(**known)
+
     def later(self, *names: str) -> None:
         """Keys of the design that are not built yet."""
         for name in names:
@@ -175,3 +191,41 @@ class Fields:
     def sound(self, *names: str) -> bool:
         """Whether nothing was wrong with these, so that they can be compared with each other."""
         return self._refused.isdisjoint(names)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of a section."""
+
+    parse: Callable[[Value], Any]
+    default: Any
+    """Where the key must be there, it only stands in until all problems are found."""
+    name: str
+    """In the file; empty: as the attribute."""
+    missing: str
+    """What to write if the key is not there; empty: it may be left out."""
+
+    def take(self, fields: Fields, name: str) -> Any:
+        if self.missing:
+            return fields.need(name, self.parse, self.default, self.missing)
+        return fields.take(name, self.parse, self.default)
+
+
+def setting(parse: Callable[[Value], T], default: T, *, name: str = "", missing: str = "") -> T:
+    """Declares the key of a dataclass's attribute. `Setting` says what the parameters are."""
+    return field(default_factory=lambda: default, metadata={SETTING: Setting(parse, default, name, missing)})
+
+
+def section(
+    declared: type[Section], check: Callable[[Section, Fields], None] | None = None
+) -> Callable[[Value], Section]:
+    """The parser of a mapping with these keys and no others. `check` compares them with each other."""
+
+    def parse_section(value: Value) -> Section:
+        with value.fields() as fields:
+            found = fields.read(declared)
+            if check:
+                check(found, fields)
+            return found
+
+    return parse_section

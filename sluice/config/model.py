@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-Promise = Literal["memory", "second", "always", "replica"]
-Preset = Literal["blazz", "body-sha256", "dotted", "waha", "standard", "key"]
 
 
 class Secret:
@@ -50,35 +46,3 @@ class Rate:
 class Listen:
     host: str
     port: int
-
-
-@dataclass(frozen=True, slots=True)
-class StorePolicy:
-    url: str
-    """`embedded`, or a redis://, rediss://, unix:// address."""
-    promise: Promise
-    timeout: float
-    """The longest the limiter waits for the store before a limit's `when_store_away` decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """`sluice.http.signatures` says what each preset signs, and how."""
-
-    name: str
-    preset: Preset
-    secret: Secret
-    """The newest; of preset `standard` the bytes that `whsec_` encodes."""
-    tolerance: float
-    """Seconds a signed timestamp may be off."""
-    older: tuple[Secret, ...] = ()
-    """Others that still prove a request while secrets are exchanged."""
-    header: str = ""
-    """Empty: the preset's own."""
-    timestamp_header: str = ""
-    prefix: str | None = None
-    """What stands before the proof in its header; None: what is usual in that header."""
-
-    @property
-    def secrets(self) -> tuple[Secret, ...]:
-        return (self.secret, *self.older)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import TypeVar
 
+from sluice.config import units
 from sluice.config.fields import Value
 from sluice.config.model import Secret
 from sluice.config.problems import Malformed, not_yet, one_of, quoted
@@ -25,6 +26,9 @@ POINTER = re.compile(r"(/([^~/]|~[01])*)+")
 def of(parse: Callable[[str], T]) -> Callable[[Value], T]:
     """A parser of values from one of text."""
     return lambda value: parse(value.text())
+
+
+duration, size, rate, until = of(units.duration), of(units.size), of(units.rate), of(units.until)
 
 
 def each(parse: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:

@@ -6,7 +6,7 @@ sections can be read in any order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from difflib import get_close_matches
 
 import yaml
@@ -15,30 +15,21 @@ from sluice.config.fields import Value
 from sluice.config.problems import Malformed, quoted
 
 
-@dataclass(frozen=True, slots=True)
-class Defined:
-    """The names in one section."""
+def one_of_section(kind: str, *section: str) -> Callable[[Value], str]:
+    """A parser: one of the names that this section of the file gives."""
 
-    kind: str
-    section: str
-    names: tuple[str, ...]
-
-    def one(self, value: Value) -> str:
-        """Parser: one of these names."""
-        text = value.text()
-        if text in self.names:
+    def parse_reference(value: Value) -> str:
+        text, names = value.text(), names_in(value.reading.root, *section)
+        if text in names:
             return text
-        close = get_close_matches(text, self.names, n=1)
-        known = f"there are: {', '.join(self.names)}" if self.names else f"define it under {self.section}"
-        raise Malformed(f"no {self.kind} is called {quoted(text)}", f"did you mean {close[0]}" if close else known)
+        close = get_close_matches(text, names, n=1)
+        known = f"there are: {', '.join(names)}" if names else f"define it under {'.'.join(section)}"
+        raise Malformed(f"no {kind} is called {quoted(text)}", f"did you mean {close[0]}" if close else known)
+
+    return parse_reference
 
 
-def defined(kind: str, root: yaml.Node, *section: str) -> Defined:
-    """The names that this section of the file gives."""
-    return Defined(kind, ".".join(section), _names(root, *section))
-
-
-def _names(node: yaml.Node, *path: str) -> tuple[str, ...]:
+def names_in(node: yaml.Node, *path: str) -> tuple[str, ...]:
     for step in path:
         entries = node.value if isinstance(node, yaml.MappingNode) else ()
         found = [value for key, value in entries if key.value == step]
@@ -46,3 +37,6 @@ def _names(node: yaml.Node, *path: str) -> tuple[str, ...]:
             return ()
         node = found[0]
     return tuple(str(key.value) for key, _ in node.value) if isinstance(node, yaml.MappingNode) else ()
+
+
+signature = one_of_section("signature", "signatures")

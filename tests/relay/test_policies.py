@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.policies import Policies, ToRelay, load
-from relay.policies import Batch, Endpoint, Retry
-from relay.policies.read import UNCOUNTED
+from relay.policies import UNCOUNTED, Batch, Endpoint, Retry
 from sluice.config import Secret
 
 Read = Callable[..., Policies]
@@ -64,10 +63,10 @@ def test_private_addresses_are_refused_unless_the_endpoint_allows_them(read: Rea
 
 
 def test_delivered_events_are_kept_for_a_day_or_as_long_as_is_said(read: Read) -> None:
-    assert read("relay: {}").relay.keep_delivered == read("").relay.keep_delivered == 86400.0
-    assert read("relay: {retention: {delivered: 1h}}").relay.keep_delivered == 3600.0
+    assert read("relay: {}").relay.retention.delivered == read("").relay.retention.delivered == 86400.0
+    assert read("relay: {retention: {delivered: 1h}}").relay.retention.delivered == 3600.0
     relay = read("relay: {retention: {delivered: none, dead: 2d}}").relay
-    assert (relay.keep_delivered, relay.keep_dead) == (0.0, 2 * 86400.0)
+    assert (relay.retention.delivered, relay.retention.dead) == (0.0, 2 * 86400.0)
 
 
 def test_publishers_prove_themselves_by_a_signature(read: Read) -> None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from redis import Redis
 
 from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket, Enforcement

@@ -10,8 +10,7 @@ from fractions import Fraction
 
 import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from redis import Redis
 
 from gateway.limits import peers

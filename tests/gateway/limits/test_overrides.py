@@ -3,8 +3,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gateway.limits.overrides import Overrides
 from gateway.policies import AddressList, ListEntry, OverriddenBy, Override

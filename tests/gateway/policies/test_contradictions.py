@@ -3,8 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import event, given
-from hypothesis import strategies as st
+from hypothesis import event, given, strategies as st
 
 from gateway.limits.applicable import Limits, Subject
 from gateway.limits.decide import LocalBuckets

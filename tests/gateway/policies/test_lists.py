@@ -2,8 +2,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from gateway.policies import AddressList, ListEntry
 

@@ -139,7 +139,7 @@ def test_default_relay(default: Policies) -> None:
         "heartbeat": EventPolicy(60.0, True, None),
         "message_status_updated": EventPolicy(None, True, "/data/message_id"),
     }
-    assert (default.relay.dedupe, default.relay.keep_dead) == (86400.0, 30 * 86400.0)
+    assert (default.relay.dedupe, default.relay.retention.dead) == (86400.0, 30 * 86400.0)
     assert default.relay.backlog == Backlog(2**30, 1_000_000)
 
 
@@ -160,7 +160,7 @@ def test_a_file_with_a_version_alone_is_the_default_without_names(
     assert (minimal.upstreams, minimal.signatures, minimal.routes, minimal.limits) == ({}, {}, (), ())
     assert (minimal.relay.endpoints, minimal.relay.events, minimal.relay.lanes) == ({}, {}, Lanes((), ()))
     assert minimal.relay.dedupe == default.relay.dedupe
-    assert minimal.relay.keep_dead == default.relay.keep_dead
+    assert minimal.relay.retention.dead == default.relay.retention.dead
     assert minimal.relay.backlog == default.relay.backlog
     assert minimal.sessions == SessionsPolicy(15.0, 25, (), None)
     assert minimal.console.token is None

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tests.gateway.running import FORWARDED, Gate, Receiver, lines, receiver, start, values
 from tests.sluice.http.client.upstream import OK, Call

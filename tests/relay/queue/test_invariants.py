@@ -12,8 +12,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -23,8 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.queue import dead_letters as dead
-from relay.queue import inbox, queue
+from relay.queue import dead_letters as dead, inbox, queue
 from relay.queue.codec import LANE_LETTERS, Delivery, Event, Lane, id_of, sequence_of
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from sluice import __version__
-from sluice.cli.main import COMMANDS as TABLE
-from sluice.cli.main import main
+from sluice.cli.main import COMMANDS as TABLE, main
 from tests.sluice.cli.command import command, environment, sluice
 
 COMMANDS = ("up", "gateway", "relay", "worker", "check", "status", "dead", "sessions")

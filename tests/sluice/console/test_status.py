@@ -10,14 +10,12 @@ import pytest
 from gateway import metrics as edge_metrics
 from gateway.policies import Policies
 from gateway.reload import Resources
-from relay import metrics as relay_metrics
-from relay import presence
+from relay import metrics as relay_metrics, presence
 from relay.circuit import Report
 from relay.process import open_circuit
 from relay.queue.codec import Delivery, Event, new_id
 from relay.queue.queue import Settlement
-from sessions.registry import Report as Said
-from sessions.registry import Worker
+from sessions.registry import Report as Said, Worker
 from sluice.console.actions.deployment import moment
 from sluice.console.actions.status import show
 from sluice.console.decode import encode

@@ -6,8 +6,7 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sluice.demo import laravel
 from sluice.demo.laravel import Ledger, Limiter

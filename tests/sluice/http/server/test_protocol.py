@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from sluice.http.server import Cycle, Direct, serving
-from sluice.http.server import head as server_head
-from sluice.http.server import protocol as server_protocol
+from sluice.http.server import Cycle, Direct, head as server_head, protocol as server_protocol, serving
 from sluice.process.loops import Stop
 from tests.waiting import until
 

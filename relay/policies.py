@@ -1,0 +1,217 @@
+"""The section `relay` of `policies.yaml`. Durations are seconds, sizes are bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from sluice.config import Rate, Secret, Signature, headers, parsers, references, units, urls
+from sluice.config.fields import Fields, Value, section, setting
+from sluice.config.parsers import choice, each, named, of
+from sluice.config.problems import Malformed, quoted
+from sluice.http import addresses
+
+UNCOUNTED = 2**31 - 1
+"""Attempts where only the time counts."""
+MAX_BATCH = 200
+"""The ids of its events go in one header, and receivers take 8 KiB of it at most."""
+ALLOWED_AS_WRITTEN = frozenset(("loopback", "private", "shared"))
+"""Kinds of address that an endpoint's url may name without another word: whoever wrote it meant it."""
+EVENTS = each(of(parsers.event_glob))
+
+
+def _duration_or_none(value: Value) -> float:
+    text = value.text()
+    if text == "none":
+        return 0.0
+    try:
+        return units.duration(text)
+    except Malformed as malformed:
+        raise Malformed(malformed.message, f"{malformed.hint}, or none") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A delivery that keeps failing is a dead letter after `attempts`, or `within` seconds of being accepted."""
+
+    attempts: int = setting(parsers.count, 12)
+    base: float = setting(parsers.duration, 1.0)
+    cap: float = setting(parsers.duration, 600.0)
+    within: float | None = setting(parsers.duration, None, name="for")
+    """None: only the attempts count."""
+
+
+def _retry(value: Value) -> Retry:
+    with value.fields() as fields:
+        retry = fields.read(Retry)
+        _cap_at_least("base", retry.base, retry.cap, fields)
+        if retry.within is not None and retry.within < retry.base and fields.sound("for", "base"):
+            message = f"for ({retry.within:g}s) is less than base ({retry.base:g}s)"
+            fields.wrong("for", Malformed(message, "raise for or lower base"))
+        return replace(retry, attempts=UNCOUNTED) if "for" in fields and "attempts" not in fields else retry
+
+
+def _cap_at_least(name: str, least: float, cap: float, fields: Fields) -> None:
+    if cap < least and fields.sound(name, "cap"):
+        message = f"cap ({cap:g}s) is less than {name} ({least:g}s)"
+        fields.wrong("cap" if "cap" in fields else name, Malformed(message, f"raise cap or lower {name}"))
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitPolicy:
+    window: float = setting(parsers.duration, 30.0)
+    minimum: int = setting(parsers.count, 10)
+    ratio: float = setting(parsers.ratio, 0.5)
+    open: float = setting(parsers.duration, 5.0)
+    cap: float = setting(parsers.duration, 300.0)
+    probes: int = setting(parsers.count, 3)
+    slow_start: float = setting(_duration_or_none, 10.0)
+    """Seconds after closing in which the concurrency grows to all of it; 0: at once."""
+
+
+def _check_circuit(circuit: CircuitPolicy, fields: Fields) -> None:
+    _cap_at_least("open", circuit.open, circuit.cap, fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Up to `max` events in one POST, none of which waits longer than `wait` seconds for the others."""
+
+    max: int = setting(parsers.count, 100)
+    wait: float = setting(parsers.duration, 0.2)
+
+
+def _check_batch(batch: Batch, fields: Fields) -> None:
+    if batch.max > MAX_BATCH and fields.sound("max"):
+        fields.wrong("max", Malformed(f"{batch.max} is too much", f"write {MAX_BATCH} or less"))
+
+
+def _headers(value: Value) -> tuple[tuple[str, Secret], ...]:
+    found: dict[str, tuple[str, Secret]] = {}
+    with value.fields() as fields:
+        for key, entry in fields.named():
+            name = key.attempt(of(headers.own_name), "")
+            if name and name.lower() in found:
+                key.note(Malformed(f"{quoted(name)} is there twice", "keep one; case makes no difference"))
+            found[name.lower()] = name, entry.attempt(headers.value, Secret(b""))
+    return tuple(found.values())
+
+
+def _allowed(value: Value) -> bool:
+    return choice("refuse", "allow")(value) == "allow"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    name: str
+    url: str = setting(of(urls.http_url), "", missing="url: http://127.0.0.1:8000")
+    """The target of an event is appended to it; a batch goes to the address itself."""
+    sign: str | None = setting(references.signature, None)
+    timeout: float = setting(parsers.duration, 10.0)
+    concurrency: int = setting(parsers.count, 16)
+    rate: Rate | None = setting(parsers.rate, None)
+    order: Literal["session", "none"] = setting(choice("session", "none"), "session")
+    retry: Retry = setting(_retry, Retry())
+    circuit: CircuitPolicy = setting(section(CircuitPolicy, _check_circuit), CircuitPolicy())
+    events: tuple[str, ...] = setting(EVENTS, ())
+    """Event types or globs (`session_*`) it is sent; empty: all."""
+    headers: tuple[tuple[str, Secret], ...] = setting(_headers, ())
+    """Sent with every attempt, in place of what an event brings under the same name."""
+    batch: Batch | None = setting(section(Batch, _check_batch), None)
+    private: bool = setting(_allowed, False)
+    """Its name may lead to a private address (`sluice.http.addresses`)."""
+
+
+def _endpoint(name: str, value: Value) -> Endpoint:
+    with value.fields() as fields:
+        endpoint = fields.read(Endpoint, name=name)
+        _refuse_strange_address(endpoint, fields)
+        return endpoint
+
+
+def _refuse_strange_address(endpoint: Endpoint, fields: Fields) -> None:
+    host = urlsplit(endpoint.url).hostname if fields.sound("url") else None
+    kind = addresses.kind_of(host) if host and addresses.is_literal(host) else None
+    if kind and kind not in ALLOWED_AS_WRITTEN and not endpoint.private:
+        message = f"{host} is no address of a receiver ({kind})"
+        fields.wrong("url", Malformed(message, "write another, or private: allow beside it"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    urgent: tuple[str, ...] = setting(EVENTS, ())
+    bulk: tuple[str, ...] = setting(EVENTS, ())
+
+
+def _keep_latest(value: Value) -> bool:
+    return choice("latest")(value) == "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class EventPolicy:
+    """What goes stale."""
+
+    ttl: float | None = setting(parsers.duration, None)
+    """Not sent once older; None: always sent."""
+    keep_latest: bool = setting(_keep_latest, False, name="keep")
+    """A newer one replaces a waiting older one."""
+    by: str | None = setting(of(parsers.json_pointer), None)
+    """JSON pointer whose value, with the session and the event type, tells which older one is replaced."""
+
+
+def _check_event(policy: EventPolicy, fields: Fields) -> None:
+    if "by" in fields and "keep" not in fields:
+        fields.wrong("by", Malformed("does nothing without keep: latest", "add it or remove by"))
+
+
+def _events(value: Value) -> dict[str, EventPolicy]:
+    policies: dict[str, EventPolicy] = {}
+    with value.fields() as fields:
+        for key, entry in fields.named():
+            event_type = key.attempt(of(parsers.event_type), "")
+            policies[event_type] = entry.attempt(section(EventPolicy, _check_event), EventPolicy())
+    return policies
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    delivered: float = setting(_duration_or_none, 86400.0)
+    """Seconds in which a delivered event can still be looked at; 0: not at all."""
+    dead: float = setting(parsers.duration, 30 * 86400.0)
+    """A dead letter is dropped when it is older than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    bytes: int = setting(parsers.size, 2**30)
+    events: int = setting(parsers.count, 1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPolicy:
+    retention: Retention = setting(section(Retention), Retention())
+    endpoints: Mapping[str, Endpoint] = setting(named(_endpoint), {})
+    lanes: Lanes = setting(section(Lanes), Lanes())
+    events: Mapping[str, EventPolicy] = setting(_events, {})
+    dedupe: float = setting(parsers.duration, 86400.0)
+    backlog: Backlog = setting(section(Backlog), Backlog())
+    verify: str | None = setting(references.signature, None)
+    """Name of the signature by which a publisher proves itself at `/_sluice/events`."""
+
+
+class RelaySnapshot(Protocol):
+    """What the relay needs of the policies as a whole."""
+
+    @property
+    def source(self) -> Path: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def data(self) -> Path: ...
+    @property
+    def relay(self) -> RelayPolicy: ...
+    @property
+    def signatures(self) -> Mapping[str, Signature]: ...
