@@ -59,14 +59,14 @@ def _subject(address: Address) -> str:
 
 def forwarding(client: Client, fields: Fields, scheme: str, port: int) -> tuple[Field, ...]:
     """The X-Forwarded-* that Laravel's TrustProxies reads: ours, or a trusted proxy's word where it has one."""
-    told = _ours(client.text, fields.first(HOST) or b"", scheme, port)
+    ours = _ours(client.text, fields.first(HOST) or b"", scheme, port)
     if not (client.trusted_peer and fields.kinds & FORWARDING):
-        return told
+        return ours
     given = {field.key: field for field in fields.all if field.key.startswith(b"x-forwarded-")}
     given.pop(b"x-forwarded-for", None)
     prefix = given.get(b"x-forwarded-prefix")
-    told = tuple(given.get(field.key, field) for field in told)
-    return told if prefix is None else (*told, prefix)
+    believed = tuple(given.get(field.key, field) for field in ours)
+    return believed if prefix is None else (*believed, prefix)
 
 
 @lru_cache(maxsize=16_384)

@@ -162,10 +162,8 @@ class Edge:
         await serve_websocket(scope, receive, send, self._open)
 
     async def _open(self, scope: MutableMapping[str, Any], log: WebSocketLogEntry) -> tuple[Head, WebSocketUpstream]:
-        head, now = read_handshake(scope, self._policies.trust), time.time()
-        plan: Admission | Plan | Invalid = self._planner.admit(head, now, websocket=True)
-        if isinstance(plan, Admission):
-            plan = self._planner.complete(plan, b"", now)
+        head = read_handshake(scope, self._policies.trust)
+        plan = self._planner.plan(head, b"", time.time(), websocket=True)
         subject = plan.subject
         log.route, log.client, log.event, log.session = (
             plan.rules.name,

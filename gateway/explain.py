@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gateway.limits.applicable import Bucket, Subject
 from gateway.limits.decide import PASS, decide
-from gateway.plan import Admission, Invalid, Plan, Planner, refusal_of
+from gateway.plan import Invalid, Plan, Planner, refusal_of
 from gateway.policies import Action, Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, applies_to_event
 from gateway.request import Head, head_of
 from gateway.routing import Routes
@@ -53,19 +53,14 @@ def explain(policies: Policies, request: HypotheticalRequest, now: float) -> Exp
     except Refused as refused:
         return Explanation(refused)
     planner = Planner(policies)
-    rules = planner.rules_of(head.method, head.path)
-    unsigned = rules.proof is not None and not any(field.key in rules.proof.names for field in head.fields.all)
-    plan: Admission | Plan | Invalid = planner.admit(head, now, signed=unsigned)
-    if isinstance(plan, Admission):
-        plan.claim = None  # a file of policies is explained where its secrets need not be
-        plan = planner.complete(plan, request.body if len(request.body) <= rules.max_body else None, now)
+    plan = planner.plan(head, request.body, now, verified=False)  # the secrets need not be here
     subject = plan.subject
     found = Explanation(plan, head.client.text, subject=subject, buckets=plan.buckets)
     found.notes += _about_forwarding(head, request)
     if plan.rules.route is not None:
         _describe_route(found, plan.rules.route, policies, head)
     if isinstance(plan, Plan):
-        found.on_refusal = [bucket.limit.id for bucket in rules.limits_of_refused.buckets(subject, None, now)]
+        found.on_refusal = [bucket.limit.id for bucket in plan.rules.limits_of_refused.buckets(subject, None, now)]
     taken = {bucket.limit.id for bucket in plan.buckets}
     found.not_applicable = {
         limit.id: _why_not(limit, plan, policies, now) for limit in policies.limits if limit.id not in taken
@@ -140,11 +135,11 @@ def _why_not(limit: Limit, plan: Plan | Invalid, policies: Policies, now: float)
         return f"is for {', '.join(limit.events)}"
     for name in limit.exempt:
         if policies.trust.lists[name].holds(subject.client.address, now):
-            return f"leaves list {name} alone"
+            return f"does not apply to list {name}"
     values = {"session": subject.session, "workspace": subject.workspace, "event": subject.event, "ip": subject.client}
     missing = [by for by in limit.per if values[by] is None]
     if missing:
-        return f"counts per {' and '.join(missing)}, which this request has not"
+        return f"counts per {' and '.join(missing)}, which this request does not name"
     if isinstance(plan, Invalid):
         return "does not count a request that is refused for what it is"
     return "is unlimited by an override"

@@ -104,10 +104,20 @@ class Planner:
         self._unmatched = RouteRules(policies, None, self.limits, spread=spread)
         self._rules = [RouteRules(policies, route, self.limits, spread=spread) for route in policies.routes]
 
-    def plan(self, head: Head, body: bytes | None, now: float) -> Plan | Invalid:
-        """Both steps at once."""
-        admission = self.admit(head, now)
-        return self.complete(admission, body, now) if isinstance(admission, Admission) else admission
+    def plan(
+        self, head: Head, body: bytes, now: float, *, verified: bool = True, websocket: bool = False
+    ) -> Plan | Invalid:
+        """Both steps at once, of a request that is there whole. Without `verified` a signature is not verified: where
+        none of its headers is there the request is taken for a signed one."""
+        rules = self.rules_of(head.method, head.path)
+        names = frozenset[bytes]() if rules.proof is None else rules.proof.names
+        unsigned = not verified and not any(field.key in names for field in head.fields.all)
+        admission = self.admit(head, now, signed=unsigned, websocket=websocket)
+        if isinstance(admission, Invalid):
+            return admission
+        if not verified:
+            admission.claim = None
+        return self.complete(admission, body if len(body) <= rules.max_body else None, now)
 
     def rules_of(self, method: str, path: bytes) -> RouteRules:
         """Of a request that is known by its target only, as in the access log."""

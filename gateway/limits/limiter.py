@@ -124,15 +124,15 @@ class Limiter:
         parts = _slots(buckets)
         if len(parts) == 1:
             return await self._calls_of(*parts).ask(buckets)
-        asked = [(self._calls_of(slot), part) for slot, part in parts.items()]
-        answers = await asyncio.gather(*(calls.ask(part) for calls, part in asked), return_exceptions=True)
+        by_slot = [(self._calls_of(slot), part) for slot, part in parts.items()]
+        answers = await asyncio.gather(*(calls.ask(part) for calls, part in by_slot), return_exceptions=True)
         failed = [answer for answer in answers if isinstance(answer, BaseException)]
         answered = [answer for answer in answers if not isinstance(answer, BaseException)]
         if failed or any(answer.row[0] for answer in answered):
             await asyncio.gather(
                 *(
                     calls.ask([replace(bucket, mode=GIVE_BACK) for bucket in part if bucket.mode != OBSERVE])
-                    for (calls, part), answer in zip(asked, answers, strict=True)
+                    for (calls, part), answer in zip(by_slot, answers, strict=True)
                     if not isinstance(answer, BaseException) and not answer.row[0]
                 ),
                 return_exceptions=True,
@@ -184,7 +184,7 @@ class Limiter:
 
 async def levels_of(store: Store, buckets: Sequence[Bucket]) -> list[float]:
     """The tokens of each bucket now; nothing is taken. Raises StoreAway or StoreRefused."""
-    # More than there can be, and only observed: nothing is taken, and the level is told.
+    # More than there can be, and only observed: nothing is taken, and the level is in the answer.
     probes = [replace(bucket, mode=OBSERVE, cost=bucket.burst + 1) for bucket in buckets]
     rows = [orjson.loads(await store.run(TAKE, *take_arguments([[probe]])))[0] for probe in probes]
     return [row[4] for row in rows]

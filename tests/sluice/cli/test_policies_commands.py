@@ -68,7 +68,7 @@ def test_explain_tells_why_a_limit_and_a_route_are_not_met(capsys: pytest.Captur
     told = said(capsys, "explain", "--path", "/api/send", "--ip", "203.0.113.3", "--policies", file)
     assert "           /api/send is for POST\n" in told
     assert "           send is for message_send\n" in told
-    assert "           address leaves list office alone\n" in told
+    assert "           address does not apply to list office\n" in told
 
 
 @pytest.mark.parametrize(
