@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Bounds:
     """Of a number, of the characters of a text or of the items of a list; both ends are allowed."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
 
 
 class Undecodable(Exception):
@@ -104,7 +104,7 @@ def _without_none(arguments: tuple[Any, ...]) -> Any:
 
 def _bounded(value: Any, bounds: Bounds) -> object:
     size = value if isinstance(value, int) else len(value)
-    if not bounds.least <= size <= bounds.most:
+    if not bounds.minimum <= size <= bounds.maximum:
         raise ValueError(size)
     return value
 
@@ -144,15 +144,15 @@ def expected(kind: Any) -> str:
         return one_of(quoted(one) for one in arguments)
     if origin is tuple:
         return "a list of texts" if arguments[0] is str else "a list"
-    words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-    return "a moment such as 2026-01-31T12:00:00Z" if kind is datetime else words.get(kind, "a JSON object")
+    names = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+    return "a moment such as 2026-01-31T12:00:00Z" if kind is datetime else names.get(kind, "a JSON object")
 
 
 def _expected_within(kind: Any, bounds: Bounds) -> str:
     if kind is int:
-        return f"a whole number from {bounds.least} to {bounds.most}"
+        return f"a whole number from {bounds.minimum} to {bounds.maximum}"
     unit = "characters" if kind is str else "items"
-    return f"{expected(kind)} of at most {bounds.most} {unit}"
+    return f"{expected(kind)} of at most {bounds.maximum} {unit}"
 
 
 def _shown(value: object, mode: _Mode) -> str:

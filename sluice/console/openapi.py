@@ -140,12 +140,12 @@ class _Schemas:
         return {**made, "required": required} if required else made
 
     def properties(self, kind: Any) -> dict[str, dict[str, Any]]:
-        types, said = types_of(kind), _descriptions(kind)
+        types, descriptions = types_of(kind), _descriptions(kind)
         made = {}
         for field in fields(kind):
             schema = self.of(types[field.name])
-            if field.name in said:
-                schema = {**schema, "description": said[field.name]}
+            if field.name in descriptions:
+                schema = {**schema, "description": descriptions[field.name]}
             if field.default is not MISSING:
                 schema = {**schema, "default": list(field.default) if field.default == () else field.default}
             made[field.name] = schema
@@ -163,8 +163,8 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bounds(kind: Any, bounds: Bounds) -> dict[str, int]:
-    least, most = {int: ("minimum", "maximum"), str: ("minLength", "maxLength")}.get(kind, ("minItems", "maxItems"))
-    return {least: bounds.least, most: bounds.most}
+    lower, upper = {int: ("minimum", "maximum"), str: ("minLength", "maxLength")}.get(kind, ("minItems", "maxItems"))
+    return {lower: bounds.minimum, upper: bounds.maximum}
 
 
 def _summary(run: Any) -> str:
@@ -174,7 +174,7 @@ def _summary(run: Any) -> str:
 @lru_cache(maxsize=256)
 def _descriptions(kind: type) -> dict[str, str]:
     """What stands as a string under a field, here or in a class that it is made from."""
-    said: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for base in reversed([one for one in kind.__mro__ if is_dataclass(one)]):
         (made,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(made, ast.ClassDef)
@@ -182,5 +182,5 @@ def _descriptions(kind: type) -> dict[str, str]:
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 match after:
                     case ast.Expr(ast.Constant(str(text))):
-                        said[field.target.id] = inspect.cleandoc(text)
-    return said
+                        descriptions[field.target.id] = inspect.cleandoc(text)
+    return descriptions

@@ -40,7 +40,7 @@ WEBHOOKS = "/api/whatsapp/webhooks/webjs"
 TIMEOUT = 10.0
 """Seconds for one webhook, from connecting to the end of the answer."""
 
-LAST_WORDS = 0.2
+DRAIN_TIMEOUT = 0.2
 """Seconds in which a stopped session may still send what waits; within the margin by which a lease ends early here."""
 UNCONFIRMED = 15.0
 """Seconds a session that a gateway placed here by HTTP runs before `start` has to confirm it."""
@@ -78,7 +78,7 @@ class Counts:
 
 
 class DemoWorker:
-    """Runs the sessions it is told to. `start`, `stop` and `state` are for the membership that holds the leases,
+    """Runs the sessions that it is given. `start`, `stop` and `state` are for the membership that holds the leases,
     `app()` for the gateway.
 
     `url` is this worker's own address, sent along with every webhook. `minute` is the length of a minute of traffic,
@@ -95,23 +95,21 @@ class DemoWorker:
         minute: float = 60.0,
         traffic: bool = True,
         timeout: float = TIMEOUT,
-        last_words: float = LAST_WORDS,
+        drain_timeout: float = DRAIN_TIMEOUT,
         unconfirmed: float = UNCONFIRMED,
     ) -> None:
         self.name = name
         self.fence_of: Callable[[str], int | None] | None = None
-        """Where set (`Membership.fence_of`), asked before every act of a confirmed session."""
+        """Where set (`Membership.fence_of`), called before every act of a confirmed session."""
         self.on_gone: Callable[[str, int], object] | None = None
-        """Where set (`Membership.end`), told of a session that a person has ended, and under which fence, instead of
-        `take_gone`."""
+        """Where set (`Membership.end`), called with a session that a person has ended, and its fence."""
         self._minute = minute if traffic else None
-        self._last_words = last_words
+        self._drain_timeout = drain_timeout
         self._unconfirmed = unconfirmed
         self._webhooks = _Webhooks(laravel_url, signature, url, timeout)
         self._logins: dict[str, _Login] = {}
         self._ending: dict[str, _Login] = {}
         self._expiring: set[asyncio.Task[None]] = set()
-        self._gone: set[str] = set()
         self._closed = False
 
     @property
@@ -126,7 +124,7 @@ class DemoWorker:
     async def start(self, session: str, fence: int) -> None:
         """Runs the session from now on; for one that runs already, confirms it and takes over a higher fence.
 
-        Does nothing once closed, nor for a session that a person has ended and `take_gone` has not yet told of.
+        Does nothing once closed.
         """
         login = self._run(session, fence)
         if login is not None and fence >= login.fence:
@@ -134,7 +132,7 @@ class DemoWorker:
             login.confirmed = True
 
     async def place(self, session: str, fence: int) -> None:
-        """As `start`, at a gateway's word: it ends by itself unless `start` confirms it within `unconfirmed`."""
+        """As `start`, by order of a gateway: it ends by itself unless `start` confirms it within `unconfirmed`."""
         if session in self._logins:
             return
         login = self._run(session, fence)
@@ -146,13 +144,13 @@ class DemoWorker:
 
     async def stop(self, session: str) -> None:
         """Ends the session here without a webhook, as it goes on elsewhere: no answer and no new event from now on.
-        What waits to be sent has `last_words` seconds more."""
+        What waits to be sent has `drain_timeout` seconds more."""
         login = self._logins.pop(session, None)
         if login is None:
             return
         self._ending[session] = login
         try:
-            await login.end(self._last_words)
+            await login.end(self._drain_timeout)
         finally:
             if self._ending.get(session) is login:
                 del self._ending[session]
@@ -179,18 +177,11 @@ class DemoWorker:
         login = self._logins.get(session)
         return (login.state, login.phone) if login is not None else ("created", None)
 
-    def take_gone(self) -> list[str]:
-        """The sessions that a person has ended since the last call."""
-        gone, self._gone = sorted(self._gone), set()
-        return gone
-
     async def end_for_good(self, session: str) -> None:
-        """At a person's wish: stops it, and `on_gone` or `take_gone` tells."""
+        """A person has ended it: stops it, and says so to `on_gone`."""
         login = self._logins.get(session)
         if self.on_gone is not None and login is not None:
             self.on_gone(session, login.fence)
-        else:
-            self._gone.add(session)
         await self.stop(session)
 
     def logins(self) -> list[_Login]:
@@ -209,10 +200,10 @@ class DemoWorker:
         return _Api(self).app()
 
     def _run(self, session: str, fence: int) -> _Login | None:
-        if self._closed or session in self._gone:
+        if self._closed:
             return None
         if session not in self._logins:
-            # One that still says its last words comes first, or the session's events would overtake each other.
+            # One that still sends its last events comes first, or the session's events would overtake each other.
             before = self._ending.get(session)
             after = before.ended if before is not None else None
             self._logins[session] = _Login(session, fence, self._webhooks, self._minute, after, self.may_act)
@@ -319,12 +310,12 @@ class _Login:
             return False
         return True
 
-    async def end(self, last_words: float) -> None:
-        """No new event from now on; what waits has `last_words` seconds to be sent."""
+    async def end(self, drain_timeout: float) -> None:
+        """No new event from now on; what waits has `drain_timeout` seconds to be sent."""
         self._ending = True
         self._living.cancel()
         try:
-            async with asyncio.timeout(last_words):
+            async with asyncio.timeout(drain_timeout):
                 await self._queue.join()
         except TimeoutError:
             self._webhooks.counts.lost["stopped"] += self._queue.qsize()
@@ -582,10 +573,10 @@ def _moment(seconds: float | None) -> str | None:
 
 def _id(answer: httpx2.Response) -> str | None:
     try:
-        said = orjson.loads(answer.content)
+        content = orjson.loads(answer.content)
     except orjson.JSONDecodeError:
         return None
-    return said["id"] if isinstance(said, dict) and isinstance(said.get("id"), str) else None
+    return content["id"] if isinstance(content, dict) and isinstance(content.get("id"), str) else None
 
 
 _QR = {
