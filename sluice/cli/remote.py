@@ -26,25 +26,13 @@ _LOCAL_TIMEOUT, _TIMEOUT = 3.0, 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Cures:
-    """What a person does when it cannot be asked."""
-
-    not_there: str
-    late: str
-    wrong_token: str
-    no_token: str
-    not_sluice: str
-
-
-@dataclass(frozen=True, slots=True)
 class Gateway:
-    """`address` is how messages name it, `timeout` in seconds."""
+    """`named_by` and `token_from` say to a person where the address and the token were found; `timeout` in seconds."""
 
     url: str
-    address: str
     token: bytes
-    token_name: str
-    cures: Cures
+    named_by: str
+    token_from: str
     timeout: float
 
     async def ask(self, operation: Operation[D, Q, R], request: Q) -> R:
@@ -55,10 +43,12 @@ class Gateway:
                 return self._result(operation, response)
             case 401:
                 raise CommandError(
-                    f"the gateway on {self.address} does not know this {self.token_name}; {self.cures.wrong_token}"
+                    f"the gateway on {self.url} does not know {self.token_from}; "
+                    "correct it, or restart the gateway with it"
                 )
             case 403:
-                raise CommandError(f"the gateway on {self.address} runs without console.token; {self.cures.no_token}")
+                cure = "set it in its policies.yaml and restart it"
+                raise CommandError(f"the gateway on {self.url} runs without console.token; {cure}")
             case status:
                 raise CommandError(_detail(response) or self._not_sluice(f"it answered {status}"))
 
@@ -74,15 +64,16 @@ class Gateway:
             ):
                 return await client.request(operation.method, url, params=query, content=body, headers=headers)
         except (TimeoutError, httpx2.TimeoutException):
-            raise CommandError(f"{self.address} did not answer within {self.timeout:g}s; {self.cures.late}") from None
+            raise CommandError(f"{self.url} did not answer within {self.timeout:g}s; look at its log") from None
         except httpx2.ConnectError as error:
             if isinstance(error.__cause__ and error.__cause__.__cause__, ssl.SSLError) or "SSL" in str(error):
-                raise CommandError(f"{self.address} cannot be trusted: {error}") from None
-            raise CommandError(f"nothing answers on {self.address}; {self.cures.not_there}") from None
+                raise CommandError(f"{self.url} cannot be trusted: {error}") from None
+            cure = f"start it with `sluice up`, or correct {self.named_by}"
+            raise CommandError(f"nothing answers on {self.url}; {cure}") from None
         except httpx2.LocalProtocolError:
             # Its message holds the header, and so the token.
             raise CommandError(
-                f"{self.token_name} does not fit into a header; take blanks and line ends off it"
+                f"{self.token_from} does not fit into a header; take blanks and line ends off it"
             ) from None
         except httpx2.HTTPError as error:
             raise CommandError(self._not_sluice(str(error) or type(error).__name__)) from None
@@ -94,7 +85,7 @@ class Gateway:
             raise CommandError(self._not_sluice(f"its answer is no {operation.result.__name__}")) from None
 
     def _not_sluice(self, why: str) -> str:
-        return f"what listens on {self.address} is no gateway of this version ({why}); {self.cures.not_sluice}"
+        return f"what listens on {self.url} is no gateway of this version ({why}); see {self.named_by}"
 
 
 def _parts(operation: Operation[Any, Any, Any], request: Any) -> tuple[str, dict[str, str], bytes | None]:
@@ -133,15 +124,8 @@ def local(policies: Policies) -> Gateway:
             f"console.token: what {source} names for it is not here; "
             "export the variable (or make the file) that the gateway was started with"
         )
-    cures = Cures(
-        not_there="start it with: sluice up",
-        late="look at its log, then restart it with: sluice up",
-        wrong_token=f"name the policies it runs with --policies, or restart it with {source}",
-        no_token=f"restart it, so that it reads {source}",
-        not_sluice="see listen in policies.yaml",
-    )
-    url = base_url(policies.listen)
-    return Gateway(url, url.removeprefix("http://"), token.reveal(), "console.token", cures, _LOCAL_TIMEOUT)
+    named_by, token_from = f"listen in {source}", f"console.token in {source}"
+    return Gateway(base_url(policies.listen), token.reveal(), named_by, token_from, _LOCAL_TIMEOUT)
 
 
 def elsewhere(url: str, token_file: Path) -> Gateway:
@@ -153,14 +137,7 @@ def elsewhere(url: str, token_file: Path) -> Gateway:
         raise CommandError(
             f"--token-file: {error.message}; write the value of the gateway's console.token into it"
         ) from None
-    cures = Cures(
-        not_there="is it running there, and is the URL right?",
-        late="look at its log",
-        wrong_token=f"write the value of its console.token into {token_file}",
-        no_token="set it in its policies.yaml and restart it",  # noqa: S106
-        not_sluice="see --gateway",
-    )
-    return Gateway(base, base, token.reveal(), "token", cures, _TIMEOUT)
+    return Gateway(base, token.reveal(), "--gateway", f"the token in {token_file}", _TIMEOUT)
 
 
 def _checked(url: str) -> str:

@@ -74,7 +74,7 @@ def test_status_finds_the_token_that_is_named_relative_to_the_file(
     policies.write_text("data: state\n" + "nothing: right\n")
     code, _, err = run(capsys, "status", "--policies", policies)
     assert (code, "console.token" in err) == (2, False)
-    assert "nothing answers on 127.0.0.1:8080" in err or "does not know this console.token" in err
+    assert "nothing answers on http://127.0.0.1:8080" in err or "does not know console.token in" in err
 
 
 def test_without_a_copy_the_file_has_to_be_right(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

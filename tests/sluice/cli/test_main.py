@@ -117,7 +117,8 @@ def test_no_gateway_to_ask_for_its_status(policies: Path) -> None:
     assert (ran.code, ran.out, ran.err) == (
         2,
         "",
-        f"sluice: nothing answers on 127.0.0.1:{port_of(policies)}; start it with: sluice up\n",
+        f"sluice: nothing answers on http://127.0.0.1:{port_of(policies)}; "
+        f"start it with `sluice up`, or correct listen in {policies}\n",
     )
 
 

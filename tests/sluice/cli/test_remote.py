@@ -75,7 +75,8 @@ async def test_another_token(run: Run, at: Serve, token: Path, store: Store, tmp
     assert await run("sessions", "list", "--gateway", url, "--token-file", token) == (
         2,
         "",
-        f"sluice: the gateway on {url} does not know this token; write the value of its console.token into {token}\n",
+        f"sluice: the gateway on {url} does not know the token in {token}; "
+        "correct it, or restart the gateway with it\n",
     )
 
 
@@ -101,7 +102,7 @@ async def test_a_store_that_is_away_there(run: Run, at: Serve, token: Path, shor
 
 async def test_a_token_that_is_no_header_is_not_shown(run: Run, at: Serve, token: Path) -> None:
     token.write_text("one\ntwo\n")
-    said = "sluice: token does not fit into a header; take blanks and line ends off it\n"
+    said = f"sluice: the token in {token} does not fit into a header; take blanks and line ends off it\n"
     assert await run("status", "--gateway", at([]), "--token-file", token) == (2, "", said)
 
 
@@ -110,7 +111,7 @@ async def test_nobody_listens_there(run: Run, token: Path, free_port: Callable[[
     assert await run("event", "evt_1", "--gateway", url, "--token-file", token) == (
         2,
         "",
-        f"sluice: nothing answers on {url}; is it running there, and is the URL right?\n",
+        f"sluice: nothing answers on {url}; start it with `sluice up`, or correct --gateway\n",
     )
 
 
@@ -222,4 +223,4 @@ async def test_the_warning_is_told(run: Run, token: Path) -> None:
     assert out == ""
     first, second = err.splitlines()
     assert first == "sluice: warning: the token goes to http://sluice.invalid unencrypted; use https"
-    assert second == "sluice: nothing answers on http://sluice.invalid; is it running there, and is the URL right?"
+    assert second == "sluice: nothing answers on http://sluice.invalid; start it with `sluice up`, or correct --gateway"

@@ -123,7 +123,8 @@ async def unavailable(policies: Policies) -> str:
 async def test_nobody_listens(tmp_path: Path, free_port: Callable[[], int]) -> None:
     port = free_port()
     assert await unavailable(policies_in(tmp_path, port)) == (
-        f"nothing answers on 127.0.0.1:{port}; start it with: sluice up"
+        f"nothing answers on http://127.0.0.1:{port}; "
+        f"start it with `sluice up`, or correct listen in {tmp_path}/policies.yaml"
     )
 
 
@@ -146,7 +147,7 @@ async def test_a_token_that_is_only_known_elsewhere(tmp_path: Path) -> None:
 async def test_a_token_that_is_no_header_is_not_shown(tmp_path: Path, token: str) -> None:
     async with served(Starlette()) as port:
         assert await unavailable(policies_in(tmp_path, port, token=token)) == (
-            "console.token does not fit into a header; take blanks and line ends off it"
+            f"console.token in {tmp_path}/policies.yaml does not fit into a header; take blanks and line ends off it"
         )
 
 
@@ -154,8 +155,8 @@ async def test_the_gateway_has_another_token(store: Store, tmp_path: Path) -> No
     parts = parts_of(store, policies_in(tmp_path, 0, token="another"))
     async with served(Starlette(routes=api.routes(parts))) as port:
         assert await unavailable(policies_in(tmp_path, port)) == (
-            f"the gateway on 127.0.0.1:{port} does not know this console.token; "
-            f"name the policies it runs with --policies, or restart it with {tmp_path}/policies.yaml"
+            f"the gateway on http://127.0.0.1:{port} does not know console.token in {tmp_path}/policies.yaml; "
+            "correct it, or restart the gateway with it"
         )
 
 
@@ -163,8 +164,8 @@ async def test_the_gateway_has_no_token(store: Store, tmp_path: Path) -> None:
     parts = parts_of(store, policies_in(tmp_path, 0, token=None))
     async with served(Starlette(routes=api.routes(parts))) as port:
         assert await unavailable(policies_in(tmp_path, port)) == (
-            f"the gateway on 127.0.0.1:{port} runs without console.token; "
-            f"restart it, so that it reads {tmp_path}/policies.yaml"
+            f"the gateway on http://127.0.0.1:{port} runs without console.token; "
+            "set it in its policies.yaml and restart it"
         )
 
 
@@ -184,7 +185,8 @@ async def test_something_else_listens_there(tmp_path: Path, response: Response, 
 
     async with served(answering(answer)) as port:
         assert await unavailable(policies_in(tmp_path, port)) == (
-            f"what listens on 127.0.0.1:{port} is no gateway of this version ({why}); see listen in policies.yaml"
+            f"what listens on http://127.0.0.1:{port} is no gateway of this version ({why}); "
+            f"see listen in {tmp_path}/policies.yaml"
         )
 
 
@@ -199,7 +201,7 @@ async def test_a_gateway_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatc
     async with served(answering(answer)) as port:
         try:
             assert await unavailable(policies_in(tmp_path, port)) == (
-                f"127.0.0.1:{port} did not answer within 0.2s; look at its log, then restart it with: sluice up"
+                f"http://127.0.0.1:{port} did not answer within 0.2s; look at its log"
             )
         finally:
             let_go.set()
