@@ -114,8 +114,8 @@ class Limiter:
             done = outcome(decision, bucket, i)
             if done is not None:
                 metrics.decided(bucket.limit.id, done)
-            if bucket.mode == REFUSE and levels[i] < bucket.cost - TOLERANCE:
-                # Also of one that has just given its last token: the next request is refused without asking.
+            # One that has just given its last token refuses the next request; one beside a refusal got it back.
+            if bucket.mode == REFUSE and done is not None and levels[i] < bucket.cost - TOLERANCE:
                 self._denials.remember(bucket, answer.asked_at, time.monotonic(), wait(bucket, levels[i]))
         return decision
 

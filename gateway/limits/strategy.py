@@ -15,10 +15,9 @@ from limits import RateLimitItem
 from limits.util import WindowStats
 
 from gateway.limits.applicable import OBSERVE, PREFIX, REFUSE, Enforcement
+from gateway.limits.decide import TOLERANCE
 from gateway.limits.limiter import TAKE
 from sluice.store.client import Store
-
-_HAIR = 1e-9
 
 
 class TokenBuckets:
@@ -34,12 +33,12 @@ class TokenBuckets:
 
     async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         """True if so many tokens are there; none is taken."""
-        return await self._level(item, identifiers) >= cost - _HAIR
+        return await self._level(item, identifiers) >= cost - TOLERANCE
 
     async def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         """When the bucket will be full (seconds since the Epoch), and how many tokens it has now."""
         level = await self._level(item, identifiers)
-        return WindowStats(time.time() + (item.amount - level) * _interval(item), max(0, int(level + _HAIR)))
+        return WindowStats(time.time() + (item.amount - level) * _interval(item), max(0, int(level + TOLERANCE)))
 
     async def clear(self, item: RateLimitItem, *identifiers: str) -> None:
         """Full again."""

@@ -282,6 +282,14 @@ async def test_what_one_slot_refuses_is_given_back_in_the_others(limiter: Limite
     assert await left_in(limiter, queued) == 5
 
 
+async def test_what_was_given_back_is_not_taken_for_used_up(limiter: Limiter) -> None:
+    empty, last = spread(a_limit("empty")), spread(a_limit("last"))
+    await limiter.take([empty])
+    limiter.forget()
+    assert await verdicts(limiter, 1, last, empty) == ["reject"]
+    assert await verdicts(limiter, 2, last) == ["pass", "reject"]
+
+
 async def test_giving_back_never_gives_more_than_the_burst(limiter: Limiter) -> None:
     one = spread(a_limit("one", burst=3))
     await limiter.take([one])
