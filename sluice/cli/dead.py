@@ -146,7 +146,7 @@ class _Bulk:
             self._print_kinds(plan)
         if self._options.dry_run:
             return 0
-        if asking and not _is_sure():
+        if asking and (self._options.json or not _is_sure()):
             sys.stderr.write(f"sluice: nothing was {self._done}; say yes, or give --yes\n")
             return 1
         outcome = await self._do_all(plan)

@@ -9,8 +9,10 @@ has changed nothing, and has no line; nor has a dry run. No secret of the polici
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from sluice.console.decode import encode
 from sluice.console.operations import D, Operation, Q, R
 
 _MAX_FILE = 16 * 1024 * 1024
+_LOCK_TIMEOUT = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,10 @@ async def perform(
     try:
         outcome = await operation.run(deployment, request)
     except BaseException as error:
-        _write(deployment, _line(deployment, operation.id, request, actor, error), on_failure)
+        await _write(deployment, _line(deployment, operation.id, request, actor, error), on_failure)
         raise
     if not isinstance(outcome, Problem):
-        _write(deployment, _line(deployment, operation.id, request, actor, outcome), on_failure)
+        await _write(deployment, _line(deployment, operation.id, request, actor, outcome), on_failure)
     return outcome
 
 
@@ -101,10 +104,10 @@ def _masked(value: Any, secrets: list[str]) -> Any:
     return value
 
 
-def _write(deployment: Deployment, line: bytes, on_failure: Callable[[str, bytes], None]) -> None:
+async def _write(deployment: Deployment, line: bytes, on_failure: Callable[[str, bytes], None]) -> None:
     path = path_of(deployment.policies)
     try:
-        _append(path, line)
+        await asyncio.to_thread(_append, path, line)
     except OSError as error:
         on_failure(f"{path} cannot be written ({(error.strerror or str(error)).lower()})", line)
 
@@ -114,17 +117,31 @@ def path_of(policies: Policies) -> Path:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Several processes write it. Of a full one, the line before which it would be too long begins a new one."""
+    """Several processes write it, each in its turn. A full one is kept as `.1`, and a new one begins."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(path.with_name(".audit.lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file)
         if path.exists() and path.stat().st_size + len(line) > _MAX_FILE:
             path.replace(path.with_suffix(".jsonl.1"))
-        with open(path, "ab", opener=_private) as log:
-            log.write(line)
+        with open(path, "ab+", opener=_private) as log:
+            size = log.seek(0, os.SEEK_END)
+            cut = size > 0 and os.pread(log.fileno(), 1, size - 1) != b"\n"  # by a full disk
+            log.write(b"\n" + line if cut else line)
     finally:
         os.close(file)
+
+
+def _lock(file: int) -> None:
+    """Raises OSError where another process holds it for too long, as one that was stopped does."""
+    deadline = time.monotonic() + _LOCK_TIMEOUT
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _private(path: str, flags: int) -> int:

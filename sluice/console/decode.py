@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -121,8 +121,8 @@ def _scalar(kind: Any, value: object, mode: _Mode) -> object:
         return value
     if kind is datetime and isinstance(value, str):
         moment = datetime.fromisoformat(value)
-        if moment.tzinfo is not None:
-            return moment
+        if moment.tzinfo is not None and 1 < moment.year < 9999:  # so that it has a time in UTC
+            return moment.astimezone(UTC)
     if isinstance(value, str) and mode.from_text:
         if kind is bool and value in ("true", "false"):
             return value == "true"

@@ -111,6 +111,8 @@ async def test_without_a_terminal_and_without_yes_nothing_is_dropped(store: Stor
     ran = sluice("dead", "drop", "--all", "--policies", policies)
     assert (ran.code, ran.out) == (1, f"{KIND}would be dropped: 1\n")
     assert ran.err == "sluice: nothing was dropped; say yes, or give --yes\n"
+    ran = sluice("dead", "drop", "--all", "--json", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (1, "", "sluice: nothing was dropped; say yes, or give --yes\n")
     assert (await queue.counts()).dead == 1
 
 

@@ -88,6 +88,11 @@ async def test_a_call_does_no_more_than_its_limit_and_the_next_one_goes_on(
     assert [one["id"] for one in (await get(http, "/dead"))[1]["letters"]] == [leased.id]
 
 
+async def test_moments_are_answered_in_utc_whatever_the_request_says(http: httpx2.AsyncClient) -> None:
+    _, answer = await post(http, "/dead/replay", {"until": "2026-01-31T12:00:00+02:00"})
+    assert answer["until"] == "2026-01-31T10:00:00Z"
+
+
 async def test_an_id_may_hold_a_slash(http: httpx2.AsyncClient, parts: Resources) -> None:
     await bury(parts, "evt/1")
     assert (await get(http, "/dead/-/evt%2F1"))[1]["id"] == "evt/1"
@@ -134,6 +139,11 @@ UNSAID = "say which dead letters are meant: by ids, by endpoint, session, event,
             "/dead/replay",
             {"since": "2026-01-31T12:00:00"},
             *(400, 'since: "2026-01-31T12:00:00" is not a moment such as 2026-01-31T12:00:00Z or null'),
+        ),
+        (
+            "/dead/replay",
+            {"since": "0001-01-01T00:00:00+14:00"},
+            *(400, 'since: "0001-01-01T00:00:00+14:00" is not a moment such as 2026-01-31T12:00:00Z or null'),
         ),
         ("/dead/replay", {"session": 7}, 400, "session: 7 is not a text or null"),
         ("/dead/replay", {"ids": "evt_1"}, 400, 'ids: "evt_1" is not a list of texts of at most 1000 items'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -107,6 +108,30 @@ async def test_a_line_that_cannot_be_written_is_told_and_the_change_is_made(
     (told,) = [fields for message, fields in heard.lines if message == "audit.not_written"]
     assert told["reason"] == f"{path_of(parts.policies)} cannot be written (file exists)"
     assert orjson.loads(told["line"])["request"] == {"endpoint": "laravel", "hold": "open"}
+
+
+async def test_a_log_that_another_process_holds_is_not_waited_for(
+    parts: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_LOCK_TIMEOUT", 0.05)
+    folder, failures = path_of(parts.policies).parent, list[str]()
+    folder.mkdir(parents=True)
+    with open(folder / ".audit.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        held = await perform(
+            HOLD_CIRCUIT, parts, HoldCircuit("laravel", "open"), ME, lambda why, line: failures.append(why)
+        )
+    assert isinstance(held, HeldCircuit)
+    assert failures == [f"{path_of(parts.policies)} cannot be written (resource temporarily unavailable)"]
+
+
+async def test_a_line_that_was_cut_is_ended_before_the_next_one(parts: Resources) -> None:
+    path = path_of(parts.policies)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'{"at":"20')
+    await perform(HOLD_CIRCUIT, parts, HoldCircuit("laravel", "open"), ME, unheard)
+    cut, whole = path.read_bytes().splitlines()
+    assert (cut, orjson.loads(whole)["who"]) == (b'{"at":"20', "ada")
 
 
 async def test_what_broke_off_is_a_line_with_its_error(parts: Resources, short_folder: Path) -> None:
