@@ -39,16 +39,8 @@ Disposition = Literal["delivered", "retry", "return", "dead"]
 """Retry: an attempt failed. Return: it goes back to the queue, and no attempt is counted."""
 
 
-@dataclass(slots=True, init=False)
 class Settlement:
     """What is to become of a leased delivery. Never changed."""
-
-    delivery: Delivery
-    disposition: Disposition
-    argument: int | str = 0
-    """Retry, return: ms until it is due again; dead: the reason."""
-    summary: str = ""
-    """The attempt in one line, for the history (`history_codec.summary_of`); empty: it was not sent."""
 
     def __init__(
         self, delivery: Delivery, disposition: Disposition, argument: int | str = 0, summary: str = ""
@@ -56,7 +48,9 @@ class Settlement:
         self.delivery = delivery
         self.disposition = disposition
         self.argument = argument
+        """Retry, return: ms until it is due again; dead: the reason."""
         self.summary = summary
+        """The attempt in one line, for the history (`history_codec.summary_of`); empty: it was not sent."""
 
 
 @dataclass(frozen=True, slots=True)

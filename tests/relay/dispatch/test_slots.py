@@ -46,7 +46,8 @@ async def test_a_slot_is_taken_until_its_post_has_ended(slots: Slots) -> None:
 
 async def test_of_suspects_one_goes_and_the_next_when_it_has_ended(slots: Slots) -> None:
     first, second = delivery("first", SUSPECT), delivery("second", SUSPECT)
-    assert slots.isolate_suspect([[delivery("a")], [first], [second]], []) == ([[delivery("a")], [first]], [second])
+    other = delivery("a")
+    assert slots.isolate_suspect([[other], [first], [second]], []) == ([[other], [first]], [second])
     assert slots.isolate_suspect([[second]], []) == ([], [second])
     slots.forget_suspect([delivery("a")])
     assert slots.isolate_suspect([[second]], []) == ([], [second])
