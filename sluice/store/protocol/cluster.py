@@ -14,6 +14,7 @@ from sluice.store.protocol.address import Address
 from sluice.store.protocol.errors import ErrorReply, StoreAway
 from sluice.store.protocol.link import Link
 from sluice.store.protocol.packing import Command, pack
+from sluice.store.protocol.routes import first_answer
 from sluice.store.protocol.slots import Place, owners, redirection, slot_of
 
 _MAX_HOPS = 3
@@ -121,26 +122,10 @@ class Cluster:
             if not self._stale:
                 return  # somebody else has learnt it while we waited
             places = dict.fromkeys([*self._links, *((seed.host, seed.port) for seed in self._seeds)])
-            self._owners = await self._told([*places][:_ASKED])
+            self._owners = await first_answer(self._told_by(place) for place in [*places][:_ASKED])
             self._stale = False
         for place in self._links.keys() - set(self._owners):
             self._links.pop(place).drop("it owns nothing in the cluster any more")
-
-    async def _told(self, places: Sequence[Place]) -> list[Place | None]:
-        """Who owns what, as the first says who is well."""
-        asking = [asyncio.ensure_future(self._told_by(place)) for place in places]
-        why = "no server of the cluster answers"
-        try:
-            for answered in asyncio.as_completed(asking):
-                try:
-                    return await answered
-                except StoreAway as error:
-                    why = str(error)
-        finally:
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-        raise StoreAway(why)
 
     async def _told_by(self, place: Place) -> list[Place | None]:
         info, slots = await self._ask_one(place, (("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")))

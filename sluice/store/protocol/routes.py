@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
 
 from sluice.store.protocol.address import Address
-from sluice.store.protocol.errors import ErrorReply
+from sluice.store.protocol.errors import ErrorReply, StoreAway
 from sluice.store.protocol.link import Link
 from sluice.store.protocol.packing import Command, pack
+
+T = TypeVar("T")
 
 
 class Routes(Protocol):
@@ -37,6 +40,23 @@ class One:
 
     async def _located(self) -> Address:
         return self._address
+
+
+async def first_answer(asked: Iterable[Coroutine[Any, Any, T]]) -> T:
+    """Of those asked at once the first that does not raise StoreAway. Raises StoreAway where none is there."""
+    asking = [asyncio.ensure_future(each) for each in asked]
+    reason = StoreAway("nobody answers")
+    try:
+        for answered in asyncio.as_completed(asking):
+            try:
+                return await answered
+            except StoreAway as error:
+                reason = error
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    raise reason
 
 
 def moved(link: Link, replies: list[Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from sluice.store.protocol.address import Address
 from sluice.store.protocol.errors import ErrorReply, StoreAway
 from sluice.store.protocol.link import Link
 from sluice.store.protocol.packing import Command, pack
-from sluice.store.protocol.routes import One, moved
+from sluice.store.protocol.routes import One, first_answer, moved
 
 
 class Master:
@@ -35,19 +35,10 @@ class Master:
 
     async def _located(self) -> Address:
         """Where the first sentinel that knows says it is."""
-        asking = [asyncio.ensure_future(self._told_by(sentinel)) for sentinel in self._sentinels]
-        why = "no sentinel answers"
         try:
-            for answered in asyncio.as_completed(asking):
-                try:
-                    return await answered
-                except StoreAway as error:
-                    why = f"no sentinel knows {self._name}: {error}"
-        finally:
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-        raise StoreAway(why)
+            return await first_answer(self._told_by(sentinel) for sentinel in self._sentinels)
+        except StoreAway as error:
+            raise StoreAway(f"no sentinel knows {self._name}: {error}") from None
 
     async def _told_by(self, sentinel: One) -> Address:
         (reply,) = await sentinel.ask((("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name),))
