@@ -25,61 +25,34 @@ A request takes this way; each arrow that fails ends in an `UpstreamError`, with
 `with await pool.acquire() as connection:` cuts whatever is unfinished when the block is left.
 """
 
-from sluice.http.client.connection import Connection
-from sluice.http.client.deadlines import Deadlines
-from sluice.http.client.exchange import ask, exchange
-from sluice.http.client.framing import CHUNKED, NO_BODY, Framing, Headers, request_head, sized, stated
-from sluice.http.client.origin import Origin, base_path
-from sluice.http.client.pool import Pool
-from sluice.http.client.response import Response
-from sluice.http.errors import (
-    AddressRefused,
-    BadBody,
-    BadField,
-    BadHead,
-    BadResponse,
-    BodyCut,
-    ConnectFailed,
-    ConnectTimeout,
-    HeadTimeout,
-    IdleTimeout,
-    PoolExhausted,
-    UpstreamError,
-    UpstreamReset,
+from sluice.http.client.connection import Connection as Connection
+from sluice.http.client.deadlines import Deadlines as Deadlines
+from sluice.http.client.exchange import ask as ask, exchange as exchange
+from sluice.http.client.framing import (
+    CHUNKED as CHUNKED,
+    NO_BODY as NO_BODY,
+    Framing as Framing,
+    Headers as Headers,
+    request_head as request_head,
+    sized as sized,
+    stated as stated,
 )
-from sluice.http.fields import Field, Fields, fields_of, read_fields
-
-__all__ = [
-    "CHUNKED",
-    "NO_BODY",
-    "AddressRefused",
-    "BadBody",
-    "BadField",
-    "BadHead",
-    "BadResponse",
-    "BodyCut",
-    "ConnectFailed",
-    "ConnectTimeout",
-    "Connection",
-    "Deadlines",
-    "Field",
-    "Fields",
-    "Framing",
-    "HeadTimeout",
-    "Headers",
-    "IdleTimeout",
-    "Origin",
-    "Pool",
-    "PoolExhausted",
-    "Response",
-    "UpstreamError",
-    "UpstreamReset",
-    "ask",
-    "base_path",
-    "exchange",
-    "fields_of",
-    "read_fields",
-    "request_head",
-    "sized",
-    "stated",
-]
+from sluice.http.client.origin import Origin as Origin, base_path as base_path
+from sluice.http.client.pool import Pool as Pool
+from sluice.http.client.response import Response as Response
+from sluice.http.errors import (
+    AddressRefused as AddressRefused,
+    BadBody as BadBody,
+    BadField as BadField,
+    BadHead as BadHead,
+    BadResponse as BadResponse,
+    BodyCut as BodyCut,
+    ConnectFailed as ConnectFailed,
+    ConnectTimeout as ConnectTimeout,
+    HeadTimeout as HeadTimeout,
+    IdleTimeout as IdleTimeout,
+    PoolExhausted as PoolExhausted,
+    UpstreamError as UpstreamError,
+    UpstreamReset as UpstreamReset,
+)
+from sluice.http.fields import Field as Field, Fields as Fields, fields_of as fields_of, read_fields as read_fields
