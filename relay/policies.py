@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from sluice.config import Rate, Secret, Signature, headers, parsers, references, units, urls
 from sluice.config.fields import Fields, Value, section, setting
+from sluice.config.model import Snapshot
 from sluice.config.parsers import choice, each, named, of
 from sluice.config.problems import Malformed, quoted
 from sluice.http import addresses
@@ -167,13 +167,8 @@ def _check_event(policy: EventPolicy, fields: Fields) -> None:
         fields.wrong("by", Malformed("does nothing without keep: latest", "add it or remove by"))
 
 
-def _events(value: Value) -> dict[str, EventPolicy]:
-    policies: dict[str, EventPolicy] = {}
-    with value.fields() as fields:
-        for key, entry in fields.named():
-            event_type = key.attempt(of(parsers.event_type), "")
-            policies[event_type] = entry.attempt(section(EventPolicy, _check_event), EventPolicy())
-    return policies
+def _event(_type: str, value: Value) -> EventPolicy:
+    return section(EventPolicy, _check_event)(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,22 +190,16 @@ class RelayPolicy:
     retention: Retention = setting(section(Retention), Retention())
     endpoints: Mapping[str, Endpoint] = setting(named(_endpoint), {})
     lanes: Lanes = setting(section(Lanes), Lanes())
-    events: Mapping[str, EventPolicy] = setting(_events, {})
+    events: Mapping[str, EventPolicy] = setting(named(_event, parsers.event_type), {})
     dedupe: float = setting(parsers.duration, 86400.0)
     backlog: Backlog = setting(section(Backlog), Backlog())
     verify: str | None = setting(references.signature, None)
     """Name of the signature by which a publisher proves itself at `/_sluice/events`."""
 
 
-class RelaySnapshot(Protocol):
+class RelaySnapshot(Snapshot, Protocol):
     """What the relay needs of the policies as a whole."""
 
-    @property
-    def source(self) -> Path: ...
-    @property
-    def revision(self) -> str: ...
-    @property
-    def data(self) -> Path: ...
     @property
     def relay(self) -> RelayPolicy: ...
     @property

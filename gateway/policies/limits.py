@@ -12,7 +12,7 @@ from gateway.policies.routes import JsonPointer
 from gateway.policies.trust import list_name
 from sluice.config import Rate, parsers, units
 from sluice.config.fields import Fields, Value, setting
-from sluice.config.parsers import choice, each, of
+from sluice.config.parsers import choice, each, of, one_or_each
 from sluice.config.problems import Malformed, quoted
 
 LimitHeader = Literal["ratelimit", "x-ratelimit"]
@@ -23,10 +23,6 @@ PREFIX = re.compile(r"ip/([0-9]{1,3})")
 SUBJECT: Callable[[Value], Per] = choice("session", "workspace", "ip", "event")
 ONE: int | JsonPointer = 1
 WHOLE = 32  # bits of an IPv4 address
-
-
-def _events(value: Value) -> tuple[str, ...]:
-    return each(of(parsers.event_glob))(value) if value.is_list else (parsers.event_glob(value.text()),)
 
 
 def _per(value: Value) -> tuple[tuple[Per, ...], int]:
@@ -66,7 +62,7 @@ def _enforce(value: Value) -> float:
 @dataclass(frozen=True, slots=True)
 class Limit:
     id: str
-    events: tuple[str, ...] = setting(_events, (), name="event")
+    events: tuple[str, ...] = setting(one_or_each(of(parsers.event_glob)), (), name="event")
     """Event types or globs (`session_*`); empty: every request, with or without an event type."""
     per: tuple[Per, ...] = ()
     rate: Rate = setting(parsers.rate, Rate(1, 1.0), missing="rate: 1000/minute")

@@ -9,11 +9,12 @@ from gateway.policies.routes import JsonPointer
 from gateway.policies.trust import list_name
 from sluice.config import Rate, parsers
 from sluice.config.fields import Fields, Value
-from sluice.config.parsers import each, of
+from sluice.config.parsers import each, of, one_or_each
 from sluice.config.problems import Malformed, one_of, quoted
 
 Per = Literal["session", "workspace", "ip", "event"]
 OverriddenBy = Literal["session", "workspace", "list"]
+NAMES = one_or_each(of(parsers.subject_glob))
 SUBJECTS: tuple[OverriddenBy, ...] = ("session", "workspace", "list")
 BUCKETS_NEEDED: dict[OverriddenBy, tuple[Per, ...]] = {
     "session": ("session",),
@@ -60,9 +61,9 @@ def override_list(value: Value, defaults: Defaults) -> tuple[Override, ...]:
 
 def _override(value: Value, defaults: Defaults, taken: Taken) -> Override:
     with value.fields() as fields:
-        by = _by(value, fields)
-        names: tuple[str, ...] = fields.take("session", _names, ())
-        names = fields.take("workspace", _names, names)
+        by: OverriddenBy = fields.only_one(SUBJECTS, "is for nobody") or "session"
+        names: tuple[str, ...] = fields.take("session", NAMES, ())
+        names = fields.take("workspace", NAMES, names)
         names = fields.take("list", lambda name: (list_name(name),), names)
         found = Override(by, names, *_numbers(value, fields, defaults), until=None)
         found = replace(found, until=fields.take("until", parsers.until, None))
@@ -74,15 +75,6 @@ def _override(value: Value, defaults: Defaults, taken: Taken) -> Override:
         if found.until is None:
             taken[by, name] = value.key
     return found
-
-
-def _by(value: Value, fields: Fields) -> OverriddenBy:
-    given = [name for name in SUBJECTS if name in fields]
-    if not given:
-        value.note(Malformed("is for nobody", f"add {one_of(SUBJECTS)}"))
-    if len(given) > 1:
-        value.note(Malformed(f"has {' and '.join(given)}", "keep one of them"))
-    return given[0] if given else "session"
 
 
 def _numbers(value: Value, fields: Fields, defaults: Defaults) -> tuple[Rate | None, int]:
@@ -117,10 +109,6 @@ def _refuse_repeated(value: Value, subject: tuple[OverriddenBy, str], taken: Tak
     if subject in taken:
         by, name = subject
         raise Malformed(f"{taken[subject]} is already for {by} {quoted(name)}, without an end", "keep one")
-
-
-def _names(value: Value) -> tuple[str, ...]:
-    return each(of(parsers.subject_glob))(value) if value.is_list else (parsers.subject_glob(value.text()),)
 
 
 def _true(value: Value) -> bool:

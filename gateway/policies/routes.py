@@ -10,7 +10,7 @@ from gateway.policies import paths
 from sluice.config import parsers, references
 from sluice.config.fields import Fields, Value
 from sluice.config.parsers import choice, each, of
-from sluice.config.problems import Malformed, one_of, quoted
+from sluice.config.problems import Malformed, quoted
 
 How = Literal["list", "place", "owner"]
 ACTIONS = ("upstream", "relay", "workers")
@@ -92,7 +92,7 @@ class Route:
 def route(value: Value) -> Route:
     with value.fields() as fields:
         path = fields.need("path", of(paths.pattern), "", "path: /api/**")
-        action = _action(value, fields)
+        action = _action(fields)
         session = fields.take("session", lambda source: _subject(source, path, "session"), _segment_of(path, "session"))
         if session is None and "session" not in fields and fields.sound("path"):
             _refuse_without_session(action, fields)
@@ -119,12 +119,8 @@ def method(text: str) -> str:
     return text
 
 
-def _action(value: Value, fields: Fields) -> Action:
-    given = [name for name in ACTIONS if name in fields]
-    if not given:
-        value.note(Malformed("goes nowhere", f"add {one_of(ACTIONS)}"))
-    if len(given) > 1:
-        value.note(Malformed(f"has {' and '.join(given)}", "keep one of them"))
+def _action(fields: Fields) -> Action:
+    fields.only_one(ACTIONS, "goes nowhere")
     upstream = fields.take("upstream", references.one_of_section("upstream", "upstreams"), "")
     endpoints: tuple[str, ...] = fields.take("relay", _endpoints, ("",))
     how: How = fields.take("workers", choice("list", "place", "owner"), "list")

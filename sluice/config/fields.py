@@ -9,7 +9,7 @@ A section is a dataclass, each attribute of which declares its key: `timeout: fl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from sluice.config.model import Secret
-from sluice.config.problems import Malformed, Problem, not_yet
+from sluice.config.problems import Malformed, Problem, one_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+Name = TypeVar("Name", bound=str)
 Section = TypeVar("Section", bound="DataclassInstance")
 SETTING = "setting"
 KINDS = {yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}
@@ -163,6 +164,15 @@ class Fields:
             reading.note(self._mapping.node, key, Malformed("is missing", f"write {cure}"))
         return self.take(name, parse, stand_in)
 
+    def only_one(self, names: Sequence[Name], without: str) -> Name | None:
+        """The key of these that is there; noted is when it is none (`without` says what that means) or several."""
+        given = [name for name in names if name in self]
+        if not given:
+            self._mapping.note(Malformed(without, f"add {one_of(names)}"))
+        if len(given) > 1:
+            self._mapping.note(Malformed(f"has {' and '.join(given)}", "keep one of them"))
+        return given[0] if given else None
+
     def read(self, section: type[Section], **known: Any) -> Section:
         """A section from the keys that it declares, in their order, and from what is known of it already."""
         for attribute in fields(section):
@@ -176,7 +186,7 @@ class Fields:
         for name in names:
             if name in self._entries:
                 self._refused.add(name)
-                self._entries[name][0].note(not_yet())
+                self._entries[name][0].note(Malformed("not in this version yet", "remove it"))
 
     def named(self) -> Iterator[tuple[Value, Value]]:
         """Every entry, where the keys are names that people give; first the key, then its value."""

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 
 from sluice.config import PolicyError, Problem, last_good, metrics, watching
 from sluice.config.document import parse
+from sluice.config.model import Snapshot
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
 
@@ -53,17 +54,6 @@ class Refused:
 
 
 Outcome = Loaded | Refused
-
-
-class Snapshot(Protocol):
-    """Policies that came from a file."""
-
-    @property
-    def source(self) -> Path: ...
-    @property
-    def revision(self) -> str: ...
-    @property
-    def data(self) -> Path: ...
 
 
 P = TypeVar("P", bound=Snapshot)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 
 class Secret:
@@ -46,3 +48,14 @@ class Rate:
 class Listen:
     host: str
     port: int
+
+
+class Snapshot(Protocol):
+    """Policies that came from a file."""
+
+    @property
+    def source(self) -> Path: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def data(self) -> Path: ...

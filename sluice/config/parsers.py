@@ -10,7 +10,7 @@ from typing import TypeVar
 from sluice.config import units
 from sluice.config.fields import Value
 from sluice.config.model import Secret
-from sluice.config.problems import Malformed, not_yet, one_of, quoted
+from sluice.config.problems import Malformed, one_of, quoted
 from sluice.config.secrets import Unresolved, secret
 
 T = TypeVar("T")
@@ -31,6 +31,23 @@ def of(parse: Callable[[str], T]) -> Callable[[Value], T]:
 duration, size, rate, until = of(units.duration), of(units.size), of(units.rate), of(units.until)
 
 
+def matching(pattern: re.Pattern[str], what: str, cure: str) -> Callable[[str], str]:
+    def parse_text(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise Malformed(f"{quoted(text)} is not {what}", cure)
+        return text
+
+    return parse_text
+
+
+name = matching(NAME, "a name", "write 1 to 32 of a-z 0-9 _ -")
+event_type = matching(EVENT_TYPE, "an event type", "write message_received")
+event_glob = matching(EVENT_GLOB, "an event type", "write message_received, or session_* for many")
+header_name = matching(TOKEN, "the name of a header", "write X-Event-Type")
+json_pointer = matching(POINTER, "a JSON pointer", "write /data/session_id; ~ is ~0 and / in a key ~1")
+"""RFC 6901, without the empty one: a whole document is no event type and no session."""
+
+
 def each(parse: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:
     """A list whose bad items are noted one by one, and left out."""
 
@@ -46,14 +63,19 @@ def each(parse: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:
     return parse_items
 
 
-def named(parse: Callable[[str, Value], T]) -> Callable[[Value], dict[str, T]]:
+def one_or_each(parse: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:
+    """A list, or one item without the brackets."""
+    return lambda value: each(parse)(value) if value.is_list else (parse(value),)
+
+
+def named(parse: Callable[[str, Value], T], key: Callable[[str], str] = name) -> Callable[[Value], dict[str, T]]:
     """A mapping from names that people give. A bad entry is noted and left out."""
 
     def parse_entries(value: Value) -> dict[str, T]:
         found: dict[str, T] = {}
         with value.fields() as fields:
-            for key, entry in fields.named():
-                given = key.attempt(of(name), "")
+            for written, entry in fields.named():
+                given = written.attempt(of(key), "")
                 try:
                     found[given] = parse(given, entry)
                 except Malformed as malformed:
@@ -63,14 +85,12 @@ def named(parse: Callable[[str, Value], T]) -> Callable[[Value], dict[str, T]]:
     return parse_entries
 
 
-def choice(*options: Word, later: tuple[str, ...] = ()) -> Callable[[Value], Word]:
+def choice(*options: Word) -> Callable[[Value], Word]:
     def parse_word(value: Value) -> Word:
         text = value.text()
         for option in options:
             if text == option:
                 return option
-        if text in later:
-            raise not_yet(quoted(text), f", or write {one_of(options)}")
         close = get_close_matches(text, options, n=1)
         cure = f"did you mean {close[0]}" if close and len(options) > 1 else f"write {one_of(options)}"
         raise Malformed(f"{quoted(text)} is not known here", cure)
@@ -98,27 +118,9 @@ def ratio(value: Value) -> float:
     return number
 
 
-def name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise Malformed(f"{quoted(text)} is not a name", "write 1 to 32 of a-z 0-9 _ -")
-    return text
-
-
 def note(text: str) -> str:
     if not text.isprintable() or len(text) > LONGEST:
         raise Malformed(f"is over {LONGEST} characters or not on one line", "write a ticket or a name")
-    return text
-
-
-def event_type(text: str) -> str:
-    if not EVENT_TYPE.fullmatch(text):
-        raise Malformed(f"{quoted(text)} is not an event type", "write message_received")
-    return text
-
-
-def event_glob(text: str) -> str:
-    if not EVENT_GLOB.fullmatch(text):
-        raise Malformed(f"{quoted(text)} is not an event type", "write message_received, or session_* for many")
     return text
 
 
@@ -126,19 +128,6 @@ def subject_glob(text: str) -> str:
     """A session or workspace, `*` for any rest: names are not ours, so what else may stand in one stays open."""
     if not 0 < len(text) <= LONGEST or not text.isprintable():
         raise Malformed(f"{quoted(text)} is not a name", "write session-17, or vip-* for many")
-    return text
-
-
-def header_name(text: str) -> str:
-    if not TOKEN.fullmatch(text):
-        raise Malformed(f"{quoted(text)} is not the name of a header", "write X-Event-Type")
-    return text
-
-
-def json_pointer(text: str) -> str:
-    """RFC 6901, without the empty one: a whole document is no event type and no session."""
-    if not POINTER.fullmatch(text):
-        raise Malformed(f"{quoted(text)} is not a JSON pointer", "write /data/session_id; ~ is ~0 and / in a key ~1")
     return text
 
 

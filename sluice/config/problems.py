@@ -48,12 +48,6 @@ def quoted(text: str) -> str:
     return json.dumps(short, ensure_ascii=False)
 
 
-def not_yet(subject: str = "", instead: str = "") -> Malformed:
-    """What the design knows and this version does not."""
-    message = "not in this version yet"
-    return Malformed(f"{subject} is {message}" if subject else message, f"remove it{instead}")
-
-
 def one_of(words: Iterable[str]) -> str:
     """`a, b or c`."""
     *first, last = words
