@@ -1,7 +1,4 @@
-"""The buckets in the shape of the strategies of the library `limits`, which has none: use it like one of its own.
-
-    buckets = TokenBuckets(Store("redis://127.0.0.1:6379", timeout=0.25))
-    if not await buckets.hit(limits.parse("30/minute"), "send", session): ...
+"""The buckets as a strategy of the library `limits`, which has none; a public interface (docs/token-buckets.md).
 
 An amount is rate and burst alike. A key does not hold the numbers, so an edited limit finds its level again.
 """

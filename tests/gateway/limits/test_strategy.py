@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from limits import parse
@@ -64,3 +67,11 @@ async def test_a_cleared_bucket_is_full(buckets: TokenBuckets) -> None:
 async def test_an_edited_limit_keeps_its_level(buckets: TokenBuckets) -> None:
     await buckets.hit(HOURLY, "send", cost=2)
     assert (await buckets.get_window_stats(parse("100/hour"), "send")).remaining == 1
+
+
+async def test_the_example_of_the_documentation_works(store_url: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "token-buckets.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert [await names["sent"](store_url, session) for session in ("s1", "s1", "s2")] == [5, 0, 5]
