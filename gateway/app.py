@@ -133,7 +133,7 @@ def _connected(upstream: Upstream) -> ConnectedUpstream:
 
 
 async def _note_inflows(resources: Resources) -> None:
-    """What the store does not tell right now is left out."""
+    """While the store is away nothing is noted."""
     for name, queue in resources.queues.items():
         try:
             counts = await queue.counts()

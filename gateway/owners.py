@@ -126,14 +126,14 @@ class WorkerProxy:
 
     async def _ask(self, owner: Owner, session: str, outgoing: UpstreamRequest, exchange: Exchange) -> int | None:
         """The status given to the client; None when this worker turned out not to be the one."""
-        pools, client = self._pools(owner.url), Downstream(exchange)
+        worker, client = self._client_of(owner.url), Downstream(exchange)
         fence = http1.Field(FENCE, b"%d" % owner.fence)
         try:
-            response = await pools.ask(UpstreamRequest(outgoing.head, outgoing.body, (fence,)), client)
+            response = await worker.ask(UpstreamRequest(outgoing.head, outgoing.body, (fence,)), client)
             if response.status == _MISDIRECTED:
                 LOG.info("session.misdirected", session=session, worker=owner.worker, fence=owner.fence)
                 return None
-            if not await pools.give(response, exchange):
+            if not await worker.give(response, exchange):
                 LOG.warning("worker.broke_off", worker=owner.worker, session=session)
             return response.status
         except (http1.ConnectFailed, http1.ConnectTimeout):
@@ -143,7 +143,7 @@ class WorkerProxy:
         finally:
             client.close()
 
-    def _pools(self, url: str) -> UpstreamClient:
+    def _client_of(self, url: str) -> UpstreamClient:
         found = self._workers.get(url)
         if found is None:
             t = self._timeouts
@@ -158,5 +158,5 @@ class WorkerProxy:
             await oldest.close()
 
     async def close(self) -> None:
-        for pools in self._workers.values():
-            await pools.close()
+        for client in self._workers.values():
+            await client.close()

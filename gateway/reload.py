@@ -30,7 +30,7 @@ from sluice.store.client import Store
 
 LOG = Log("gateway")
 _MAX_REPLACED = 8
-"""Replaced upstreams that still have requests in flight: a download may take hours; so many edits later it is cut."""
+"""Replaced upstreams with requests in flight: a download may take hours; so many edits later it is broken off."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def build(
     store: Store,
     registry: Registry,
     queues: Mapping[str, Queue],
-    intake: Ingest,
+    ingest: Ingest,
     bodies: BodyBudget,
     more: Sequence[BaseRoute],
 ) -> Starlette:
@@ -70,7 +70,7 @@ def build(
             Route(f"{PREFIX}/readyz", readyz),
             Route(f"{PREFIX}/metrics", metrics_page),
             *worker_api.routes(registry, bodies, lambda: verify),
-            *publish.routes(policies, intake, bodies),
+            *publish.routes(policies, ingest, bodies),
             *more,
         ]
     )

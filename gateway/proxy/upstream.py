@@ -67,7 +67,7 @@ class Downstream:
         self._listener: asyncio.Task[None] | None = None
 
     @property
-    def gone(self) -> bool:
+    def disconnected(self) -> bool:
         return self.exchange.disconnected
 
     def follow(self, connection: http1.Connection, *, streaming: bool) -> None:
@@ -75,7 +75,7 @@ class Downstream:
         self._connection = connection
         if streaming:
             self._listener = asyncio.create_task(self._send_on(connection))
-        self.exchange.on_disconnect(self._left)
+        self.exchange.on_disconnect(self._abort)
 
     def close(self) -> None:
         """Cuts what is unfinished."""
@@ -86,7 +86,7 @@ class Downstream:
             self._listener.cancel()
             self._listener = None
 
-    def _left(self) -> None:
+    def _abort(self) -> None:
         if self._connection is not None:
             self._connection.abort()
 
@@ -143,7 +143,7 @@ class UpstreamClient:
         head_only = outgoing.head.method == "HEAD"
         fresh = False
         while True:
-            if client.gone:
+            if client.disconnected:
                 raise ClientGone
             connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
             try:
@@ -154,7 +154,7 @@ class UpstreamClient:
             except BaseException as error:
                 client.close()
                 connection.abort()
-                if client.gone and isinstance(error, http1.UpstreamError):
+                if client.disconnected and isinstance(error, http1.UpstreamError):
                     raise ClientGone from None
                 if fresh or not (isinstance(error, http1.UpstreamReset) and _may_repeat(outgoing, connection, error)):
                     raise

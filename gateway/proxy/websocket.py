@@ -8,7 +8,7 @@ The rules, each with a test of its name in `tests/gateway/proxy/test_websocket.p
     either side, so the two sides need not speak the same extensions. We offer an upstream none.
 3.  Messages arrive whole, in their order, as text or binary. At most a few of them wait here; then whoever sends
     waits too. One that is not taken for `idle` seconds ends the connection.
-4.  What a side closes with is what the other is closed with. A side that vanishes is never told as a clean end:
+4.  What a side closes with is what the other is closed with. A side that vanishes is never reported as a clean end:
     the client reads 1011, the upstream 1001.
 5.  A connection may be quiet for as long as both sides answer pings; one that does not is gone after 40 seconds.
 """
@@ -89,7 +89,7 @@ class WebSocketLogEntry:
         self.status = status
         metrics.request(self.route, status, time.perf_counter() - self.started)
 
-    def tell(self, path: str) -> None:
+    def write(self, path: str) -> None:
         LOG.info(
             "websocket",
             path=path,
@@ -122,24 +122,24 @@ Open = Callable[[MutableMapping[str, Any], WebSocketLogEntry], Awaitable[tuple[H
 
 async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, open_upstream: Open) -> None:
     """One connection, from handshake to close. `open_upstream` says where to, or raises Refusal."""
-    talk = WebSocketLogEntry()
+    entry = WebSocketLogEntry()
     try:
         await receive()  # websocket.connect
-        head, upstream = await open_upstream(scope, talk)
-        await upstream.proxy(head, scope["subprotocols"], receive, send, talk)
+        head, upstream = await open_upstream(scope, entry)
+        await upstream.proxy(head, scope["subprotocols"], receive, send, entry)
     except Refusal as refusal:
-        talk.why = refusal.detail
-        talk.answered(refusal.status)
+        entry.why = refusal.detail
+        entry.answered(refusal.status)
         async with _denying(receive, send) as denial:
             await answer_refusal(denial, refusal)
     except _Denied as denied:
-        talk.answered(denied.answer.status_code)
+        entry.answered(denied.answer.status_code)
         async with _denying(receive, send) as denial:
             await _pass_on(denied.answer, denial)
     except ClientGone:
-        talk.answered(_CLIENT_GONE)
+        entry.answered(_CLIENT_GONE)
     finally:
-        talk.tell(scope["path"])
+        entry.write(scope["path"])
 
 
 def read_handshake(scope: MutableMapping[str, Any], trust: Trust) -> Head:
@@ -172,7 +172,7 @@ class WebSocketUpstream:
         self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
 
     async def proxy(
-        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, talk: WebSocketLogEntry
+        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
     ) -> None:
         """Until both sides are closed. Raises Refusal, _Denied or ClientGone, all before anything was answered."""
         first = asyncio.ensure_future(receive())
@@ -180,12 +180,12 @@ class WebSocketUpstream:
         try:
             await _while_there(first, self._open(connection))
             await _accept(send, connection)
-            talk.answered(101)
-            pipe = _Pipe(connection, receive, send, talk, max(self._upstream.idle, IDLE_AT_LEAST))
+            entry.answered(101)
+            pipe = _Pipe(connection, receive, send, entry, max(self._upstream.idle, IDLE_AT_LEAST))
             await pipe.run(first)
         finally:
             first.cancel()
-            connection.cut()
+            connection.abort()
 
     def _connection(self, head: Head, offered: Sequence[str]) -> _Connection:
         path, _, query = (self._base + head.target).decode("ascii").partition("?")
@@ -270,7 +270,7 @@ class _Connection(ClientConnection):
         elif self.protocol.handshake_exc is not None:
             self.transport.abort()
 
-    async def close_as(self, code: int | None, reason: str) -> None:
+    async def close_with(self, code: int | None, reason: str) -> None:
         """The closing handshake, also without a code. Returns when the connection is closed, in 5 seconds at most."""
 
         async def say() -> None:
@@ -286,7 +286,7 @@ class _Connection(ClientConnection):
                 async with asyncio.timeout(CLOSED_WITHIN):
                     await say()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Whatever state it is in, even before it was connected."""
         transport: asyncio.Transport | None = getattr(self, "transport", None)
         if transport is not None:
@@ -300,51 +300,51 @@ class _Pipe:
     connection: _Connection
     receive: Receive
     send: Send
-    talk: WebSocketLogEntry
+    entry: WebSocketLogEntry
     idle: float
 
     async def run(self, first: Awaitable[Message]) -> None:
         """`first`: the client's first message, already awaited by others."""
         end = await self._passing(first)
-        self.talk.code, self.talk.ended_by = end.code, end.by
-        told = None if end.code == _EMPTY else end.code
+        self.entry.code, self.entry.ended_by = end.code, end.by
+        code = None if end.code == _EMPTY else end.code
         async with asyncio.TaskGroup() as both:
             if end.by != "upstream":
-                both.create_task(self.connection.close_as(_GOING_AWAY if told == _VANISHED else told, end.reason))
+                both.create_task(self.connection.close_with(_GOING_AWAY if code == _VANISHED else code, end.reason))
             if end.by != "client":
-                both.create_task(self._close_client(_INTERNAL_ERROR if told == _VANISHED else told, end.reason))
+                both.create_task(self._close_client(_INTERNAL_ERROR if code == _VANISHED else code, end.reason))
 
     async def _passing(self, first: Awaitable[Message]) -> _End:
         async with (
-            _ending(self._hear(first)) as hearing,
-            _ending(self._speak()) as speaking,
+            _ending(self._from_client(first)) as from_client,
+            _ending(self._from_upstream()) as from_upstream,
         ):
-            await asyncio.wait({hearing, speaking}, return_when=asyncio.FIRST_COMPLETED)
-            if not hearing.done():
-                end = await speaking
+            await asyncio.wait({from_client, from_upstream}, return_when=asyncio.FIRST_COMPLETED)
+            if not from_client.done():
+                end = await from_upstream
                 if end is not None:
                     return end
-                await asyncio.wait({hearing}, timeout=CLOSED_WITHIN)
-            return hearing.result() if hearing.done() else _End("client", _VANISHED)
+                await asyncio.wait({from_client}, timeout=CLOSED_WITHIN)
+            return from_client.result() if from_client.done() else _End("client", _VANISHED)
 
-    async def _hear(self, first: Awaitable[Message]) -> _End:
+    async def _from_client(self, first: Awaitable[Message]) -> _End:
         """The client's messages, and its end."""
         message = await first
         while message["type"] != "websocket.disconnect":
             text = message.get("text")
-            # When the upstream is gone, what it said before is still given to the client: `_speak` ends this.
+            # When the upstream is gone, what it said before is still given to the client: `_from_upstream` ends this.
             with contextlib.suppress(ConnectionClosed):
                 try:
                     async with asyncio.timeout(self.idle):
                         await self.connection.send(message["bytes"] if text is None else text)
                 except TimeoutError:
                     return _End("gateway", _INTERNAL_ERROR, "the upstream takes no messages")
-                self.talk.from_client += 1
+                self.entry.from_client += 1
             message = await self.receive()
         return _client_end(message)
 
-    async def _speak(self) -> _End | None:
-        """The upstream's messages, and its end. None when the client is gone, which `_hear` knows more about."""
+    async def _from_upstream(self) -> _End | None:
+        """The upstream's messages, and its end. None when the client is gone, which `_from_client` knows more about."""
         while True:
             try:
                 message = await self.connection.recv()
@@ -358,20 +358,23 @@ class _Pipe:
                 return _End("gateway", _GOING_AWAY, "the client takes no messages")
             except (OSError, RuntimeError):  # RuntimeError: uvicorn itself has closed it
                 return None
-            self.talk.from_upstream += 1
+            self.entry.from_upstream += 1
 
     async def _close_client(self, code: int | None, reason: str) -> None:
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             async with asyncio.timeout(CLOSED_WITHIN):
-                # None, which ASGI does not know, is what uvicorn closes without a code for.
-                await self.send({"type": "websocket.close", "code": code, "reason": reason})
+                try:
+                    # None, which ASGI does not know, is what uvicorn closes without a code for.
+                    await self.send({"type": "websocket.close", "code": code, "reason": reason})
+                except TypeError:  # what hypercorn raises for it
+                    await self.send({"type": "websocket.close", "reason": reason})
 
 
 def _client_end(message: Message) -> _End:
     """uvicorn gives a reason, if only an empty one, for the close frames it was sent, and none for what it made up."""
-    code = message["code"]
-    if "reason" in message:
-        return _End("client", code, message["reason"] or "")
+    code = message.get("code", _EMPTY)
+    if "reason" in message or code not in (_EMPTY, _VANISHED, _RESTART):
+        return _End("client", code, message.get("reason") or "")
     if code == _RESTART:
         return _End("gateway", code)
     return _End("client", _VANISHED)

@@ -244,7 +244,7 @@ class Cycle(Exchange):
             self._write(b"0\r\n\r\n")
 
     def _end_by_closing(self) -> None:
-        """Until all was sent, closing resets: else a cut would look like the end."""
+        """Until all was sent, closing resets the connection: else an answer that ends early would look complete."""
         self.keep_alive = False
         self._set_linger(_RESET)
 
@@ -279,7 +279,7 @@ class Cycle(Exchange):
         return self._connection.flow
 
     def notify(self) -> None:
-        """Whoever receives has something to hear."""
+        """Wakes whoever waits in `receive`."""
         self._receivable = True
         if self._arrival is not None:
             self._arrival.set()
@@ -309,7 +309,7 @@ class Cycle(Exchange):
         """What answers this request, to its end. What it leaves open is broken off."""
         try:
             await work
-        except BaseException as error:  # noqa: BLE001 (there is nobody behind us to tell)
+        except BaseException as error:  # noqa: BLE001 (nothing behind us would report it)
             LOG.error("request.failed", exception=error)
         if not self.response_complete and not self.disconnected:
             self._break_off()
