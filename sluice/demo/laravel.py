@@ -115,10 +115,6 @@ class Ledger:
             self._order(session, sequence)
         return delivery
 
-    def sequences(self, session: str) -> list[int]:
-        """The session's messages and acknowledgements in the order of arrival, repeats included."""
-        return [one.sequence for one in self.deliveries if one.session == session and one.sequence is not None]
-
     def summary(self) -> dict[str, Any]:
         return {
             "accepted": self.accepted,

@@ -23,10 +23,10 @@ import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice.config import Signature
 from sluice.demo import traffic
@@ -164,13 +164,6 @@ class DemoWorker:
         await asyncio.gather(*(self.stop(session) for session in list(self._logins)))
         await asyncio.gather(*(login.ended.wait() for login in list(self._ending.values())))
         await self._webhooks.close()
-
-    def reports(self) -> dict[str, dict[str, Any]]:
-        """What runs here: fence, state, and the phone number once connected."""
-        return {
-            session: {"fence": login.fence, "state": login.state, "phone": login.phone}
-            for session, login in self._logins.items()
-        }
 
     def state(self, session: str) -> tuple[str, str | None]:
         """State and phone; `created` for one that does not run here."""
@@ -400,24 +393,30 @@ class _Api:
         one = "/api/sessions/{session}"
         return Starlette(
             routes=[
-                Route("/api/sessions", self.index, methods=["GET"]),
+                Route("/api/sessions", self.index),
                 Route("/api/sessions", self.create, methods=["POST"]),
                 Route(one, self.delete, methods=["DELETE"]),
-                Route(f"{one}/status", self.status, methods=["GET"]),
-                Route(f"{one}/metadata", self.metadata, methods=["GET"]),
+                Route(f"{one}/status", self.status),
+                Route(f"{one}/metadata", self.metadata),
                 Route(f"{one}/metadata", self.set_metadata, methods=["PUT"]),
                 Route(f"{one}/reconnect", self._restart(qr=False), methods=["POST"]),
                 Route(f"{one}/restore", self._restart(qr=False), methods=["POST"]),
                 Route(f"{one}/regenerate-qr", self._restart(qr=True), methods=["POST"]),
                 Route("/api/messages/send", self.send, methods=["POST"]),
-                Route("/health", self.health, methods=["GET"]),
-                Route("/health/ready", self.ready, methods=["GET"]),
-                Route("/health/live", self.live, methods=["GET"]),
-                Route("/demo/accepted", self.accepted, methods=["GET"]),
+                Route("/health", self.health),
+                Route("/health/ready", _always({"ready": True})),
+                Route("/health/live", _always({"alive": True})),
+                Route("/demo/accepted", self.accepted),
             ],
-            middleware=[Middleware(_Named, name=self._worker.name)],
+            middleware=[Middleware(BaseHTTPMiddleware, dispatch=self._sign)],
             exception_handlers={HTTPException: _refused},
         )
+
+    async def _sign(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        """Says on every answer who gave it."""
+        response = await call_next(request)
+        response.headers["X-Demo-Worker"] = self._worker.name
+        return response
 
     async def index(self, request: Request) -> Response:
         return JSONResponse({"success": True, "sessions": [_status(login) for login in self._worker.logins()]})
@@ -474,12 +473,6 @@ class _Api:
             }
         )
 
-    async def ready(self, request: Request) -> Response:
-        return JSONResponse({"ready": True})
-
-    async def live(self, request: Request) -> Response:
-        return JSONResponse({"alive": True})
-
     async def accepted(self, request: Request) -> Response:
         return StreamingResponse(ndjson(self._worker.accepted), media_type="application/x-ndjson")
 
@@ -504,20 +497,8 @@ class _Api:
         return login
 
 
-class _Named:
-    """Says on every answer who gave it."""
-
-    def __init__(self, app: ASGIApp, name: str) -> None:
-        self._app = app
-        self._header = (b"x-demo-worker", name.encode())
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), self._header]
-            await send(message)
-
-        await self._app(scope, receive, named)
+def _always(answer: dict[str, bool]) -> Callable[[Request], Response]:
+    return lambda request: JSONResponse(answer)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.types import ASGIApp
 
 from sluice.config import Secret, Signature
+from sluice.demo.laravel import Ledger
+from sluice.demo.worker import DemoWorker
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 
@@ -27,3 +30,13 @@ async def served(app: ASGIApp) -> AsyncIterator[str]:
     finally:
         stop.request()
         await serving
+
+
+def sequences(ledger: Ledger, session: str) -> list[int]:
+    """The session's messages and acknowledgements in the order of arrival, repeats included."""
+    return [one.sequence for one in ledger.deliveries if one.session == session and one.sequence is not None]
+
+
+def reports(worker: DemoWorker) -> dict[str, dict[str, Any]]:
+    """What runs there: fence, state, and the phone number once connected."""
+    return {one.session: {"fence": one.fence, "state": one.state, "phone": one.phone} for one in worker.logins()}

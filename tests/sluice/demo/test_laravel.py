@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from sluice.demo import laravel
 from sluice.demo.laravel import Ledger, Limiter
 from sluice.http.signatures import sign
-from tests.sluice.demo.serving import SIGNATURE, served
+from tests.sluice.demo.serving import SIGNATURE, sequences, served
 
 pytestmark = pytest.mark.anyio
 
@@ -108,7 +108,7 @@ def test_an_event_that_comes_after_a_later_one_of_its_session_is_out_of_order_an
         ledger.accept(str(event_id), message(sequence), 0.0)
     ledger.accept("other", message(2, session="other"), 0.0)
     assert ledger.out_of_order == 1
-    assert ledger.sequences("webjs_1_1_a") == [1, 5, 3, 6]
+    assert sequences(ledger, "webjs_1_1_a") == [1, 5, 3, 6]
 
 
 def test_an_attempt_that_was_refused_counts_as_one() -> None:

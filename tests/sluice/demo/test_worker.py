@@ -18,7 +18,7 @@ from starlette.routing import Route
 from sluice.demo import laravel, traffic
 from sluice.demo.laravel import Ledger
 from sluice.demo.worker import DemoWorker
-from tests.sluice.demo.serving import SIGNATURE, served
+from tests.sluice.demo.serving import SIGNATURE, reports, sequences, served
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -66,8 +66,7 @@ async def posting_to(app: Starlette, **options: Any) -> AsyncIterator[DemoWorker
 
 
 def connected(worker: DemoWorker, *sessions: str) -> bool:
-    reports = worker.reports()
-    return all(session in reports and reports[session]["state"] == "connected" for session in sessions)
+    return all(worker.state(session)[0] == "connected" for session in sessions)
 
 
 # --- a session's life
@@ -76,10 +75,10 @@ def connected(worker: DemoWorker, *sessions: str) -> bool:
 async def test_a_started_session_logs_in_and_says_so() -> None:
     async with on_stage() as stage:
         await stage.worker.start(ONE, 7)
-        assert stage.worker.reports() == {ONE: {"fence": 7, "state": "qr_scanning", "phone": None}}
+        assert reports(stage.worker) == {ONE: {"fence": 7, "state": "qr_scanning", "phone": None}}
         await until(lambda: len(stage.ledger.deliveries) == 2)
         assert stage.events(ONE) == ["session_authenticated", "session_ready"]
-        assert stage.worker.reports() == {ONE: {"fence": 7, "state": "connected", "phone": traffic.phone(ONE)}}
+        assert reports(stage.worker) == {ONE: {"fence": 7, "state": "connected", "phone": traffic.phone(ONE)}}
 
 
 async def test_a_stopped_session_is_gone_from_here_without_a_word() -> None:
@@ -88,7 +87,7 @@ async def test_a_stopped_session_is_gone_from_here_without_a_word() -> None:
         await until(lambda: stage.worker.counts.accepted.total() == 2)
         await stage.worker.stop(ONE)
         await stage.worker.stop(ONE)
-        assert stage.worker.reports() == {}
+        assert reports(stage.worker) == {}
         assert stage.worker.counts.sent.total() == 2
 
 
@@ -97,7 +96,7 @@ async def test_starting_twice_keeps_the_session_and_the_higher_fence() -> None:
         for fence in (3, 5, 4):
             await stage.worker.start(ONE, fence)
         await until(lambda: stage.worker.counts.accepted.total() == 2)
-        assert stage.worker.reports()[ONE]["fence"] == 5
+        assert reports(stage.worker)[ONE]["fence"] == 5
         assert stage.events(ONE) == ["session_authenticated", "session_ready"]
 
 
@@ -114,15 +113,15 @@ async def test_what_a_session_had_to_say_is_still_sent_when_it_stops() -> None:
 async def test_a_session_that_comes_back_waits_for_the_end_of_its_own_drain() -> None:
     async with on_stage(traffic=True, minute=0.05) as stage:
         await stage.worker.start(ONE, 1)
-        await until(lambda: len(stage.ledger.sequences(ONE)) >= 5)
+        await until(lambda: len(sequences(stage.ledger, ONE)) >= 5)
         for fence in range(2, 6):
             stopping = asyncio.create_task(stage.worker.stop(ONE))
             await asyncio.sleep(0)
             await stage.worker.start(ONE, fence)
             await stopping
-            before = len(stage.ledger.sequences(ONE))
-            await until(lambda before=before: len(stage.ledger.sequences(ONE)) >= before + 5)
-        assert stage.worker.reports()[ONE]["fence"] == 5
+            before = len(sequences(stage.ledger, ONE))
+            await until(lambda before=before: len(sequences(stage.ledger, ONE)) >= before + 5)
+        assert reports(stage.worker)[ONE]["fence"] == 5
         assert (stage.ledger.out_of_order, stage.ledger.repeated) == (0, 0)
 
 
@@ -132,7 +131,7 @@ async def test_a_session_whose_lease_is_over_neither_answers_nor_speaks_though_n
         stage.worker.fence_of = fences.get
         await stage.worker.start(ONE, 1)
         await stage.worker.start(TWO, 1)
-        await until(lambda: len(stage.ledger.sequences(ONE)) >= 3)
+        await until(lambda: len(sequences(stage.ledger, ONE)) >= 3)
         del fences[ONE]
         one, two = len(stage.events(ONE)), len(stage.events(TWO))
         assert (await stage.ask("GET", f"/api/sessions/{ONE}/status")).status_code == 421
@@ -159,8 +158,8 @@ async def test_a_placed_session_that_nobody_confirms_ends_by_itself() -> None:
         await worker.place(ONE, 1)
         await worker.place(TWO, 1)
         await worker.start(TWO, 1)
-        await until(lambda: ONE not in worker.reports())
-        assert list(worker.reports()) == [TWO]
+        await until(lambda: ONE not in reports(worker))
+        assert list(reports(worker)) == [TWO]
         await worker.place(ONE, 2)
         await worker.close()
 
@@ -173,13 +172,13 @@ async def test_events_of_every_session_arrive_signed_and_in_order() -> None:
     async with on_stage(traffic=True, minute=0.3) as stage:
         for session in sessions:
             await stage.worker.start(session, 1)
-        await until(lambda: all(len(stage.ledger.sequences(session)) >= 6 for session in sessions))
+        await until(lambda: all(len(sequences(stage.ledger, session)) >= 6 for session in sessions))
         await stage.worker.close()
         for session in sessions:
-            sequences = stage.ledger.sequences(session)
-            for before, after in pairwise(sequences):
+            numbers = sequences(stage.ledger, session)
+            for before, after in pairwise(numbers):
                 skipped = before % 3 == 0 and after % 3 == 1 and after > before  # whole minutes, by a busy machine
-                assert after == before + 1 or skipped, sequences
+                assert after == before + 1 or skipped, numbers
         assert stage.ledger.summary() | {"events": {}} == {
             "accepted": stage.worker.counts.sent.total(),
             "refused": 0,
@@ -204,11 +203,11 @@ async def test_traffic_keeps_the_pace_of_the_minute() -> None:
 async def test_the_next_worker_goes_on_counting_where_the_last_one_stopped() -> None:
     async with on_stage(traffic=True, minute=0.3) as stage, on_stage(traffic=True, minute=0.3) as other:
         await stage.worker.start(ONE, 1)
-        await until(lambda: len(stage.ledger.sequences(ONE)) >= 3)
+        await until(lambda: len(sequences(stage.ledger, ONE)) >= 3)
         await stage.worker.stop(ONE)
         await other.worker.start(ONE, 2)
-        await until(lambda: len(other.ledger.sequences(ONE)) >= 3)
-        assert other.ledger.sequences(ONE)[0] > stage.ledger.sequences(ONE)[-1]
+        await until(lambda: len(sequences(other.ledger, ONE)) >= 3)
+        assert sequences(other.ledger, ONE)[0] > sequences(stage.ledger, ONE)[-1]
 
 
 async def test_webhooks_carry_the_headers_of_the_node_service() -> None:
@@ -295,7 +294,7 @@ async def test_close_leaves_no_task_and_starts_nothing_more() -> None:
         await nowhere.start(session, 1)
     await nowhere.close()
     await nowhere.start(ONE, 2)
-    assert nowhere.reports() == {}
+    assert reports(nowhere) == {}
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 
@@ -315,7 +314,7 @@ async def test_a_placed_session_is_started_with_the_fence_it_came_with() -> None
             200,
             {"success": True, "session_id": ONE, "status": "qr_scanning"},
         )
-        assert stage.worker.reports()[ONE]["fence"] == 4
+        assert reports(stage.worker)[ONE]["fence"] == 4
         await until(lambda: connected(stage.worker, ONE))
         assert (await stage.ask("POST", "/api/sessions", 4, body)).json()["status"] == "connected"
         assert (await stage.ask("POST", "/api/sessions", 3, body)).status_code == 421
@@ -325,7 +324,7 @@ async def test_a_placed_session_is_started_with_the_fence_it_came_with() -> None
 async def test_a_session_that_nobody_placed_is_not_started() -> None:
     async with on_stage() as stage:
         assert (await stage.ask("POST", "/api/sessions", json={"session_id": ONE})).status_code == 421
-        assert stage.worker.reports() == {}
+        assert reports(stage.worker) == {}
 
 
 async def test_the_list_and_the_status_are_those_of_the_contract() -> None:
@@ -384,7 +383,7 @@ async def test_a_deleted_session_does_not_run_here_any_more() -> None:
     async with on_stage() as stage:
         await stage.worker.start(ONE, 1)
         assert (await stage.ask("DELETE", f"/api/sessions/{ONE}", 1)).json() == {"success": True, "session_id": ONE}
-        assert stage.worker.reports() == {}
+        assert reports(stage.worker) == {}
         assert (await stage.ask("GET", f"/api/sessions/{ONE}/status")).status_code == 421
 
 
@@ -402,7 +401,7 @@ async def test_many_reconnects_at_once_leave_one_life() -> None:
     async with on_stage(traffic=True, minute=0.2) as stage:
         await stage.worker.start(ONE, 1)
         await asyncio.gather(*(stage.ask("POST", f"/api/sessions/{ONE}/reconnect") for _ in range(10)))
-        await until(lambda: len(stage.ledger.sequences(ONE)) >= 6)
+        await until(lambda: len(sequences(stage.ledger, ONE)) >= 6)
         assert (stage.ledger.repeated, stage.ledger.out_of_order) == (0, 0)
 
 
