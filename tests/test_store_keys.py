@@ -22,7 +22,7 @@ from relay.queue.queue import Queue, Settlement
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.store.client import Store
 from tests.gateway.making import HOURLY, a_client, a_limit
-from tests.relay.making import event
+from tests.relay.making import accept, event
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -163,7 +163,7 @@ async def test_accepting_publishes_on_a_documented_channel(store: Store) -> None
     heard: list[str] = []
     async with store.redis.pubsub(ignore_subscribe_messages=True) as subscriber:
         await subscriber.psubscribe("*")
-        await Queue(store, "laravel", lease=30.0, max_bytes=10**6, max_events=100).accept(event())
+        await accept(Queue(store, "laravel", lease=30.0, max_bytes=10**6, max_events=100), event())
 
         async def published() -> bool:
             message = await subscriber.get_message(timeout=0.1)

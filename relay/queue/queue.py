@@ -20,8 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from relay.queue.codec import LANE_LETTERS, Delivery, Event, delivery_of
-from relay.queue.inbox import Accepted, Destination, Inbox
+from relay.queue.codec import LANE_LETTERS, Delivery, delivery_of
+from relay.queue.inbox import Destination
 from relay.queue.lanes import quotas
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, keys, own_key, wake_channel
 from sluice.store.client import Arg, Call, Store, load_script
@@ -107,17 +107,12 @@ class Queue:
         self.lease = lease
         self.destination = Destination(endpoint, max_bytes, max_events, in_order, keep_history)
         self._store = store
-        self._inbox = Inbox(store)
         self._keys = [keys(endpoint, partition) for partition in range(PARTITIONS)]
         self._max_per_stream = max_per_stream
         self._max_history = MAX_HISTORY if keep_history else 0
         self._polls = 0
         self._due = [0.0] * PARTITIONS  # monotonic time from which on each partition is worth polling
         self._woken: set[int] = set()  # while a poll was in flight, whose answer may not know of it
-
-    async def accept(self, event: Event) -> Accepted:
-        """Stores an event for this endpoint alone; otherwise as `Inbox.accept`."""
-        return await self._inbox.accept(event, [self.destination])
 
     @property
     def channel(self) -> str:

@@ -23,7 +23,7 @@ from relay.queue.queue import Queue
 from sluice.process.loops import Stop
 from sluice.store import embedded
 from sluice.store.client import Store, StoreAway, StoreRefused
-from tests.relay.making import event
+from tests.relay.making import accept, event
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -111,7 +111,7 @@ async def produce(queue: Queue, session: str, events: int) -> list[bytes]:
         given = event(session, b"%b %d" % (session.encode(), i), dedupe_window=600.0)
         while True:
             try:
-                await queue.accept(given)
+                await accept(queue, given)
                 break
             except (StoreAway, StoreRefused, BacklogFull):
                 await asyncio.sleep(0.02)
@@ -171,12 +171,12 @@ async def test_a_full_store_refuses_what_comes_and_delivers_what_waits(store: St
     await asyncio.gather(*accepted)
     await store.redis.config_set("maxmemory", "1mb")
     with pytest.raises(StoreRefused):
-        await queue.accept(event("s9", b"s9 0"))
+        await accept(queue, event("s9", b"s9 0"))
     async with running(store, taker):
         await all_delivered(taker, accepted)
         await until(lambda: len(taker.bodies) == 160)
         await store.redis.config_set("maxmemory", "0")
-        await queue.accept(event("s9", b"s9 1"))
+        await accept(queue, event("s9", b"s9 1"))
         await until(lambda: b"s9 1" in taker.bodies)
     assert b"s9 0" not in taker.bodies
 
@@ -184,20 +184,20 @@ async def test_a_full_store_refuses_what_comes_and_delivers_what_waits(store: St
 async def test_a_store_that_is_emptied_does_not_wedge(store: Store) -> None:
     taker, queue = Taker(), queue_of(store)
     async with running(store, taker):
-        await queue.accept(event("s0", b"s0 0"))
+        await accept(queue, event("s0", b"s0 0"))
         await until(lambda: taker.bodies == [b"s0 0"])
         await store.redis.flushall()
-        await queue.accept(event("s0", b"s0 1"))
+        await accept(queue, event("s0", b"s0 1"))
         await until(lambda: taker.bodies[-1] == b"s0 1")
 
 
 async def test_content_that_somebody_took_out_of_the_store_stands_in_nobodys_way(store: Store) -> None:
     taker, queue = Taker(), queue_of(store)
     for i in range(5):
-        await queue.accept(event(None if i % 2 else "s0", b"s0 %d" % i, coalesce_key="k" if i > 3 else ""))
+        await accept(queue, event(None if i % 2 else "s0", b"s0 %d" % i, coalesce_key="k" if i > 3 else ""))
     for partition in range(4):
         await store.redis.delete(f"sl:{{{partition:02d}}}:events")
-    await queue.accept(event("s0", b"s0 9", coalesce_key="k"))
+    await accept(queue, event("s0", b"s0 9", coalesce_key="k"))
     async with running(store, taker):
         await until(lambda: taker.bodies == [b"s0 9"])
 
@@ -207,7 +207,7 @@ async def test_content_that_somebody_took_out_of_the_store_stands_in_nobodys_way
 
         await until(settled)
         for i in range(16):
-            await queue.accept(event(f"s{i}", b"s%d 0" % i))
+            await accept(queue, event(f"s{i}", b"s%d 0" % i))
         await until(lambda: len(taker.bodies) == 17)
 
         async def nothing_is_left() -> bool:

@@ -18,6 +18,7 @@ from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.e2e.receiver import Receiver, receiving
 from tests.heard import Heard
+from tests.relay.making import accept
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +50,7 @@ class Running:
         queue = open_queue(self._store, self.policies.relay.endpoints[endpoint], self.policies)
         for number in sequence:
             body = orjson.dumps({"data": {"session_id": "s", "sequence": number}})
-            await queue.accept(Event(new_id(), "message_received", "s", b"/hook", (), body, "normal"))
+            await accept(queue, Event(new_id(), "message_received", "s", b"/hook", (), body, "normal"))
 
     def got(self, endpoint: str) -> list[int]:
         return [one.sequence for one in self.receivers[endpoint].got]

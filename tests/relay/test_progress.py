@@ -10,7 +10,7 @@ from relay.progress import LEASE_TIMEOUT, Progress
 from relay.queue.queue import Queue, Settlement
 from sluice.config import Rate
 from sluice.store.client import Store
-from tests.relay.making import event
+from tests.relay.making import accept, event
 
 Age = Callable[[float], Awaitable[None]]
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ def age(store: Store) -> Age:
 async def test_what_is_due_and_not_claimed_for_long_is_seen(queue: Queue, circuit: Circuit, age: Age) -> None:
     progress = Progress()
     assert not await progress.stalled(queue, circuit, 0.0)
-    await queue.accept(event())
+    await accept(queue, event())
     assert not await progress.stalled(queue, circuit, 1.0)
     await age(LEASE_TIMEOUT + 1)
     assert not await progress.stalled(queue, circuit, 10.0)
@@ -57,7 +57,7 @@ async def test_what_is_due_and_not_claimed_for_long_is_seen(queue: Queue, circui
 
 async def test_behind_an_open_circuit_nothing_has_to_be_claimed(queue: Queue, circuit: Circuit, age: Age) -> None:
     progress = Progress()
-    await queue.accept(event())
+    await accept(queue, event())
     await age(LEASE_TIMEOUT + 1)
     assert not await progress.stalled(queue, circuit, 0.0)
     generation = (await circuit.admit(1)).generation
@@ -68,7 +68,7 @@ async def test_behind_an_open_circuit_nothing_has_to_be_claimed(queue: Queue, ci
 async def test_a_slow_pace_has_its_time(store: Store, queue: Queue, age: Age) -> None:
     progress = Progress()
     slow_start_left = Circuit(store, "laravel", POLICY, Rate(1, 60.0), probe_lease=1.0)
-    await queue.accept(event())
+    await accept(queue, event())
     await age(1000.0)
     assert not await progress.stalled(queue, slow_start_left, 0.0)
     assert not await progress.stalled(queue, slow_start_left, 100.0)

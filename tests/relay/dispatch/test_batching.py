@@ -17,7 +17,7 @@ from relay.queue.codec import Delivery
 from relay.queue.queue import Queue
 from sluice.process.loops import Stop
 from sluice.store.client import Store
-from tests.relay.making import event
+from tests.relay.making import accept, event
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -85,8 +85,8 @@ async def test_a_session_goes_in_order_in_one_batch_and_sessions_share_it(store:
     box = Box()
     async with running(store, box, Batch(max=100, wait=0.7)) as queue:
         for i in range(10):
-            await queue.accept(event("a", b"a%d" % i))
-            await queue.accept(event("b", b"b%d" % i))
+            await accept(queue, event("a", b"a%d" % i))
+            await accept(queue, event("b", b"b%d" % i))
         await delivered(queue, 20)
     assert len(box.batches) == 1
     for session in (b"a", b"b"):
@@ -96,7 +96,7 @@ async def test_a_session_goes_in_order_in_one_batch_and_sessions_share_it(store:
 async def test_a_batch_is_never_larger_than_its_most_and_a_backlog_does_not_wait(store: Store) -> None:
     box = Box()
     async with running(store, box, Batch(max=10, wait=0.3)) as queue:
-        await asyncio.gather(*(queue.accept(event("s", b"%d" % i)) for i in range(95)))
+        await asyncio.gather(*(accept(queue, event("s", b"%d" % i)) for i in range(95)))
         started = time.monotonic()
         await delivered(queue, 95)
     assert time.monotonic() - started < 9 * 0.3
@@ -107,7 +107,7 @@ async def test_a_batch_is_never_larger_than_its_most_and_a_backlog_does_not_wait
 async def test_nobody_waits_longer_than_the_wait(store: Store) -> None:
     box = Box()
     async with running(store, box, Batch(max=100, wait=0.1)) as queue:
-        await queue.accept(event())
+        await accept(queue, event())
         started = time.monotonic()
         await delivered(queue, 1)
     assert time.monotonic() - started < 1.5
@@ -119,7 +119,7 @@ async def test_a_batch_that_failed_comes_again_in_order(store: Store) -> None:
     box.failing_together = {b"2"}
     async with running(store, box, Batch(max=100, wait=0.7)) as queue:
         for i in range(5):
-            await queue.accept(event("s", b"%d" % i))
+            await accept(queue, event("s", b"%d" % i))
         await delivered(queue, 5)
         assert (await queue.counts()).retried == 5
     assert box.bodies == [b"%d" % i for i in range(5)] * 2
@@ -130,7 +130,7 @@ async def test_only_what_failed_of_a_batch_comes_again(store: Store) -> None:
     box.failing = {b"2"}
     async with running(store, box, Batch(max=100, wait=0.7)) as queue:
         for i in range(5):
-            await queue.accept(event("s", b"%d" % i))
+            await accept(queue, event("s", b"%d" % i))
         await delivered(queue, 5)
     assert box.batches == [[b"0", b"1", b"2", b"3", b"4"], [b"2"]]
 
@@ -140,8 +140,8 @@ async def test_a_session_is_in_one_batch_at_a_time(store: Store) -> None:
     box.gate.clear()
     async with running(store, box, Batch(max=2, wait=0.05)) as queue:
         for i in range(6):
-            await queue.accept(event("s", b"s%d" % i))
-        await queue.accept(event("other", b"other"))
+            await accept(queue, event("s", b"s%d" % i))
+        await accept(queue, event("other", b"other"))
         await until(lambda: len(box.batches) == 2)
         await asyncio.sleep(0.3)  # what is shown is that no more goes out
         assert sorted(map(len, box.batches)) == [1, 2]
@@ -155,7 +155,7 @@ async def test_what_may_have_ended_a_process_goes_alone(store: Store) -> None:
     queue = Queue(store, "laravel", lease=0.05, max_bytes=10**7, max_events=10**5, max_per_stream=100)
     for session in ("a", "b"):
         for i in range(3):
-            await queue.accept(event(session, b"%b%d" % (session.encode(), i)))
+            await accept(queue, event(session, b"%b%d" % (session.encode(), i)))
     queue.look_everywhere()
     assert len((await queue.poll([], 400)).leased) == 6
     await asyncio.sleep(0.1)

@@ -17,7 +17,7 @@ from relay.queue.queue import Queue, Settlement
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.heard import Heard
-from tests.relay.making import event
+from tests.relay.making import accept, event
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_an_attempt_that_takes_many_leases_is_not_repeated(store: Store) -
     sender, stop = Slow(), Stop()
     one, other = dispatcher_of(store, sender, 0.3), dispatcher_of(store, sender, 0.3)
     queue = queue_of(store, 0.3)
-    await queue.accept(event(body=b"long"))
+    await accept(queue, event(body=b"long"))
     async with asyncio.TaskGroup() as group:
         group.create_task(one.run(stop))
         group.create_task(other.run(stop))
@@ -80,7 +80,7 @@ async def test_the_deliveries_of_a_killed_relay_come_back_when_their_leases_end(
     sender = Slow()
     killed = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(Stop()))
     queue = queue_of(store, 0.3)
-    await queue.accept(event(body=b"x"))
+    await accept(queue, event(body=b"x"))
     await until(lambda: sender.posted)
     killed.cancel()
     came_back: list[Delivery] = []
@@ -97,7 +97,7 @@ async def test_the_deliveries_of_a_killed_relay_come_back_when_their_leases_end(
 
 async def test_only_the_holder_extends(store: Store) -> None:
     queue = queue_of(store, 0.1)
-    await queue.accept(event())
+    await accept(queue, event())
     (late,) = await lease(queue)
     now: list[Delivery] = []
 
@@ -114,7 +114,7 @@ async def test_only_the_holder_extends(store: Store) -> None:
 
 async def test_a_holder_that_was_only_late_does_not_count_as_one_that_died(store: Store) -> None:
     queue = queue_of(store, 0.05)
-    await queue.accept(event())
+    await accept(queue, event())
     holder = await lease(queue)
     for _ in range(6):
         following: list[Delivery] = []
@@ -132,7 +132,7 @@ async def test_a_holder_that_was_only_late_does_not_count_as_one_that_died(store
 async def test_a_lease_that_was_lost_is_logged(store: Store, heard: Heard) -> None:
     sender, stop = Slow(), Stop()
     queue = queue_of(store, 0.3)
-    await queue.accept(event(body=b"x"))
+    await accept(queue, event(body=b"x"))
     running = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(stop))
     await until(lambda: sender.posted)
     for partition in range(4):
@@ -147,7 +147,7 @@ async def test_what_was_lost_and_leased_again_by_the_same_process_ends_twice_and
     """A store that was away for longer than a lease: the attempt goes on, and so does another one of the same event."""
     sender, stop = Slow(), Stop()
     queue = queue_of(store, 60.0)
-    await queue.accept(event(body=b"x"))
+    await accept(queue, event(body=b"x"))
     dispatcher = dispatcher_of(store, sender, 60.0)
     running = asyncio.create_task(dispatcher.run(stop))
     await until(lambda: len(sender.posted) == 1)
@@ -173,7 +173,7 @@ async def test_in_a_crash_loop_only_the_event_that_crashes_its_holders_becomes_a
     queue = queue_of(store, 0.1)
     poison = event("s0", b"poison")
     for given in (poison, *(event(f"s{i}", b"x") for i in range(1, 8))):
-        await queue.accept(given)
+        await accept(queue, given)
     for crash_count in (0, 1):
         leased: list[Delivery] = []
 

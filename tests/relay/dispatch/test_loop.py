@@ -20,6 +20,7 @@ from sluice.http.server.serving import listening, serve
 from sluice.http.signatures import refusal
 from sluice.process.loops import Stop
 from sluice.store.client import Store
+from tests.relay.making import accept
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +78,7 @@ class Relay:
 
     async def accept(self, body: bytes, session: str = "s", lane: Lane = "normal") -> str:
         event = Event(new_id(), "message_received", session, b"/hook?x=1", ((b"content-type", b"a/b"),), body, lane)
-        await self.queue.accept(event)
+        await accept(self.queue, event)
         self.dispatcher.wake(b"0,1,2,3")
         return event.id
 

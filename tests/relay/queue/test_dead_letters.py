@@ -5,14 +5,14 @@ import pytest
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
-from tests.relay.making import event
+from tests.relay.making import accept, event
 
 pytestmark = pytest.mark.anyio
 
 
 async def bury(queue: Queue, events: int) -> None:
     for _ in range(events):
-        await queue.accept(event(session=None))
+        await accept(queue, event(session=None))
     left = events
     while left:
         queue.look_everywhere()

@@ -10,7 +10,7 @@ from relay.queue.history import EventHistory, forget_older, history_of
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
-from tests.relay.making import event
+from tests.relay.making import accept, event
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ async def test_one_that_waits_behind_others_names_the_first(store: Store) -> Non
     queue = queue_of(store)
     given = [event(body=b"x" * 7) for _ in range(3)]
     for one in given:
-        await queue.accept(one)
+        await accept(queue, one)
     history = await known(store, given[2].id)
     (here,) = history.endpoints
     assert (here.state, here.ahead, here.behind) == ("waiting", 2, given[0].id)
@@ -57,7 +57,7 @@ async def test_one_that_waits_behind_others_names_the_first(store: Store) -> Non
 async def test_attempts_are_listed_with_what_came_of_them(store: Store) -> None:
     queue = queue_of(store)
     given = event()
-    await queue.accept(given)
+    await accept(queue, given)
     (leased,) = await lease(queue)
     assert (await known(store, given.id)).endpoints[0].state == "leased"
     await queue.poll([Settlement(leased, "retry", 0, "500 12 answered 500")], 0)
@@ -77,7 +77,7 @@ async def test_attempts_are_listed_with_what_came_of_them(store: Store) -> None:
 async def test_a_delivered_event_is_found_with_its_attempts_and_then_forgotten(store: Store) -> None:
     queue = queue_of(store)
     given = event("a session")
-    await queue.accept(given)
+    await accept(queue, given)
     (leased,) = await lease(queue)
     (leased,) = await lease(queue, [Settlement(leased, "retry", 0, "503 5 answered 503")])
     await queue.poll([Settlement(leased, "delivered", 0, "200 7")], 0)
@@ -96,7 +96,7 @@ async def test_it_is_found_among_thousands_that_left(store: Store) -> None:
     queue = queue_of(store)
     given = [event("s") for _ in range(3000)]
     for first in range(0, 3000, 500):
-        await asyncio.gather(*(queue.accept(one) for one in given[first : first + 500]))
+        await asyncio.gather(*(accept(queue, one) for one in given[first : first + 500]))
     settled: list[Settlement] = []
     whole = queue_of(store, max_per_stream=500)
     while True:
@@ -112,7 +112,7 @@ async def test_it_is_found_among_thousands_that_left(store: Store) -> None:
 async def test_nothing_is_kept_of_delivered_events_where_nobody_wants_it(store: Store) -> None:
     queue = queue_of(store, keep_history=False)
     given = event()
-    await queue.accept(given)
+    await accept(queue, given)
     await lease(queue, [Settlement((await lease(queue))[0], "delivered")])
     assert await history_of(store, ["laravel"], given.id) is None
 
@@ -139,7 +139,7 @@ async def test_what_was_replaced_names_what_took_its_place_and_that_is_found_the
     queue = queue_of(store)
     old, between, new = event(coalesce_key="typing"), event(), event(coalesce_key="typing")
     for given in (old, between, new):
-        await queue.accept(given)
+        await accept(queue, given)
     replaced = (await known(store, old.id)).endpoints[0]
     assert (replaced.state, replaced.reason) == ("replaced", new.id)
     assert (await known(store, new.id)).endpoints[0].ahead == 0
@@ -149,7 +149,7 @@ async def test_what_was_replaced_names_what_took_its_place_and_that_is_found_the
 async def test_what_went_stale_says_so(store: Store) -> None:
     queue = queue_of(store)
     given = event(ttl=0.001)
-    await queue.accept(given)
+    await accept(queue, given)
     await asyncio.sleep(0.01)
     assert await lease(queue) == []
     assert (await known(store, given.id)).endpoints[0].state == "expired"

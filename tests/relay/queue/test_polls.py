@@ -12,7 +12,7 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.layout import PARTITIONS
 from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
-from tests.relay.making import event
+from tests.relay.making import accept, event
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ async def lease(queue: Queue, settled: list[Settlement] | None = None, want: int
 
 async def accepted(queue: Queue, *bodies: bytes) -> None:
     for body in bodies:
-        await queue.accept(event(body=body))
+        await accept(queue, event(body=body))
 
 
 async def scheduled(store: Store) -> list[bytes]:
@@ -82,16 +82,16 @@ async def test_a_session_whose_next_event_was_taken_out_meanwhile_is_found_empty
 
 async def test_what_replaced_the_next_event_meanwhile_comes_next(queue: Queue) -> None:
     await accepted(queue, b"first")
-    await queue.accept(event(body=b"typing 1", coalesce_key="typing"))
+    await accept(queue, event(body=b"typing 1", coalesce_key="typing"))
     (first,) = await lease(queue)
-    await queue.accept(event(body=b"typing 2", coalesce_key="typing"))
+    await accept(queue, event(body=b"typing 2", coalesce_key="typing"))
     (second,) = await lease(queue, [Settlement(first, "delivered")])
     assert second.body == b"typing 2"
 
 
 async def test_a_session_whose_next_event_went_stale_meanwhile_ends(queue: Queue, store: Store) -> None:
     await accepted(queue, b"first")
-    await queue.accept(event(body=b"stale", ttl=0.02))
+    await accept(queue, event(body=b"stale", ttl=0.02))
     (first,) = await lease(queue)
     await asyncio.sleep(0.05)
     assert await lease(queue, [Settlement(first, "delivered")]) == []
@@ -118,8 +118,8 @@ async def test_what_follows_a_lease_of_several_comes_next(store: Store) -> None:
 
 
 async def test_attempts_are_reported_of_those_that_failed_and_of_no_others(queue: Queue) -> None:
-    await queue.accept(event("failing"))
-    await queue.accept(event("well"))
+    await accept(queue, event("failing"))
+    await accept(queue, event("well"))
     failing, well = sorted(await lease(queue), key=lambda one: one.stream)
     leased = await lease(queue, [Settlement(failing, "retry"), Settlement(well, "return")])
     assert {one.id: one.attempt for one in leased} == {failing.id: 2, well.id: 1}
@@ -128,7 +128,7 @@ async def test_attempts_are_reported_of_those_that_failed_and_of_no_others(queue
 async def test_what_nothing_urgent_needs_goes_to_normal_and_bulk_still_has_its_share(queue: Queue) -> None:
     for lane in ("normal", "bulk"):
         for i in range(100):
-            await queue.accept(event(f"s{i}", lane=lane))
+            await accept(queue, event(f"s{i}", lane=lane))
     leased = await lease(queue, want=40)
     assert (len(leased), sum(one.stream[:1] == b"b" for one in leased)) == (40, 4)
 
@@ -181,7 +181,7 @@ async def test_an_owner_that_says_something_else_does_not_keep_its_session(queue
 
 async def test_ids_that_are_kept_long_enough_are_removed_by_a_poll_that_settles(queue: Queue, store: Store) -> None:
     for _ in range(5):
-        await queue.accept(event("s", dedupe_window=0.2))
+        await accept(queue, event("s", dedupe_window=0.2))
     settled: list[Settlement] = []
     while leased := await lease(queue, settled):
         settled = [Settlement(one, "delivered") for one in leased]
@@ -192,6 +192,6 @@ async def test_ids_that_are_kept_long_enough_are_removed_by_a_poll_that_settles(
         return int(await store.redis.zcount(key, "-inf", (await DeadLetters(store, "laravel").now()) * 1000)) == 5
 
     await until(are_old)
-    await queue.accept(event("s"))
+    await accept(queue, event("s"))
     await lease(queue, [Settlement(one, "delivered") for one in await lease(queue)])
     assert await store.redis.zcard(key) == 5 + 1 - 2  # twice as many as were settled, so that a poll stays short

@@ -10,7 +10,7 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.errors import BacklogFull
 from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
-from tests.relay.making import event
+from tests.relay.making import accept, event
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ async def lease_one(queue: Queue) -> Delivery:
 async def test_what_went_in_comes_out_byte_for_byte(queue: Queue) -> None:
     body = bytes(range(256)) * 3
     given = event(body=body, target=b"/a%2Fb?x=%00&\xff", headers=((b"X-Two", b"1"), (b"X-Two", b"\xe9")))
-    await queue.accept(given)
+    await accept(queue, given)
     leased = await lease_one(queue)
     assert (leased.id, leased.body, leased.target, leased.headers) == (given.id, body, given.target, given.headers)
     assert leased.attempt == 1
@@ -48,7 +48,7 @@ async def test_what_went_in_comes_out_byte_for_byte(queue: Queue) -> None:
 async def test_only_the_head_of_a_session_is_leased_and_the_next_one_after_it_is_settled(queue: Queue) -> None:
     events = [event(body=b"%d" % i) for i in range(3)]
     for one in events:
-        await queue.accept(one)
+        await accept(queue, one)
     bodies = []
     settled: list[Settlement] = []
     for _ in range(3):
@@ -62,19 +62,19 @@ async def test_only_the_head_of_a_session_is_leased_and_the_next_one_after_it_is
 
 async def test_sessions_do_not_wait_for_each_other(queue: Queue) -> None:
     for session in ("a", "b", "c"):
-        await queue.accept(event(session))
+        await accept(queue, event(session))
     assert {d.session for d in await lease(queue)} == {"a", "b", "c"}
 
 
 async def test_events_without_a_session_wait_for_nobody(queue: Queue) -> None:
     for _ in range(3):
-        await queue.accept(event(None))
+        await accept(queue, event(None))
     assert len(await lease(queue)) == 3
 
 
 async def test_a_failed_delivery_holds_its_session_until_its_delay_is_over(queue: Queue) -> None:
-    await queue.accept(event(body=b"first"))
-    await queue.accept(event(body=b"second"))
+    await accept(queue, event(body=b"first"))
+    await accept(queue, event(body=b"second"))
     first = await lease_one(queue)
     assert await lease(queue, settled=[Settlement(first, "retry", 50)]) == []
     again: list[Delivery] = []
@@ -88,7 +88,7 @@ async def test_a_failed_delivery_holds_its_session_until_its_delay_is_over(queue
 
 
 async def test_what_is_put_back_has_spent_no_attempt(queue: Queue) -> None:
-    await queue.accept(event())
+    await accept(queue, event())
     first = await lease_one(queue)
     (again,) = await lease(queue, settled=[Settlement(first, "return", 0)])
     assert (again.id, again.attempt) == (first.id, 1)
@@ -96,7 +96,7 @@ async def test_what_is_put_back_has_spent_no_attempt(queue: Queue) -> None:
 
 async def test_a_lease_that_ended_gives_the_event_to_another_and_refuses_the_late_holder(store: Store) -> None:
     queue = Queue(store, "laravel", lease=0.05, max_bytes=10**6, max_events=100)
-    await queue.accept(event())
+    await accept(queue, event())
     late = await lease_one(queue)
     second: list[Delivery] = []
 
@@ -113,7 +113,7 @@ async def test_a_lease_that_ended_gives_the_event_to_another_and_refuses_the_lat
 
 
 async def test_settling_twice_settles_once(queue: Queue) -> None:
-    await queue.accept(event())
+    await accept(queue, event())
     leased = await lease_one(queue)
     await queue.poll([Settlement(leased, "delivered")], 0)
     assert (await queue.poll([Settlement(leased, "delivered")], 0)).refused == [leased]
@@ -123,7 +123,7 @@ async def test_settling_twice_settles_once(queue: Queue) -> None:
 async def test_an_event_that_crashes_its_holders_becomes_a_dead_letter(store: Store) -> None:
     dead = DeadLetters(store, "laravel")
     queue = Queue(store, "laravel", lease=0.01, max_bytes=10**6, max_events=100)
-    await queue.accept(event())
+    await accept(queue, event())
 
     async def buried() -> bool:
         await lease(queue)
@@ -136,15 +136,15 @@ async def test_an_event_that_crashes_its_holders_becomes_a_dead_letter(store: St
 
 async def test_an_id_is_accepted_once(queue: Queue) -> None:
     given = event()
-    assert not (await queue.accept(given)).repeat
-    assert (await queue.accept(given)).repeat
+    assert not (await accept(queue, given)).repeat
+    assert (await accept(queue, given)).repeat
     assert (await queue.counts()).waiting == 1
 
 
 async def test_urgent_goes_before_normal_before_bulk(queue: Queue) -> None:
     for lane in ("bulk", "normal", "urgent"):
         for i in range(10):
-            await queue.accept(event(f"s{i}", lane=lane))
+            await accept(queue, event(f"s{i}", lane=lane))
     queue.look_everywhere()
     leased = await lease(queue, 10)
     assert {d.stream[:1] for d in leased[:4]} >= {b"u"}
@@ -153,16 +153,16 @@ async def test_urgent_goes_before_normal_before_bulk(queue: Queue) -> None:
 
 async def test_bulk_is_never_starved(queue: Queue) -> None:
     for i in range(200):
-        await queue.accept(event(f"m{i}", lane="normal"))
-    await queue.accept(event("slow", lane="bulk"))
+        await accept(queue, event(f"m{i}", lane="normal"))
+    await accept(queue, event("slow", lane="bulk"))
     taken = [d for _ in range(100) for d in await lease(queue, 1)]
     assert b"bslow" in {d.stream for d in taken}
 
 
 async def test_a_newer_event_takes_the_place_of_the_waiting_older_one(queue: Queue) -> None:
-    await queue.accept(event(body=b"typing 1", coalesce_key="typing"))
-    await queue.accept(event(body=b"other"))
-    await queue.accept(event(body=b"typing 2", coalesce_key="typing"))
+    await accept(queue, event(body=b"typing 1", coalesce_key="typing"))
+    await accept(queue, event(body=b"other"))
+    await accept(queue, event(body=b"typing 2", coalesce_key="typing"))
     first = await lease_one(queue)
     (second,) = await lease(queue, settled=[Settlement(first, "delivered")])
     assert (first.body, second.body) == (b"typing 2", b"other")
@@ -171,16 +171,16 @@ async def test_a_newer_event_takes_the_place_of_the_waiting_older_one(queue: Que
 
 
 async def test_what_is_being_delivered_is_not_replaced(queue: Queue) -> None:
-    await queue.accept(event(body=b"under way", coalesce_key="typing"))
+    await accept(queue, event(body=b"under way", coalesce_key="typing"))
     first = await lease_one(queue)
-    await queue.accept(event(body=b"newer", coalesce_key="typing"))
+    await accept(queue, event(body=b"newer", coalesce_key="typing"))
     (second,) = await lease(queue, settled=[Settlement(first, "delivered")])
     assert (first.body, second.body) == (b"under way", b"newer")
 
 
 async def test_what_went_stale_is_not_sent_and_counted(queue: Queue) -> None:
-    await queue.accept(event(body=b"stale", ttl=0.02))
-    await queue.accept(event(body=b"fresh"))
+    await accept(queue, event(body=b"stale", ttl=0.02))
+    await accept(queue, event(body=b"fresh"))
     leased: list[Delivery] = []
 
     async def expired() -> bool:
@@ -192,8 +192,8 @@ async def test_what_went_stale_is_not_sent_and_counted(queue: Queue) -> None:
 
 
 async def test_a_delayed_event_waits_and_holds_what_comes_after_it(queue: Queue) -> None:
-    await queue.accept(event(body=b"delayed", delay=0.1))
-    await queue.accept(event(body=b"after"))
+    await accept(queue, event(body=b"delayed", delay=0.1))
+    await accept(queue, event(body=b"after"))
     assert await lease(queue) == []
     leased: list[Delivery] = []
 
@@ -208,18 +208,18 @@ async def test_a_delayed_event_waits_and_holds_what_comes_after_it(queue: Queue)
 async def test_a_full_backlog_refuses_bulk_first(store: Store) -> None:
     queue = Queue(store, "laravel", lease=30, max_bytes=10**6, max_events=40)
     for _ in range(9):
-        await queue.accept(event(lane="normal"))
+        await accept(queue, event(lane="normal"))
     with pytest.raises(BacklogFull):
-        await queue.accept(event(lane="bulk"))
-    await queue.accept(event(lane="normal"))
+        await accept(queue, event(lane="bulk"))
+    await accept(queue, event(lane="normal"))
     with pytest.raises(BacklogFull):
-        await queue.accept(event(lane="normal"))
+        await accept(queue, event(lane="normal"))
     assert (await queue.counts()).refused == 2
 
 
 async def test_bytes_are_given_back_when_events_leave(queue: Queue, dead: DeadLetters) -> None:
-    await queue.accept(event(body=b"x" * 1000, coalesce_key="k"))
-    await queue.accept(event(body=b"x" * 10, coalesce_key="k"))
+    await accept(queue, event(body=b"x" * 1000, coalesce_key="k"))
+    await accept(queue, event(body=b"x" * 10, coalesce_key="k"))
     await queue.poll([Settlement(await lease_one(queue), "dead", "no")], 0)
     letters = [letter async for letter in dead.all()]
     await dead.replay(letters)
@@ -229,7 +229,7 @@ async def test_bytes_are_given_back_when_events_leave(queue: Queue, dead: DeadLe
 
 async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queue, dead: DeadLetters) -> None:
     for body in (b"1", b"2", b"3"):
-        await queue.accept(event(body=body))
+        await accept(queue, event(body=body))
     first = await lease_one(queue)
     (second,) = await lease(queue, settled=[Settlement(first, "dead", "answered 422: no")])
     await queue.poll([Settlement(second, "dead", "answered 422: no")], 0)
@@ -247,7 +247,7 @@ async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queu
 
 
 async def test_old_dead_letters_are_dropped(queue: Queue, dead: DeadLetters) -> None:
-    await queue.accept(event())
+    await accept(queue, event())
     await queue.poll([Settlement(await lease_one(queue), "dead", "no")], 0)
     assert await dead.drop_older(60) == 0
     assert await dead.drop_older(-1) == 1
@@ -257,14 +257,14 @@ async def test_old_dead_letters_are_dropped(queue: Queue, dead: DeadLetters) -> 
 async def test_an_empty_queue_leaves_only_its_counters_its_history_and_the_ids_for_deduplication(
     queue: Queue, store: Store
 ) -> None:
-    await queue.accept(event(coalesce_key="k", ttl=60))
+    await accept(queue, event(coalesce_key="k", ttl=60))
     await queue.poll([Settlement(await lease_one(queue), "delivered")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
     assert kinds == {b"counts", b"dedupe", b"seq", b"history"}
 
 
 async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, store: Store) -> None:
-    await queue.accept(event())
+    await accept(queue, event())
     await store.redis.script_flush()
     leased = await lease_one(queue)
     await store.redis.script_flush()
@@ -275,7 +275,7 @@ async def test_an_event_that_is_replayed_while_its_session_is_leased_comes_next(
     queue: Queue, dead: DeadLetters
 ) -> None:
     for body in (b"1", b"2", b"3"):
-        await queue.accept(event(body=body))
+        await accept(queue, event(body=body))
     (second,) = await lease(queue, settled=[Settlement(await lease_one(queue), "dead", "no")])
     await dead.replay([letter async for letter in dead.all()])
     assert await lease(queue) == []
@@ -297,7 +297,7 @@ def test_an_event_without_session_waits_for_nobody() -> None:
 async def test_large_events_go_in_several_calls_and_stay_in_order(store: Store) -> None:
     queue = Queue(store, "laravel", lease=30.0, max_bytes=10**9, max_events=1000)
     bodies = [bytes([i]) * 1_500_000 for i in range(8)]
-    await asyncio.gather(*(queue.accept(event(body=body)) for body in bodies))
+    await asyncio.gather(*(accept(queue, event(body=body)) for body in bodies))
     leased: list[bytes] = []
     settled: list[Settlement] = []
     while heads := await lease(queue, settled=settled):
@@ -308,7 +308,7 @@ async def test_large_events_go_in_several_calls_and_stay_in_order(store: Store) 
 
 async def test_what_is_put_back_unsent_still_knows_how_many_holders_died_on_it(store: Store) -> None:
     queue = Queue(store, "laravel", lease=0.05, max_bytes=10**6, max_events=100)
-    await queue.accept(event())
+    await accept(queue, event())
     await lease(queue)
     again: list[Delivery] = []
 

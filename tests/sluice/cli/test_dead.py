@@ -17,6 +17,7 @@ from relay.process import open_queue
 from relay.queue.codec import Event
 from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
+from tests.relay.making import accept
 from tests.sluice.cli.command import command, environment, sluice
 from tests.waiting import until
 
@@ -42,7 +43,7 @@ async def bury(
     known = load(policies)
     queue = open_queue(store, known.relay.endpoints[more.get("endpoint", "laravel")], known)
     body = more.get("body", '{"a":1}').encode()
-    await queue.accept(Event(identity, type_, session, b"/hook", ((b"X-A", b"1"),), body, lane="normal"))
+    await accept(queue, Event(identity, type_, session, b"/hook", ((b"X-A", b"1"),), body, lane="normal"))
     queue.look_everywhere()
     (leased,) = (await queue.poll([], 10)).leased
     await queue.poll([Settlement(leased, "dead", more.get("reason", "answered 422: no"))], 0)

@@ -9,7 +9,7 @@ from gateway.policies import load
 from relay.process import open_queue
 from relay.queue.queue import Settlement
 from sluice.store.client import Store
-from tests.relay.making import event
+from tests.relay.making import accept, event
 from tests.sluice.cli.command import sluice
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +39,7 @@ async def test_one_that_failed_and_one_behind_it(store: Store, policies: Path) -
     known = load(policies)
     queue = open_queue(store, known.relay.endpoints["laravel"], known)
     for identity in ("evt_1", "evt_2"):
-        await queue.accept(event(id=identity))
+        await accept(queue, event(id=identity))
     queue.look_everywhere()
     (leased,) = (await queue.poll([], 10)).leased
     await queue.poll([Settlement(leased, "retry", 60_000, "500 12 answered 500")], 0)

@@ -10,7 +10,7 @@ import pytest
 from gateway.reload import Resources
 from relay.process import open_circuit
 from relay.queue.queue import Settlement
-from tests.relay.making import event
+from tests.relay.making import accept, event
 from tests.sluice.console.test_http import BEARER, http
 
 __all__ = ["http"]
@@ -20,7 +20,7 @@ API = "/_sluice/api"
 
 async def bury(parts: Resources, identity: str, **more: object) -> None:
     queue = parts.queues["laravel"]
-    await queue.accept(event(id=identity, **more))
+    await accept(queue, event(id=identity, **more))
     queue.look_everywhere()
     (leased,) = (await queue.poll([], 10)).leased
     await queue.poll([Settlement(leased, "dead", "answered 422: no")], 0)
