@@ -7,11 +7,11 @@ stored, before the limits have decided. `gateway.plan` holds the decisions, this
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Coroutine, Mapping, MutableMapping
 from typing import Any
 
 from gateway.ingest.webhooks import Ingest
-from gateway.limits.decide import Decision
+from gateway.limits.decide import PASS
 from gateway.limits.headers import header_lines
 from gateway.limits.limiter import Limiter
 from gateway.owners import WorkerProxy
@@ -39,6 +39,8 @@ class AccessLogEntry:
     """As far as the request came."""
     counted: str | None = None
     """Which limits it took from: `head`, those that need only its head; `none`; None: all that apply."""
+    body: HeldBody | None = None
+    """What it holds of the budget for bodies."""
     limit: str | None = None
     status: int = 0
     id: str | None = None
@@ -72,19 +74,20 @@ class Edge:
     async def answer(self, exchange: Exchange) -> None:
         """One request, to the end of its answer."""
         started = time.perf_counter()
-        log, held = AccessLogEntry(), HeldBody(self._bodies)
+        log = AccessLogEntry()
         try:
-            log.status = await self._stages(exchange, log, held)
+            log.status = await self._stages(exchange, log)
         except Refusal as refusal:
             log.status, log.why = refusal.status, refusal.detail
             await answer_refusal(exchange.send, refusal)
         except ClientGone:
             log.status = _CLIENT_GONE
         finally:
-            held.release()
+            if log.body is not None:
+                log.body.release()
             _log(exchange, log, time.perf_counter() - started)
 
-    async def _stages(self, exchange: Exchange, log: AccessLogEntry, held: HeldBody) -> int:
+    async def _stages(self, exchange: Exchange, log: AccessLogEntry) -> int:
         """In this order, each only where the one before let the request pass. Raises Refusal and ClientGone."""
         planner, limiter, now = self._planner, self._limiter, time.time()
         body = decision = None
@@ -98,7 +101,7 @@ class Edge:
         plan: Admission | Plan | Invalid = planner.admit(head, now)
         log.plan, log.counted = plan, "none"
 
-        if isinstance(plan, Admission) and plan.rules.reading.whole:
+        if isinstance(plan, Admission) and plan.rules.whole:
             # Refuse it unread when a limit that needs only the head is used up.
             if limiter.denies():
                 buckets = planner.buckets_before_body(plan, now)
@@ -107,7 +110,8 @@ class Edge:
                     plan = Invalid(exceeded(decision), plan.rules, plan.subject, buckets)
             # Read the body, within the budget of the process.
             if decision is None:
-                body = await held.read(exchange.receive, plan.rules.max_body)
+                log.body = HeldBody(self._bodies)
+                body = await log.body.read(exchange.receive, plan.rules.max_body)
 
         # Verify the signature; find event type, session, workspace and costs in the body.
         if isinstance(plan, Admission):
@@ -115,7 +119,7 @@ class Edge:
 
         # Take from the limits: from all that apply, or, of a request that is wrong in itself, from those of its head.
         if decision is None:
-            decision = await limiter.take(plan.buckets)
+            decision = await limiter.take(plan.buckets) if plan.buckets else PASS
         log.limit = decision.limit
         log.counted = None if isinstance(plan, Plan) else "head" if plan.buckets else "none"
         styles = self._policies.limit_headers
@@ -127,35 +131,27 @@ class Edge:
         if decision.verdict == "drop":
             return await _given(exchange.send, 202, {"status": "dropped", "limit": decision.limit})
 
-        # Pass it on, or store it.
+        # Store it, or pass it on.
         assert isinstance(plan, Plan)
-        return await self._send_on(plan, UpstreamRequest(head, body), decision, exchange, log)
+        destination, subject = plan.destination, plan.subject
+        if isinstance(destination, ToRelay):
+            receipt = await self._intake.accept(
+                destination.endpoints, head, body or b"", plan.json, subject.event or "", subject.session, decision
+            )
+            log.id = receipt.id
+            return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))
+        return await self._pass_on(plan, UpstreamRequest(head, body), exchange)
 
-    async def _send_on(
-        self, plan: Plan, outgoing: UpstreamRequest, decision: Decision, exchange: Exchange, log: AccessLogEntry
-    ) -> int:
-        subject = plan.subject
-        match plan.destination:
-            case ToUpstream(name):
-                return await self._to_upstream(self._upstreams[name], outgoing, exchange)
-            case ToRelay() as to:
-                receipt = await self._intake.accept(
-                    to.endpoints,
-                    outgoing.head,
-                    outgoing.body or b"",
-                    plan.json,
-                    subject.event or "",
-                    subject.session,
-                    decision,
-                )
-                log.id = receipt.id
-                return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))
-            case ToWorkers("list"):
-                return await self._list_sessions(exchange.send)
-            case ToWorkers("owner"):
-                return await self._workers.to_owner(subject.session or "", outgoing, exchange)
-            case ToWorkers():
-                return await self._workers.to_placed(subject.session or "", _about(plan.json), outgoing, exchange)
+    def _pass_on(self, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> Coroutine[Any, Any, int]:
+        destination, session = plan.destination, plan.subject.session or ""
+        if isinstance(destination, ToUpstream):
+            return self._to_upstream(self._upstreams[destination.upstream], outgoing, exchange)
+        assert isinstance(destination, ToWorkers)
+        if destination.how == "list":
+            return self._list_sessions(exchange.send)
+        if destination.how == "owner":
+            return self._workers.to_owner(session, outgoing, exchange)
+        return self._workers.to_placed(session, _about(plan.json), outgoing, exchange)
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
@@ -226,7 +222,8 @@ async def _given(send: Send, status: int, value: object) -> int:
 
 def _log(exchange: Exchange, log: AccessLogEntry, seconds: float) -> None:
     plan = log.plan
-    route = plan.rules.name if plan is not None else "-"
+    assert plan is not None
+    route, subject = plan.rules.name, plan.subject
     metrics.request(route, log.status, seconds)
     LOG.line(
         "request",
@@ -236,9 +233,9 @@ def _log(exchange: Exchange, log: AccessLogEntry, seconds: float) -> None:
             "route": route,
             "status": log.status,
             "ms": round(seconds * 1000, 2),
-            "client": plan.subject.client.text if plan is not None else "-",
-            "event": plan.subject.event if plan is not None else None,
-            "session": plan.subject.session if plan is not None else None,
+            "client": subject.client.text,
+            "event": subject.event,
+            "session": subject.session,
             "limit": log.limit,
             "counted": log.counted,
             "id": log.id,

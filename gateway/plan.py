@@ -38,6 +38,8 @@ class RouteRules:
         self.reading = (
             reading_of(route, cost_pointers(policies.limits, route)) if route else Reading(False, None, False)
         )
+        self.whole = self.reading.whole
+        self.names_something = route is not None and bool(route.event or route.session or route.workspace)
         self.limits = limits
         of_head = [limit for limit in policies.limits if needs_only_head(limit, route)]
         # What is refused for what it is can be neither delivered later nor dropped.
@@ -138,10 +140,9 @@ class Planner:
             route, captured = match.route, match.captured
             if websocket:
                 _refuse_handshake(route, rules.reading)
-            subject.event = name_from(route.event, head, captured, None, "event type")
-            subject.session = name_from(route.session, head, captured, None, "session")
-            subject.workspace = name_from(route.workspace, head, captured, None, "workspace")
-            if rules.reading.whole and (head.length or 0) > route.body:
+            if rules.names_something:
+                _name(subject, route, head, captured, None)
+            if rules.whole and (head.length or 0) > route.body:
                 raise _too_large(f"is {head.length} bytes", route)
             claim = None
             if rules.proof is not None and not signed:
@@ -157,16 +158,16 @@ class Planner:
     def complete(self, admission: Admission, body: bytes | None, now: float) -> Plan | Invalid:
         """All that is left to decide. `body` None: it turned out too large, or is not read for this route."""
         rules, subject = admission.rules, admission.subject
-        route, reading = rules.route, rules.reading
+        route = rules.route
         assert route is not None
         try:
             json = None
-            if reading.whole:
+            if rules.whole:
                 if body is None:
                     raise _too_large(f"is over {route.body} bytes", route)
                 json = _read(admission, body)
-                if reading.json:
-                    _name_from_body(subject, route, admission, json)
+                if rules.reading.json:
+                    _name(subject, route, admission.head, admission.captured, json)
             _refuse_incomplete(route.action, subject)
             buckets = rules.limits.buckets(subject, json, now)
             never = impossible(buckets)
@@ -239,13 +240,13 @@ def _read(admission: Admission, body: bytes) -> Json | None:
     return json_if_any(body) if rules.reading.cost else None
 
 
-def _name_from_body(subject: Subject, route: Route, admission: Admission, json: Json | None) -> None:
-    head, captured = admission.head, admission.captured
+def _name(subject: Subject, route: Route, head: Head, captured: Mapping[str, str], json: Json | None) -> None:
+    """What the request is about, as far as it is not known yet. `json` None: the body is not read yet."""
     if subject.event is None:
         subject.event = name_from(route.event, head, captured, json, "event type")
     if subject.session is None:
         subject.session = name_from(route.session, head, captured, json, "session")
-    if subject.workspace is None:
+    if subject.workspace is None and route.workspace is not None:
         subject.workspace = name_from(route.workspace, head, captured, json, "workspace")
 
 
