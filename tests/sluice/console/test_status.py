@@ -23,6 +23,7 @@ from sluice.console.status import ShowStatus
 from sluice.http.server import metrics as server_metrics
 from sluice.process.loops import Stop
 from sluice.store.client import Store
+from tests.relay import making
 from tests.sluice.console.deployment import parts_on
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +41,7 @@ async def seen_of(parts: Resources) -> dict[str, Any]:
 
 async def accept(parts: Resources, *sessions: str) -> None:
     for session in sessions:
-        await parts.queues["laravel"].accept(event(session))
+        await making.accept(parts.queues["laravel"], event(session))
 
 
 async def settle(parts: Resources, how: str) -> None:
