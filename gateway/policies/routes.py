@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from gateway.policies import paths
 from sluice.config import parsers, references
@@ -12,6 +13,7 @@ from sluice.config.fields import Fields, Value
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, quoted
 
+Source = TypeVar("Source")
 How = Literal["list", "place", "owner"]
 ACTIONS = ("upstream", "relay", "workers")
 METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
@@ -154,34 +156,33 @@ def _refuse_without_session(action: Action, fields: Fields) -> None:
 def _event(value: Value) -> EventSource:
     if not value.is_mapping:
         return Fixed(parsers.event_type(value.text()))
-    with value.fields() as fields:
-        pointer = fields.take("json", _json, None)
-        header = fields.take("header", _header, None)
-        _exactly_one(fields, "{json: /event} or {header: X-Event-Type}", "json", "header")
-        return pointer or header or Fixed("")
+    return _source(value, "{json: /event} or {header: X-Event-Type}", {"json": _json, "header": _header}) or Fixed("")
 
 
 def _subject(value: Value, path: str, what: Literal["session", "workspace"]) -> SessionSource | None:
     cure = f"{{json: /{what}_id}}, {{header: X-{what.title()}-Id}} or {{path: {what}}}"
     if not value.is_mapping and not value.is_list:
         raise Malformed(f"{quoted(value.text())} says not where to look", f"write {cure}")
-    with value.fields() as fields:
-        pointer = fields.take("json", _json, None)
-        header = fields.take("header", _header, None)
-        segment = fields.take("path", lambda name: _segment(name, path), None)
-        _exactly_one(fields, cure, "json", "header", "path")
-        return pointer or header or segment
+    places: Mapping[str, Callable[[Value], SessionSource]] = {
+        "json": _json,
+        "header": _header,
+        "path": lambda name: _segment(name, path),
+    }
+    return _source(value, cure, places)
 
 
 def _segment_of(path: str, name: str) -> SessionSource | None:
     return PathSegment(name) if name in paths.captures(path) else None
 
 
-def _exactly_one(fields: Fields, cure: str, *names: str) -> None:
-    given = [name for name in names if name in fields]
-    # None of them among other keys: those are unknown, and refused as such.
-    if len(given) > 1 or not len(fields):
-        raise Malformed("must say one place to look", f"write {cure}")
+def _source(value: Value, cure: str, places: Mapping[str, Callable[[Value], Source]]) -> Source | None:
+    """What stands under the one of these keys that is there."""
+    with value.fields() as fields:
+        found = [fields.take(name, parse, None) for name, parse in places.items()]
+        # None of them among other keys: those are unknown, and refused as such.
+        if sum(name in fields for name in places) > 1 or not len(fields):
+            raise Malformed("must say one place to look", f"write {cure}")
+        return next(filter(None, found), None)
 
 
 def _json(value: Value) -> JsonPointer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.policies.lists import AddressList, ListEntry
 from sluice.config import Network, parsers, references, units
-from sluice.config.fields import Fields, Value
+from sluice.config.fields import Fields, Value, setting
 from sluice.config.parsers import each, named, of
 from sluice.config.problems import Malformed, quoted
 
@@ -17,10 +17,17 @@ IN_FILE = ("trust", "lists")
 list_name = references.one_of_section("list", *IN_FILE)
 
 
+def host(text: str) -> str:
+    """A name or address as in the Host header, lower-case, without the port."""
+    if not units.is_host(text):
+        raise Malformed(f"{quoted(text)} is not a host", "write gate.example.org, without scheme and port")
+    return text.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
-    proxies: tuple[Network, ...] = ()
-    hosts: tuple[str, ...] = ()
+    proxies: tuple[Network, ...] = setting(each(of(units.network)), ())
+    hosts: tuple[str, ...] = setting(each(of(host)), ())
     lists: Lists = field(default_factory=dict)
     deny: AddressList = field(default_factory=AddressList)
 
@@ -28,19 +35,9 @@ class Trust:
 def trust(value: Value) -> Trust:
     with value.fields() as fields:
         lists: Lists = fields.take("lists", named(_list), {})
-        return Trust(
-            proxies=fields.take("proxies", each(of(units.network)), ()),
-            hosts=fields.take("hosts", each(of(host)), ()),
-            lists=lists,
-            deny=AddressList.joined(fields.take("deny", each(lambda item: _denied(item, lists)), ())),
-        )
-
-
-def host(text: str) -> str:
-    """A name or address as in the Host header, lower-case, without the port."""
-    if not units.is_host(text):
-        raise Malformed(f"{quoted(text)} is not a host", "write gate.example.org, without scheme and port")
-    return text.lower()
+        found = fields.read(Trust, lists=lists)
+        denied: tuple[AddressList, ...] = fields.take("deny", each(lambda item: _denied(item, lists)), ())
+        return replace(found, deny=AddressList.joined(denied))
 
 
 def _list(_name: str, value: Value) -> AddressList:

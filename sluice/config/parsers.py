@@ -52,13 +52,8 @@ def each(parse: Callable[[Value], T]) -> Callable[[Value], tuple[T, ...]]:
     """A list whose bad items are noted one by one, and left out."""
 
     def parse_items(value: Value) -> tuple[T, ...]:
-        found: list[T] = []
-        for item in value.items():
-            try:
-                found.append(parse(item))
-            except Malformed as malformed:
-                item.note(malformed)
-        return tuple(found)
+        found = [item.attempt(parse, None) for item in value.items()]
+        return tuple(one for one in found if one is not None)
 
     return parse_items
 
