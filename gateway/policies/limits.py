@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gateway.policies.overrides import Defaults, Override, Per, override_list
+from gateway.policies.overrides import Override, Per, override_list
 from gateway.policies.routes import JsonPointer
 from gateway.policies.trust import list_name
 from sluice.config import Rate, parsers, units
@@ -20,7 +19,8 @@ Over = Literal["queue", "drop", "reject"]
 StoreAway = Literal["allow", "deny", "local"]
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PREFIX = re.compile(r"ip/([0-9]{1,3})")
-SUBJECT: Callable[[Value], Per] = choice("session", "workspace", "ip", "event")
+SUBJECTS: tuple[Per, ...] = ("session", "workspace", "ip", "event")
+SUBJECT = choice(*SUBJECTS)
 ONE: int | JsonPointer = 1
 WHOLE = 32  # bits of an IPv4 address
 
@@ -96,17 +96,13 @@ def _limit(value: Value, taken: dict[str, str]) -> Limit:
         nobody: tuple[tuple[Per, ...], int] = ((), WHOLE)
         per, ipv4_prefix = fields.take("per", _per, nobody)
         read = fields.read(Limit, id="", per=per, ipv4_prefix=ipv4_prefix)
+        # Where `per` is wrong, nobody knows what was meant, and no override is told that its subject is missing in it.
+        written = read if fields.sound("per") else replace(read, per=SUBJECTS)
         name = fields.need("id", lambda text: _id(text, value.key, taken), "", "id: a name that stays")
         limit = replace(read, id=name, burst=read.burst or read.rate.amount)
         _refuse_share_of_nobody(fields, limit)
         _refuse_cost_over_burst(fields, limit)
-        defaults = Defaults(
-            rate=limit.rate,
-            burst=limit.burst if "burst" in fields else None,
-            cost=limit.cost,
-            per=limit.per if fields.sound("per") else None,
-        )
-        overrides: tuple[Override, ...] = fields.take("overrides", lambda items: override_list(items, defaults), ())
+        overrides: tuple[Override, ...] = fields.take("overrides", lambda items: override_list(items, written), ())
     return replace(limit, overrides=overrides)
 
 

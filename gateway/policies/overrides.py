@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gateway.policies.routes import JsonPointer
 from gateway.policies.trust import list_name
@@ -11,6 +11,9 @@ from sluice.config import Rate, parsers
 from sluice.config.fields import Fields, Value
 from sluice.config.parsers import each, of, one_or_each
 from sluice.config.problems import Malformed, one_of, quoted
+
+if TYPE_CHECKING:
+    from gateway.policies.limits import Limit
 
 Per = Literal["session", "workspace", "ip", "event"]
 OverriddenBy = Literal["session", "workspace", "list"]
@@ -42,34 +45,23 @@ class Override:
     """Unix seconds of the first moment at which it no longer counts; None: it has no end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """The limit's own numbers, which count where an override says nothing."""
-
-    rate: Rate
-    burst: int | None
-    """None: not written, so it is the rate's amount."""
-    cost: int | JsonPointer
-    per: tuple[Per, ...] | None
-    """None: it was malformed, and nobody knows what was meant."""
-
-
-def override_list(value: Value, defaults: Defaults) -> tuple[Override, ...]:
+def override_list(value: Value, limit: Limit) -> tuple[Override, ...]:
+    """Those of a limit, whose own numbers count where an override says nothing."""
     taken: Taken = {}
-    return each(lambda item: _override(item, defaults, taken))(value)
+    return each(lambda item: _override(item, limit, taken))(value)
 
 
-def _override(value: Value, defaults: Defaults, taken: Taken) -> Override:
+def _override(value: Value, limit: Limit, taken: Taken) -> Override:
     with value.fields() as fields:
         by: OverriddenBy = fields.only_one(SUBJECTS, "is for nobody") or "session"
         names: tuple[str, ...] = fields.take("session", NAMES, ())
         names = fields.take("workspace", NAMES, names)
         names = fields.take("list", lambda name: (list_name(name),), names)
-        found = Override(by, names, *_numbers(value, fields, defaults), until=None)
+        found = Override(by, names, *_numbers(value, fields, limit), until=None)
         found = replace(found, until=fields.take("until", parsers.until, None))
         if found.rate is not None:
-            _refuse_second_size(fields, by, defaults.per)
-            _refuse_cost_over_burst(value, fields, found, defaults.cost)
+            _refuse_second_size(fields, by, limit.per)
+            _refuse_cost_over_burst(value, fields, found, limit.cost)
     for name in found.names:
         _refuse_repeated(value, (by, name), taken)
         if found.until is None:
@@ -77,11 +69,11 @@ def _override(value: Value, defaults: Defaults, taken: Taken) -> Override:
     return found
 
 
-def _numbers(value: Value, fields: Fields, defaults: Defaults) -> tuple[Rate | None, int]:
+def _numbers(value: Value, fields: Fields, limit: Limit) -> tuple[Rate | None, int]:
     """Rate and burst; no rate: unlimited."""
     unlimited = fields.take("unlimited", _true, False)
-    rate = fields.take("rate", parsers.rate, defaults.rate)
-    burst = fields.take("burst", parsers.count, defaults.burst or rate.amount)
+    rate = fields.take("rate", parsers.rate, limit.rate)
+    burst = fields.take("burst", parsers.count, limit.burst or rate.amount)
     given = [name for name in ("rate", "burst") if name in fields]
     # Another key among them is unknown, and refused as such.
     if len(fields) == sum(name in fields for name in (*SUBJECTS, "until")):
@@ -91,9 +83,9 @@ def _numbers(value: Value, fields: Fields, defaults: Defaults) -> tuple[Rate | N
     return (None, 0) if unlimited else (rate, burst)
 
 
-def _refuse_second_size(fields: Fields, by: OverriddenBy, per: tuple[Per, ...] | None) -> None:
+def _refuse_second_size(fields: Fields, by: OverriddenBy, per: tuple[Per, ...]) -> None:
     needed = BUCKETS_NEEDED[by]
-    if by in fields and per is not None and not set(needed) & set(per):
+    if by in fields and not set(needed) & set(per):
         message = f"the limit has no buckets per {one_of(needed)}, so one bucket would have two sizes"
         fields.wrong(by, Malformed(message, f"add {needed[0]} to per, or write unlimited: true"))
 

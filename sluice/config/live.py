@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +21,6 @@ from typing import Any, Generic, TypeVar
 import yaml
 
 from sluice.config import PolicyError, Problem, last_good, metrics, watching
-from sluice.config.document import parse
 from sluice.config.model import Snapshot
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
@@ -216,20 +215,8 @@ def _digest(content: bytes | None) -> bytes | None:
 @lru_cache(maxsize=4)
 def _secret_files(content: bytes, folder: Path) -> tuple[Path, ...]:
     """Every `file:` of the text. A text that cannot be read names none: it has to be written anew anyway."""
-    root = parse(content, "").root
-    texts = _texts(root, set()) if root is not None else ()
+    try:
+        texts = [token.value for token in yaml.scan(content) if isinstance(token, yaml.ScalarToken)]
+    except yaml.YAMLError:
+        return ()
     return tuple(dict.fromkeys(folder / text.removeprefix("file:") for text in texts if text.startswith("file:")))
-
-
-def _texts(node: yaml.Node, visited: set[int]) -> Iterator[str]:
-    if id(node) in visited:  # an alias, which may even hold itself
-        return
-    visited.add(id(node))
-    if isinstance(node, yaml.ScalarNode):
-        yield node.value
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _texts(item, visited)
-    elif isinstance(node, yaml.MappingNode):
-        for _, value in node.value:
-            yield from _texts(value, visited)

@@ -19,10 +19,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from sluice.store.protocol import deployment
-from sluice.store.protocol.errors import ErrorReply, StoreAway, StoreRefused, raised
-from sluice.store.protocol.packing import Arg, Command
-
-__all__ = ["Arg", "Call", "Script", "Store", "StoreAway", "StoreRefused", "load_script"]
+from sluice.store.protocol.errors import ErrorReply, StoreAway as StoreAway, StoreRefused as StoreRefused, raised
+from sluice.store.protocol.packing import Arg as Arg, Command
 
 
 @dataclass(frozen=True, slots=True)
