@@ -11,7 +11,7 @@ import orjson
 import pytest
 from standardwebhooks import Webhook
 
-from gateway import app as gateway
+from gateway import process as gateway
 from gateway.policies import edits, load
 from relay import process as relay
 from sluice.http.server.serving import listening
@@ -25,6 +25,7 @@ OLD, NEW = "whsec_" + "b2xk" * 8, "whsec_" + "bmV3" * 8
 ENVIRONMENT = {"KEY": "publisher-key", "OLD": OLD, "NEW": NEW, "TENANT": "tenant-7"}
 POLICIES = """
 version: 1
+store: {{url: "{store}"}}
 signatures:
   publishers: {{preset: key, secret: env:KEY, header: Authorization}}
   laravel: {{preset: standard, secrets: [env:NEW, env:OLD]}}
@@ -53,12 +54,12 @@ def in_order(events: list[dict[str, object]]) -> bool:
 async def test_what_is_published_is_delivered_in_order_signed_and_batched(tmp_path: Path, store_url: str) -> None:
     async with receiver() as laravel, receiver() as archive:
         path = tmp_path / "policies.yaml"
-        path.write_text(POLICIES.format(laravel=laravel.url, archive=archive.url))
+        path.write_text(POLICIES.format(store=store_url, laravel=laravel.url, archive=archive.url))
         policies, stop, bound = load(path, environment=ENVIRONMENT), Stop(), listening("127.0.0.1", 0)
         bound.listen()
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         async with asyncio.TaskGroup() as group:
-            group.create_task(gateway.run(policies, store_url, bound, stop, lambda _: []))
+            group.create_task(gateway.run(policies, bound, stop, lambda _: []))
             group.create_task(relay.run(edits.live(policies), store_url, stop))
             key = {"Authorization": "Bearer publisher-key"}
             async with httpx2.AsyncClient(base_url=url, trust_env=False, headers=key) as http:
