@@ -62,7 +62,7 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
 
             watch.apply(policies)
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
-            group.create_task(every(peers.EVERY, stop, lambda: peers.turn(parts.limits_store, name, parts.limiter)))
+            group.create_task(every(peers.EVERY, stop, lambda: peers.run_once(parts.limits_store, name, parts.limiter)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
             group.create_task(parts.live.watch(stop, apply))
             try:

@@ -42,8 +42,8 @@ def _why_waiting(
     if circuit.state == "open":
         return f"the circuit of {here.endpoint} is open for {_seconds(circuit.retry_after)} more: {circuit.why}"
     wait = (here.due or event.now) - event.now
-    if here.behind is not None:
-        older = f"waits behind {here.ahead} older of its session, first {here.behind}"
+    if here.waits_for is not None:
+        older = f"waits behind {here.older} older of its session, first {here.waits_for}"
         return f"{older}, which goes on in {_seconds(wait)} at the latest" if wait > 0 else older
     if wait > 0:
         if here.failed == 0 and not here.attempts:

@@ -21,6 +21,23 @@ LAYERS = (
 """Each may import only itself and what stands before it."""
 COMPILED = runpy.run_path(str(ROOT / "setup.py"), run_name="rules")["COMPILED"]
 COMPILABLE_BASES = {"Protocol", "Generic", "Enum"}
+RETIRED = {
+    "turn",
+    "ahead",
+    "told",
+    "asked",
+    "words",
+    "meeting",
+    "generations",
+    "standing",
+    "remembered",
+    "deaths",
+    "patience",
+}
+"""Private words that once stood for terms of docs/glossary.md."""
+MAX_CLASS = 200
+LARGE_CLASSES = {"ServerProtocol", "Cycle"}
+"""The server side of a connection and of an exchange: each one state machine, on the hot path."""
 SHARED_LUA = {"events.lua", "partition.lua", "circuit.lua", "prelude.lua"}
 
 
@@ -41,6 +58,31 @@ def _imports(file: Path) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name.replace(".", "/")) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from ((node.lineno, f"{node.module}.{alias.name}".replace(".", "/")) for alias in node.names)
+
+
+def broken_names() -> Iterator[str]:
+    """docs/glossary.md: the field's terms, and classes that have one idea."""
+    for top in ("gateway", "relay", "sessions", "sluice"):
+        for file in sorted((ROOT / top).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                place = f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
+                name = _defined(node)
+                word = name.strip("_").lower()
+                if word in RETIRED or word.startswith(("most_", "longest_", "largest_")):
+                    yield f"{place}: {name} is a private word; docs/glossary.md has the term"
+                if isinstance(node, ast.ClassDef) and node.name not in LARGE_CLASSES:
+                    lines = (node.end_lineno or 0) - node.lineno + 1
+                    if lines > MAX_CLASS:
+                        yield f"{place}: class {node.name} has {lines} lines, {MAX_CLASS} are the most; split it"
+
+
+def _defined(node: ast.AST) -> str:
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+            return name
+        case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+            return name
+    return ""
 
 
 def broken_scripts() -> Iterator[str]:
@@ -73,6 +115,6 @@ def _compiled_imports(tree: ast.Module) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    found = [*broken_imports(), *broken_scripts(), *broken_compiled()]
+    found = [*broken_imports(), *broken_names(), *broken_scripts(), *broken_compiled()]
     sys.stderr.writelines(f"{line}\n" for line in found)
     sys.exit(bool(found))

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+TOP = ("gateway", "relay", "sessions", "sluice")
 NAMED = re.compile(r"`((?:gateway|relay|sessions|sluice|tests|scripts|benchmarks|docs)/[\w./-]*)`")
 LINKED = re.compile(r"\]\((?!https?:|#)([^)#]+)\)")
 
@@ -23,6 +24,8 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
 
 def test_the_tour_names_each_package() -> None:
     tour = (ROOT / "docs" / "architecture.md").read_text()
-    packages = {path.parent for top in ("gateway", "relay", "sessions", "sluice") for path in (ROOT / top).rglob("*.py")}
+    packages = {
+        path.parent for top in ("gateway", "relay", "sessions", "sluice") for path in (ROOT / top).rglob("*.py")
+    }
     missing = [str(path.relative_to(ROOT)) for path in packages if path.name not in tour and path.name != "protocol"]
     assert missing == []

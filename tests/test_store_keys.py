@@ -119,7 +119,7 @@ async def use_limits(use: Use) -> None:
     subject = Subject(a_client("2001:db8::7"), "send", "s{1}:x", relayed=False)
     for spread in (False, True):
         await limiter.take(Limits([limit], {}, spread=spread).buckets(subject))
-    await peers.turn(use.store, "gateway-1", limiter)
+    await peers.run_once(use.store, "gateway-1", limiter)
     await use.look()
 
 

@@ -31,7 +31,7 @@ class Overrides:
         found, longest = None, -1
         for override, listed in self._listed:
             if override.until is None or now < override.until:
-                bits = listed.longest_prefix(client.address, now)
+                bits = listed.max_prefix(client.address, now)
                 if bits is not None and bits > longest:
                     found, longest = override, bits
         return found

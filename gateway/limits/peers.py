@@ -17,7 +17,7 @@ KEY_PATTERNS = (_KEY,)
 _GATEWAYS = load_script("gateway.limits", "gateways")
 
 
-async def turn(store: Store, name: str, limiter: Limiter) -> None:
+async def run_once(store: Store, name: str, limiter: Limiter) -> None:
     """Says that this gateway is there. While the store is away the last number known stays."""
     try:
         gateways = int(await store.run(_GATEWAYS, [_KEY], [name, _SILENT_FOR]))

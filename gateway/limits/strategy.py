@@ -49,8 +49,8 @@ class TokenBuckets:
     async def _ask(
         self, item: RateLimitItem, identifiers: tuple[str, ...], mode: Enforcement, cost: int
     ) -> list[float]:
-        asked = orjson.dumps({"buckets": [[_interval(item) * 1e6, item.amount]], "requests": [[4 + mode, -cost]]})
-        rows: list[list[float]] = orjson.loads(await self._store.run(TAKE, [_key(item, identifiers)], [asked]))
+        request = orjson.dumps({"buckets": [[_interval(item) * 1e6, item.amount]], "requests": [[4 + mode, -cost]]})
+        rows: list[list[float]] = orjson.loads(await self._store.run(TAKE, [_key(item, identifiers)], [request]))
         return rows[0]
 
 

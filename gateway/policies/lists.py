@@ -48,7 +48,7 @@ class AddressList:
             return False
         return any(now < until for _, until in self._met(address))
 
-    def longest_prefix(self, address: Address, now: float) -> int | None:
+    def max_prefix(self, address: Address, now: float) -> int | None:
         """Bits of the narrowest network that holds the address now; None: no one does."""
         return next((bits for bits, until in self._met(address) if now < until), None)
 

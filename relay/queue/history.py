@@ -34,9 +34,9 @@ class EndpointHistory:
     """When it left, or died."""
     due: float | None = None
     """When its session is to go on: the end of a delay, of a backoff, or of the lease while it is leased."""
-    ahead: int = 0
+    older: int = 0
     """Older events of its session that have to go first."""
-    behind: str | None = None
+    waits_for: str | None = None
     """The id of the first of them."""
     reason: str = ""
     """Dead, dropped: why it died. Replaced: the id of the newer event."""
@@ -102,10 +102,10 @@ async def _in_queue(store: Store, endpoint: str, partition: int, event: Stored) 
         *(("ZSCORE", queue, entry_id) for entry_id in entry_ids),
         *(("ZSCORE", dead, entry_id) for entry_id in entry_ids),
     )
-    for entry_id, waits, died in zip(entry_ids, scores, scores[len(entry_ids) :], strict=False):
+    for entry_id, is_waiting, died in zip(entry_ids, scores, scores[len(entry_ids) :], strict=False):
         if died is not None:
             return await _dead(store, endpoint, partition, entry_id, float(died) / 1000)
-        if waits is not None:
+        if is_waiting is not None:
             return await _waiting(store, endpoint, partition, entry_id, event.lane)
     return None
 
@@ -122,7 +122,7 @@ async def _dead(store: Store, endpoint: str, partition: int, entry_id: bytes, di
 async def _waiting(store: Store, endpoint: str, partition: int, entry_id: bytes, lane: Lane) -> EndpointHistory:
     stream, queue = stream_of(entry_id), own_key(endpoint, partition, "queue")
     begin, end = codec.stream_range(stream)
-    lease, due, ahead, heads, (failed, log) = await store.commands(
+    lease, due, older, heads, (failed, log) = await store.commands(
         ("HGET", own_key(endpoint, partition, "leases"), stream),
         ("ZSCORE", own_key(endpoint, partition, lane), stream),
         ("ZLEXCOUNT", queue, begin, b"(" + entry_id),
@@ -136,8 +136,8 @@ async def _waiting(store: Store, endpoint: str, partition: int, entry_id: bytes,
         int(failed or 0),
         read_attempts(log),
         due=float(due) / 1000 if due is not None else None,
-        ahead=int(ahead),
-        behind=text(id_of(first)) if first is not None else None,
+        older=int(older),
+        waits_for=text(id_of(first)) if first is not None else None,
     )
 
 

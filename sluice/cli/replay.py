@@ -41,7 +41,7 @@ class Counts:
     dropped: int = 0
     delayed: int = 0
     would_reject: int = 0
-    longest_delay: float = 0.0
+    max_delay: float = 0.0
     worst: Counter[str] = field(default_factory=Counter)
     """Subjects by how often they were refused, dropped or delayed."""
 
@@ -92,7 +92,7 @@ class Replay:
             counts.would_reject += done == "would_reject"
             if done == "delayed":
                 counts.delayed += 1
-                counts.longest_delay = max(counts.longest_delay, wait(bucket, decision.levels[i] + bucket.cost))
+                counts.max_delay = max(counts.max_delay, wait(bucket, decision.levels[i] + bucket.cost))
             if decision.had >> i & 1:
                 counts.passed += 1
             else:
@@ -165,7 +165,7 @@ def _fields(replay: Replay) -> dict[str, object]:
                 "refused": counts.refused,
                 "dropped": counts.dropped,
                 "delayed": counts.delayed,
-                "longest_delay_seconds": counts.longest_delay,
+                "longest_delay_seconds": counts.max_delay,
                 "would_reject": counts.would_reject,
                 "worst": dict(counts.worst.most_common(_WORST)),
             }
@@ -181,7 +181,7 @@ def _report(replay: Replay) -> Iterator[str]:
         parts = [f"{counts.passed} passed"]
         parts += [f"{n} {what}" for n, what in ((counts.refused, "refused"), (counts.dropped, "dropped")) if n]
         if counts.delayed:
-            parts.append(f"{counts.delayed} queued for up to {counts.longest_delay:.1f}s")
+            parts.append(f"{counts.delayed} queued for up to {counts.max_delay:.1f}s")
         if counts.would_reject:
             parts.append(f"{counts.would_reject} would be refused if it were enforced")
         yield f"  {name:<12} {', '.join(parts)}"

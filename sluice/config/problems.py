@@ -48,7 +48,7 @@ def quoted(text: str) -> str:
     return json.dumps(short, ensure_ascii=False)
 
 
-def one_of(words: Iterable[str]) -> str:
+def one_of(names: Iterable[str]) -> str:
     """`a, b or c`."""
-    *first, last = words
+    *first, last = names
     return f"{', '.join(first)} or {last}" if first else last

@@ -65,12 +65,12 @@ class Lines:
         if not _plain.issuperset(fields):
             fields = _looked_at(fields)
         try:
-            said, rest = _dumps(message), _dumps(fields, str, orjson.OPT_APPEND_NEWLINE)
+            message_json, rest = _dumps(message), _dumps(fields, str, orjson.OPT_APPEND_NEWLINE)
         except TypeError:  # half a surrogate pair, an integer of more than 64 bits: nothing that JSON has
-            said = _dumps(ascii(message))
+            message_json = _dumps(ascii(message))
             rest = _dumps({name: ascii(value) for name, value in fields.items()}, None, orjson.OPT_APPEND_NEWLINE)
         comma = b"," if fields else b""
-        text = b"%b%b%b%b%b%b" % (self._at, _LEVELS.get(level, _INFO), self._named, said, comma, rest[1:])
+        text = b"%b%b%b%b%b%b" % (self._at, _LEVELS.get(level, _INFO), self._named, message_json, comma, rest[1:])
         self._waiting += text
         if level >= _SHOWN_FROM:
             self.flush()

@@ -67,10 +67,10 @@ class Stop:
         loop.add_reader(0, readable)
 
 
-async def every(seconds: float, stop: Stop, turn: Callable[[], Awaitable[object]]) -> None:
-    """One `turn` after the other, `seconds` apart, until stopped. A turn that raises ends the process."""
+async def every(seconds: float, stop: Stop, run_once: Callable[[], Awaitable[object]]) -> None:
+    """One `run_once` after the other, `seconds` apart, until stopped. A turn that raises ends the process."""
     while not stop.requested:
-        await turn()
+        await run_once()
         await stop.sleep(seconds)
 
 

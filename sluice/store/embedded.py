@@ -128,14 +128,14 @@ def locked(data: Path) -> Iterator[None]:
         yield
 
 
-def stop_orphan(data: Path, patience: float = 10.0) -> bool:
+def stop_orphan(data: Path, timeout: float = 10.0) -> bool:
     """Ends the store that a killed `sluice up` left behind in this folder; True when there was one.
 
     Call it with the folder locked: then nobody else can be using it.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     found = False
-    with Redis.from_url(url(data), socket_timeout=patience) as client:
+    with Redis.from_url(url(data), socket_timeout=timeout) as client:
         while time.monotonic() < deadline:
             try:
                 client.ping()
@@ -149,11 +149,11 @@ def stop_orphan(data: Path, patience: float = 10.0) -> bool:
     raise EmbeddedStoreError(f"the store that an earlier run left in {data} does not stop; kill it by hand")
 
 
-async def answering(address: str, patience: float) -> None:
-    """Waits until the store answers. Raises StoreAway after `patience` seconds."""
+async def answering(address: str, timeout: float) -> None:
+    """Waits until the store answers. Raises StoreAway after `timeout` seconds."""
     store = Store(address, timeout=1.0)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             while True:
                 try:
                     await store.ping()
@@ -161,6 +161,6 @@ async def answering(address: str, patience: float) -> None:
                 except (StoreAway, StoreRefused):
                     await asyncio.sleep(0.02)
     except TimeoutError:
-        raise StoreAway(f"the store does not answer after {patience:g}s") from None
+        raise StoreAway(f"the store does not answer after {timeout:g}s") from None
     finally:
         await store.close()

@@ -51,14 +51,14 @@ FAILED = replace(WAITING, failed=2, due=1112.0, attempts=(Attempt(1099.0, 500, 3
             "a person holds the circuit of laravel open: moving house",
         ),
         (
-            replace(WAITING, ahead=3, behind="evt_0"),
+            replace(WAITING, older=3, waits_for="evt_0"),
             CLOSED,
             None,
             1,
             "waits behind 3 older of its session, first evt_0",
         ),
         (
-            replace(WAITING, ahead=3, behind="evt_0", due=1107.0),
+            replace(WAITING, older=3, waits_for="evt_0", due=1107.0),
             CLOSED,
             None,
             1,

@@ -37,9 +37,9 @@ class EventAtEndpoint:
     """When it left the queue, or died."""
     due_at: datetime | None
     """When its session is to go on, while it waits."""
-    ahead: int
+    older: int
     """Older events of its session that have to go first."""
-    behind: str | None
+    waits_for: str | None
     """The id of the first of them."""
     attempts: tuple[EventAttempt, ...]
 
@@ -88,7 +88,7 @@ async def _at_endpoint(
         why=why(part, history, circuit, pace=pace, attempts=endpoint.retry.attempts, relays=relays),
         at=None if part.at is None else moment(part.at),
         due_at=moment(part.due) if part.due is not None and part.state == "waiting" else None,
-        ahead=part.ahead,
-        behind=part.behind,
+        older=part.older,
+        waits_for=part.waits_for,
         attempts=tuple(EventAttempt(moment(one.at), one.status, one.ms, one.reason) for one in part.attempts),
     )

@@ -14,7 +14,7 @@ Refuse = Callable[[str], str | None]
 """What kind of address it is, if we must not connect to it."""
 
 
-async def reach(
+async def connect_any(
     make: Callable[[], asyncio.Protocol], origin: Origin, tls: ssl.SSLContext | None, refuse: Refuse
 ) -> None:
     """Like `create_connection`, to the first address of the name that is not refused and that answers.

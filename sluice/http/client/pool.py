@@ -17,12 +17,12 @@ from math import inf
 from time import monotonic
 from typing import cast
 
-from sluice.http.client.connect import Refuse, reach
+from sluice.http.client.connect import Refuse, connect_any
 from sluice.http.client.connection import Connection, Wire
 from sluice.http.client.origin import Origin
 from sluice.http.errors import ConnectFailed, ConnectTimeout, PoolExhausted
 
-Turn = asyncio.Future[Wire | None]
+Waiter = asyncio.Future[Wire | None]
 """Comes with a connection to use again, or None: a permit to open one."""
 
 
@@ -49,12 +49,12 @@ class Pool:
         self._connect_timeout = connect
         self._limit = limit
         self._wait = wait
-        self._keep = idle
+        self._keep_alive = idle
         self._tls = (tls or ssl.create_default_context()) if origin.scheme == "https" else None
         self._refuse = refuse
         self._open = 0
         self._idle: deque[Wire] = deque()
-        self._turns: deque[tuple[Turn, bool]] = deque()
+        self._waiters: deque[tuple[Waiter, bool]] = deque()
         self._wires: set[Wire] = set()
         self._closed = False
         self._emptied: asyncio.Future[None] | None = None
@@ -72,7 +72,7 @@ class Pool:
     @property
     def waiting(self) -> int:
         """Callers that wait for a connection."""
-        return len(self._turns)
+        return len(self._waiters)
 
     def kept(self) -> Connection | None:
         """One to use again, at once. None: `acquire` one."""
@@ -92,22 +92,22 @@ class Pool:
         end = monotonic() + timeout
         if self._open < self._limit:
             self._open += 1
-        elif (wire := await self._turn(fresh, min(self._wait, timeout))) is not None:
+        elif (wire := await self._wait_for_connection(fresh, min(self._wait, timeout))) is not None:
             return Connection(wire, reused=True)
         return Connection(await self._connect(end), reused=False)
 
     def drain(self) -> None:
         """From now on no connection is used twice: the idle ones close now, those in use when their exchange ends."""
-        self._keep = 0.0
+        self._keep_alive = 0.0
         for wire in tuple(self._idle):
             wire.abort()
 
     async def close(self) -> None:
         """Cuts every connection, also those in use, and returns when they are gone. Drain before."""
         self._closed = True
-        for turn, _ in self._turns:
-            if not turn.done():
-                turn.set_exception(PoolExhausted("the pool is closed"))
+        for waiter, _ in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(PoolExhausted("the pool is closed"))
         for wire in tuple(self._wires):
             wire.abort("pool closed")
         while self._wires:
@@ -117,7 +117,7 @@ class Pool:
     def _youngest(self) -> Wire | None:
         if not self._idle:
             return None
-        if self._expired(self._idle[-1], monotonic()):
+        if monotonic() - self._idle[-1].since >= self._keep_alive:
             for wire in tuple(self._idle):
                 wire.abort()
             return None
@@ -125,31 +125,27 @@ class Pool:
         wire.idle = False
         return wire
 
-    def _expired(self, wire: Wire, now: float) -> bool:
-        return now - wire.since >= self._keep
-
-    async def _turn(self, fresh: bool, timeout: float) -> Wire | None:
+    async def _wait_for_connection(self, fresh: bool, timeout: float) -> Wire | None:
         if fresh and self._idle:
             self._idle[0].abort()  # its permit comes to us when it is lost
-        turn: Turn = asyncio.get_running_loop().create_future()
-        self._turns.append((turn, fresh))
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append((waiter, fresh))
         try:
             async with asyncio.timeout(timeout):
-                return await turn
-        except TimeoutError:
-            self._step_back(turn, fresh)
+                return await waiter
+        except (TimeoutError, asyncio.CancelledError) as error:
+            self._stop_waiting(waiter, fresh)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise PoolExhausted(f"all {self._limit} connections in use for {timeout:g} s") from None
-        except asyncio.CancelledError:
-            self._step_back(turn, fresh)
-            raise
 
-    def _step_back(self, turn: Turn, fresh: bool) -> None:
+    def _stop_waiting(self, waiter: Waiter, fresh: bool) -> None:
         """Leaves the queue; what was already handed to us goes to the next."""
         with contextlib.suppress(ValueError):
-            self._turns.remove((turn, fresh))
-        if turn.cancelled() or not turn.done() or turn.exception() is not None:
+            self._waiters.remove((waiter, fresh))
+        if waiter.cancelled() or not waiter.done() or waiter.exception() is not None:
             return
-        wire = turn.result()
+        wire = waiter.result()
         if wire is None:
             self._give_back()
         elif not wire.closed:
@@ -167,7 +163,7 @@ class Pool:
                 if self._refuse is None:
                     await loop.create_connection(lambda: protocol, self.origin.host, self.origin.port, ssl=self._tls)
                 else:
-                    await reach(lambda: protocol, self.origin, self._tls, self._refuse)
+                    await connect_any(lambda: protocol, self.origin, self._tls, self._refuse)
             ready = not self._closed
         except TimeoutError:
             raise ConnectTimeout(f"no connection to {self.origin} within {timeout:.3g} s") from None
@@ -183,11 +179,11 @@ class Pool:
 
     def _give_back(self) -> None:
         self._open -= 1
-        while self._turns and self._open < self._limit:
-            turn, _ = self._turns.popleft()
-            if not turn.done():
+        while self._waiters and self._open < self._limit:
+            waiter, _ = self._waiters.popleft()
+            if not waiter.done():
                 self._open += 1
-                turn.set_result(None)
+                waiter.set_result(None)
 
     # What the wires tell us.
 
@@ -199,19 +195,19 @@ class Pool:
         if self._closed:
             wire.abort()
             return
-        while self._turns:
-            turn, fresh = self._turns[0]
-            if fresh and not turn.done():
+        while self._waiters:
+            waiter, fresh = self._waiters[0]
+            if fresh and not waiter.done():
                 wire.abort()  # its permit goes to that one when it is lost
                 return
-            self._turns.popleft()
-            if not turn.done():
-                turn.set_result(wire)
+            self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(wire)
                 return
         wire.since = now = monotonic()
         wire.idle = True
         self._idle.append(wire)
-        if self._expired(self._idle[0], now):
+        if now - self._idle[0].since >= self._keep_alive:
             self._idle[0].abort()
 
     def closing(self, wire: Wire) -> None:

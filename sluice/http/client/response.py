@@ -82,7 +82,7 @@ class Response:
         """Waits for status and fields. Raises HeadTimeout, UpstreamReset or BadResponse."""
         if not self.status and self._error is None and not await self._wait(timeout):
             self._abort()
-            raise HeadTimeout(f"no response within {_said(timeout)}", response_started=self.started)
+            raise HeadTimeout(f"no response within {_in_words(timeout)}", response_started=self.started)
         if not self.status:
             raise self._error or BadResponse("no response", response_started=self.started)
 
@@ -91,7 +91,7 @@ class Response:
         the clean end. Raises BodyCut, IdleTimeout, or BadResponse for broken chunks."""
         if not self._parts and not self.complete and self._error is None and not await self._wait(timeout):
             self._abort()
-            raise IdleTimeout(f"no more of the body within {_said(timeout)}", response_started=True)
+            raise IdleTimeout(f"no more of the body within {_in_words(timeout)}", response_started=True)
         if self._parts:
             return self.take()
         if self._error is not None:
@@ -247,6 +247,6 @@ class Response:
             self._chunks = None
 
 
-def _said(timeout: Timeout) -> str:
+def _in_words(timeout: Timeout) -> str:
     seconds = timeout.seconds if isinstance(timeout, Deadlines) else timeout
     return f"{seconds:g} s"

@@ -315,8 +315,8 @@ class ServerProtocol:
         self._deadline = self.loop.time() + self.timeout_keep_alive
         self.flow.resume_reading()
         if self._prefetch:
-            ahead, self._prefetch = bytes(self._prefetch), bytearray()
-            self._read(ahead)
+            next_head, self._prefetch = bytes(self._prefetch), bytearray()
+            self._read(next_head)
 
     def close(self) -> None:
         """After the last answer."""

@@ -41,14 +41,14 @@ class Address:
 
     def greeting(self) -> list[Command]:
         """What is said on a new connection, before anything else."""
-        said: list[Command] = []
+        greeting: list[Command] = []
         if self.password is not None:
-            said.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))
+            greeting.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))
         if self.name:
-            said.append(("CLIENT", "SETNAME", self.name))
+            greeting.append(("CLIENT", "SETNAME", self.name))
         if self.db:
-            said.append(("SELECT", self.db))
-        return said
+            greeting.append(("SELECT", self.db))
+        return greeting
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
         """Raises OSError, or UnicodeError for what cannot be a host name."""

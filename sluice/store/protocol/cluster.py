@@ -18,7 +18,7 @@ from sluice.store.protocol.routes import first_answer
 from sluice.store.protocol.slots import Place, owners, redirection, slot_of
 
 _MAX_HOPS = 3
-_ASKED = 8
+_MAX_QUERIED = 8
 """Servers that are asked at once who owns what; the first that is well decides."""
 
 
@@ -122,7 +122,7 @@ class Cluster:
             if not self._stale:
                 return  # somebody else has learnt it while we waited
             places = dict.fromkeys([*self._links, *((seed.host, seed.port) for seed in self._seeds)])
-            self._owners = await first_answer(self._told_by(place) for place in [*places][:_ASKED])
+            self._owners = await first_answer(self._told_by(place) for place in [*places][:_MAX_QUERIED])
             self._stale = False
         for place in self._links.keys() - set(self._owners):
             self._links.pop(place).drop("it owns nothing in the cluster any more")

@@ -31,8 +31,8 @@ def routes(url: str, timeout: float) -> Routes:
     """Connects to nothing yet. Raises ValueError for a URL that is none of a store."""
     match _kind(url):
         case "sentinel":
-            asked, masters, name = _sentinels(url)
-            return Master([parse(sentinel) for sentinel in asked], parse(masters), name, timeout)
+            sentinels, masters, name = _sentinels(url)
+            return Master([parse(sentinel) for sentinel in sentinels], parse(masters), name, timeout)
         case "cluster":
             return Cluster([parse(server) for server in _each(url, _STORE, _rest(url))], timeout)
         case _:
@@ -44,10 +44,10 @@ def client(url: str, timeout: float) -> Redis:
     options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
     once = Retry(NoBackoff(), 0)
     if _kind(url) == "sentinel":
-        asked, masters, name = _sentinels(url)
-        sentinels = [(address.host, address.port) for address in map(parse, asked)]
-        theirs, ours = {**_options(asked[0]), **options}, {**_options(masters), **options}
-        topology = Sentinel(sentinels, sentinel_kwargs=theirs, **ours)  # type: ignore[no-untyped-call, unused-ignore]
+        sentinels, masters, name = _sentinels(url)
+        addresses = [(address.host, address.port) for address in map(parse, sentinels)]
+        theirs, ours = {**_options(sentinels[0]), **options}, {**_options(masters), **options}
+        topology = Sentinel(addresses, sentinel_kwargs=theirs, **ours)  # type: ignore[no-untyped-call, unused-ignore]
         master: Redis = topology.master_for(name, retry=once)
         return master
     if _kind(url) == "cluster":
@@ -77,8 +77,8 @@ def _sentinels(url: str) -> tuple[list[str], str, str]:
     options = dict(parse_qsl(parts.query))
     login = {key: options.pop(f"sentinel_{key}") for key in ("username", "password") if f"sentinel_{key}" in options}
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    asked = _each(bare, _SENTINEL, "?" + urlencode({**options, **login}))
-    return asked, _each(url, _STORE, f"/{db}?{urlencode(options)}")[0], unquote(name)
+    sentinels = _each(bare, _SENTINEL, "?" + urlencode({**options, **login}))
+    return sentinels, _each(url, _STORE, f"/{db}?{urlencode(options)}")[0], unquote(name)
 
 
 def _each(url: str, port: int, rest: str) -> list[str]:

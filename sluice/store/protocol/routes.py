@@ -42,9 +42,9 @@ class One:
         return self._address
 
 
-async def first_answer(asked: Iterable[Coroutine[Any, Any, T]]) -> T:
+async def first_answer(queried: Iterable[Coroutine[Any, Any, T]]) -> T:
     """Of those asked at once the first that does not raise StoreAway. Raises StoreAway where none is there."""
-    asking = [asyncio.ensure_future(each) for each in asked]
+    asking = [asyncio.ensure_future(each) for each in queried]
     reason = StoreAway("nobody answers")
     try:
         for answered in asyncio.as_completed(asking):

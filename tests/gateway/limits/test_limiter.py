@@ -245,8 +245,8 @@ async def test_a_remembered_refusal_ends_when_the_stores_does(limiter: Limiter) 
 
 async def test_without_the_store_each_gateway_lets_its_part_through(link: Link, quick: Limiter, store: Store) -> None:
     for name in ("a", "b", "c"):
-        await peers.turn(store, name, Limiter(store))
-    await peers.turn(store, "quick", quick)
+        await peers.run_once(store, name, Limiter(store))
+    await peers.run_once(store, "quick", quick)
     assert quick.gateways == 4
     link.block()
     wide = bucket(a_limit("wide", rate=Rate(1, 100.0), burst=20))
@@ -258,9 +258,9 @@ async def test_a_gateway_that_says_nothing_is_not_counted(
     store: Store, limiter: Limiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "_SILENT_FOR", 50)
-    await peers.turn(store, "a", limiter)
+    await peers.run_once(store, "a", limiter)
     await asyncio.sleep(0.1)
-    await peers.turn(store, "b", limiter)
+    await peers.run_once(store, "b", limiter)
     assert limiter.gateways == 1
 
 

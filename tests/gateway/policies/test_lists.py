@@ -37,15 +37,15 @@ def test_an_address_stays_in_a_list_by_any_entry_that_counts() -> None:
 
 def test_the_longest_prefix_is_one_that_still_counts() -> None:
     listed = AddressList((an_entry("192.0.2.0/24"), an_entry("192.0.2.7", until=1.0), an_entry("2001:db8::/32")))
-    assert [listed.longest_prefix(ip_address("192.0.2.7"), now) for now in (0.0, 1.0)] == [32, 24]
-    assert listed.longest_prefix(ip_address("192.0.3.7"), 0.0) is None
-    assert listed.longest_prefix(ip_address("2001:db8::7"), 0.0) == 32
+    assert [listed.max_prefix(ip_address("192.0.2.7"), now) for now in (0.0, 1.0)] == [32, 24]
+    assert listed.max_prefix(ip_address("192.0.3.7"), 0.0) is None
+    assert listed.max_prefix(ip_address("2001:db8::7"), 0.0) == 32
 
 
 def test_an_empty_list_holds_nobody() -> None:
     assert not AddressList()
     assert not AddressList().holds(ip_address("192.0.2.7"), 0.0)
-    assert AddressList().longest_prefix(ip_address("192.0.2.7"), 0.0) is None
+    assert AddressList().max_prefix(ip_address("192.0.2.7"), 0.0) is None
 
 
 def test_lists_are_equal_by_their_entries() -> None:
@@ -67,4 +67,4 @@ def test_what_is_remembered_of_an_address_is_what_looking_each_time_finds(
     for now in moments:
         met = [it.network.prefixlen for it in entries if address in it.network and (it.until is None or now < it.until)]
         assert listed.holds(address, now) is bool(met)  # type: ignore[arg-type]
-        assert listed.longest_prefix(address, now) == max(met, default=None)  # type: ignore[arg-type]
+        assert listed.max_prefix(address, now) == max(met, default=None)  # type: ignore[arg-type]

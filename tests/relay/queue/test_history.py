@@ -42,7 +42,7 @@ async def test_one_that_waits_behind_others_names_the_first(store: Store) -> Non
         await accept(queue, one)
     history = await known(store, given[2].id)
     (here,) = history.endpoints
-    assert (here.state, here.ahead, here.behind) == ("waiting", 2, given[0].id)
+    assert (here.state, here.older, here.waits_for) == ("waiting", 2, given[0].id)
     assert history.event is not None
     assert (history.session, history.lane, history.event.type, len(history.event.body)) == (
         "s1",
@@ -51,7 +51,7 @@ async def test_one_that_waits_behind_others_names_the_first(store: Store) -> Non
         7,
     )
     first = (await known(store, given[0].id)).endpoints[0]
-    assert (first.state, first.ahead, first.behind) == ("waiting", 0, None)
+    assert (first.state, first.older, first.waits_for) == ("waiting", 0, None)
 
 
 async def test_attempts_are_listed_with_what_came_of_them(store: Store) -> None:
@@ -142,8 +142,8 @@ async def test_what_was_replaced_names_what_took_its_place_and_that_is_found_the
         await accept(queue, given)
     replaced = (await known(store, old.id)).endpoints[0]
     assert (replaced.state, replaced.reason) == ("replaced", new.id)
-    assert (await known(store, new.id)).endpoints[0].ahead == 0
-    assert (await known(store, between.id)).endpoints[0].behind == new.id
+    assert (await known(store, new.id)).endpoints[0].older == 0
+    assert (await known(store, between.id)).endpoints[0].waits_for == new.id
 
 
 async def test_what_went_stale_says_so(store: Store) -> None:

@@ -54,5 +54,5 @@ async def test_one_that_failed_and_one_behind_it(store: Store, policies: Path) -
     ran = sluice("event", "evt_2", "--json", "--policies", policies)
     told = orjson.loads(ran.out)
     part = told["endpoints"]["laravel"]
-    assert (told["id"], part["state"], part["ahead"], part["behind"]) == ("evt_2", "waiting", 1, "evt_1")
+    assert (told["id"], part["state"], part["older"], part["waits_for"]) == ("evt_2", "waiting", 1, "evt_1")
     assert part["why"].startswith("waits behind 1 older of its session, first evt_1, which goes on in ")
