@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import InvalidStatus
 
-from gateway import asgi
+from gateway import app, asgi
 from gateway.policies import load
 from sluice.config import PolicyError
 from sluice.console import http as console
@@ -33,6 +33,7 @@ from sluice.store import durability, embedded
 from sluice.store.client import Store, StoreAway
 from tests.gateway.running import SECRET, Receiver, lines, problem, read_policies
 from tests.gateway.servers import SERVERS
+from tests.heard import Heard
 from tests.sluice.http.client.upstream import Call
 from tests.waiting import until
 
@@ -171,6 +172,23 @@ async def test_a_store_that_does_not_keep_the_promise_fails_the_start(tmp_path: 
     with pytest.raises(durability.PromiseBroken, match="the store does not keep `always`: appendfsync is everysec"):
         async with asgi.create(file).router.lifespan_context(None):
             raise AssertionError
+
+
+async def test_a_loop_that_crashes_is_logged_and_everything_is_answered_503(
+    edge: asgi.Application, laravel: Receiver, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = asyncio.Event()
+
+    async def note(_: object) -> None:
+        await crash.wait()
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(app, "_note_inflows", note)
+    async with client_of(edge) as http:
+        assert (await http.get("/page")).status_code == 200
+        crash.set()
+        await until(lambda: "gateway.crashed" in heard.messages())
+        assert problem(await http.get("/page"))[0] == 503
 
 
 async def test_the_console_is_handed_in(tmp_path: Path, store_url: str, laravel: Receiver) -> None:
