@@ -27,9 +27,9 @@ class Filter:
 
     def has(self, letter: DeadLetter) -> bool:
         return (
-            (not self.ids or letter.id in self.ids)
-            and (self.session is None or letter.session == self.session)
-            and (self.event is None or fnmatchcase(letter.type, self.event))
+            (not self.ids or letter.event.id in self.ids)
+            and (self.session is None or letter.event.session == self.session)
+            and (self.event is None or fnmatchcase(letter.event.type, self.event))
             and (self.since is None or letter.died_at >= self.since)
             and (self.until is None or letter.died_at < self.until)
             and (self.reason is None or self.reason.casefold() in letter.reason.casefold())
@@ -39,4 +39,5 @@ class Filter:
 
 def _says(letter: DeadLetter, text: str) -> bool:
     wanted = text.encode().lower()
-    return any(wanted in each.lower() for each in (letter.body, letter.target, *(value for _, value in letter.headers)))
+    event = letter.event
+    return any(wanted in each.lower() for each in (event.body, event.target, *(value for _, value in event.headers)))

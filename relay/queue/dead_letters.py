@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from relay.queue.codec import Headers, id_of, sequence_of, unpack
+from relay.queue.codec import Stored, id_of, sequence_of, unpack
+from relay.queue.history_codec import text
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, keys, own_key, shared_key, wake_channel
 from sluice.store.client import Call, Script, Store, load_script
 
@@ -16,17 +17,10 @@ _PAGE = 200
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """`accepted_at` and `died_at` in unix seconds."""
-
-    id: str
-    type: str
-    session: str | None
+    event: Stored
     died_at: float
+    """Unix seconds."""
     reason: str
-    target: bytes
-    headers: Headers
-    body: bytes
-    accepted_at: float
     partition: int
     entry_id: bytes
 
@@ -54,7 +48,7 @@ class DeadLetters:
                 )
                 for (entry_id, died_at), record, reason in zip(page, records, reasons, strict=True):
                     if record is not None:
-                        yield _dead_letter(partition, entry_id, died_at, record, reason)
+                        yield DeadLetter(unpack(record), died_at / 1000, text(reason), partition, entry_id)
 
     async def _pages(self, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
         """By the moment they died, and not by their rank, which changes when others leave."""
@@ -109,20 +103,3 @@ class DeadLetters:
             for partition, entry_ids in by_partition.items()
         ]
         return sum(await self._store.run_all(calls))
-
-
-def _dead_letter(partition: int, entry_id: bytes, died_at: float, record: bytes, reason: bytes | None) -> DeadLetter:
-    event = unpack(record)
-    return DeadLetter(
-        id=event.id,
-        type=event.type,
-        session=event.session,
-        died_at=died_at / 1000,
-        reason=(reason or b"").decode("utf-8", "replace"),
-        target=event.target,
-        headers=event.headers,
-        body=event.body,
-        accepted_at=event.accepted_at,
-        partition=partition,
-        entry_id=entry_id,
-    )

@@ -208,8 +208,8 @@ async def _act(
         return problem
     until = request.until or moment(await DeadLetters(deployment.store, "").now())
     wanted = replace(_filter(request), ids=request.ids, until=until.timestamp())
-    letters = [(name, replace(one, body=b"", headers=())) async for name, one in _matching(deployment, wanted)]
-    missing = set(request.ids) - {letter.id for _, letter in letters}
+    letters = [(name, _without_content(one)) async for name, one in _matching(deployment, wanted)]
+    missing = set(request.ids) - {letter.event.id for _, letter in letters}
     if missing and request.until is None:  # with it, an earlier call may have handled them
         return _unknown(sorted(missing))
     kinds, other_kinds = _kinds(letters)
@@ -221,6 +221,10 @@ async def _act(
     for endpoint in dict.fromkeys(name for name, _ in now):
         count += await act(DeadLetters(deployment.store, endpoint), [one for name, one in now if name == endpoint])
     return len(letters) - len(now), until, kinds, other_kinds, count
+
+
+def _without_content(letter: DeadLetter) -> DeadLetter:
+    return replace(letter, event=replace(letter.event, body=b"", headers=()))
 
 
 def _unsaid(request: ReplayDeadLetters) -> Problem | None:
@@ -264,7 +268,7 @@ def _unknown(ids: Sequence[str]) -> Problem:
 
 
 def _kinds(letters: Sequence[Found]) -> tuple[tuple[DeadLetterKind, ...], int]:
-    counts = Counter((endpoint, letter.type, first_line(letter.reason)) for endpoint, letter in letters)
+    counts = Counter((endpoint, letter.event.type, first_line(letter.reason)) for endpoint, letter in letters)
     kinds = tuple(DeadLetterKind(count, *kind) for kind, count in counts.most_common(_MAX_KINDS))
     return kinds, len(counts) - len(kinds)
 
@@ -279,23 +283,23 @@ def _age(letter: DeadLetterSummary) -> datetime:
 
 def _summary(endpoint: str, letter: DeadLetter) -> DeadLetterSummary:
     return DeadLetterSummary(
-        id=letter.id,
+        id=letter.event.id,
         endpoint=endpoint,
-        event=letter.type,
-        session=letter.session,
-        accepted_at=moment(letter.accepted_at),
+        event=letter.event.type,
+        session=letter.event.session,
+        accepted_at=moment(letter.event.accepted_at),
         died_at=moment(letter.died_at),
         reason=letter.reason,
-        target=letter.target.decode("latin-1"),
-        bytes=len(letter.body),
+        target=letter.event.target.decode("latin-1"),
+        bytes=len(letter.event.body),
     )
 
 
 def _details(endpoint: str, letter: DeadLetter) -> DeadLetterDetails:
-    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in letter.headers)
+    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in letter.event.headers)
     try:
-        body, encoded = letter.body.decode(), None
+        body, encoded = letter.event.body.decode(), None
     except UnicodeDecodeError:
-        body, encoded = None, base64.b64encode(letter.body).decode()
+        body, encoded = None, base64.b64encode(letter.event.body).decode()
     about = asdict(_summary(endpoint, letter))
     return DeadLetterDetails(**about, headers=headers, body=body, body_base64=encoded)

@@ -203,7 +203,7 @@ async def test_in_a_crash_loop_only_the_event_that_crashes_its_holders_becomes_a
     last.request()
     await running
     (buried,) = [letter async for letter in DeadLetters(store, "laravel").all()]
-    assert (buried.id, buried.reason) == (poison.id, "3 relay processes ended while they delivered it")
+    assert (buried.event.id, buried.reason) == (poison.id, "3 relay processes ended while they delivered it")
 
 
 class Lethal:

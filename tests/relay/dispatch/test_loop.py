@@ -170,7 +170,7 @@ async def test_when_the_attempts_are_used_up_it_is_a_dead_letter_and_the_next_on
         await relay.accept(b"good")
         await until(lambda: relay.settled(2))
         (letter,) = [letter async for letter in relay.dead.all()]
-    assert (letter.body, letter.reason) == (b"bad", "answered 500; attempt 3 of 3")
+    assert (letter.event.body, letter.reason) == (b"bad", "answered 500; attempt 3 of 3")
     assert app.bodies == [b"bad", b"bad", b"bad", b"good"]
 
 
