@@ -64,11 +64,6 @@ class DeadLetters:
             same = {entry_id for entry_id, at in page if at == moment}
             last, seen = moment.decode(), same | seen if moment.decode() == last else same
 
-    async def now(self) -> float:
-        """Unix seconds by the store's clock, as in `died_at`."""
-        ((seconds, micros),) = await self._store.commands(("TIME",))
-        return int(seconds) + int(micros) / 1e6
-
     async def replay(self, letters: Sequence[DeadLetter]) -> int:
         """Puts them back, in front of younger events of their session. Returns how many were still dead.
 
@@ -84,8 +79,7 @@ class DeadLetters:
 
     async def drop_older(self, seconds: float) -> int:
         """Drops those that died longer ago than this. Returns how many there were."""
-        ((now, _),) = await self._store.commands(("TIME",))
-        before = int(now) * 1000 - int(seconds * 1000)
+        before = int((await self._store.now() - seconds) * 1000)
         dropped = 0
         for partition in range(PARTITIONS):
             dead = own_key(self.endpoint, partition, "dead")

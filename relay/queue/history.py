@@ -76,12 +76,12 @@ async def history_of(store: Store, endpoints: Sequence[str], event_id: str) -> E
 
 async def forget_older(store: Store, endpoint: str, seconds: float) -> None:
     """Drops what is known of events that left longer ago than this. Raises StoreAway or StoreRefused."""
-    ((now, _),) = await store.commands(("TIME",))
+    oldest = await store.now() - seconds
     for partition in range(PARTITIONS):
         key = own_key(endpoint, partition, "history")
         while True:
             (pages,) = await store.commands(("LRANGE", key, 0, _PAGES - 1))
-            old = sum(history_codec.written_at(page) < int(now) - seconds for page in pages)
+            old = sum(history_codec.written_at(page) < oldest for page in pages)
             if not old:
                 break
             await store.commands(("LTRIM", key, old, -1))

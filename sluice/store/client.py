@@ -114,6 +114,11 @@ class Store:
                 replies[i] = dict(zip(replies[i][::2], replies[i][1::2], strict=True))
         return replies
 
+    async def now(self) -> float:
+        """Unix seconds, by the store's clock. Raises StoreAway or StoreRefused."""
+        ((seconds, micros),) = await self.commands(("TIME",))
+        return int(seconds) + int(micros) / 1e6
+
     async def ping(self) -> None:
         """Raises StoreAway or StoreRefused unless the store answers."""
         await self.commands(("PING",))

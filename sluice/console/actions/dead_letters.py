@@ -206,7 +206,7 @@ async def _act(
 ) -> _Done | Problem:
     if problem := _unsaid(request) or _endpoint_problem(deployment, request.endpoint):
         return problem
-    until = request.until or moment(await DeadLetters(deployment.store, "").now())
+    until = request.until or moment(await deployment.store.now())
     wanted = replace(_filter(request), ids=request.ids, until=until.timestamp())
     letters = [(name, _without_content(one)) async for name, one in _matching(deployment, wanted)]
     missing = set(request.ids) - {letter.event.id for _, letter in letters}

@@ -189,7 +189,7 @@ async def test_ids_that_are_kept_long_enough_are_removed_by_a_poll_that_settles(
     assert await store.redis.zcard(key) == 5
 
     async def are_old() -> bool:
-        return int(await store.redis.zcount(key, "-inf", (await DeadLetters(store, "laravel").now()) * 1000)) == 5
+        return int(await store.redis.zcount(key, "-inf", (await store.now()) * 1000)) == 5
 
     await until(are_old)
     await accept(queue, event("s"))
