@@ -27,6 +27,7 @@ from sluice.console.operations import D, Operation, Q, R
 
 _MAX_FILE = 16 * 1024 * 1024
 _LOCK_TIMEOUT = 1.0  # seconds
+_SHORTEST_SECRET = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,10 @@ def _scalars(result: Any) -> dict[str, Any]:
 
 
 def _secrets(policies: Policies) -> list[str]:
-    known = [signature.secret for signature in policies.signatures.values()]
-    found = [*known, *([policies.console.token] if policies.console.token else [])]
-    password = urlsplit(policies.store.url).password
-    texts = [secret.reveal().decode("utf-8", "replace") for secret in found] + ([password] if password else [])
-    return [text for text in texts if text]
+    """Every one that the file names, and the store's password. One of a few letters would mask half of each line."""
+    found = [one.secret.reveal().decode("utf-8", "replace") for one in policies.written.values() if one.secret]
+    texts = [text for several in found for text in several.split("\0")] + [urlsplit(policies.store.url).password or ""]
+    return [text for text in texts if len(text) >= _SHORTEST_SECRET]
 
 
 def _masked(value: Any, secrets: list[str]) -> Any:

@@ -98,6 +98,14 @@ async def test_no_secret_is_ever_in_a_line(http: httpx2.AsyncClient, parts: Reso
     assert lines(parts)[0]["request"]["why"] == "it is ***, see"
 
 
+async def test_the_key_of_a_worker_is_a_secret_too(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "node.key").write_text("the-key-of-node")
+    more = "sessions: {workers: [{url: 'http://127.0.0.1:3001', key: 'file:node.key'}]}\n"
+    parts = parts_on(store, policies_in(tmp_path, more))
+    await perform(HOLD_CIRCUIT, parts, HoldCircuit("laravel", "open", "the-key-of-node"), ME, unheard)
+    assert lines(parts)[0]["request"]["why"] == "***"
+
+
 async def test_a_line_that_cannot_be_written_is_told_and_the_change_is_made(
     http: httpx2.AsyncClient, parts: Resources, heard: Heard
 ) -> None:
