@@ -22,8 +22,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
     every = metafunc.definition.get_closest_marker("every_server")
     if every is not None and metafunc.definition.get_closest_marker("our_server") is None:
-        names = [name for name in SERVERS if name != every.kwargs.get("without")]
-        metafunc.parametrize("server", names, indirect=True)
+        others = [name for name in SERVERS if name not in ("sluice", every.kwargs.get("without"))]
+        params = ["sluice", *(pytest.param(name, marks=pytest.mark.slow) for name in others)]
+        metafunc.parametrize("server", params, indirect=True)
 
 
 @pytest.fixture(autouse=True)

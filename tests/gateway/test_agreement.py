@@ -269,6 +269,7 @@ def remaining(response: HTTPResponse) -> dict[str, int]:
     return {name: int(left) for name, left in re.findall(r'"(\w+)";r=(\d+)', response.headers.get("RateLimit", ""))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_explain_replay_and_the_gateway_agree(
     seed: int, tmp_path: Path, store_url: str, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch

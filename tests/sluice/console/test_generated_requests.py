@@ -14,7 +14,7 @@ from tests.sluice.console.deployment import TOKEN
 from tests.sluice.console.test_acting import bury
 from tests.sluice.console.test_http import served
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_no_request_makes_it_fail_or_answer_what_is_not_described(parts: Resources, tmp_path: Path) -> None:
