@@ -11,7 +11,7 @@ from gateway.policies import load
 from sluice.http.server.serving import listening
 from sluice.process.loops import Stop
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 POLICIES = """
 version: 1

@@ -250,6 +250,7 @@ async def test_bodies_over_the_budget_wait_and_are_refused_like_a_full_backlog(g
     assert (await gate.post_event()).status_code == 202, "what was held is free again"
 
 
+@pytest.mark.slow
 async def test_a_process_holds_no_more_than_the_budget(
     tmp_path: Path, store_url: str, free_port: Callable[[], int]
 ) -> None:

@@ -26,7 +26,7 @@ from sluice.store.client import Store, StoreAway, StoreRefused
 from tests.relay.making import accept, event
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 CIRCUIT = CircuitPolicy(window=30, minimum=1000, ratio=0.5, open=0.05, cap=0.2, probes=1)
 RETRY = Retry(attempts=100, base=0.01, cap=0.05)

@@ -21,7 +21,7 @@ from tests.heard import Heard
 from tests.relay.making import accept
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 class Running:

@@ -17,7 +17,7 @@ from tests.sluice.store.test_cluster import servers, store
 from tests.waiting import until
 
 __all__ = ["servers", "store"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_over_the_slots_of_a_cluster_never_more_than_the_limit_passes(store: Store) -> None:

@@ -22,7 +22,7 @@ from sluice.store.embedded import find_server
 from tests.relay.making import event
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @dataclass

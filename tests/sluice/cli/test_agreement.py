@@ -27,7 +27,7 @@ from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.relay.making import event
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 LATER = "2100-01-01T00:00:00Z"
 READS: dict[str, tuple[str, tuple[str, ...], str]] = {

@@ -21,7 +21,7 @@ from tests.relay.making import accept
 from tests.sluice.cli.command import command, environment, sluice
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 KIND = "       1  laravel  message_received  answered 422: no\n"
 

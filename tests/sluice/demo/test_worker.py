@@ -21,7 +21,7 @@ from sluice.demo.worker import DemoWorker
 from tests.sluice.demo.serving import SIGNATURE, reports, sequences, served
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 ONE, TWO = traffic.names(2)
 URL = "http://worker-1.test:3001"

@@ -17,6 +17,8 @@ from tests.sluice.store.store_servers import Server
 from tests.sluice.store.test_client import script
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 ADD = script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 KEYS = [f"{{{i}}}:n" for i in range(30)]
 """Of many slots, on all servers."""

@@ -12,7 +12,7 @@ from sluice.store.client import Store, StoreAway
 from tests.sluice.store.store_servers import Server
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 class Deployment:
