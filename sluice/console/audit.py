@@ -27,7 +27,6 @@ from sluice.console.operations import D, Operation, Q, R
 
 _MAX_FILE = 16 * 1024 * 1024
 _LOCK_TIMEOUT = 1.0  # seconds
-_SHORTEST_SECRET = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +88,10 @@ def _scalars(result: Any) -> dict[str, Any]:
 
 
 def _secrets(policies: Policies) -> list[str]:
-    """Every one that the file names, and the store's password. One of a few letters would mask half of each line."""
+    """Every one that the file names, and the store's password; the longest first, as one may hold another."""
     found = [one.secret.reveal().decode("utf-8", "replace") for one in policies.written.values() if one.secret]
     texts = [text for several in found for text in several.split("\0")] + [urlsplit(policies.store.url).password or ""]
-    return [text for text in texts if len(text) >= _SHORTEST_SECRET]
+    return sorted(filter(None, texts), key=len, reverse=True)
 
 
 def _masked(value: Any, secrets: list[str]) -> Any:

@@ -98,11 +98,23 @@ async def test_no_secret_is_ever_in_a_line(http: httpx2.AsyncClient, parts: Reso
     assert lines(parts)[0]["request"]["why"] == "it is ***, see"
 
 
-async def test_the_key_of_a_worker_is_a_secret_too(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "node.key").write_text("the-key-of-node")
+@pytest.mark.parametrize("key", ["the-key-of-node", "k3y"])
+async def test_the_key_of_a_worker_is_a_secret_too_however_short(store: Store, tmp_path: Path, key: str) -> None:
+    (tmp_path / "node.key").write_text(key)
     more = "sessions: {workers: [{url: 'http://127.0.0.1:3001', key: 'file:node.key'}]}\n"
     parts = parts_on(store, policies_in(tmp_path, more))
-    await perform(HOLD_CIRCUIT, parts, HoldCircuit("laravel", "open", "the-key-of-node"), ME, unheard)
+    await perform(HOLD_CIRCUIT, parts, HoldCircuit("laravel", "open", key), ME, unheard)
+    assert lines(parts)[0]["request"]["why"] == "***"
+
+
+async def test_a_secret_that_holds_another_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:
+    for name, key in (("one", "inner"), ("two", "inner-and-outer")):
+        (tmp_path / name).write_text(key)
+    workers = ", ".join(
+        f"{{url: 'http://127.0.0.1:300{n}', key: 'file:{name}'}}" for n, name in enumerate(("one", "two"))
+    )
+    parts = parts_on(store, policies_in(tmp_path, f"sessions: {{workers: [{workers}]}}\n"))
+    await perform(HOLD_CIRCUIT, parts, HoldCircuit("laravel", "open", "inner-and-outer"), ME, unheard)
     assert lines(parts)[0]["request"]["why"] == "***"
 
 
