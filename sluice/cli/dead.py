@@ -165,7 +165,7 @@ class _Bulk:
         if total > _MANY:
             until = f"{plan.until:%Y-%m-%dT%H:%M:%S.%fZ}"
             sys.stderr.write(f"{total:,} to do; should this be cut short, run it again with --until {until}\n")
-        count, step, left = 0, 1 if self._interval else MAX_AT_ONCE, total
+        count, step, left = 0, self._step(0.0), total
         while left:
             began = time.monotonic()
             outcome = await self._call(until=plan.until, limit=step)
@@ -175,9 +175,15 @@ class _Bulk:
             if self._interval and left:
                 took = time.monotonic() - began
                 await asyncio.sleep(max(0.0, handled * self._interval - took))
-                step = max(1, min(MAX_AT_ONCE, math.floor(max(1.0, took * _LOOKING_SHARE) / self._interval)))
+                step = self._step(took)
         result: dict[str, Any] = {self._done: count, "left": left}
         return replace(plan, **result)
+
+    def _step(self, took: float) -> int:
+        """How many at once: of a rate what it allows in a second, or in more where looking for them took long."""
+        if not self._interval:
+            return MAX_AT_ONCE
+        return max(1, min(MAX_AT_ONCE, math.floor(max(1.0, took * _LOOKING_SHARE) / self._interval)))
 
     def _tell(self, count: int, total: int) -> None:
         if count < total and time.monotonic() >= self._tell_next:
