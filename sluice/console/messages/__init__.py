@@ -1,0 +1,23 @@
+"""What a person should know now, in sentences. Pure: a status comes in; nothing to say means that all is well.
+
+One file for each topic. Every sentence is in docs/operations.md, with what to do; `tests/test_operations.py` compares.
+"""
+
+from __future__ import annotations
+
+from sluice.console.messages.deployment import deployment
+from sluice.console.messages.endpoints import endpoints
+from sluice.console.messages.sessions import sessions
+from sluice.console.messages.wording import age
+from sluice.console.status import Status
+
+__all__ = ["age", "messages"]
+
+
+def messages(status: Status) -> list[str]:
+    """What stops everything first, what waits for a person before what passes by itself."""
+    return [
+        *deployment(status),
+        *endpoints(status.endpoints, status.removed),
+        *sessions(status.workers, status.sessions),
+    ]

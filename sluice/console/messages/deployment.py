@@ -1,0 +1,40 @@
+"""What concerns everything: the store, the relay processes, the policies file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sluice.console.messages.wording import listed, some
+from sluice.console.status import Status, StoreStatus
+
+
+def deployment(status: Status) -> Iterator[str]:
+    yield from _store(status.store)
+    yield from _relays(status)
+    yield from _policies(status)
+
+
+def _store(store: StoreStatus) -> Iterator[str]:
+    if not store.ok:
+        yield f"the store does not answer ({store.why}): webhooks get 503 until it does; nothing accepted is lost"
+
+
+def _relays(status: Status) -> Iterator[str]:
+    if status.relays == 0 and status.endpoints:
+        yield "no relay is running: events are accepted and wait"
+
+
+def _policies(status: Status) -> Iterator[str]:
+    file = status.policies
+    if file.problems:
+        first, others = file.problems[0], len(file.problems) - 1
+        place = f"line {first.line}: " if first.line else ""
+        key = f"{first.key}: " if first.key else ""
+        more = f"; {some(others, 'mistake', 'mistakes')} more: sluice check" if others else ""
+        yield (
+            f"{file.source} is wrong, so revision {status.revision} stays in force: "
+            f"{place}{key}{first.message}; {first.hint}{more}"
+        )
+    if file.needs_restart:
+        keys = file.needs_restart
+        yield f"{file.source}: {listed(keys)} changed, which counts from the next start on; restart Sluice"

@@ -1,0 +1,85 @@
+"""What an endpoint's circuit and queue have to say, and what a removed endpoint left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from sluice.console.actions.circuits import CircuitOfEndpoint
+from sluice.console.messages.wording import age, each_minute, some
+from sluice.console.status import EndpointStatus, RemovedEndpoint
+
+_LATE = 10.0  # seconds past its time: less is how a pace and a busy second look
+_NEARLY_FULL = 0.8
+_BARELY_MORE = 1.05  # times the rate: what a minute more or less makes of a queue that keeps up
+
+
+def endpoints(seen: Mapping[str, EndpointStatus], removed: Sequence[RemovedEndpoint]) -> Iterator[str]:
+    for name, endpoint in seen.items():
+        for sentence in _endpoint(name, endpoint):
+            yield f"{name}: {sentence}"
+    for one in removed:
+        yield from _removed(one)
+
+
+def _endpoint(name: str, endpoint: EndpointStatus) -> Iterator[str]:
+    waiting = endpoint.waiting
+    if waiting is None:
+        return
+    circuit, too_much = endpoint.circuit, _too_much(name, endpoint)
+    if circuit is not None and circuit.held:
+        yield _held(name, circuit, waiting)
+    elif circuit is not None and circuit.state != "closed":
+        yield _circuit(circuit, waiting)
+    elif (endpoint.oldest_due_s or 0.0) >= _LATE and not too_much:
+        yield _late(endpoint)
+    if too_much:
+        yield too_much
+    if endpoint.dead:
+        yield f"{some(endpoint.dead, 'dead letter waits', 'dead letters wait')} for a person: sluice dead list"
+    full = max(waiting / endpoint.backlog.events, (endpoint.bytes or 0) / endpoint.backlog.bytes)
+    if full >= _NEARLY_FULL:
+        yield f"the backlog is {full:.0%} full; at 100% events are refused with 503"
+
+
+def _removed(removed: RemovedEndpoint) -> Iterator[str]:
+    if removed.waiting or removed.leased:
+        wait = some(removed.waiting + removed.leased, "event waits", "events wait")
+        yield f"{removed.endpoint} is no longer an endpoint, and {wait} for it: put it back to deliver them"
+
+
+def _circuit(circuit: CircuitOfEndpoint, waiting: int) -> str:
+    because = f" ({circuit.why})" if circuit.why else ""
+    wait = f"{some(waiting, 'event waits', 'events wait')}, nothing is lost"
+    if circuit.state == "half-open":
+        return f"the circuit is half-open{because}: a few probes go through; {wait}"
+    left = f"open for {age(circuit.retry_after)} more" if circuit.retry_after else "open until the next probe"
+    return f"the circuit is {left}{because}; {wait}"
+
+
+def _held(name: str, circuit: CircuitOfEndpoint, waiting: int) -> str:
+    because = f" ({circuit.why})" if circuit.why else ""
+    if circuit.state == "closed":
+        means = "everything is sent, whatever comes of it"
+    else:
+        means = f"nothing is sent; {some(waiting, 'event waits', 'events wait')}, nothing is lost"
+    return f"the circuit is held {circuit.state} by a person{because}: {means}; sluice circuit release {name}"
+
+
+def _too_much(name: str, endpoint: EndpointStatus) -> str:
+    """Where more comes in, for minutes, than the endpoint's rate can ever deliver."""
+    comes, goes = endpoint.inflow, endpoint.max_per_second
+    if comes is None or goes is None or not endpoint.waiting or comes <= goes * _BARELY_MORE:
+        return ""
+    full = max(0.0, endpoint.backlog.events - endpoint.waiting) / (comes - goes)
+    return (
+        f"{each_minute(comes)} come in and its rate lets {each_minute(goes)} through: the backlog grows by "
+        f"{each_minute(comes - goes)} and is full in {age(full)}; raise relay.endpoints.{name}.rate, or give "
+        "events that go stale a ttl or keep: latest"
+    )
+
+
+def _late(endpoint: EndpointStatus) -> str:
+    waiting, oldest = endpoint.waiting or 0, endpoint.oldest_due_s or 0.0
+    late = f"{some(waiting, 'event waits', 'events wait')}, the oldest for {age(oldest)}"
+    rate = endpoint.rate
+    return f"{late}; the endpoint's rate lets {rate:.3g} a second through" if rate is not None else late

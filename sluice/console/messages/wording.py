@@ -1,0 +1,29 @@
+"""How numbers, times and lists are put in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def age(seconds: float) -> str:
+    """`12s`, `3m 5s`, `2h 10m`, `3d 4h`."""
+    whole = max(0, round(seconds))
+    for unit, size, rest, rest_size in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            small = whole % size // rest_size
+            return f"{whole // size}{unit} {small}{rest}" if small else f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def some(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def each_minute(per_second: float) -> str:
+    return f"{per_second * 60:,.0f} a minute"
