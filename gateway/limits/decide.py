@@ -15,6 +15,9 @@ from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
 TOLERANCE = 1e-9
 """As in take.lua: a bucket refilled in steps of 1/3 must not fall short of one by a rounding error."""
 
+HAD, REFUSES, LACKS = "h", "r", "l"
+"""What a bucket says, as in take.lua. LACKS: it has not the tokens, and refuses nothing."""
+
 Verdict = Literal["pass", "drop", "reject", "unavailable"]
 Outcome = Literal["allowed", "delayed", "dropped", "rejected", "would_reject"]
 
@@ -25,7 +28,7 @@ class Decision:
 
     verdict: Verdict
     limit: str | None = None
-    """The limit that refuses, and for longest where several do."""
+    """The limit that refuses or delays, and for longest where several do."""
     retry_after: float = 0.0
     """Seconds until it would pass, when refused."""
     delay: float = 0.0
@@ -34,10 +37,8 @@ class Decision:
     """All limits that refuse, as far as is known."""
     levels: Sequence[float] = ()
     """The tokens of each of its buckets afterwards; empty where that is not known."""
-    refusing: int = 0
-    """The sum of 2^i over the buckets that refuse."""
-    had: int = 0
-    """The same sum over those that had the tokens."""
+    marks: str = ""
+    """What each bucket said: HAD, REFUSES or LACKS; empty where all had the tokens."""
 
     def __init__(
         self,
@@ -47,8 +48,7 @@ class Decision:
         delay: float = 0.0,
         violated: tuple[str, ...] = (),
         levels: Sequence[float] = (),
-        refusing: int = 0,
-        had: int = 0,
+        marks: str = "",
     ) -> None:
         self.verdict = verdict
         self.limit = limit
@@ -56,8 +56,7 @@ class Decision:
         self.delay = delay
         self.violated = violated
         self.levels = levels
-        self.refusing = refusing
-        self.had = had
+        self.marks = marks
 
 
 PASS = Decision("pass")
@@ -68,35 +67,37 @@ def decide(buckets: Sequence[Bucket], levels: Sequence[float]) -> Decision:
 
     `levels`: the tokens of each bucket now; below 0: the debt of what is delayed.
     """
-    refusing = had = 0
+    marks = ""
     retry_after = delay = 0.0
-    bit = 1
     for bucket, level in zip(buckets, levels, strict=True):
         if level >= bucket.cost - TOLERANCE:
-            had += bit
-        elif bucket.mode == REFUSE:
-            refusing += bit
+            marks += HAD
+            continue
+        marks += REFUSES if bucket.mode == REFUSE else LACKS
+        if bucket.mode == REFUSE:
             retry_after = max(retry_after, wait(bucket, level))
         elif bucket.mode == DELAY:
             delay = max(delay, wait(bucket, level))
-        bit *= 2
+    refused = REFUSES in marks
     after = [
-        level - bucket.cost if (had >> i & 1 if bucket.mode == OBSERVE else not refusing) else level
-        for i, (bucket, level) in enumerate(zip(buckets, levels, strict=True))
+        level - bucket.cost if (mark == HAD if bucket.mode == OBSERVE else not refused) else level
+        for bucket, level, mark in zip(buckets, levels, marks, strict=True)
     ]
-    return conclude(buckets, refusing, had, retry_after, delay, after)
+    lacking = refused or LACKS in marks
+    return conclude(buckets, marks if lacking else "", retry_after, delay, after)
 
 
 def conclude(
-    buckets: Sequence[Bucket], refusing: int, had: int, retry_after: float, delay: float, levels: Sequence[float]
+    buckets: Sequence[Bucket], marks: str, retry_after: float, delay: float, levels: Sequence[float]
 ) -> Decision:
     """The decision in full, of what `decide` or take.lua has found. `levels`: afterwards.
 
     What one limit drops and another one rejects is rejected: its sender learns that it has to send it again.
     """
-    if not refusing:
-        return Decision("pass", delay=delay, levels=levels, had=had)
-    violated = [(bucket, levels[i]) for i, bucket in enumerate(buckets) if refusing >> i & 1]
+    if REFUSES not in marks:
+        delaying = _delays_longest(buckets, levels) if delay else None
+        return Decision("pass", delaying, delay=delay, levels=levels, marks=marks)
+    violated = [(bucket, levels[i]) for i, bucket in enumerate(buckets) if marks[i] == REFUSES]
     rejecting = [pair for pair in violated if pair[0].limit.over != "drop"]
     longest, _ = max(rejecting or violated, key=lambda pair: wait(*pair))
     return Decision(
@@ -105,9 +106,15 @@ def conclude(
         retry_after=retry_after,
         violated=tuple([bucket.limit.id for bucket, _ in violated]),
         levels=levels,
-        refusing=refusing,
-        had=had,
+        marks=marks,
     )
+
+
+def _delays_longest(buckets: Sequence[Bucket], levels: Sequence[float]) -> str:
+    """By the debt that is left, for this request's tokens have been taken."""
+    debts = [(-level * bucket.interval, bucket) for bucket, level in zip(buckets, levels, strict=True)]
+    _, bucket = max([pair for pair in debts if pair[1].mode == DELAY], key=lambda pair: pair[0])
+    return bucket.limit.id
 
 
 def wait(bucket: Bucket, level: float) -> float:
@@ -117,12 +124,12 @@ def wait(bucket: Bucket, level: float) -> float:
 
 def outcome(decision: Decision, bucket: Bucket, i: int) -> Outcome | None:
     """What the i-th bucket did. None: it would have let pass what another one refused."""
-    had = decision.had >> i & 1
+    mark = decision.marks[i] if decision.marks else HAD
     if bucket.mode == OBSERVE:
-        return "allowed" if had else "would_reject"
-    if not decision.refusing:
-        return "allowed" if had else "delayed"
-    if decision.refusing >> i & 1:
+        return "allowed" if mark == HAD else "would_reject"
+    if decision.verdict == "pass":
+        return "allowed" if mark == HAD else "delayed"
+    if mark == REFUSES:
         return "dropped" if bucket.limit.over == "drop" else "rejected"
     return None
 

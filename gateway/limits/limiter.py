@@ -15,7 +15,7 @@ import orjson
 
 from gateway import metrics
 from gateway.limits.applicable import GIVE_BACK, OBSERVE, REFUSE, Bucket
-from gateway.limits.decide import PASS, TOLERANCE, Decision, LocalBuckets, conclude, outcome, wait
+from gateway.limits.decide import HAD, LACKS, PASS, REFUSES, TOLERANCE, Decision, LocalBuckets, conclude, outcome, wait
 from gateway.limits.denial_cache import DenialCache
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused, load_script
@@ -30,12 +30,15 @@ _MAX_LOCAL = 100_000
 
 
 class _Answer:
-    """Of `take.lua` for one request. `asked_at`: monotonic, before it was asked."""
+    """Of `take.lua` for one request. `asked_at`: monotonic, before it was asked; the waits are in seconds."""
 
-    __slots__ = ("asked_at", "row")
+    __slots__ = ("asked_at", "delay", "levels", "marks", "refused_for")
 
-    def __init__(self, row: list[float], asked_at: float) -> None:
-        self.row = row
+    def __init__(self, marks: str, refused_for: float, delay: float, levels: list[float], asked_at: float) -> None:
+        self.marks = marks
+        self.refused_for = refused_for
+        self.delay = delay
+        self.levels = levels
         self.asked_at = asked_at
 
 
@@ -97,19 +100,19 @@ class Limiter:
         observing = [bucket for bucket in buckets if bucket.mode == OBSERVE]
         if observing:
             await self.take(observing)
-        refusing, longest, levels = 0, 0.0, [0.0] * len(buckets)
+        marks, longest, levels = [LACKS] * len(buckets), 0.0, [0.0] * len(buckets)
         for i, seconds in denied:
-            refusing |= 1 << i
+            marks[i] = REFUSES
             longest = max(longest, seconds)
             levels[i] = buckets[i].cost - seconds / buckets[i].interval
-        decision = conclude(buckets, refusing, 0, longest, 0.0, levels)
+        decision = conclude(buckets, "".join(marks), longest, 0.0, levels)
         for i, _ in denied:
             metrics.decided(buckets[i].limit.id, outcome(decision, buckets[i], i) or "")
         return decision
 
     def _decided(self, buckets: Sequence[Bucket], answer: _Answer) -> Decision:
-        refusing, refused_for, delay, had, *levels = answer.row
-        decision = conclude(buckets, int(refusing), int(had), refused_for / 1e6, delay / 1e6, levels)
+        levels = answer.levels
+        decision = conclude(buckets, answer.marks, answer.refused_for, answer.delay, levels)
         for i, bucket in enumerate(buckets):
             done = outcome(decision, bucket, i)
             if done is not None:
@@ -128,12 +131,12 @@ class Limiter:
         answers = await asyncio.gather(*(calls.ask(part) for calls, part in by_slot), return_exceptions=True)
         failed = [answer for answer in answers if isinstance(answer, BaseException)]
         answered = [answer for answer in answers if not isinstance(answer, BaseException)]
-        if failed or any(answer.row[0] for answer in answered):
+        if failed or any(REFUSES in answer.marks for answer in answered):
             await asyncio.gather(
                 *(
                     calls.ask([replace(bucket, mode=GIVE_BACK) for bucket in part if bucket.mode != OBSERVE])
                     for (calls, part), answer in zip(by_slot, answers, strict=True)
-                    if not isinstance(answer, BaseException) and not answer.row[0]
+                    if not isinstance(answer, BaseException) and REFUSES not in answer.marks
                 ),
                 return_exceptions=True,
             )
@@ -156,7 +159,7 @@ class Limiter:
         except (StoreAway, StoreRefused) as error:
             self._went_away(error)
             raise
-        return [_Answer(row, asked_at) for row in rows]
+        return [_Answer(row[0], row[1] / 1e6, row[2] / 1e6, row[3:], asked_at) for row in rows]
 
     def _went_away(self, error: Exception) -> None:
         self._away_until = time.monotonic() + _AWAY_FOR
@@ -187,7 +190,7 @@ async def levels_of(store: Store, buckets: Sequence[Bucket]) -> list[float]:
     # More than there can be, and only observed: nothing is taken, and the level is in the answer.
     probes = [replace(bucket, mode=OBSERVE, cost=bucket.burst + 1) for bucket in buckets]
     rows = [orjson.loads(await store.run(TAKE, *take_arguments([[probe]])))[0] for probe in probes]
-    return [row[4] for row in rows]
+    return [row[3] for row in rows]
 
 
 def take_arguments(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], list[bytes]]:
@@ -238,15 +241,15 @@ def _slots(buckets: list[Bucket]) -> dict[str, list[Bucket]]:
 
 def _joined(buckets: Sequence[Bucket], parts: Sequence[Sequence[Bucket]], answers: Sequence[_Answer]) -> _Answer:
     """As if one call had decided them all."""
-    refusing = had = 0
-    levels = [0.0] * len(buckets)
+    marks, levels = [HAD] * len(buckets), [0.0] * len(buckets)
     places = {bucket.key: i for i, bucket in enumerate(buckets)}
     for part, answer in zip(parts, answers, strict=True):
         for i, bucket in enumerate(part):
             place = places[bucket.key]
-            refusing |= (int(answer.row[0]) >> i & 1) << place
-            had |= (int(answer.row[3]) >> i & 1) << place
-            levels[place] = answer.row[4 + i]
-    refused_for = max(answer.row[1] for answer in answers)
-    delay = 0.0 if refusing else max(answer.row[2] for answer in answers)
-    return _Answer([refusing, refused_for, delay, had, *levels], min(answer.asked_at for answer in answers))
+            marks[place] = answer.marks[i] if answer.marks else HAD
+            levels[place] = answer.levels[i]
+    lacking = any(answer.marks for answer in answers)
+    refused_for = max(answer.refused_for for answer in answers)
+    delay = 0.0 if REFUSES in marks else max(answer.delay for answer in answers)
+    asked_at = min(answer.asked_at for answer in answers)
+    return _Answer("".join(marks) if lacking else "", refused_for, delay, levels, asked_at)

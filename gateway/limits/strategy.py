@@ -25,8 +25,8 @@ class TokenBuckets:
 
     async def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         """True if so many tokens were there; they are taken then."""
-        refusing, *_ = await self._ask(item, identifiers, REFUSE, cost)
-        return not refusing
+        passed, _ = await self._ask(item, identifiers, REFUSE, cost)
+        return passed
 
     async def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
         """True if so many tokens are there; none is taken."""
@@ -43,15 +43,16 @@ class TokenBuckets:
 
     async def _level(self, item: RateLimitItem, identifiers: tuple[str, ...]) -> float:
         # More than there can be, and only observed: nothing is taken, and the level is told.
-        *_, level = await self._ask(item, identifiers, OBSERVE, item.amount + 1)
+        _, level = await self._ask(item, identifiers, OBSERVE, item.amount + 1)
         return level
 
     async def _ask(
         self, item: RateLimitItem, identifiers: tuple[str, ...], mode: Enforcement, cost: int
-    ) -> list[float]:
+    ) -> tuple[bool, float]:
+        """Whether so many tokens were there, and the level afterwards."""
         request = orjson.dumps({"buckets": [[_interval(item) * 1e6, item.amount]], "requests": [[4 + mode, -cost]]})
-        rows: list[list[float]] = orjson.loads(await self._store.run(TAKE, [_key(item, identifiers)], [request]))
-        return rows[0]
+        ((marks, _, _, level),) = orjson.loads(await self._store.run(TAKE, [_key(item, identifiers)], [request]))
+        return not marks, level
 
 
 def _interval(item: RateLimitItem) -> float:

@@ -23,6 +23,8 @@ SUBJECTS: tuple[Per, ...] = ("session", "workspace", "ip", "event")
 SUBJECT = choice(*SUBJECTS)
 ONE: int | JsonPointer = 1
 WHOLE = 32  # bits of an IPv4 address
+MAX_LIMITS = 128
+"""All of them can apply to one request: one call of take.lua decides them, and the answer's fields name them."""
 
 
 def _per(value: Value) -> tuple[tuple[Per, ...], int]:
@@ -88,7 +90,10 @@ class Limit:
 
 def limit_list(value: Value) -> tuple[Limit, ...]:
     taken: dict[str, str] = {}
-    return each(lambda item: _limit(item, taken))(value)
+    found = each(lambda item: _limit(item, taken))(value)
+    if len(found) > MAX_LIMITS:
+        raise Malformed(f"there are {len(found)} limits", f"keep to {MAX_LIMITS}, for one request can meet all of them")
+    return found
 
 
 def _limit(value: Value, taken: dict[str, str]) -> Limit:

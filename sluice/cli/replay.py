@@ -19,7 +19,7 @@ import orjson
 
 from gateway.client_ip import client_of
 from gateway.limits.applicable import Bucket, Subject
-from gateway.limits.decide import LocalBuckets, outcome, wait
+from gateway.limits.decide import HAD, LocalBuckets, outcome, wait
 from gateway.plan import Planner
 from gateway.policies import Policies, load
 from sluice.cli.errors import CommandError
@@ -93,7 +93,7 @@ class Replay:
             if done == "delayed":
                 counts.delayed += 1
                 counts.max_delay = max(counts.max_delay, wait(bucket, decision.levels[i] + bucket.cost))
-            if decision.had >> i & 1:
+            if not decision.marks or decision.marks[i] == HAD:
                 counts.passed += 1
             else:
                 counts.worst[" ".join(bucket.key.split("\0")[1:]) or "everybody"] += 1

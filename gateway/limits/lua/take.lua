@@ -12,8 +12,9 @@
 --            mode: 0 refuse | 1 let pass, to be delayed until there is a token | 2 only observe
 --                 | 3 give back what an earlier call took, of a request that another slot has refused
 --            One argument, because a client pays for each.
--- Return     JSON: for each request [ the sum of 2^(i-1) over those of its buckets that refuse it, us until it would
---            pass, us to delay, the same sum over those that had its tokens, the level of each afterwards ]
+-- Return     JSON: for each request [ marks, us until it would pass, us to delay, the level of each bucket afterwards ]
+--            marks: "" where every bucket had its tokens, else one letter for each: h it had them | r it refuses
+--                 | l it lacks them, and refuses nothing. (No sum of bits: numbers leave here with 14 digits.)
 -- Twice      takes twice: it errs on the strict side, and a bucket refills by itself. Giving back is asked for once: it
 --            may be lost, and is never done twice.
 
@@ -44,8 +45,8 @@ local HAIR = 1e-9
 
 local answers = {}
 for r, request in ipairs(asked.requests) do
-  local refusing, refused_for, delay, had, bit = 0, 0, 0, 0, 1
-  local indices, modes, costs = {}, {}, {}
+  local refused, refused_for, delay, lacking = false, 0, 0, false
+  local indices, modes, costs, marks = {}, {}, {}, {}
   for _, coded in ipairs(request) do
     if coded < 0 then
       costs[#costs] = -coded
@@ -55,27 +56,24 @@ for r, request in ipairs(asked.requests) do
   end
   for i, index in ipairs(indices) do
     local left = level(index)
+    marks[i] = 'h'
     if modes[i] == GIVE_BACK then
       costs[i] = -math.min(costs[i], limits[index][2] - left)
-    elseif left >= costs[i] - HAIR then
-      had = had + bit
-    else
+    elseif left < costs[i] - HAIR then
       local wait = math.ceil((costs[i] - left) * limits[index][1])
-      if modes[i] == REFUSE then refusing, refused_for = refusing + bit, math.max(refused_for, wait) end
+      lacking, marks[i] = true, 'l'
+      if modes[i] == REFUSE then refused, marks[i], refused_for = true, 'r', math.max(refused_for, wait) end
       if modes[i] == DELAY then delay = math.max(delay, wait) end
     end
-    bit = bit * 2
   end
-  bit = 1
   for i, index in ipairs(indices) do
-    local observed = modes[i] == OBSERVE and math.floor(had / bit) % 2 == 1
-    if observed or (modes[i] ~= OBSERVE and refusing == 0) then
+    local observed = modes[i] == OBSERVE and marks[i] == 'h'
+    if observed or (modes[i] ~= OBSERVE and not refused) then
       levels[index], changed[index] = levels[index] - costs[i], true
     end
-    bit = bit * 2
   end
-  local answer = {refusing, refused_for, refusing == 0 and delay or 0, had}
-  for i, index in ipairs(indices) do answer[4 + i] = levels[index] end
+  local answer = {lacking and table.concat(marks) or '', refused_for, refused and 0 or delay}
+  for i, index in ipairs(indices) do answer[3 + i] = levels[index] end
   answers[r] = answer
 end
 

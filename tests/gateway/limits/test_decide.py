@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import orjson
 import pytest
@@ -15,6 +15,7 @@ from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket, Enforcemen
 from gateway.limits.decide import LocalBuckets, conclude, decide, outcome
 from gateway.limits.limiter import TAKE, take_arguments
 from gateway.policies import Over
+from gateway.policies.limits import MAX_LIMITS
 from sluice.config import Rate
 from tests.gateway.making import a_limit
 
@@ -36,7 +37,7 @@ def bucket(
 
 def test_with_tokens_everywhere_it_passes_and_takes_what_it_costs() -> None:
     decision = decide([bucket("a"), bucket("b", cost=3)], [1.0, 3.5])
-    assert (decision.verdict, decision.levels, decision.had) == ("pass", [0.0, 0.5], 0b11)
+    assert (decision.verdict, decision.levels, decision.marks) == ("pass", [0.0, 0.5], "")
 
 
 def test_a_refusal_takes_from_no_bucket_and_names_all_that_refuse() -> None:
@@ -57,6 +58,8 @@ def test_a_dropping_limit_drops_unless_another_one_rejects() -> None:
 def test_what_can_wait_is_delayed_by_the_longest_debt() -> None:
     decision = decide([bucket("a", DELAY), bucket("b", DELAY, cost=2)], [-1.0, 1.0])
     assert (decision.verdict, decision.delay, decision.levels) == ("pass", 200.0, [-2.0, -1.0])
+    assert decision.limit == "a", "who delays it for longest is named"
+    assert decide([bucket("a", DELAY)], [1.0]).limit is None
 
 
 def test_a_limit_that_observes_refuses_nobody_and_takes_only_what_it_has() -> None:
@@ -117,19 +120,34 @@ def test_the_script_decides_what_decide_decides(
         ]
         keys, arguments = take_arguments(made)
         rows = orjson.loads(redis.eval(TAKE.text, len(keys), *keys, *arguments))
-        for buckets, (refusing, refused_for, delay, had, *after) in zip(made, rows, strict=True):
+        for buckets, (marks, refused_for, delay, *after) in zip(made, rows, strict=True):
             before = [min(one.burst, levels.get(one.key, one.burst)) for one in buckets]
             ours, theirs = (
                 decide(buckets, before),
-                conclude(buckets, refusing, had, refused_for / 1e6, delay / 1e6, after),
+                conclude(buckets, marks, refused_for / 1e6, delay / 1e6, after),
             )
-            for field_name in ("verdict", "limit", "violated", "refusing", "had"):
+            for field_name in ("verdict", "limit", "violated", "marks"):
                 assert getattr(theirs, field_name) == getattr(ours, field_name)
             assert [theirs.retry_after, theirs.delay, *theirs.levels] == pytest.approx(
                 [ours.retry_after, ours.delay, *ours.levels], rel=1e-4, abs=1e-4
             )
             after_before = zip(buckets, ours.levels, before, strict=True)
             levels |= {one.key: level for one, level, was in after_before if level != was}
+
+
+@pytest.mark.parametrize("number", [50, 60, 64, MAX_LIMITS])
+def test_of_any_number_of_limits_those_that_refuse_are_named(redis: Redis, number: int) -> None:
+    name = f"sl:{{l}}:many{next(EXAMPLES)}-"
+    buckets = [bucket(f"{name}{i}", burst=9) for i in range(number)]
+    refusing = [0, number // 2, number - 2, number - 1]
+    keys, arguments = take_arguments([[replace(buckets[i], cost=9) for i in refusing]])
+    redis.eval(TAKE.text, len(keys), *keys, *arguments)
+    keys, arguments = take_arguments([buckets])
+    ((marks, refused_for, delay, *after),) = orjson.loads(redis.eval(TAKE.text, len(keys), *keys, *arguments))
+    decision = conclude(buckets, marks, refused_for / 1e6, delay / 1e6, after)
+    assert decision.violated == tuple(buckets[i].limit.id for i in refusing)
+    outcomes = [outcome(decision, one, i) for i, one in enumerate(buckets)]
+    assert outcomes == ["rejected" if i in refusing else None for i in range(number)]
 
 
 # --- buckets of this process

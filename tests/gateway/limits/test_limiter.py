@@ -590,7 +590,7 @@ def test_the_script_refills_with_the_time_that_passes(
             redis.ping()
         earliest = _now(redis)
         one = orjson.dumps({"buckets": [[interval, burst]], "requests": [[4]]})
-        ((refusing, wait, _, _, _),) = orjson.loads(redis.eval(TAKE.text, 1, key, one))
+        ((refusing, wait, _, _),) = orjson.loads(redis.eval(TAKE.text, 1, key, one))
         latest = _now(redis)
         low = min(burst, low + max(0, earliest - after) / interval)
         high = min(burst, high + (latest - before) / interval)

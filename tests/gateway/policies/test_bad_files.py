@@ -855,6 +855,9 @@ EXPECTED: dict[str, list[str]] = {
             "replica, or write always"
         ),
     ],
+    "too_many_limits": [
+        "3:3: limits: there are 129 limits; keep to 128, for one request can meet all of them",
+    ],
     "several": [
         '2:18: store.timeout: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
         '4:19: limits[0].rate: "often" is not a rate; write 1000/minute or 5/10 seconds',

@@ -52,4 +52,4 @@ def test_a_limit_that_is_called_useless_refuses_nothing_that_the_other_one_lets_
     for pause, session, address in requests:
         now += pause
         buckets = limits.buckets(Subject(a_client(address), None, session, relayed=False))
-        assert local.take(buckets, now).refusing != 0b01, "only the useless one refuses"
+        assert local.take(buckets, now).violated != ("first",), "only the useless one refuses"
