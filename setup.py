@@ -17,6 +17,7 @@ COMPILED = tuple(
         "gateway": "client_ip edge metrics plan reload request routing",
         "gateway/ingest": "webhooks",
         "gateway/limits": "applicable decide denial_cache headers limiter",
+        "gateway/policies": "ranges",
         "gateway/proxy": "upstream",
         "relay": "circuit metrics",
         "relay/deliver": "outcome retry sender",

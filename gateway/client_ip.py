@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
-from sluice.config import Network
+from gateway.policies.lists import AddressList
+from sluice.config.units import ipv4_inside
 from sluice.http.fields import FORWARDING, HOST, Field, Fields
 
 Address = IPv4Address | IPv6Address
@@ -25,7 +26,7 @@ class Client:
     """The address as it is written."""
 
 
-def client_of(peer: str | None, fields: Fields, proxies: tuple[Network, ...]) -> Client:
+def client_of(peer: str | None, fields: Fields, proxies: AddressList) -> Client:
     """The peer, or, when the peer is a trusted proxy, the first stranger of X-Forwarded-For from right to left.
 
     A part that is no address ends the walk: whoever wrote it is not to be believed further.
@@ -37,16 +38,16 @@ def client_of(peer: str | None, fields: Fields, proxies: tuple[Network, ...]) ->
 
 
 @lru_cache(maxsize=16_384)
-def _client(peer: str, chain: bytes, proxies: tuple[Network, ...]) -> Client:
+def _client(peer: str, chain: bytes, proxies: AddressList) -> Client:
     address = _plain(peer) or _UNKNOWN
-    if not _is_in(address, proxies):
+    if not proxies.holds(address, 0.0):
         return Client(address, trusted_peer=False, subject=_subject(address), text=str(address))
     for part in reversed(chain.decode("latin-1").split(",")) if chain else ():
         hop = _plain(part.strip())
         if hop is None:
             break
         address = hop
-        if not _is_in(hop, proxies):
+        if not proxies.holds(hop, 0.0):
             break
     return Client(address, trusted_peer=True, subject=_subject(address), text=str(address))
 
@@ -79,13 +80,8 @@ def _ours(client: str, host: bytes, scheme: str, port: int) -> tuple[Field, ...]
     )
 
 
-@lru_cache(maxsize=16_384)
-def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
-    return any(address in network for network in networks)
-
-
 def _plain(text: str) -> Address | None:
-    """An address, without the port, brackets or IPv4-in-IPv6 form it may come in."""
+    """An address, without the port, the brackets or the IPv6 form of IPv4 that it may come in."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -94,5 +90,5 @@ def _plain(text: str) -> Address | None:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
+    inside = ipv4_inside(address) if isinstance(address, IPv6Address) else None
+    return inside or address

@@ -15,7 +15,6 @@ from typing import Literal
 from ledger import TOLERANCE, Flight, Ledger
 from policies import Address, Limit, Numbers, cost_of
 
-_ONE_CUSTOMER = 64  # bits of an IPv6 address: one customer has at least all the others
 _MAX_TOLD = 20
 
 Outcome = Literal["passed", "refused", "unclear", "unanswered"]
@@ -163,7 +162,7 @@ def _key(limit: Limit, subject: Subject) -> tuple[str, ...] | None:
 
 def _part(by: str, limit: Limit, subject: Subject) -> str | None:
     if by == "ip":
-        bits = limit.prefix if subject.address.version == 4 else _ONE_CUSTOMER
+        bits = limit.prefixes[0 if subject.address.version == 4 else 1]
         return str(ip_network((subject.address, bits), strict=False))
     return subject.session if by == "session" else subject.event
 

@@ -25,7 +25,7 @@ Cost = float | str
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "month": 2_592_000, "year": 31_104_000}
 _RATE = re.compile(r"\s*([0-9]+)\s*(?:/|\s+per\s+)\s*([0-9]+)?\s*(second|minute|hour|day|month|year)s?\s*", re.I)
-_PREFIX = re.compile(r"ip/([0-9]{1,2})")
+_PREFIX = re.compile(r"ip/([0-9]{1,2})(?:/([0-9]{1,3}))?")
 _UNDERSTOOD = {"id", "event", "per", "rate", "burst", "over", "except", "mode", "cost", "when_store_away", "overrides"}
 _OVERRIDE = {"session", "workspace", "list", "rate", "burst", "unlimited", "until"}
 _ENDS_SOON = 86_400.0
@@ -75,8 +75,8 @@ class Limit:
     partly: bool = False
     """Enforced for some subjects, and from outside nobody knows for which."""
     cost: Cost = 1.0
-    prefix: int = 32
-    """Bits of an IPv4 address that count; of an IPv6 address 64 do."""
+    prefixes: tuple[int, int] = (32, 64)
+    """Bits of an IPv4 and of an IPv6 address that count: one customer has at least a /64."""
     overrides: tuple[Override, ...] = ()
     unclear: str = ""
     """Why the oracle cannot judge it; empty: it can."""
@@ -145,7 +145,7 @@ def _limit(item: Mapping[str, Any], lists: Mapping[str, Any]) -> Limit:
     try:
         _refuse_unknown(item, _UNDERSTOOD)
         numbers = _numbers(item, {})
-        per, prefix = _per(item.get("per"))
+        per, prefixes = _per(item.get("per"))
         return Limit(
             id=str(item["id"]),
             events=_strings(item.get("event")),
@@ -156,7 +156,7 @@ def _limit(item: Mapping[str, Any], lists: Mapping[str, Any]) -> Limit:
             observed=item.get("mode") == "observe",
             partly=_partly(item.get("mode")),
             cost=_cost(item.get("cost", 1)),
-            prefix=prefix,
+            prefixes=prefixes,
             overrides=tuple(_override(one, item, lists) for one in item.get("overrides") or () if _counts(one)),
         )
     except (ValueError, TypeError, AttributeError) as error:
@@ -179,13 +179,13 @@ def _numbers(item: Mapping[str, Any], usual: Mapping[str, Any]) -> Numbers:
     return Numbers(amount / seconds, float(item.get("burst", usual.get("burst", amount))))
 
 
-def _per(value: object) -> tuple[tuple[str, ...], int]:
-    """The subjects, and the bits of an IPv4 address that count."""
-    found, bits = [], 32
+def _per(value: object) -> tuple[tuple[str, ...], tuple[int, int]]:
+    """The subjects, and the bits of an address that count."""
+    found, bits = [], (32, 64)
     for subject in _strings(value):
         prefix = _PREFIX.fullmatch(subject)
         if prefix:
-            bits = int(prefix[1])
+            bits = int(prefix[1]), int(prefix[2] or 64)
         elif subject not in ("session", "ip", "event"):
             raise ValueError(f"the oracle does not know whom it counts per {subject}")
         found.append("ip" if prefix else subject)

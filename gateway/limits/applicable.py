@@ -8,16 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final, Literal, Protocol
 
 from gateway.client_ip import Client
 from gateway.limits.overrides import Overrides
 from gateway.policies import (
+    PREFIXES,
     AddressList,
     JsonPointer,
     Limit,
     Per,
+    Prefixes,
     Route,
     applies_to_event,
     can_apply,
@@ -32,7 +34,6 @@ Enforcement = Literal[0, 1, 2, 3]
 to be delivered later; or it only counts. GIVE_BACK returns what an earlier call took."""
 PREFIX = "sl:{l}:"
 KEY_PATTERNS = ("sl:{l}:<limit><subjects>", "sl:{l:<limit>}:<subjects>")
-_ADDRESS_BITS = 32
 _MAX_COST = 10**9
 
 
@@ -135,7 +136,7 @@ class Limits:
 
     def __init__(self, limits: Sequence[Limit], lists: Mapping[str, AddressList], *, spread: bool = False) -> None:
         """`spread`: over the slots of a cluster, each limit in one."""
-        self._prefixes = tuple(sorted({limit.ipv4_prefix for limit in limits} - {_ADDRESS_BITS}))
+        self._prefixes = tuple(sorted({limit.prefixes for limit in limits} - {PREFIXES}))
         self._rows = [_row(limit, lists, self._prefixes, spread) for limit in limits]
         self._applicable = lru_cache(maxsize=1024)(self._about)
 
@@ -147,7 +148,7 @@ class Limits:
         client = subject.client
         values: tuple[str | None, ...] = (subject.session, subject.workspace, subject.event, client.subject)  # _PLACES
         if self._prefixes:
-            values += tuple(_network(client, bits) for bits in self._prefixes)
+            values += tuple([_network(client, bits) for bits in self._prefixes])
         found = []
         for limit, key, places, exempt, modes, interval, burst, cost, special in self._applicable(subject.event):
             if exempt is not None and exempt.holds(client.address, time.time() if now is None else now):
@@ -167,12 +168,12 @@ class Limits:
         return [row for row in self._rows if applies_to_event(row[0].events, event)]
 
 
-def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ...], spread: bool) -> _Row:
+def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[Prefixes, ...], spread: bool) -> _Row:
     plain = isinstance(limit.cost, int) and not limit.overrides and limit.enforce in (0.0, 1.0)
     usual: Enforcement = OBSERVE if limit.observe else REFUSE
     places = dict(_PLACES)
-    if limit.ipv4_prefix in prefixes:
-        places["ip"] = len(_PLACES) + prefixes.index(limit.ipv4_prefix)
+    if limit.prefixes in prefixes:
+        places["ip"] = len(_PLACES) + prefixes.index(limit.prefixes)
     return (
         limit,
         f"sl:{{l:{limit.id}}}:" if spread else PREFIX + limit.id,
@@ -186,13 +187,16 @@ def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[int, ..
     )
 
 
-def _network(client: Client, bits: int) -> str:
-    return _prefix(client.address, bits) if isinstance(client.address, IPv4Address) else client.subject
+def _network(client: Client, prefixes: Prefixes) -> str:
+    """Where only the usual bits count, it is called as it is without any."""
+    address = client.address
+    which = 0 if address.version == 4 else 1
+    return client.subject if prefixes[which] == PREFIXES[which] else _prefix(address, prefixes[which])
 
 
 @lru_cache(maxsize=4_096)
-def _prefix(address: IPv4Address, bits: int) -> str:
-    return str(IPv4Network((address, bits), strict=False))
+def _prefix(address: IPv4Address | IPv6Address, bits: int) -> str:
+    return str(ip_network((address, bits), strict=False))
 
 
 def impossible(buckets: Sequence[Bucket]) -> Bucket | None:

@@ -6,7 +6,14 @@ from gateway.policies.applicability import (
     needs_only_head as needs_only_head,
     streams as streams,
 )
-from gateway.policies.limits import Limit as Limit, LimitHeader as LimitHeader, Over as Over, StoreAway as StoreAway
+from gateway.policies.limits import (
+    PREFIXES as PREFIXES,
+    Limit as Limit,
+    LimitHeader as LimitHeader,
+    Over as Over,
+    Prefixes as Prefixes,
+    StoreAway as StoreAway,
+)
 from gateway.policies.lists import Address as Address, AddressList as AddressList, ListEntry as ListEntry
 from gateway.policies.model import Policies as Policies
 from gateway.policies.overrides import OverriddenBy as OverriddenBy, Override as Override, Per as Per

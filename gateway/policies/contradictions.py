@@ -101,7 +101,7 @@ def _counts_at_least(other: Limit, limit: Limit) -> bool:
     """Each bucket of the limit holds requests that are all in one bucket of the other one."""
     return (
         set(other.per) <= set(limit.per)
-        and other.ipv4_prefix <= limit.ipv4_prefix
+        and all(mine <= theirs for mine, theirs in zip(other.prefixes, limit.prefixes, strict=True))
         and set(other.exempt) <= set(limit.exempt)
         and (not other.events or (bool(limit.events) and all(_covered(event, other) for event in limit.events)))
     )

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from gateway.policies.overrides import Override, Per, override_list
+from gateway.policies.overrides import Override, Per, override_list, refuse_slow_refill
 from gateway.policies.routes import JsonPointer
 from gateway.policies.trust import list_name
 from sluice.config import Rate, parsers, units
@@ -18,29 +18,32 @@ LimitHeader = Literal["ratelimit", "x-ratelimit"]
 Over = Literal["queue", "drop", "reject"]
 StoreAway = Literal["allow", "deny", "local"]
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-PREFIX = re.compile(r"ip/([0-9]{1,3})")
+PREFIX = re.compile(r"ip/([0-9]{1,3})(?:/([0-9]{1,3}))?")
 SUBJECTS: tuple[Per, ...] = ("session", "workspace", "ip", "event")
 SUBJECT = choice(*SUBJECTS)
 ONE: int | JsonPointer = 1
-WHOLE = 32  # bits of an IPv4 address
 MAX_LIMITS = 128
 """All of them can apply to one request: one call of take.lua decides them, and the answer's fields name them."""
+Prefixes = tuple[int, int]
+"""Bits of an IPv4 and of an IPv6 address that count."""
+PREFIXES: Prefixes = (32, 64)
+CURE = "write ip/24 (8 to 32) for IPv4, or ip/24/56 (16 to 128) for IPv6, too"
 
 
-def _per(value: Value) -> tuple[tuple[Per, ...], int]:
-    """The subjects, and the bits of an IPv4 address that count."""
-    found: dict[Per, int] = {}
+def _per(value: Value) -> tuple[tuple[Per, ...], Prefixes]:
+    found: dict[Per, Prefixes] = {}
     each(lambda item: _subject(item, found))(value)
-    return tuple(found), found.get("ip", WHOLE)
+    return tuple(found), found.get("ip", PREFIXES)
 
 
-def _subject(item: Value, found: dict[Per, int]) -> None:
+def _subject(item: Value, found: dict[Per, Prefixes]) -> None:
     prefix = PREFIX.fullmatch(item.text())
     subject: Per = "ip" if prefix else SUBJECT(item)
-    bits = int(prefix[1]) if prefix else WHOLE
-    if not 8 <= bits <= WHOLE:
-        cure = "write ip/24 (8 to 32); an IPv6 address is always its /64"
-        raise Malformed(f"{quoted(item.text())} is not the prefix of an IPv4 address", cure)
+    bits = (int(prefix[1]), int(prefix[2] or PREFIXES[1])) if prefix else PREFIXES
+    if not 8 <= bits[0] <= 32:
+        raise Malformed(f"{quoted(item.text())} is not the prefix of an IPv4 address", CURE)
+    if not 16 <= bits[1] <= 128:
+        raise Malformed(f"{quoted(item.text())} is not the prefix of an IPv6 address", CURE)
     if subject in found:
         raise Malformed(f"{subject} is there twice", "keep one")
     found[subject] = bits
@@ -78,8 +81,8 @@ class Limit:
     when_store_away: StoreAway = setting(choice("allow", "deny", "local"), "local")
     cost: int | JsonPointer = setting(_cost, ONE)
     """Tokens of one request, or where its body says how many (`gateway.limits.applicable.cost_of`)."""
-    ipv4_prefix: int = WHOLE
-    """Bits of an IPv4 address that count for `per: ip`; of an IPv6 address it is always 64."""
+    prefixes: Prefixes = PREFIXES
+    """For `per: ip`."""
     overrides: tuple[Override, ...] = ()
 
     @property
@@ -98,15 +101,17 @@ def limit_list(value: Value) -> tuple[Limit, ...]:
 
 def _limit(value: Value, taken: dict[str, str]) -> Limit:
     with value.fields() as fields:
-        nobody: tuple[tuple[Per, ...], int] = ((), WHOLE)
-        per, ipv4_prefix = fields.take("per", _per, nobody)
-        read = fields.read(Limit, id="", per=per, ipv4_prefix=ipv4_prefix)
+        nobody: tuple[tuple[Per, ...], Prefixes] = ((), PREFIXES)
+        per, prefixes = fields.take("per", _per, nobody)
+        read = fields.read(Limit, id="", per=per, prefixes=prefixes)
         # Where `per` is wrong, nobody knows what was meant, and no override is told that its subject is missing in it.
         written = read if fields.sound("per") else replace(read, per=SUBJECTS)
         name = fields.need("id", lambda text: _id(text, value.key, taken), "", "id: a name that stays")
         limit = replace(read, id=name, burst=read.burst or read.rate.amount)
         _refuse_share_of_nobody(fields, limit)
         _refuse_cost_over_burst(fields, limit)
+        if fields.sound("rate", "burst"):
+            refuse_slow_refill(fields, limit.rate, limit.burst)
         overrides: tuple[Override, ...] = fields.take("overrides", lambda items: override_list(items, written), ())
     return replace(limit, overrides=overrides)
 

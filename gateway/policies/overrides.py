@@ -11,6 +11,7 @@ from sluice.config import Rate, parsers
 from sluice.config.fields import Fields, Value
 from sluice.config.parsers import each, of, one_or_each
 from sluice.config.problems import Malformed, one_of, quoted
+from sluice.config.units import MAX_DURATION
 
 if TYPE_CHECKING:
     from gateway.policies.limits import Limit
@@ -62,6 +63,8 @@ def _override(value: Value, limit: Limit, taken: Taken) -> Override:
         if found.rate is not None:
             _refuse_second_size(fields, by, limit.per)
             _refuse_cost_over_burst(value, fields, found, limit.cost)
+            if fields.sound("rate", "burst") and ("rate" in fields or "burst" in fields):
+                refuse_slow_refill(fields, found.rate, found.burst)
     for name in found.names:
         _refuse_repeated(value, (by, name), taken)
         if found.until is None:
@@ -95,6 +98,13 @@ def _refuse_cost_over_burst(value: Value, fields: Fields, found: Override, cost:
         message = f"a burst of {found.burst} is less than the cost of one event ({cost}), so none ever passes"
         malformed = Malformed(message, "raise burst or lower cost")
         fields.wrong("burst", malformed) if "burst" in fields else value.note(malformed)
+
+
+def refuse_slow_refill(fields: Fields, rate: Rate, burst: int) -> None:
+    """A bucket expires when it is full, which must be a moment that the store can hold."""
+    if burst * rate.interval > MAX_DURATION:
+        message = f"a burst of {burst} at {rate} is full again only after more than ten years"
+        fields.wrong("burst" if "burst" in fields else "rate", Malformed(message, "lower burst or raise rate"))
 
 
 def _refuse_repeated(value: Value, subject: tuple[OverriddenBy, str], taken: Taken) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.policies.lists import AddressList, ListEntry
-from sluice.config import Network, parsers, references, units
+from sluice.config import parsers, references, units
 from sluice.config.fields import Fields, Value, setting
 from sluice.config.parsers import each, named, of
 from sluice.config.problems import Malformed, quoted
@@ -24,9 +24,13 @@ def host(text: str) -> str:
     return text.lower()
 
 
+def _networks(value: Value) -> AddressList:
+    return AddressList(tuple(map(ListEntry, each(of(units.network))(value))))
+
+
 @dataclass(frozen=True, slots=True)
 class Trust:
-    proxies: tuple[Network, ...] = setting(each(of(units.network)), ())
+    proxies: AddressList = setting(_networks, AddressList())
     hosts: tuple[str, ...] = setting(each(of(host)), ())
     lists: Lists = field(default_factory=dict)
     deny: AddressList = field(default_factory=AddressList)

@@ -11,8 +11,6 @@ from gateway.policies.lists import AddressList, ListEntry
 from gateway.policies.model import Policies
 from gateway.policies.routes import JsonPointer, Route, ToRelay
 
-IPV6_PREFIX = 64  # as addresses are counted
-
 
 def warnings(policies: Policies, now: float) -> Iterator[str]:
     yield from _ended(policies, now)
@@ -46,7 +44,7 @@ def _override_warnings(place: str, limit: Limit, lists: Mapping[str, AddressList
     for at, override in enumerate(limit.overrides):
         for name in override.names if override.by == "list" and override.rate else ():
             for network in (entry.network for entry in lists[name].entries):
-                shared = limit.ipv4_prefix if network.version == 4 else IPV6_PREFIX
+                shared = limit.prefixes[0 if network.version == 4 else 1]
                 if network.prefixlen > shared:
                     yield f"{place}[{at}]: {network} of list {name} shares its bucket with the rest of its /{shared}"
 

@@ -21,7 +21,7 @@ from gateway.client_ip import client_of
 from gateway.limits.applicable import Bucket, Subject
 from gateway.limits.decide import HAD, LocalBuckets, outcome, wait
 from gateway.plan import Planner
-from gateway.policies import Policies, load
+from gateway.policies import AddressList, Policies, load
 from sluice.cli.errors import CommandError
 from sluice.cli.options import json_option, policies_option
 from sluice.http.client import fields_of
@@ -29,6 +29,7 @@ from sluice.http.client import fields_of
 _MAX_BUCKETS = 1_000_000
 _WORST = 5
 _NO_FIELDS = fields_of(())
+_NOBODY = AddressList()
 _INVALID = frozenset((400, 401, 404, 413))
 
 
@@ -76,7 +77,7 @@ class Replay:
         if counted == "none":
             return []
         rules = self._planner.rules_of(str(row["method"]), str(row["path"]).encode("utf-8", "replace"))
-        client = client_of(str(row.get("client")), _NO_FIELDS, ())
+        client = client_of(str(row.get("client")), _NO_FIELDS, _NOBODY)
         subject = Subject(client, row.get("event"), row.get("session"), rules.relayed)
         limits = rules.limits if counted == "all" and rules.route is not None else rules.limits_of_refused
         return limits.buckets(subject, None, at)

@@ -100,7 +100,9 @@ def count(value: Value) -> int:
         raise Malformed(f"{quoted(text)} is not a whole number", "write digits, without quotes")
     if text == "0":
         raise Malformed("0 is too small", "write 1 or more")
-    return int(text.replace("_", ""))
+    if (number := int(text.replace("_", ""))) > units.MAX_AMOUNT:
+        raise Malformed(f"{text} is too much", f"write {units.MAX_AMOUNT} or less")
+    return number
 
 
 def ratio(value: Value) -> float:

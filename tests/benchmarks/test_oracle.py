@@ -104,7 +104,7 @@ def test_where_two_overrides_meet_nothing_is_judged() -> None:
 
 
 def test_addresses_of_one_network_share_a_bucket_where_the_limit_says_so() -> None:
-    oracle = Oracle([_limit("address", per=("ip",), burst=1, prefix=24)])
+    oracle = Oracle([_limit("address", per=("ip",), burst=1, prefixes=(24, 64))])
     oracle.answered(oracle.sent(Subject(ip_address("192.0.2.1")), None, 0.0), "passed", 0.0)
     wrong = oracle.answered(oracle.sent(Subject(ip_address("192.0.2.2")), None, 0.0), "passed", 0.0)
     assert wrong == "over-admission: limit address, ip 192.0.2.0/24: 2 passed in 0.000 s, at most 1.00"

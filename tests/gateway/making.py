@@ -19,7 +19,7 @@ from gateway.policies import (
     Trust,
 )
 from gateway.request import Head, head_of
-from sluice.config import Network, Rate
+from sluice.config import Rate
 from sluice.config.units import network
 from sluice.http.client import fields_of
 from sluice.http.server.head import read_head
@@ -27,18 +27,15 @@ from sluice.http.server.head import read_head
 HOURLY = Rate(1, 3600.0)
 """So slow that nothing refills while a test runs."""
 Headers = Sequence[tuple[bytes, bytes]]
-TRUST = Trust(proxies=(), hosts=(), lists={}, deny=AddressList())
-
-
-def networks(*texts: str) -> tuple[Network, ...]:
-    return tuple(network(text) for text in texts)
+NOBODY = AddressList()
+TRUST = Trust(proxies=NOBODY, hosts=(), lists={}, deny=NOBODY)
 
 
 def a_list(*texts: str) -> AddressList:
     return AddressList(tuple(ListEntry(network(text)) for text in texts))
 
 
-def a_client(address: str = "192.0.2.7", headers: Headers = (), proxies: tuple[Network, ...] = ()) -> Client:
+def a_client(address: str = "192.0.2.7", headers: Headers = (), proxies: AddressList = NOBODY) -> Client:
     return client_of(address, fields_of(headers), proxies)
 
 
@@ -69,11 +66,11 @@ def a_limit(
     enforce: float = 1.0,
     when_store_away: Literal["allow", "deny", "local"] = "local",
     cost: int | JsonPointer = 1,
-    ipv4_prefix: int = 32,
+    prefixes: tuple[int, int] = (32, 64),
     overrides: tuple[Override, ...] = (),
 ) -> Limit:
     share = 0.0 if observe else enforce
-    return Limit(name, events, per, rate, burst, over, exempt, share, when_store_away, cost, ipv4_prefix, overrides)
+    return Limit(name, events, per, rate, burst, over, exempt, share, when_store_away, cost, prefixes, overrides)
 
 
 def a_head(*headers: tuple[bytes, bytes], target: bytes = b"/", trust: Trust = TRUST) -> Head:

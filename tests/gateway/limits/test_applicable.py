@@ -162,7 +162,7 @@ def test_the_limits_that_apply_come_in_their_order() -> None:
 
 
 def test_a_prefix_puts_ipv4_addresses_into_one_bucket() -> None:
-    limit = a_limit(per=("ip",), ipv4_prefix=24)
+    limit = a_limit(per=("ip",), prefixes=(24, 64))
     first, second, third = (key(limit, a_subject(ip=ip)) for ip in ("192.0.2.7", "192.0.2.200", "192.0.3.7"))
     assert first == second != third
     assert first == "sl:{l}:limit\x00192.0.2.0/24"
@@ -170,16 +170,27 @@ def test_a_prefix_puts_ipv4_addresses_into_one_bucket() -> None:
 
 def test_an_ipv6_address_is_its_64_whatever_the_prefix_of_ipv4() -> None:
     for prefix in (24, 32):
-        limit = a_limit(per=("ip",), ipv4_prefix=prefix)
+        limit = a_limit(per=("ip",), prefixes=(prefix, 64))
         assert key(limit, a_subject(ip="2001:db8::1")) == key(limit, a_subject(ip="2001:db8::2"))
         assert key(limit, a_subject(ip="2001:db8::1")) != key(limit, a_subject(ip="2001:db8:0:1::1"))
 
 
+def test_a_prefix_puts_ipv6_addresses_into_one_bucket_and_leaves_the_others_their_names() -> None:
+    wide, narrow = a_limit(per=("ip",), prefixes=(32, 48)), a_limit(per=("ip",), prefixes=(24, 128))
+    assert key(wide, a_subject(ip="2001:db8:7::1")) == key(wide, a_subject(ip="2001:db8:7:9::1"))
+    assert key(wide, a_subject(ip="2001:db8:7::1")) == "sl:{l}:limit\x002001:db8:7::/48"
+    assert key(wide, a_subject(ip="192.0.2.7")) == key(a_limit(per=("ip",)), a_subject(ip="192.0.2.7"))
+    assert key(narrow, a_subject(ip="2001:db8::1")) != key(narrow, a_subject(ip="2001:db8::2"))
+    assert key(narrow, a_subject(ip="192.0.2.7")) == "sl:{l}:limit\x00192.0.2.0/24"
+    short = a_limit(per=("ip",), prefixes=(32, 32))
+    assert key(short, a_subject(ip="2001:db8:7::1")) == "sl:{l}:limit\x002001:db8::/32"
+
+
 def test_limits_of_one_file_may_have_different_prefixes() -> None:
     limits = [
-        a_limit("a", per=("ip",), ipv4_prefix=16),
+        a_limit("a", per=("ip",), prefixes=(16, 64)),
         a_limit("b", per=("ip",)),
-        a_limit("c", per=("ip",), ipv4_prefix=24),
+        a_limit("c", per=("ip",), prefixes=(24, 64)),
     ]
     keys = [bucket.key.partition("\x00")[2] for bucket in Limits(limits, LISTS).buckets(a_subject())]
     assert keys == ["192.0.0.0/16", "192.0.2.7", "192.0.2.0/24"]

@@ -19,7 +19,7 @@ from gateway.limits.decide import PASS, Decision
 from gateway.limits.limiter import Limiter
 from gateway.plan import retry_after
 from gateway.policies import Limit
-from sluice.config import Rate
+from sluice.config import Rate, units
 from sluice.store.client import Store, load_script
 from tests.gateway.making import HOURLY, a_limit
 from tests.gateway.websocket_link import Link, link_to
@@ -59,6 +59,19 @@ async def test_the_burst_passes_and_no_more(limiter: Limiter) -> None:
     limit = a_limit("send", rate=HOURLY, burst=3)
     assert await verdicts(limiter, 5, bucket(limit)) == ["pass"] * 3 + ["reject"] * 2
     assert await verdicts(limiter, 1, bucket(limit, "s2")) == ["pass"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "cost"),
+    [("1000000/second", 10**9, 10**9), ("1000000000/hour", 10**9, 1), ("1/366 days", 9, 9), ("10/year", 100, 100)],
+)
+async def test_the_largest_numbers_that_a_file_may_hold_survive_the_store(
+    limiter: Limiter, store: Store, rate: str, burst: int, cost: int
+) -> None:
+    one = bucket(a_limit("extreme", rate=units.rate(rate), burst=burst), cost=cost)
+    assert await verdicts(limiter, 2, one) == ["pass", "reject" if cost == burst else "pass"]
+    full_in = await store.redis.pttl(one.key) / 1000
+    assert 0.9 * cost * one.interval < full_in <= 2 * cost * one.interval + 2
 
 
 async def test_without_buckets_everything_passes_and_nobody_asks_the_store(store: Store) -> None:

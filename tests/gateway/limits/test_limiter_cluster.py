@@ -10,6 +10,7 @@ from redis.crc import key_slot
 from gateway.client_ip import client_of
 from gateway.limits.applicable import Limits, Subject
 from gateway.limits.limiter import Limiter
+from gateway.policies import AddressList
 from sluice.http.client import fields_of
 from sluice.store.client import Store
 from tests.gateway.making import a_limit
@@ -22,7 +23,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 async def test_over_the_slots_of_a_cluster_never_more_than_the_limit_passes(store: Store) -> None:
     limits = Limits([a_limit(name, burst=20, per=("session",)) for name in ("a", "b", "c", "d")], {}, spread=True)
-    subject = Subject(client_of("192.0.2.7", fields_of(()), ()), "message", "s1", relayed=False)
+    subject = Subject(client_of("192.0.2.7", fields_of(()), AddressList()), "message", "s1", relayed=False)
     buckets = limits.buckets(subject)
     assert len({key_slot(bucket.key.encode()) * 3 // 16384 for bucket in buckets}) > 1, "they lie on several servers"
     gateways = [Limiter(store) for _ in range(3)]

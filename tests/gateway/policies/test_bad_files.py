@@ -535,14 +535,24 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "limit_per_prefix_too_short": [
         (
-            '2:41: limits[0].per[0]: "ip/4" is not the prefix of an IPv4 address; write ip/24 (8 to 32); an '
-            "IPv6 address is always its /64"
+            '2:41: limits[0].per[0]: "ip/4" is not the prefix of an IPv4 address; write ip/24 (8 to 32) for IPv4, '
+            "or ip/24/56 (16 to 128) for IPv6, too"
         ),
     ],
     "limit_per_prefix_of_ipv6": [
         (
-            '2:41: limits[0].per[0]: "ip/64" is not the prefix of an IPv4 address; write ip/24 (8 to 32); an '
-            "IPv6 address is always its /64"
+            '2:41: limits[0].per[0]: "ip/64" is not the prefix of an IPv4 address; write ip/24 (8 to 32) for IPv4, '
+            "or ip/24/56 (16 to 128) for IPv6, too"
+        ),
+    ],
+    "limit_per_prefix_of_ipv6_out_of_range": [
+        (
+            '2:41: limits[0].per[0]: "ip/24/129" is not the prefix of an IPv6 address; write ip/24 (8 to 32) for IPv4, '
+            "or ip/24/56 (16 to 128) for IPv6, too"
+        ),
+        (
+            '2:84: limits[1].per[0]: "ip/24/8" is not the prefix of an IPv6 address; write ip/24 (8 to 32) for IPv4, '
+            "or ip/24/56 (16 to 128) for IPv6, too"
         ),
     ],
     "limit_per_twice": [
@@ -862,6 +872,50 @@ EXPECTED: dict[str, list[str]] = {
         '2:18: store.timeout: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
         '4:19: limits[0].rate: "often" is not a rate; write 1000/minute or 5/10 seconds',
         '5:9: listen: "here" is not an address to listen on; write 127.0.0.1:8080 or [::1]:8080',
+    ],
+    "network_every_ipv4": [
+        '2:19: trust.proxies[0]: "::ffff:0:0/96" stands for every IPv4 address; write 0.0.0.0/0 if that is meant',
+        '2:44: trust.deny[0]: "64:ff9b::/96" stands for every IPv4 address; write 0.0.0.0/0 if that is meant',
+    ],
+    "rate_over_years": [
+        (
+            '3:30: limits[0].rate: "1/400000000 years" counts over more than a year; write a shorter time, such '
+            "as 1000/day"
+        ),
+    ],
+    "rate_too_fast": [
+        '3:30: limits[0].rate: "1000001/second" is too fast; write 1000000/second or less',
+    ],
+    "rate_too_much": [
+        '3:30: limits[0].rate: "1000000001/day" is too much at once; write the same over a shorter time',
+    ],
+    "burst_too_much": [
+        "3:47: limits[0].burst: 1000000001 is too much; write 1000000000 or less",
+    ],
+    "burst_over_years": [
+        (
+            "3:45: limits[0].burst: a burst of 11 at 1/3.1104e+07s is full again only after more than ten years; "
+            "lower burst or raise rate"
+        ),
+    ],
+    "cost_too_much": [
+        "3:56: limits[0].cost: 99999999999999999 is too much; write 1000000000 or less",
+    ],
+    "override_over_years": [
+        (
+            "3:101: limits[0].overrides[0].burst: a burst of 11 at 1/3.1104e+07s is full again only after more "
+            "than ten years; lower burst or raise rate"
+        ),
+        (
+            '3:125: limits[0].overrides[1].rate: "1/400 days" counts over more than a year; write a shorter '
+            "time, such as 1000/day"
+        ),
+    ],
+    "duration_over_years": [
+        '2:17: relay.dedupe: "999999999999999d" is more than ten years; write 3650d or less',
+    ],
+    "size_too_large": [
+        '2:9: bodies: "999999999999999GiB" is too much; write 1048576GiB or less',
     ],
 }
 

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+import timeit
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from hypothesis import given, strategies as st
 
 from gateway.policies import AddressList, ListEntry
+from sluice.config.units import network
 
+FAMILIES = st.sampled_from([(ip_address("192.0.2.0"), 32), (ip_address("2001:db8::"), 128)])
 ENDS = st.one_of(st.none(), st.floats(0, 100))
-ADDRESSES = st.integers(0, 255).map(lambda last: ip_address(f"192.0.2.{last}"))
+ADDRESSES = st.builds(lambda family, last: family[0] + last, FAMILIES, st.integers(0, 255))
 ENTRIES = st.builds(
-    lambda last, bits, until: ListEntry(ip_network((f"192.0.2.{last}", bits), strict=False), until),
+    lambda family, last, wider, until: ListEntry(
+        ip_network((family[0] + last, family[1] - wider), strict=False), until
+    ),
+    FAMILIES,
     st.integers(0, 255),
-    st.integers(24, 32),
+    st.integers(0, 8),
     ENDS,
 )
 
@@ -42,6 +48,12 @@ def test_the_longest_prefix_is_one_that_still_counts() -> None:
     assert listed.max_prefix(ip_address("2001:db8::7"), 0.0) == 32
 
 
+def test_a_network_in_ipv6_form_is_the_ipv4_network_it_stands_for() -> None:
+    written = ("::ffff:192.0.2.0/120", "::ffff:192.0.2.7", "64:ff9b::192.0.2.0/120", "::ffff:0:0/97")
+    meant = ("192.0.2.0/24", "192.0.2.7/32", "192.0.2.0/24", "0.0.0.0/1")
+    assert tuple(str(network(one)) for one in written) == meant
+
+
 def test_an_empty_list_holds_nobody() -> None:
     assert not AddressList()
     assert not AddressList().holds(ip_address("192.0.2.7"), 0.0)
@@ -59,12 +71,32 @@ def test_lists_are_equal_by_their_entries() -> None:
     )
 
 
-@given(st.lists(ENTRIES, max_size=8), ADDRESSES, st.lists(st.floats(0, 120), min_size=1, max_size=5))
-def test_what_is_remembered_of_an_address_is_what_looking_each_time_finds(
-    entries: list[ListEntry], address: object, moments: list[float]
+@given(st.lists(ENTRIES, max_size=40), ADDRESSES, st.lists(st.floats(0, 120), min_size=1, max_size=5))
+def test_what_is_found_by_bisection_is_what_looking_at_each_network_finds(
+    entries: list[ListEntry], address: IPv4Address | IPv6Address, moments: list[float]
 ) -> None:
     listed = AddressList(tuple(entries))
     for now in moments:
         met = [it.network.prefixlen for it in entries if address in it.network and (it.until is None or now < it.until)]
-        assert listed.holds(address, now) is bool(met)  # type: ignore[arg-type]
-        assert listed.max_prefix(address, now) == max(met, default=None)  # type: ignore[arg-type]
+        assert listed.holds(address, now) is bool(met)
+        assert listed.max_prefix(address, now) == max(met, default=None)
+
+
+@given(st.lists(ENTRIES, max_size=40), ENTRIES, st.floats(0, 120))
+def test_a_network_is_covered_by_one_that_holds_all_of_it(entries: list[ListEntry], one: ListEntry, now: float) -> None:
+    covering = [
+        it
+        for it in entries
+        if it.network.version == one.network.version
+        and one.network.subnet_of(it.network)  # type: ignore[arg-type]
+        and (it.until is None or now < it.until)
+    ]
+    assert AddressList(tuple(entries)).covers(one.network, now) is bool(covering)
+
+
+def test_ten_thousand_networks_are_looked_up_in_microseconds() -> None:
+    networks = [f"{number >> 8}.{number & 255}.0.0/{16 + number % 9}" for number in range(10_000)]
+    listed = AddressList(tuple(an_entry(network, until=1e12) for network in networks))
+    for address in map(ip_address, ("20.5.0.1", "200.0.0.1", "2001:db8::1")):
+        assert min(timeit.repeat(lambda it=address: listed.holds(it, 0.0), number=100, repeat=20)) / 100 < 50e-6
+    assert listed.max_prefix(ip_address("20.5.0.1"), 0.0) == 16 + (20 * 256 + 5) % 9

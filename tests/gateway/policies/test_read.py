@@ -84,7 +84,7 @@ def test_the_default_file_loads_without_a_warning(default: Policies) -> None:
 def test_default_store_trust_and_upstreams(default: Policies) -> None:
     laravel, office = a_list("127.0.0.1/32"), a_list("203.0.113.0/28")
     assert default.store == StorePolicy("embedded", "second", 0.25)
-    assert default.trust == Trust((), (), {"laravel": laravel, "office": office}, AddressList())
+    assert default.trust == Trust(AddressList(), (), {"laravel": laravel, "office": office}, AddressList())
     assert default.upstreams == {"laravel": Upstream("laravel", "http://127.0.0.1:8000", 1.0, 30.0, 60.0)}
 
 
@@ -156,7 +156,7 @@ def test_a_file_with_a_version_alone_is_the_default_without_names(
     minimal = read()
     assert (minimal.listen, minimal.store) == (default.listen, default.store)
     assert minimal.data == tmp_path.resolve() / ".sluice"
-    assert minimal.trust == Trust((), (), {}, AddressList())
+    assert minimal.trust == Trust(AddressList(), (), {}, AddressList())
     assert (minimal.upstreams, minimal.signatures, minimal.routes, minimal.limits) == ({}, {}, (), ())
     assert (minimal.relay.endpoints, minimal.relay.events, minimal.relay.lanes) == ({}, {}, Lanes((), ()))
     assert minimal.relay.dedupe == default.relay.dedupe
@@ -201,7 +201,7 @@ sessions: {workers: [{url: 'http://127.0.0.1:3001/', key: env:KEY}, {url: http:/
     assert policies.listen == Listen("::1", 0)
     assert policies.data == Path("/var/lib/sluice").resolve()
     assert policies.store == StorePolicy("unix:///run/valkey.sock", "always", 1.0)
-    assert policies.trust.proxies == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+    assert [it.network for it in policies.trust.proxies.entries] == [ip_network("10.0.0.0/8"), ip_network("::1/128")]
     assert policies.trust.hosts == ("gate.example.org",)
     assert policies.trust.deny == a_list("192.0.2.0/24", "198.51.100.7/32")
     assert policies.relay.backlog == Backlog(2**30, 1000)
@@ -277,13 +277,13 @@ def test_what_a_limit_costs_and_counts_by(read: Read) -> None:
     fixed, by_body, plain = read(
         """
 limits:
-  - {id: fixed, rate: 10/second, cost: 3, per: [workspace, ip/24]}
+  - {id: fixed, rate: 10/second, cost: 3, per: [workspace, ip/24/48]}
   - {id: by-body, rate: 10/second, cost: {json: /recipients}, per: [event, session]}
   - {id: plain, rate: 10/second}
 """
     ).limits
-    assert (fixed.cost, fixed.per, fixed.ipv4_prefix) == (3, ("workspace", "ip"), 24)
-    assert (by_body.cost, by_body.per, by_body.ipv4_prefix) == (JsonPointer("/recipients"), ("event", "session"), 32)
+    assert (fixed.cost, fixed.per, fixed.prefixes) == (3, ("workspace", "ip"), (24, 48))
+    assert (by_body.cost, by_body.per, by_body.prefixes) == (JsonPointer("/recipients"), ("event", "session"), (32, 64))
     assert (plain.cost, plain.per, plain.overrides) == (1, (), ())
 
 
@@ -366,6 +366,7 @@ def test_which_headers_tell_of_limits(read: Read, text: str, headers: set[str]) 
         "{id: minute, rate: 100/minute}, {id: hour, rate: 50/hour, over: queue}",
         "{id: minute, rate: 100/minute}, {id: hour, rate: 50/hour, when_store_away: allow}",
         "{id: minute, rate: 100/minute, cost: 2}, {id: hour, rate: 50/hour}",
+        "{id: one, rate: 100/minute, per: [ip/32/56]}, {id: other, rate: 50/minute, per: [ip]}",
         "{id: one, rate: 100/minute, per: [ip/24]}, {id: other, rate: 50/minute, per: [ip]}",
         "{id: a, rate: 9/minute, per: [ip]}, {id: b, rate: 5/minute, per: [ip], overrides: [{list: office, burst: 9}]}",
     ],
@@ -473,7 +474,7 @@ limits:
   - {id: sends, rate: 2/second, event: message_send, cost: {json: /recipients}}
   - id: address
     rate: 2/second
-    per: [ip/24]
+    per: [ip/24/64]
     overrides: [{list: office, unlimited: true, until: 2099-12-31}, {list: office, rate: 5/second}]
 console: {token: env:TOKEN}
 """,
