@@ -60,7 +60,7 @@ def _why_waiting(
 
 
 def _first_line(text: str) -> str:
-    return text.splitlines()[0][:200] if text else "no reason given"
+    return text.partition("\n")[0][:200] or "no reason given"
 
 
 def _seconds(seconds: float) -> str:

@@ -55,7 +55,7 @@ def read_attempt(at: float, summary: str) -> Attempt:
 
 def read_attempts(log: bytes | None) -> tuple[Attempt, ...]:
     """Oldest first."""
-    lines = (line.partition(b" ") for line in (log or b"").splitlines())
+    lines = (line.partition(b" ") for line in (log or b"").split(b"\n") if line)  # an answer may hold CR
     return tuple(read_attempt(int(at) / 1000, text(summary)) for at, _, summary in lines)
 
 

@@ -11,6 +11,7 @@ import orjson
 from gateway.policies import Policies, load
 from sluice.cli.options import POLICIES, json_option
 from sluice.config import PolicyError
+from sluice.observe.printable import printable_json
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +29,7 @@ def run(path: Path, *, as_json: bool) -> int:
         return 1
     if as_json:
         about = {"valid": True, "problems": [], "warnings": list(policies.warnings), "revision": policies.revision}
-        sys.stdout.write(orjson.dumps(about).decode() + "\n")
+        sys.stdout.write(printable_json(orjson.dumps(about).decode()) + "\n")
         return 0
     sys.stdout.write(f"{path}: valid (revision {policies.revision})\n{_summary(policies)}")
     for warning in policies.warnings:
@@ -42,7 +43,8 @@ def _print_problems(error: PolicyError, *, as_json: bool) -> None:
             {"line": p.line, "column": p.column, "key": p.key, "message": p.message, "hint": p.hint}
             for p in error.problems
         ]
-        sys.stdout.write(orjson.dumps({"valid": False, "problems": problems, "warnings": []}).decode() + "\n")
+        about = {"valid": False, "problems": problems, "warnings": []}
+        sys.stdout.write(printable_json(orjson.dumps(about).decode()) + "\n")
     else:
         sys.stderr.write(f"{error}\n")
 

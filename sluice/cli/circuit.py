@@ -6,11 +6,12 @@ import argparse
 import sys
 
 from sluice.cli.options import command, subcommands, target_options
-from sluice.cli.screen import print_json, printable, screen, table
+from sluice.cli.screen import print_json, screen, table
 from sluice.cli.target import ask
 from sluice.console.actions.circuits import HeldCircuit, HoldCircuit, ListCircuits
 from sluice.console.messages import age
 from sluice.console.operations import HOLD_CIRCUIT, LIST_CIRCUITS
+from sluice.observe.printable import on_one_line
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def _list(options: argparse.Namespace) -> None:
     for one in found.circuits:
         until = "released by a person" if one.held else f"in {age(one.retry_after)}" if one.retry_after else "-"
         state = f"held {one.state}" if one.held else one.state
-        rows.add_row(one.endpoint, state, until, printable(one.why or ("" if one.held else "-")))
+        rows.add_row(one.endpoint, state, until, on_one_line(one.why or ("" if one.held else "-")))
     screen().print(rows)
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sluice.cli import target
 from sluice.cli.options import command, count, moment, rate, subcommands, target_options
-from sluice.cli.screen import print_json, printable, screen, table
+from sluice.cli.screen import print_json, screen, table
 from sluice.console.actions.dead_letters import (
     ANY_ENDPOINT,
     MAX_AT_ONCE,
@@ -33,6 +33,7 @@ from sluice.console.operations import (
     SHOW_DEAD_LETTER,
     Operation,
 )
+from sluice.observe.printable import on_one_line
 
 _MANY = 100  # from so many on, a person may want to cut it short
 _PROGRESS_EVERY = 2.0  # seconds
@@ -93,7 +94,7 @@ def _print_table(letters: tuple[DeadLetterSummary, ...], *, more: bool) -> None:
     rows = table("id", "endpoint", "event", "session", "died", "reason")
     for one in letters:
         cells = (one.id, one.endpoint, one.event, one.session or "-", f"{one.died_at:%Y-%m-%dT%H:%M:%SZ}")
-        rows.add_row(*map(printable, (*cells, first_line(one.reason))))
+        rows.add_row(*map(on_one_line, (*cells, first_line(one.reason))))
     out = screen()
     out.print(rows)
     if more:
@@ -194,7 +195,7 @@ class _Bulk:
         """Whether these are the ones that are meant."""
         for kind in plan.kinds:
             line = f"{kind.count:>8,}  {kind.endpoint}  {kind.event}  {kind.reason}"
-            sys.stdout.write(f"{printable(line)}\n")
+            sys.stdout.write(f"{on_one_line(line)}\n")
         if plan.other_kinds:
             sys.stdout.write(f"          and {plan.other_kinds:,} kinds more\n")
         sys.stdout.write(f"would be {self._done}: {plan.left}\n")

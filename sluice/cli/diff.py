@@ -6,11 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import orjson
-
 from gateway.policies import load
 from gateway.policies.edits import differences, waits_for_restart
 from sluice.cli.options import json_option
+from sluice.cli.screen import print_json
 from sluice.config.written import Change
 
 
@@ -29,7 +28,7 @@ def run(old: Path, new: Path, *, as_json: bool) -> int:
             {"key": one.key, "old": one.old, "new": one.new, "needs_restart": waits_for_restart(one.key)}
             for one in changes
         ]
-        sys.stdout.write(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json(rows)
     else:
         sys.stdout.write("".join(f"{change}{_note(change)}\n" for change in changes) or "they say the same\n")
     return 1 if changes else 0

@@ -6,10 +6,11 @@ import argparse
 from datetime import datetime
 
 from sluice.cli.options import target_options
-from sluice.cli.screen import print_json, printable, screen
+from sluice.cli.screen import print_json, screen
 from sluice.cli.target import ask
 from sluice.console.actions.events import EventDetails, ShowEvent
 from sluice.console.operations import SHOW_EVENT
+from sluice.observe.printable import on_one_line
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def _print(event: EventDetails) -> None:
             lines.append(f"{_moment(part.at)}  {part.state}")
     out = screen()
     for line in lines:
-        out.print(printable(line))
+        out.print(on_one_line(line))
 
 
 def _moment(moment: datetime) -> str:

@@ -10,14 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import orjson
-
 from gateway.explain import Explanation, HypotheticalRequest, explain, outcome
 from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
 from gateway.limits.limiter import levels_of
 from gateway.policies import Policies, load
 from sluice.cli.errors import CommandError
 from sluice.cli.options import header, ip, json_option, policies_option
+from sluice.cli.screen import print_json
 from sluice.config.problems import quoted
 from sluice.process.addresses import store_url
 from sluice.store.client import Store, StoreAway, StoreRefused
@@ -58,7 +57,7 @@ def run(path: Path, request: HypotheticalRequest, *, as_json: bool) -> int:
     found = explain(policies, request, time.time())
     levels = asyncio.run(_levels(policies, found.buckets))
     if as_json:
-        sys.stdout.write(orjson.dumps(_fields(found, levels), option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json(_fields(found, levels))
     else:
         sys.stdout.write("".join(f"{line}\n" for line in _lines(found, levels)))
     return 0

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from sluice import __version__
+from sluice.cli import streams
 from sluice.cli.errors import CommandError
 from sluice.config import PolicyError
 from sluice.http.server.serving import CannotListen
@@ -40,7 +41,11 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 well, 1 the answer is no, 2 it could not be done, and standard error says why."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    with streams.escaped():
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def _run(given: Sequence[str]) -> int:
     options = _parser(given).parse_args(given)
     try:
         code: int | None = options.run(options)

@@ -24,6 +24,7 @@ from gateway.plan import Planner
 from gateway.policies import AddressList, Policies, load
 from sluice.cli.errors import CommandError
 from sluice.cli.options import json_option, policies_option
+from sluice.cli.screen import print_json
 from sluice.http.client import fields_of
 
 _MAX_BUCKETS = 1_000_000
@@ -127,7 +128,7 @@ def run(log: str, policies: Path, *, as_json: bool) -> int:
     if not replay.requests:
         raise CommandError(f"{log} holds no requests; the access log is <data>/logs/gateway.jsonl")
     if as_json:
-        sys.stdout.write(orjson.dumps(_fields(replay), option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json(_fields(replay))
     else:
         sys.stdout.write("".join(f"{line}\n" for line in _report(replay)))
     return 1 if replay.refused_now else 0

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import re
 import sys
+from typing import Any
 
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from sluice.cli.streams import raw_output
+from sluice.observe.printable import on_one_line, printable_json
 
 _UNCUT = 4096
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+class _Screen(Console):
+    """Each text that it is given, in cells of tables too, is escaped before it is measured, line ends included.
+
+    A `Text` is not: make it of what `on_one_line` returns.
+    """
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(on_one_line(text), **how)
 
 
 def screen() -> Console:
     """As wide as the terminal; into a pipe or a file nothing is cut or folded. What it is given it prints as it is."""
     width = None if sys.stdout.isatty() else _UNCUT
-    return Console(width=width, markup=False, emoji=False, highlight=False)
-
-
-def printable(text: str) -> str:
-    """What others have written, with its control characters escaped: it must not steer a person's terminal."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _Screen(file=raw_output(), width=width, markup=False, emoji=False, highlight=False)
 
 
 def table(first: str, *titles: str) -> Table:
@@ -35,4 +43,5 @@ def table(first: str, *titles: str) -> Table:
 
 def print_json(value: object) -> None:
     """As the HTTP API answers it, but indented."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2).decode() + "\n")
+    document = orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2).decode()
+    sys.stdout.write(printable_json(document) + "\n")

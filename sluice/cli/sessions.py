@@ -6,10 +6,11 @@ import argparse
 import sys
 
 from sluice.cli.options import command, subcommands, target_options
-from sluice.cli.screen import print_json, printable, screen, table
+from sluice.cli.screen import print_json, screen, table
 from sluice.cli.target import ask
 from sluice.console.actions.sessions import ListSessions, ShowSession
 from sluice.console.operations import LIST_SESSIONS, SHOW_SESSION
+from sluice.observe.printable import on_one_line
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def _list(options: argparse.Namespace) -> None:
     rows = table("session", "state", "phone", "worker", "lease")
     for one in found.sessions:
         lease = f"{one.lease_left:.0f}s" if one.lease_left is not None else "-"
-        rows.add_row(*map(printable, (one.session, one.state, one.phone or "-", one.worker or "nobody")), lease)
+        rows.add_row(*map(on_one_line, (one.session, one.state, one.phone or "-", one.worker or "nobody")), lease)
     out = screen()
     out.print(rows)
     unowned = sum(one.worker is None for one in found.sessions)

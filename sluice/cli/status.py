@@ -14,7 +14,7 @@ from rich.text import Text
 from gateway.policies import Policies
 from sluice.cli import remote
 from sluice.cli.options import target_options
-from sluice.cli.screen import print_json, printable, screen
+from sluice.cli.screen import print_json, screen
 from sluice.cli.target import gateway_elsewhere, policies_of
 from sluice.console.messages import age
 from sluice.console.operations import SHOW_STATUS
@@ -27,6 +27,7 @@ from sluice.console.status import (
     Traffic,
     WorkerStatus,
 )
+from sluice.observe.printable import on_one_line
 
 _COLOURS = {"closed": "green", "half-open": "yellow", "open": "red"}
 
@@ -66,7 +67,7 @@ def render(status: Status) -> RenderableType:
 def _messages(messages: Sequence[str]) -> RenderableType:
     if not messages:
         return Text("all is well", "bold green")
-    return Group(*(Text(f"• {printable(sentence)}", "bold yellow") for sentence in messages))
+    return Group(*(Text(f"• {on_one_line(sentence)}", "bold yellow") for sentence in messages))
 
 
 def _requests(traffic: Traffic) -> RenderableType:
@@ -78,7 +79,7 @@ def _requests(traffic: Traffic) -> RenderableType:
 
 
 def _counts(title: str, total: int | None, counts: Mapping[str, int]) -> Text:
-    each = "  ".join(f"{printable(name)} {count:,}" for name, count in counts.items())
+    each = "  ".join(f"{on_one_line(name)} {count:,}" for name, count in counts.items())
     return Text.assemble((title, "bold"), f"{_number(total)}  ", (each, "dim"))
 
 
@@ -113,7 +114,10 @@ def _workers(workers: Sequence[WorkerStatus]) -> Table:
     for worker in workers:
         beat = Text("lost", "red") if worker.last_beat_s is None else Text(f"{age(worker.last_beat_s)} ago")
         table.add_row(
-            Text(printable(worker.worker)), Text(printable(worker.url)), f"{worker.sessions} of {worker.capacity}", beat
+            Text(on_one_line(worker.worker)),
+            Text(on_one_line(worker.url)),
+            f"{worker.sessions} of {worker.capacity}",
+            beat,
         )
     return table
 

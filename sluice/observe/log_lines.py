@@ -24,6 +24,8 @@ from typing import Any
 
 import orjson
 
+from sluice.observe.printable import printable_json
+
 _SECRET = re.compile(r"secret|token|password|signature|authorization|api_key", re.IGNORECASE)
 _TOGETHER_FOR = 0.1
 _MAX_BATCH = 64 * 1024
@@ -76,7 +78,7 @@ class Lines:
             self.flush()
             if self._path is not None:
                 with contextlib.suppress(OSError):
-                    os.write(2, text)
+                    os.write(2, _printable(text))
         elif len(self._waiting) > _MAX_BATCH:
             self.flush()
         elif self._timer is None:
@@ -90,7 +92,7 @@ class Lines:
             return
         batch, self._waiting = self._waiting, bytearray()
         with contextlib.suppress(OSError):  # a full disk or a reader that is gone must not end the work
-            self._write(batch)
+            self._write(_printable(batch))
 
     def _flush_soon(self) -> None:
         try:
@@ -98,7 +100,7 @@ class Lines:
         except RuntimeError:
             self.flush()
 
-    def _write(self, batch: bytearray) -> None:
+    def _write(self, batch: bytes | bytearray) -> None:
         if self._path is None:
             sys.stderr.write(batch.decode())
             sys.stderr.flush()
@@ -120,6 +122,13 @@ class Lines:
             path.replace(path.with_suffix(".jsonl.1"))
         old, self._file = self._file, _opened(path)
         os.close(old)
+
+
+def _printable(lines: bytes | bytearray) -> bytes | bytearray:
+    """Nearly all are ASCII, in which JSON leaves nothing but DEL unescaped."""
+    if lines.isascii() and b"\x7f" not in lines:
+        return lines
+    return printable_json(lines.decode()).encode()
 
 
 def _opened(file: Path) -> int:

@@ -274,7 +274,7 @@ def _kinds(letters: Sequence[Found]) -> tuple[tuple[DeadLetterKind, ...], int]:
 
 
 def first_line(reason: str) -> str:
-    return reason.splitlines()[0][:_REASON] if reason else ""
+    return reason.partition("\n")[0][:_REASON]
 
 
 def _age(letter: DeadLetterSummary) -> datetime:

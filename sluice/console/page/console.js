@@ -310,14 +310,21 @@ function fillRow(row, cells) {
 
 function element(name, text = "", kind = "") {
   const made = document.createElement(name);
-  made.textContent = text;
+  made.textContent = printable(text);
   if (kind) made.className = kind;
   return made;
 }
 
+/** What others have written, with what reorders or hides text escaped, as sluice/observe/printable.py does it. */
+function printable(text) {
+  const control = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+  return String(text).replace(control, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 /** Only when it changed: readers say aloud what is set anew. */
 function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const shown = printable(text);
+  if (node.textContent !== shown) node.textContent = shown;
 }
 
 function sum(rows, key) {

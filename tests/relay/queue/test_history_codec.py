@@ -52,3 +52,12 @@ def test_without_a_log_there_are_no_attempts() -> None:
 def test_a_summary_is_read_as_it_was_written(status: int | None, reason: str, summary: str) -> None:
     assert summary_of(status, 12.3, reason) == summary
     assert read_attempt(1.0, summary) == Attempt(1.0, status, 12.0, reason)
+
+
+def test_an_answer_with_a_carriage_return_is_one_attempt() -> None:
+    summary = summary_of(413, 3.0, "answered 413: <html>\r <head>\x0b\x1c\x85 \r")
+    log = f"1700000000123 {summary}\n1700000000124 - 7 refused\n".encode()
+    assert [(one.status, one.reason) for one in read_attempts(log)] == [
+        (413, "answered 413: <html>\r <head>\x0b\x1c\x85 \r"),
+        (None, "refused"),
+    ]

@@ -61,6 +61,18 @@ def test_under_a_supervisor_all_is_kept_in_a_file_and_only_trouble_is_shown(
     assert "calm" not in shown
 
 
+def test_what_others_have_written_steers_no_terminal_that_shows_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLUICE_LOGS", str(tmp_path))
+    log.start("relay")
+    hostile = "\x1b[2J\x9b31m\u202e\x7fü"
+    log.Log("relay").warning("trouble", session=hostile)
+    for text in ((tmp_path / "relay.jsonl").read_text(), capfd.readouterr().err):
+        assert not set("\x1b\x9b\u202e\x7f") & set(text)
+        assert json.loads(text)["session"] == hostile
+
+
 async def test_lines_of_a_busy_moment_are_written_together_soon_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

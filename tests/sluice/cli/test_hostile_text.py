@@ -1,0 +1,177 @@
+"""What receivers, workers and senders write reaches a person's terminal and browser as text, and steers neither.
+
+A receiver, a worker and senders that answer with escape sequences, line ends, text that runs backwards and bytes that
+are no UTF-8; then every command of the table, and the page in a real browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+from starlette.applications import Starlette
+
+from gateway.policies import Policies, edits, load
+from gateway.reload import Resources
+from relay import process as relay_process
+from relay.process import open_circuit, open_queue
+from relay.queue.codec import Event
+from sessions.registry import ObservedSession, Registry, Worker
+from sluice.cli.main import COMMANDS
+from sluice.console import http as api
+from sluice.http.server.serving import listening, serve
+from sluice.process.loops import Stop
+from sluice.store.client import Store
+from tests.relay.making import accept
+from tests.relay.receiver import Got, receiver
+from tests.sluice.cli.command import SECRETS, command, environment
+from tests.waiting import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202eevil\u2066\u2028\x7f<b>"
+RAW = b"\x1b[2J\r\nno\rno \xff\xfe\x9b31m \0 \xe2\x80\xae live <b>bold</b>"
+RUN_ON = {"up", "gateway", "relay", "worker", "demo-laravel"}
+"""They print their own lines and logs; `tests/sluice/observe/test_log.py` is about those."""
+STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    policies: Path
+    port: int
+
+
+@pytest.fixture
+async def deployment(
+    store: Store, store_url: str, tmp_path: Path, free_port: Callable[[], int]
+) -> AsyncIterator[Deployment]:
+    """A relay and a gateway's console, on a store in which everything that others may write is hostile."""
+    port, stop = free_port(), Stop()
+
+    def answer(got: Got) -> tuple[int, bytes]:
+        return (500 if b"fails" in got.body else 422, RAW)
+
+    async with receiver(answer) as laravel:
+        file = tmp_path / "policies.yaml"
+        file.write_text(
+            f'version: 1\nlisten: "127.0.0.1:{port}"\nstore: {{url: "{store_url}"}}\ndata: {tmp_path / "data"}\n'
+            f"relay: {{endpoints: {{laravel: {{url: {laravel.url}, retry: {{base: 1h, cap: 1h}}}}}}}}\n"
+            "console: {token: env:SLUICE_CONSOLE_TOKEN}\n"
+        )
+        policies = load(file, environment=SECRETS)
+        queue = await _fill(store, policies)
+        relaying = asyncio.create_task(relay_process.run(edits.live(policies), store_url, stop))
+
+        async def attempted() -> bool:
+            counts = await queue.counts()
+            return counts.dead == 1 and counts.retried == 1 and not counts.leased
+
+        await until(attempted)
+        await open_circuit(store, policies.relay.endpoints["laravel"]).hold("closed", HOSTILE)
+        parts = Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies), {})
+        bound = listening("127.0.0.1", port)
+        serving = asyncio.create_task(serve(Starlette(routes=api.routes(parts)), bound, stop))
+        yield Deployment(file, port)
+        stop.request()
+        await asyncio.gather(relaying, serving)
+
+
+async def _fill(store: Store, policies: Policies) -> relay_process.Queue:
+    queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
+    for name, body in (("dead", b"{}"), ("waits", b"fails")):
+        kind, session = f"message{HOSTILE}", f"{name}{HOSTILE}".replace("\0", "")
+        await accept(queue, Event(f"evt_{name}", kind, session, b"/hook", (), body, lane="normal"))
+    registry = Registry(store, 15.0)
+    await registry.register(Worker("w", "1", f"http://w/{HOSTILE}", 1))
+    seen = {f"s{HOSTILE}": ObservedSession(f"state{HOSTILE}", f"phone{HOSTILE}", {"about": HOSTILE})}
+    await registry.observe(Worker("x", "1", "http://x", 1), seen)
+    return queue
+
+
+def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
+    """By name of the table: what is run of it."""
+    wrong = folder / "wrong.yaml"
+    wrong.write_bytes(b'version: 1\n"a\xc2\x9b31m\xe2\x80\xae": 1\n')
+    row = {"at": "2026-01-31T12:00:00Z", "msg": "request", "method": "GET", "path": "/", "client": HOSTILE}
+    log = folder / "access.jsonl"
+    log.write_bytes(orjson.dumps({**row, "session": HOSTILE, "status": 200}) + b"\n")
+    here: list[object] = ["--policies", policies]
+    return {
+        "check": [["check", wrong], ["check", wrong, "--json"], ["check", f"no{HOSTILE}"]],
+        "status": [["status", *here], ["status", "--json", *here]],
+        "explain": [["explain", "--path", f"/{HOSTILE}", *here], ["explain", "--path", f"{HOSTILE}", *here]],
+        "diff": [["diff", wrong, policies], ["diff", policies, policies, "--json"]],
+        "replay": [["replay", log, *here], ["replay", log, "--json", *here]],
+        "event": [
+            ["event", which, *here, *more] for which in ("evt_dead", "evt_waits", HOSTILE) for more in ([], ["--json"])
+        ],
+        "dead": [
+            ["dead", "list", *here],
+            ["dead", "list", "--json", *here],
+            ["dead", "show", "evt_dead", *here],
+            ["dead", "replay", "--all", "--dry-run", *here],
+            ["dead", "replay", HOSTILE, *here],
+        ],
+        "circuit": [["circuit", "list", *here], ["circuit", "hold", HOSTILE, "open", *here]],
+        "sessions": [
+            ["sessions", "list", *here],
+            ["sessions", "list", "--json", *here],
+            ["sessions", "show", f"s{HOSTILE}", *here],
+        ],
+    }
+
+
+async def test_no_command_passes_a_control_character_on(deployment: Deployment, tmp_path: Path) -> None:
+    runs = commands_on(tmp_path, deployment.policies)
+    assert set(runs) | RUN_ON == {name for name, _, _ in COMMANDS}
+    for arguments in [one for several in runs.values() for one in several]:
+        code, out = await run(*arguments)
+        assert STEERING.findall(out) == [], arguments
+        assert code in (0, 1, 2), (arguments, out)
+        assert "Traceback" not in out, (arguments, out)
+    said = [await run(*runs[name][0]) for name in ("status", "event", "dead", "circuit", "sessions")]
+    assert [r"\x1b[2J" in out for _, out in said] == [True] * 5
+    assert r"\u202e" in said[1][1]
+
+
+async def run(*arguments: object) -> tuple[int, str]:
+    """Its exit code, and both streams as they came."""
+    process = await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment(),
+    )
+    out, _ = await process.communicate()
+    return process.returncode or 0, out.decode()
+
+
+async def test_the_page_shows_it_as_text(deployment: Deployment, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert browser, "install a Chromium: the page is looked at in a real browser"
+    page = f"http://127.0.0.1:{deployment.port}/_sluice/#token={SECRETS['SLUICE_CONSOLE_TOKEN']}"
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}")
+    process = await asyncio.create_subprocess_exec(
+        browser,
+        *options,
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+        page,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    out, _ = await process.communicate()
+    shown = out.decode()
+    assert r"\u001b[2J\u001b]0;owned" in shown
+    assert r"\u202eevil" in shown
+    assert "&lt;b&gt;" in shown
+    assert STEERING.findall(shown) == []
