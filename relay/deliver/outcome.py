@@ -83,8 +83,16 @@ def outcome_of(status: int, headers: Iterable[tuple[bytes, bytes]], answer: byte
         return Paused(f"answered {status}: {_FAULTS_OF_ENDPOINT[status]}", retry_after or 0.0, status)
     if status in _FAILED or status < 400 or status >= 500:
         return Failed(f"answered {status}", retry_after, status)
-    shown = answer[:MAX_SHOWN].decode("utf-8", "replace").strip()
+    shown = _shown(headers, answer)
     return Rejected(f"answered {status}" + (f": {shown}" if shown else ""), status)
+
+
+def _shown(headers: Iterable[tuple[bytes, bytes]], answer: bytes) -> str:
+    """The beginning of an answer, with our line ends; of one that is encoded, though nobody asked for it, only how."""
+    for name, value in headers:
+        if name.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            return f"a body in content coding {value.decode('latin-1').strip()}, which is not shown"
+    return answer[:MAX_SHOWN].decode("utf-8", "replace").replace("\r\n", "\n").strip()
 
 
 def parse_retry_after(headers: Iterable[tuple[bytes, bytes]], now: float) -> float | None:

@@ -22,6 +22,7 @@ EVENT_ID = b"Webhook-Id"
 ATTEMPT = b"X-Sluice-Attempt"
 BATCH_IDS = b"X-Sluice-Event-Ids"
 """The ids of the events of a batch, in its order, separated by commas."""
+_PLAIN_ANSWER = (b"Accept-Encoding", b"identity")  # people read the answer to a rejected event
 _MAX_SHOWN_OF_EACH = 512
 _CACHED_HEADS = 256
 _NOT_JSON = Rejected("the body is not JSON, and only JSON can go into a batch", None)
@@ -53,9 +54,12 @@ class Sender:
         # The part of the head that stands before the signature is nearly always one of a few.
         self._head_start = lru_cache(maxsize=_CACHED_HEADS)(self._make_head_start)
         made = self._proof.names if self._proof else frozenset()
-        self._added = tuple(
+        added = [
             (name.encode(), value.reveal()) for name, value in endpoint.headers if name.lower().encode() not in made
-        )
+        ]
+        if not any(name.lower() == _PLAIN_ANSWER[0].lower() for name, _ in added):
+            added.append(_PLAIN_ANSWER)
+        self._added = tuple(added)
         self._replaced = made.union(name.lower() for name, _ in self._added)
 
     async def post(self, delivery: Delivery) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -115,7 +116,8 @@ async def test_without_a_signature_nothing_is_signed() -> None:
     async with receiver() as laravel:
         await post(an_endpoint(laravel.url), a_delivery(), None)
         (got,) = laravel.got
-    assert {name.lower() for name, _ in got.headers} == {b"host", b"webhook-id", b"x-sluice-attempt", b"content-length"}
+    ours = {b"host", b"accept-encoding", b"webhook-id", b"x-sluice-attempt", b"content-length"}
+    assert {name.lower() for name, _ in got.headers} == ours
 
 
 async def test_what_the_policy_adds_stands_for_what_was_stored_and_what_is_signed_for_both() -> None:
@@ -126,6 +128,23 @@ async def test_what_the_policy_adds_stands_for_what_was_stored_and_what_is_signe
         (got,) = laravel.got
     assert (got.all("x-tenant"), got.all("x-new"), got.all("x-kept")) == ([b"ours"], [b"new"], [b"kept"])
     assert refusal(BLAZZ, got.headers, got.body, time.time()) is None
+
+
+async def test_the_answer_is_asked_for_as_people_can_read_it() -> None:
+    async with receiver() as laravel:
+        await post(an_endpoint(laravel.url), a_delivery(headers=((b"Accept-Encoding", b"gzip, br"),)))
+        await post(an_endpoint(laravel.url, headers=(("accept-encoding", Secret(b"gzip")),)), a_delivery())
+    assert [got.all("accept-encoding") for got in laravel.got] == [[b"identity"], [b"gzip"]]
+
+
+async def test_of_a_body_that_is_compressed_all_the_same_only_that_is_kept() -> None:
+    async def compressed(call: Call) -> None:
+        await call.head()
+        body = gzip.compress(b'{"message":"no"}')
+        call.say(b"HTTP/1.1 422 X\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    kept = "answered 422: a body in content coding gzip, which is not shown"
+    assert await post_to(compressed) == Rejected(kept, 422)
 
 
 async def test_a_stored_header_that_would_be_read_as_something_else_is_never_sent() -> None:
