@@ -100,10 +100,6 @@ async def _read_gauges(registry: Registry, queues: Mapping[str, Queue]) -> None:
             counts = await queue.counts()
             for place, events in (("waiting", counts.waiting), ("leased", counts.leased), ("dead", counts.dead)):
                 relay_metrics.queue_holds(name, place, events)
-        states: dict[str, int] = {}
-        for row in await registry.sessions():
-            states[row.state] = states.get(row.state, 0) + 1
-        for state, sessions in states.items():
-            session_metrics.sessions_are(state, sessions)
+        session_metrics.sessions_are((await registry.summary()).states)
     except (StoreAway, StoreRefused):
         return

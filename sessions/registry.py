@@ -28,11 +28,13 @@ from sluice.store.client import Arg, Script, Store, load_script
 WORKER_ID = re.compile(r"[A-Za-z0-9._:\[\]-]{1,128}")
 """What a worker may call itself. A space would end its name early in the store."""
 
-_NAMES = ("workers", "beats", "wanted", "states", "owners", "leases", "observed", "held", "fence")
+_NAMES = ("workers", "beats", "wanted", "states", "owners", "leases", "observed", "held", "fence", "counts")
 _KEYS = tuple(f"sl:{{sessions}}:{name}" for name in _NAMES)
 KEY_PATTERNS = _KEYS
 _ORPHANS_AT_ONCE = 1000
 _PLACING_ATTEMPTS = 4
+_PAGE = 1000
+_CONNECTED = "connected"
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ def _script(name: str) -> Script:
 
 _REGISTER, _BEAT, _ADOPT, _DEREGISTER = _script("register"), _script("beat"), _script("adopt"), _script("deregister")
 _OWNER, _CANDIDATES, _PLACE, _OBSERVE = _script("owner"), _script("candidates"), _script("place"), _script("observe")
-_WANT, _FORGET, _LIST = _script("want"), _script("forget"), _script("list")
+_WANT, _FORGET, _LIST, _SUMMARY = _script("want"), _script("forget"), _script("list"), _script("summary")
 
 
 class UnknownWorker(Exception):
@@ -144,6 +146,28 @@ class WorkerRow:
     beat_left: float
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How the sessions stand, in numbers."""
+
+    total: int
+    unowned: int
+    connected: int
+    """Those that somebody runs. Where more than a thousand have no owner it errs towards fewer."""
+    states: Mapping[str, int]
+    """The last ones that were reported, most frequent first. What no worker of ours says is `other`."""
+    workers: tuple[WorkerRow, ...]
+    """By name; a lost one for an hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    rows: tuple[SessionRow, ...]
+    """In no order. A session may be on two pages."""
+    go_on: str
+    """Where the next page begins; empty: this is the last."""
+
+
 class Registry:
     """All of it is one object in the store; every method but `beat` and `place` is one round trip.
 
@@ -240,15 +264,37 @@ class Registry:
 
     # --- people
 
+    async def summary(self, *, recount: bool = False) -> Summary:
+        """Costs as much as there are workers; with `recount` it counts all sessions anew, whatever was kept."""
+        answer = await self._run(_SUMMARY, int(recount))
+        now, total, unowned, not_connected, by_state, workers = answer
+        states = Counter({state.decode(): int(n) for state, n in _pairs(by_state) if int(n) > 0})
+        connected = max(0, states[_CONNECTED] - (unowned - not_connected))
+        return Summary(total, unowned, connected, dict(states.most_common()), _worker_rows(workers, now))
+
     async def sessions(self) -> list[SessionRow]:
-        """Every wanted session, by name."""
-        everything = _Everything(await self._run(_LIST))
-        return [everything.session_row(session) for session in sorted(everything.wanted)]
+        """Every wanted session, by name, each as of one moment; page after page, so that nobody else waits long."""
+        found, go_on = dict[str, SessionRow](), ""
+        while True:
+            page = await self.page(go_on, _PAGE)
+            found.update((row.session, row) for row in page.rows)
+            go_on = page.go_on
+            if not go_on:
+                return [found[session] for session in sorted(found)]
+
+    async def page(self, go_on: str, count: int) -> SessionPage:
+        """About `count` sessions; `go_on` empty: the first ones."""
+        now, after, rows = await self._run(_LIST, go_on or "0", count)
+        return SessionPage(_session_rows(rows, now), "" if after == b"0" else after.decode())
+
+    async def session(self, session: str) -> SessionRow | None:
+        """One session; None where it is not wanted."""
+        now, _, rows = await self._run(_LIST, "", 1, session)
+        return next(iter(_session_rows(rows, now)), None)
 
     async def workers(self) -> list[WorkerRow]:
         """Every worker, by name; a lost one for an hour."""
-        everything = _Everything(await self._run(_LIST))
-        return [everything.worker_row(worker) for worker in sorted(everything.workers)]
+        return list((await self.summary()).workers)
 
     async def _adopt(self, worker: str, instance: str, sessions: Sequence[str]) -> dict[str, int]:
         answer = await self._run(_ADOPT, worker, instance, *sessions)
@@ -260,51 +306,46 @@ class Registry:
         return await self._store.run(script, _KEYS, args)
 
 
-class _Everything:
-    """The answer of list.lua, joined."""
+def _session_rows(flat: Sequence[bytes], now: int) -> tuple[SessionRow, ...]:
+    """Of list.lua."""
+    texts = _texts(flat)
+    return tuple(_session_row(now, *texts[i : i + 6]) for i in range(0, len(texts), 6))
 
-    def __init__(self, answer: Sequence[Any]) -> None:
-        self._now: int = answer[0]
-        workers, beats, wanted, states, owners, leases, observed, held = (_texts(part) for part in answer[1:])
-        self.workers: dict[str, dict[str, Any]] = {worker: orjson.loads(text) for worker, text in _pairs(workers)}
-        self.wanted = dict(_pairs(wanted))
-        self._beats = dict(_pairs(beats))
-        self._states = dict(_pairs(states))
-        self._owners = dict(_pairs(owners))
-        self._leases = dict(_pairs(leases)) | dict(_pairs(observed))
-        self._held = Counter(member.partition(" ")[0] for member in held)
 
-    def session_row(self, session: str) -> SessionRow:
-        about = orjson.loads(self.wanted[session])
-        since, _, text = self._states[session].partition(" ")
-        state, phone = orjson.loads(text)
-        workspace = about.get("workspace_id")
-        owner = self._owner(session)
-        return SessionRow(
-            session=session,
-            about=about,
-            workspace=None if workspace is None else str(workspace),
-            state=state,
-            phone=phone,
-            since=int(since) / 1000,
-            worker=owner.worker if owner else None,
-            url=owner.url if owner else None,
-            fence=owner.fence if owner else None,
-            lease_left=owner.lease_left if owner else None,
-        )
+def _session_row(now: int, session: str, known: str, record: str, owner: str, url: str, ends: str) -> SessionRow:
+    about = orjson.loads(known)
+    since, _, text = record.partition(" ")
+    state, phone = orjson.loads(text)
+    workspace = about.get("workspace_id")
+    fence, _, worker = owner.partition(" ")
+    owned = bool(worker)
+    return SessionRow(
+        session=session,
+        about=about,
+        workspace=None if workspace is None else str(workspace),
+        state=state,
+        phone=phone,
+        since=int(since) / 1000,
+        worker=worker if owned else None,
+        url=url if owned else None,
+        fence=int(fence) if owned else None,
+        lease_left=_left(ends, now) if owned else None,
+    )
 
-    def worker_row(self, worker: str) -> WorkerRow:
-        record = self.workers[worker]
-        left = self._left(self._beats.get(worker, "0"))
-        return WorkerRow(worker, record["url"], record["capacity"], self._held[worker], record["existing"], left)
 
-    def _owner(self, session: str) -> Owner | None:
-        fence, _, worker = self._owners.get(session, "").partition(" ")
-        left = self._left(self._leases.get(session, "0"))
-        return Owner(worker, self.workers[worker]["url"], int(fence), left) if worker and left else None
+def _worker_rows(flat: Sequence[Any], now: int) -> tuple[WorkerRow, ...]:
+    """Of summary.lua."""
+    rows = []
+    for i in range(0, len(flat), 4):
+        worker, record, ends, load = flat[i : i + 4]
+        about = orjson.loads(record)
+        left = _left(ends.decode(), now)
+        rows.append(WorkerRow(worker.decode(), about["url"], about["capacity"], load, about["existing"], left))
+    return tuple(sorted(rows, key=lambda row: row.worker))
 
-    def _left(self, moment: str) -> float:
-        return max(0.0, (float(moment) - self._now) / 1000)
+
+def _left(moment: str, now: int) -> float:
+    return max(0.0, (float(moment) - now) / 1000)
 
 
 def _record(worker: Worker, *, existing: bool) -> bytes:

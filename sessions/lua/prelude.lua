@@ -9,12 +9,14 @@
 -- KEYS[7] observed  ZSET  the same for sessions of existing workers: their login is on that machine, nobody can adopt it
 -- KEYS[8] held      ZSET  "<worker> <session>", all scores 0: who holds what, found by prefix
 -- KEYS[9] fence     the last fence that was given to anybody
+-- KEYS[10] counts   HASH  state -> how many entries of `states` have it; states that are not known count as `other`
 --
 -- Moments are milliseconds of the store's clock. Always true: a wanted session is in exactly one of `leases` and
--- `observed`; `held` has "<worker> <session>" exactly when `owners` names that worker.
+-- `observed`; `counts` sums up `states`; `held` has "<worker> <session>" exactly when `owners` names that worker.
 
 local workers, beats, wanted, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owners, leases, observed, held, last_fence = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local counts = KEYS[10]
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -81,6 +83,21 @@ local function loads(with_existing)
   return found
 end
 
+-- What a worker may say of a session is its own affair; what is counted, and becomes a label of a metric, is not.
+local KNOWN = {}
+for _, state in ipairs({'created', 'starting', 'qr_scanning', 'authenticated', 'connected', 'disconnected', 'logged_out',
+                        'failed', 'error', 'unknown'}) do KNOWN[state] = true end
+
+-- `record` is an entry of `states`.
+local function state_in(record)
+  return cjson.decode(string.match(record, '^%d+ (.*)$'))[1]
+end
+
+local function count(record, change)
+  local state = state_in(record)
+  redis.call('HINCRBY', counts, KNOWN[state] and state or 'other', change)
+end
+
 local function drop_holder(session)
   local id = holder_of(session)
   if not id then return end
@@ -97,6 +114,8 @@ end
 local function forget(session)
   drop_holder(session)
   redis.call('HDEL', wanted, session)
+  local state = redis.call('HGET', states, session)
+  if state then count(state, -1) end
   redis.call('HDEL', states, session)
   redis.call('ZREM', leases, session)
   redis.call('ZREM', observed, session)
@@ -118,5 +137,8 @@ end
 local function note(session, report)
   local before = redis.call('HGET', states, session)
   if before and string.match(before, '^%d+ (.*)$') == report then return end
-  redis.call('HSET', states, session, digits(now) .. ' ' .. report)
+  local after = digits(now) .. ' ' .. report
+  if before then count(before, -1) end
+  count(after, 1)
+  redis.call('HSET', states, session, after)
 end

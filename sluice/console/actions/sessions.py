@@ -52,9 +52,9 @@ async def list_sessions(deployment: Deployment, _: ListSessions) -> SessionList:
 
 async def show(deployment: Deployment, request: ShowSession) -> Session | Problem:
     """One session."""
-    for row in await deployment.registry.sessions():
-        if row.session == request.session:
-            return _session(row)
+    row = await deployment.registry.session(request.session)
+    if row is not None:
+        return _session(row)
     return not_found(f"there is no session {quoted(request.session)}; `sluice sessions list` shows them")
 
 

@@ -17,7 +17,7 @@ from relay.inflow import Inflow
 from relay.policies import Endpoint
 from relay.process import open_circuit
 from relay.queue.queue import Counts, Queue
-from sessions.registry import SessionRow, WorkerRow
+from sessions.registry import Summary, WorkerRow
 from sluice.config.live import LivePolicies
 from sluice.console.actions.circuits import circuit_of
 from sluice.console.actions.deployment import Deployment, moment
@@ -65,10 +65,9 @@ async def show(gateway: RunningGateway, _: ShowStatus) -> Status:
     """Everything on one screen; while the store is away, what only it knows is null or empty."""
     look = _Look()
     policies, registry = gateway.policies, gateway.registry
-    relays, sessions, workers, endpoints, removed, traffic = await asyncio.gather(
+    relays, sessions, endpoints, removed, traffic = await asyncio.gather(
         look.at(presence.alive(gateway.store)),
-        look.at(registry.sessions()),
-        look.at(registry.workers()),
+        look.at(registry.summary()),
         asyncio.gather(*(_endpoint(look, gateway, endpoint) for endpoint in policies.relay.endpoints.values())),
         asyncio.gather(*(look.at(queue.counts()) for queue in gateway.removed.values())),
         asyncio.to_thread(_traffic, policies),  # reads the files of every process
@@ -83,7 +82,7 @@ async def show(gateway: RunningGateway, _: ShowStatus) -> Status:
         traffic=traffic,
         endpoints=dict(zip(policies.relay.endpoints, endpoints, strict=True)),
         removed=tuple(_removed(name, one) for name, one in zip(gateway.removed, removed, strict=True) if one),
-        workers=tuple(_worker(row, registry.lease) for row in workers or ()),
+        workers=tuple(_worker(row, registry.lease) for row in (sessions.workers if sessions else ())),
         sessions=_sessions(sessions),
     )
     return replace(status, messages=tuple(messages(status)))
@@ -148,15 +147,10 @@ def _worker(row: WorkerRow, lease: float) -> WorkerStatus:
     return WorkerStatus(row.worker, row.url, row.existing, row.sessions, row.capacity, lost, last_beat, row.beat_left)
 
 
-def _sessions(rows: list[SessionRow] | None) -> SessionCounts:
-    if rows is None:
+def _sessions(seen: Summary | None) -> SessionCounts:
+    if seen is None:
         return SessionCounts(None, None, {}, None)
-    return SessionCounts(
-        total=len(rows),
-        connected=sum(row.state == "connected" and row.worker is not None for row in rows),
-        states=dict(Counter(row.state for row in rows).most_common()),
-        unowned=sum(row.worker is None for row in rows),
-    )
+    return SessionCounts(seen.total, seen.connected, seen.states, seen.unowned)
 
 
 def _traffic(policies: Policies) -> Traffic:
