@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 from gateway import metrics, reserved
 from gateway.edge import Edge
 from gateway.ingest.webhooks import Ingest
-from gateway.limits import peers
+from gateway.limits import delays, peers
 from gateway.limits.limiter import Limiter
 from gateway.owners import WorkerProxy
 from gateway.policies import Policies, Upstream, edits
@@ -64,6 +64,9 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
             group.create_task(every(peers.EVERY, stop, lambda: peers.run_once(parts.limits_store, name, parts.limiter)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
+            group.create_task(
+                every(delays.EVERY, stop, lambda: parts.delays.run_once(reloader.snapshot.resources.policies))
+            )
             group.create_task(parts.live.watch(stop, apply))
             try:
                 yield reloader
@@ -85,6 +88,7 @@ class _Parts:
         self.inbox_store = Store(store_url, timeout=_STORE_TIMEOUT)
         self.registry = Registry(self.store, policies.sessions.lease)
         self.limiter = Limiter(self.limits_store)
+        self.delays = delays.Delays(self.store)
         self.inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
         self.workers = WorkerProxy(self.registry, _WORKERS)
         self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)

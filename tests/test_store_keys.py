@@ -16,6 +16,7 @@ from gateway.limits.limiter import Limiter
 from relay import presence
 from relay.circuit import Circuit, Report
 from relay.policies import CircuitPolicy
+from relay.queue.codec import DelayedBy
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
@@ -92,6 +93,7 @@ async def use_queues(use: Use) -> None:
 
     await inbox.accept(event("a", lane="urgent", coalesce_key="typing"), [one.destination, other.destination])
     await inbox.accept(event("a", lane="normal"), [one.destination])
+    await inbox.accept(event("b", delay=60.0, delayed_by=DelayedBy("send", 60.0, 1)), [one.destination])
     await inbox.accept(event("a", lane="bulk"), [one.destination])
     await use.look()
     delivered, failed, rejected = await poll()

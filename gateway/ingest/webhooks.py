@@ -13,7 +13,7 @@ from relay import metrics
 from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID
 from relay.filters import takes
 from relay.policies import EventPolicy, RelayPolicy
-from relay.queue.codec import Event, Headers, new_id
+from relay.queue.codec import DelayedBy, Event, Headers, new_id
 from relay.queue.errors import BacklogFull
 from relay.queue.inbox import Inbox
 from relay.queue.lanes import lane_of
@@ -112,6 +112,7 @@ class Ingest:
             Post(head.target, headers, body),
             json,
             delay=decision.delay,
+            delayed_by=decision.delayed_by,
             remember=bool(key),
         )
 
@@ -135,6 +136,7 @@ def as_event(
     *,
     remember: bool,
     delay: float = 0.0,
+    delayed_by: DelayedBy | None = None,
 ) -> Event:
     """An event as the policies say how it travels. `remember`: its id is one by which repeats are meant to be found."""
     stale = policy.events.get(event_type, _NEVER_STALE)
@@ -149,6 +151,7 @@ def as_event(
         coalesce_key=_coalesce_key(stale, event_type, json),
         ttl=stale.ttl or 0.0,
         delay=delay,
+        delayed_by=delayed_by,
         dedupe_window=policy.dedupe if remember else _REPEATED_SOON,
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
+from relay.queue.codec import DelayedBy
 
 TOLERANCE = 1e-9
 """As in take.lua: a bucket refilled in steps of 1/3 must not fall short of one by a rounding error."""
@@ -39,6 +40,7 @@ class Decision:
     """The tokens of each of its buckets afterwards; empty where that is not known."""
     marks: str = ""
     """What each bucket said: HAD, REFUSES or LACKS; empty where all had the tokens."""
+    delayed_by: DelayedBy | None = None
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Decision:
         violated: tuple[str, ...] = (),
         levels: Sequence[float] = (),
         marks: str = "",
+        delayed_by: DelayedBy | None = None,
     ) -> None:
         self.verdict = verdict
         self.limit = limit
@@ -57,6 +60,7 @@ class Decision:
         self.violated = violated
         self.levels = levels
         self.marks = marks
+        self.delayed_by = delayed_by
 
 
 PASS = Decision("pass")
@@ -95,8 +99,10 @@ def conclude(
     What one limit drops and another one rejects is rejected: its sender learns that it has to send it again.
     """
     if REFUSES not in marks:
-        delaying = _delays_longest(buckets, levels) if delay else None
-        return Decision("pass", delaying, delay=delay, levels=levels, marks=marks)
+        if not delay:
+            return Decision("pass", levels=levels, marks=marks)
+        by = _delays_longest(buckets, levels)
+        return Decision("pass", by.limit, delay=delay, levels=levels, marks=marks, delayed_by=by)
     violated = [(bucket, levels[i]) for i, bucket in enumerate(buckets) if marks[i] == REFUSES]
     rejecting = [pair for pair in violated if pair[0].limit.over != "drop"]
     longest, _ = max(rejecting or violated, key=lambda pair: wait(*pair))
@@ -110,11 +116,12 @@ def conclude(
     )
 
 
-def _delays_longest(buckets: Sequence[Bucket], levels: Sequence[float]) -> str:
+def _delays_longest(buckets: Sequence[Bucket], levels: Sequence[float]) -> DelayedBy:
     """By the debt that is left, for this request's tokens have been taken."""
     debts = [(-level * bucket.interval, bucket) for bucket, level in zip(buckets, levels, strict=True)]
-    _, bucket = max([pair for pair in debts if pair[1].mode == DELAY], key=lambda pair: pair[0])
-    return bucket.limit.id
+    delaying = sorted([pair for pair in debts if pair[1].mode == DELAY], key=lambda pair: -pair[0])
+    bucket, others = delaying[0][1], max(0.0, delaying[1][0]) if len(delaying) > 1 else 0.0
+    return DelayedBy(bucket.limit.id, bucket.interval, bucket.burst, others)
 
 
 def wait(bucket: Bucket, level: float) -> float:

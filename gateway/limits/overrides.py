@@ -27,6 +27,10 @@ class Overrides:
                 return override
         return self._of_list(client, now) if self._listed else None
 
+    def of_session(self, session: str, now: float) -> Override | None:
+        """Of those by session alone."""
+        return next((it for it in self._of_session(session) if it.until is None or now < it.until), None)
+
     def _of_list(self, client: Client, now: float) -> Override | None:
         found, longest = None, -1
         for override, listed in self._listed:

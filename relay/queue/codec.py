@@ -23,6 +23,18 @@ _LANES: dict[str, Lane] = {letter: lane for lane, letter in LANE_LETTERS.items()
 
 
 @dataclass(frozen=True, slots=True)
+class DelayedBy:
+    """The limit that delays an event for longest, and the numbers of the bucket it was in."""
+
+    limit: str
+    interval: float
+    """Seconds for one token."""
+    burst: int
+    others: float = 0.0
+    """Seconds for which all other limits delay it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """`body` is opaque: what is stored is what is sent. `id` and `session` hold no byte below 3."""
 
@@ -41,6 +53,8 @@ class Event:
     """Seconds it is worth sending; 0: for ever."""
     delay: float = 0.0
     """Seconds before it may first be sent (a limit with `over: queue`)."""
+    delayed_by: DelayedBy | None = None
+    """By it the delay follows an edit of the limit (`relay/queue/delays.py`)."""
     dedupe_window: float = 60.0
     """Seconds a repeat of its id is recognised; while the event is in the store it always is."""
 
@@ -106,6 +120,11 @@ def new_id(idempotency: str | None = None) -> str:
     if idempotency is None:
         return f"evt_{int(time.time() * 1000):012x}{secrets.token_hex(8)}"
     return "evt_" + hashlib.sha256(idempotency.encode()).hexdigest()[:28]
+
+
+def microseconds(interval: float) -> int:
+    """Of seconds for a token; never 0."""
+    return max(1, round(interval * 1e6))
 
 
 def pack(event: Event) -> bytes:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from relay.queue.codec import LANE_LETTERS, Event, pack
+from relay.queue.codec import LANE_LETTERS, Event, microseconds, pack
 from relay.queue.errors import BacklogFull, NotReplicated
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, own_keys, partition_of, shared_keys, wake_channel
 from sluice.store.client import Arg, Call, Store, StoreAway, load_script
@@ -168,7 +168,7 @@ class _Batch:
         for one in self._pending:
             event = one.event
             args += (LANE_LETTERS[event.lane], event.ordering_key, event.id)
-            args += (int(event.dedupe_window * 1000), int(event.delay * 1000), int(event.ttl * 1000))
+            args += (int(event.dedupe_window * 1000), _delay(event), int(event.ttl * 1000))
             args += (event.coalesce_key, self._numbers(one), one.content)
         return Call(_ACCEPT, keys, args)
 
@@ -183,6 +183,13 @@ class _Batch:
                 yield -1 - [destination.endpoint for destination in one.destinations].index(full)
             else:
                 yield answer
+
+
+def _delay(event: Event) -> Arg:
+    ms, by = int(event.delay * 1000), event.delayed_by
+    if by is None or ms == 0:
+        return ms
+    return f"{ms} {by.limit} {microseconds(by.interval)} {by.burst} {int(by.others * 1000)}"
 
 
 def _wakes(batches: Sequence[_Batch]) -> list[tuple[Arg, ...]]:

@@ -1,10 +1,10 @@
-"""Drops dead letters that nobody came for within `retention.dead`, and what is known of events that left long ago."""
+"""Drops dead letters that nobody came for within `retention.dead`, and what is known of what is long over."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from relay.queue import history
+from relay.queue import delays, history
 from relay.queue.dead_letters import DeadLetters
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused
@@ -19,6 +19,7 @@ async def run_once(store: Store, endpoints: Iterable[str], keep_dead: float, kee
         try:
             dropped = await DeadLetters(store, endpoint).drop_older(keep_dead)
             await history.forget_older(store, endpoint, keep_delivered)
+            await delays.forget_past(store, endpoint)
         except (StoreAway, StoreRefused):
             return
         if dropped:

@@ -1,17 +1,18 @@
 -- Purpose    Stores events, each once, at the end of its stream in every endpoint that it is for.
 -- Guarantee  An event is stored for all of its endpoints or, when one of them is full, for none. When it has answered 1
 --            or 2, it will be leased; an event id that was accepted before is answered 0 and not stored again.
--- KEYS       four of the partition (events.lua), then eleven for each endpoint (partition.lua)
+-- KEYS       four of the partition (events.lua), then twelve for each endpoint (partition.lua)
 -- ARGV       1 how many endpoints  2 how many events that have left stay in the history (0: none)
 --            for each endpoint: maximum of events and of bytes, dead letters included; order: 'session' | 'none'
 --            for each event: lane letter, ordering key (session or event id), event id, recognise repeats for (ms), not
---            before (ms from now), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
+--            before (ms from now, or "<ms> <limit> <us for one of its tokens> <its burst> <ms for all other limits>" of
+--            what a limit delays), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
 --            ordering key and coalesce key replaces it), its endpoints ("1 3"), content
 -- Return     for each event 1 stored | 2 stored, and for some endpoint in place of an older one | 0 a repeat
 --            | -n refused: endpoint n is full
 -- Twice      is the same as once: the second time all are repeats.
 
-local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_EVENT = 4, 11, 9
+local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_EVENT = 4, 12, 9
 local STORED, REPLACED, REPEAT = 1, 2, 0
 local BULK_SHARE = 0.9
 local endpoints, max_history = {}, tonumber(ARGV[2])
@@ -22,6 +23,7 @@ for i = 1, tonumber(ARGV[1]) do
     queue = KEYS[k + 1], leases = KEYS[k + 5],
     schedule = {[URGENT] = KEYS[k + 2], [NORMAL] = KEYS[k + 3], [BULK] = KEYS[k + 4]},
     attempts = KEYS[k + 6], latest = KEYS[k + 7], dead = KEYS[k + 8], counts = KEYS[k + 10], history = KEYS[k + 11],
+    delayed = KEYS[k + 12],
     max_events = tonumber(ARGV[a]), max_bytes = tonumber(ARGV[a + 1]), in_order = ARGV[a + 2] == 'session',
     happened = {}, page = {}, entries = {}, due = {[URGENT] = {}, [NORMAL] = {}, [BULK] = {}},
   }
@@ -102,6 +104,13 @@ local function append(e, lane, ordering_key, id, seq, not_before)
   return entry_id
 end
 
+-- Notes why an event is delayed, so that it can be brought forward when its limit is edited (hasten.lua).
+local function note_delay(e, not_before, limit, others, ordering_key, id)
+  local past = math.min(call('ZCOUNT', e.delayed, '-inf', now), 2)
+  if past > 0 then call('ZREMRANGEBYRANK', e.delayed, 0, past - 1) end
+  call('ZADD', e.delayed, not_before, string.format('%s %d\0%s\0%s', limit, now + others, ordering_key, id))
+end
+
 -- --- one event
 
 local FIRST = 3 + 3 * #endpoints
@@ -134,7 +143,8 @@ end
 local function accept(at)
   local lane, ordering_key, id, content = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 8]
   local coalesce_key = ARGV[at + 6] ~= '' and lane .. ordering_key .. '\0' .. ARGV[at + 6] or ''
-  local delay = tonumber(ARGV[at + 4])
+  local delay, limit, others = tonumber(ARGV[at + 4])
+  if not delay then delay, limit, others = match(ARGV[at + 4], '^(%d+) (%S+ %d+ %d+) (%d+)$') end
   local to = {}
   for number in string.gmatch(ARGV[at + 7], '%d+') do to[#to + 1] = tonumber(number) end
   if is_repeat(at, id) then
@@ -149,7 +159,7 @@ local function accept(at)
     end
   end
   local own_seq = next_seq(at)
-  local record = string.format('%d %s %s %s %s %d %s %d\n', own_seq, now_text, ARGV[at + 4], ARGV[at + 5],
+  local record = string.format('%d %s %s %s %s %d %s %d\n', own_seq, now_text, delay, ARGV[at + 5],
     ARGV[at + 3], #to, lane, #coalesce_key) .. coalesce_key .. content
   records[#records + 1], records[#records + 2] = id, record
   is_known[id] = true
@@ -166,6 +176,7 @@ local function accept(at)
       local appended = append(e, lane, ordering_key, id, own_seq, now + delay)
       if coalesce_key ~= '' then call('HSET', e.latest, coalesce_key, appended) end
     end
+    if limit then note_delay(e, now + delay, limit, others, ordering_key, id) end
     e.bytes = e.bytes + #record
     count(e, 'bytes', #record)
     count(e, 'accepted')

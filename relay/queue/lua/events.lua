@@ -5,7 +5,7 @@
 --   KEYS[2] refs    HASH    event id -> how many endpoints still hold it; only of events for more than one
 --   KEYS[3] dedupe  ZSET    id of an event that has left -> until when (ms) a repeat of it is recognised
 --   KEYS[4] seq     STRING  the last sequence number
--- then, for each endpoint that the script is about, the eleven keys that partition.lua explains.
+-- then, for each endpoint that the script is about, the keys that partition.lua explains.
 --
 -- record = "<seq> <accepted, ms> <not before, ms after> <time to live, ms, 0: for ever> <recognise repeats for, ms>
 --           <how many endpoints> <lane letter> <length of coalesce key>\n" in one line .. coalesce key

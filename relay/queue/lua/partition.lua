@@ -17,12 +17,15 @@
 --   KEYS[15] history   LIST    of pages about events that have left, the newest at its end: "<when, ms> <events on it>
 --                              <events on all pages so far>\n", then for each event "<accepted, ms> <state> <failed
 --                              attempts> <bytes of its attempt log> <summary>\n<entry id>\1<its attempt log, as above>"
+--   KEYS[16] delayed   ZSET    what a limit delays -> not before (ms): "<limit> <us for one of its tokens> <its burst>
+--                              <not before for all other limits, ms>\0<session or event id>\0<event id>". What has
+--                              left, or is due, may still stand there.
 --
 -- stream = lane letter .. session, or .. event id where there is no session or no order. It holds no byte below 3.
 -- The head of a stream is the first entry id with its prefix, and a lease begins with the head: that is the order. A
 -- newer event that replaces a waiting one takes over its sequence number, and with it its place.
 local QUEUE, LEASES, ATTEMPTS, LATEST = KEYS[5], KEYS[9], KEYS[10], KEYS[11]
-local DEAD_LETTERS, REASONS, COUNTS, HISTORY = KEYS[12], KEYS[13], KEYS[14], KEYS[15]
+local DEAD_LETTERS, REASONS, COUNTS, HISTORY, DELAYED = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 local SCHEDULE = {[URGENT] = KEYS[6], [NORMAL] = KEYS[7], [BULK] = KEYS[8]}
 local LANES = {URGENT, NORMAL, BULK}
 
