@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from relay.policies import CircuitPolicy
 from sluice.config import Rate
+from sluice.store import clock
 from sluice.store.client import Call, Store, load_script
 
 _ADMIT = load_script("relay", "circuit", "admit", drains=True)
@@ -116,14 +117,14 @@ class Circuit:
 
     async def view(self) -> CircuitStatus:
         """For people."""
-        (fields, (seconds, micros)) = await self._store.commands(
-            ("HMGET", self._key, "state", "until", "why", "held"), ("TIME",)
+        now, fields = await self._store.run_all(
+            [clock.look(self._key)], [("HMGET", self._key, "state", "until", "why", "held")]
         )
         state, until, why, held = fields
         reason = (why or b"").decode("utf-8", "replace")
         if held:
             return CircuitStatus(_STATES[held], 0.0, reason, held=True)
-        left = int(until or 0) / 1000 - (int(seconds) + int(micros) / 1e6)
+        left = int(until or 0) / 1000 - clock.seconds(now)
         return CircuitStatus(_STATES[state or b"closed"], max(0.0, left), reason)
 
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent
 CHANNEL = "channel "
 NAME = r"[^:{}\0]+"
-PLACEHOLDERS = {"<nn>": r"\d\d", "<subjects>": r"(\0[^\0]+)*"}
+PLACEHOLDERS = {"<nn>": r"\d\d", "<slot>": "[^{}]+", "<subjects>": r"(\0[^\0]+)*"}
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,12 @@
 --     |                                     +------- a probe failed -------+
 --   held open or closed: from each of them and back, by hold.lua alone; results do not count meanwhile
 local K = KEYS[1]
-local call = redis.call
 local CLOSED, IS_OPEN, HALF_OPEN = 'closed', 'open', 'half-open'
 local WINDOW, MINIMUM, RATIO = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local OPEN_FOR, CAP = tonumber(ARGV[4]), tonumber(ARGV[5])
 local PROBES, PROBE_LEASE = tonumber(ARGV[6]), tonumber(ARGV[7])
 local INTERVAL, BURST = tonumber(ARGV[8]), tonumber(ARGV[9])
 local SLOW_START = tonumber(ARGV[10])
-
-local clock = call('TIME')
-local micros = clock[1] * 1000000 + clock[2]
-local now = math.floor(micros / 1000)
 
 local read = call('HMGET', K, 'state', 'generation', 'until', 'trips', 'probes_out', 'probes_ok', 'probes_until',
   'level', 'at', 'held', 'closed_at')

@@ -6,10 +6,7 @@
 -- Twice      changes nothing more.
 
 local K, wanted = KEYS[1], ARGV[1]
-local call = redis.call
 local CLOSED, IS_OPEN, RELEASED = 'closed', 'open', ''
-local clock = call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local held = call('HGET', K, 'held') or RELEASED
 if held == wanted then return 0 end
 

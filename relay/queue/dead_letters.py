@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from relay.queue.codec import Stored, id_of, sequence_of, unpack
 from relay.queue.history_codec import text
-from relay.queue.layout import MAX_HISTORY, PARTITIONS, keys, own_key, shared_key, wake_channel
+from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, shared_key, wake_channel
+from sluice.store import clock
 from sluice.store.client import Call, Script, Store, load_script
 
 _REPLAY = load_script("relay.queue", "events", "partition", "replay")
@@ -28,6 +29,11 @@ class DeadLetter:
     def sequence(self) -> int:
         """By which the events of a session are sent in order."""
         return sequence_of(self.entry_id)
+
+
+async def partition_times(store: Store) -> list[float]:
+    """Unix seconds, by which the moments in each partition are to be read. Raises StoreAway or StoreRefused."""
+    return await clock.times(store, [any_key(partition) for partition in range(PARTITIONS)])
 
 
 class DeadLetters:
@@ -79,9 +85,9 @@ class DeadLetters:
 
     async def drop_older(self, seconds: float) -> int:
         """Drops those that died longer ago than this. Returns how many there were."""
-        before = int((await self._store.now() - seconds) * 1000)
         dropped = 0
-        for partition in range(PARTITIONS):
+        for partition, now in enumerate(await partition_times(self._store)):
+            before = int((now - seconds) * 1000)
             dead = own_key(self.endpoint, partition, "dead")
             oldest = ("ZRANGE", dead, "-inf", f"({before}", "BYSCORE", "LIMIT", 0, _PAGE)
             while entry_ids := (await self._store.commands(oldest))[0]:

@@ -13,7 +13,8 @@ from typing import Literal
 from relay.queue import codec, history_codec
 from relay.queue.codec import Lane, Stored, entry_id_of, id_of, stream_of
 from relay.queue.history_codec import Attempt, Departed, read_attempts, text
-from relay.queue.layout import PARTITIONS, own_key, shared_key
+from relay.queue.layout import PARTITIONS, any_key, own_key, shared_key
+from sluice.store import clock
 from sluice.store.client import Arg, Store
 
 State = Literal["waiting", "leased", "dead", "delivered", "expired", "replaced", "dropped"]
@@ -49,7 +50,7 @@ class EventHistory:
     lane: Lane
     accepted_at: float
     now: float
-    """The store's clock."""
+    """The time in its partition (`sluice/store/clock.py`)."""
     endpoints: tuple[EndpointHistory, ...]
     event: Stored | None
     """None: it has left everywhere, and its content is gone."""
@@ -57,28 +58,29 @@ class EventHistory:
 
 async def history_of(store: Store, endpoints: Sequence[str], event_id: str) -> EventHistory | None:
     """None where nothing is known of it. Raises StoreAway or StoreRefused."""
-    clock, *records = await store.commands(
-        ("TIME",), *(("HGET", shared_key(partition, "events"), event_id) for partition in range(PARTITIONS))
+    answers = await store.run_all(
+        [clock.look(any_key(partition)) for partition in range(PARTITIONS)],
+        [("HGET", shared_key(partition, "events"), event_id) for partition in range(PARTITIONS)],
     )
-    now = int(clock[0]) + int(clock[1]) / 1e6
+    times, records = [clock.seconds(answer) for answer in answers[:PARTITIONS]], answers[PARTITIONS:]
     found = next(((p, record) for p, record in enumerate(records) if record is not None), None)
     if found is None:
         departed = await _departed(store, endpoints, range(PARTITIONS), event_id)
-        return _history_of_departed(event_id, now, departed) if departed else None
+        return _history_of_departed(event_id, max(times), departed) if departed else None
     partition, event = found[0], codec.unpack(found[1])
     here = {name: await _in_queue(store, name, partition, event) for name in endpoints}
     elsewhere = [name for name, history in here.items() if history is None]
     for name, entry in (await _departed(store, elsewhere, [partition], event_id)).items():
         here[name] = _endpoint_history(name, entry)
     histories = tuple(history for history in here.values() if history is not None)
-    return EventHistory(event_id, event.session, event.lane, event.accepted_at, now, histories, event)
+    return EventHistory(event_id, event.session, event.lane, event.accepted_at, times[partition], histories, event)
 
 
 async def forget_older(store: Store, endpoint: str, seconds: float) -> None:
     """Drops what is known of events that left longer ago than this. Raises StoreAway or StoreRefused."""
-    oldest = await store.now() - seconds
-    for partition in range(PARTITIONS):
-        key = own_key(endpoint, partition, "history")
+    times = await clock.times(store, [any_key(partition) for partition in range(PARTITIONS)])
+    for partition, now in enumerate(times):
+        oldest, key = now - seconds, own_key(endpoint, partition, "history")
         while True:
             (pages,) = await store.commands(("LRANGE", key, 0, _PAGES - 1))
             old = sum(history_codec.written_at(page) < oldest for page in pages)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from relay.queue.codec import LANE_LETTERS, Event, microseconds, pack
 from relay.queue.errors import BacklogFull, NotReplicated
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, own_keys, partition_of, shared_keys, wake_channel
-from sluice.store.client import Arg, Call, Store, StoreAway, load_script
+from sluice.store.client import Arg, Call, Store, StoreAway, by_text, load_script
 from sluice.store.protocol.errors import Full
 from sluice.store.shared_calls import SharedCalls
 
@@ -128,8 +128,9 @@ class Inbox:
     async def _stored(self, calls: list[Call], also: list[Sequence[Arg]]) -> list[list[int]]:
         if self._replicas:
             # EVAL and not EVALSHA: the store would send a script that the server has forgotten again, behind the WAIT.
-            whole = [("EVAL", call.script.text, len(call.keys), *call.keys, *call.args) for call in calls]
-            results = await self._store.run_all((), [*whole, *also])
+            results = await self._store.run_all(
+                (), [*(by_text(call.script, call.keys, call.args) for call in calls), *also]
+            )
             if results[-1] < self._replicas:
                 raise NotReplicated(f"{results[-1]} of {self._replicas} replicas had it in time")
         else:

@@ -50,6 +50,11 @@ def keys(endpoint: str, partition: int) -> list[str]:
     return [*shared_keys(partition), *own_keys(endpoint, partition)]
 
 
+def any_key(partition: int) -> str:
+    """For who needs some key of the partition's slot."""
+    return shared_key(partition, "seq")
+
+
 def partition_of(ordering_key: str) -> int:
     """The same for all lanes and endpoints."""
     return binascii.crc_hqx(ordering_key.encode(), 0) % PARTITIONS

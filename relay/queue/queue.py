@@ -23,7 +23,8 @@ from typing import Any, Literal
 from relay.queue.codec import LANE_LETTERS, Delivery, delivery_of
 from relay.queue.inbox import Destination
 from relay.queue.lanes import quotas
-from relay.queue.layout import MAX_HISTORY, PARTITIONS, keys, own_key, wake_channel
+from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, wake_channel
+from sluice.store import clock
 from sluice.store.client import Arg, Call, Store, load_script
 
 _POLL = load_script("relay.queue", "events", "partition", "poll", drains=True)
@@ -222,7 +223,7 @@ class Queue:
 
     async def counts(self) -> Counts:
         """What is in the queue now, and what happened so far."""
-        commands: list[tuple[str | int, ...]] = [("TIME",)]
+        commands: list[tuple[str | int, ...]] = []
         for partition in range(PARTITIONS):
             commands += [
                 ("ZCARD", own_key(self.endpoint, partition, "queue")),
@@ -233,16 +234,17 @@ class Queue:
             commands += [
                 ("ZRANGE", own_key(self.endpoint, partition, lane), 0, 0, "WITHSCORES") for lane in LANE_LETTERS
             ]
-        (seconds, micros), *rest = await self._store.commands(*commands)
-        now = int(seconds) * 1000 + int(micros) // 1000
+        looks = [clock.look(any_key(partition)) for partition in range(PARTITIONS)]
+        answers = await self._store.run_all(looks, commands)
+        times, rest = answers[:PARTITIONS], answers[PARTITIONS:]
         rows = [rest[i : i + 7] for i in range(0, len(rest), 7)]
         counted = {name: sum(int(row[3][i] or 0) for row in rows) for i, name in enumerate(_COUNTED)}
-        dues = [float(lane[1]) for row in rows for lane in row[4:] if lane]
+        overdue = [now - float(lane[1]) for (now, _), row in zip(times, rows, strict=True) for lane in row[4:] if lane]
         return Counts(
             waiting=sum(row[0] - row[1] for row in rows),
             leased=sum(row[1] for row in rows),
             dead=sum(row[2] for row in rows),
-            oldest_due=max(0.0, now - min(dues, default=now)) / 1000,
+            oldest_due=max(0.0, *overdue) / 1000 if overdue else 0.0,
             buried=counted.pop("dead"),
             claims=counted.pop("token"),
             **counted,

@@ -11,15 +11,13 @@
 -- KEYS[9] fence     the last fence that was given to anybody
 -- KEYS[10] counts   HASH  state -> how many entries of `states` have it; states that are not known count as `other`
 --
--- Moments are milliseconds of the store's clock. Always true: a wanted session is in exactly one of `leases` and
--- `observed`; `counts` sums up `states`; `held` has "<worker> <session>" exactly when `owners` names that worker.
+-- Moments are milliseconds of the scripts' time (sluice/store/lua/clock.lua). Always true: a wanted session is in exactly
+-- one of `leases` and `observed`; `counts` sums up `states`; `held` has "<worker> <session>" exactly when `owners` names
+-- that worker.
 
 local workers, beats, wanted, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owners, leases, observed, held, last_fence = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local counts = KEYS[10]
-
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 -- Lua would write 1.7e+12.
 local function digits(number)

@@ -5,7 +5,7 @@ module whose scripts (`<package>/lua/*.lua`) use it. This file owns none.
 
 Scripts go over the wire as EVALSHA; a store that has forgotten them (restart, failover, SCRIPT FLUSH) gets the missing
 ones again. A call may therefore run twice, and so may one whose answer was lost on the way: every script says in its
-legend what that does.
+legend what that does. Each begins with `lua/clock.lua`, which gives it the time; the key of that goes with each call.
 """
 
 from __future__ import annotations
@@ -31,25 +31,46 @@ class Script:
 
 
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
+_CLOCK = files("sluice.store") / "lua" / "clock.lua"
 
 
 def load_script(package: str, *names: str, drains: bool = False) -> Script:
-    """`<package>/lua/<name>.lua`; with several names their texts one after the other, shared parts first.
+    """The clock and `<package>/lua/<name>.lua`; of several names the texts one after the other, shared parts first.
 
     `drains`: the script needs little memory or gives some back, so it also runs in a store that is full.
     """
     folder = files(package) / "lua"
-    text = (_ALLOW_OOM if drains else "") + "\n".join((folder / f"{name}.lua").read_text() for name in names)
+    texts = [_CLOCK.read_text(), *((folder / f"{name}.lua").read_text() for name in names)]
+    text = (_ALLOW_OOM if drains else "") + "\n".join(texts)
     return Script(f"{package}/{names[-1]}", text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One run of a script. All keys it touches are in `keys`, and in one slot."""
+    """One run of a script. All keys it touches are in `keys`, and in one slot; there is at least one.
+
+    The key of that slot's clock is added where it is sent, as the last one.
+    """
 
     script: Script
-    keys: Sequence[Arg]
+    keys: Sequence[str]
     args: Sequence[Arg]
+
+
+def clock_key(key: str) -> str:
+    """Of the clock in the slot of this key, by its hash tag or by all of it."""
+    begin = key.find("{")
+    end = key.find("}", begin) if begin >= 0 else -1
+    return f"sl:clock:{{{key[begin + 1 : end] if end >= 0 else key}}}"
+
+
+def by_sha(script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Command:
+    return ("EVALSHA", script.sha, len(keys) + 1, *keys, clock_key(keys[0]), *args)
+
+
+def by_text(script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Command:
+    """For a server that has forgotten the script, or may have and must not be asked twice."""
+    return ("EVAL", script.text, len(keys) + 1, *keys, clock_key(keys[0]), *args)
 
 
 class Store:
@@ -68,14 +89,14 @@ class Store:
         self._routes = deployment.routes(url, timeout)
         self._redis: Redis | None = None
 
-    async def run(self, script: Script, keys: Sequence[Arg], args: Sequence[Arg]) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> Any:
         """One script, one round trip. Raises StoreAway or StoreRefused."""
         self.trips += 1
-        (reply,) = await self._routes.ask((("EVALSHA", script.sha, len(keys), *keys, *args),))
+        (reply,) = await self._routes.ask((by_sha(script, keys, args),))
         if type(reply) is not ErrorReply:
             return reply
         if reply.code == "NOSCRIPT":
-            (reply,) = await self._routes.ask((("EVAL", script.text, len(keys), *keys, *args),))
+            (reply,) = await self._routes.ask((by_text(script, keys, args),))
         if type(reply) is ErrorReply:
             raise raised(reply) from reply
         return reply
@@ -86,7 +107,7 @@ class Store:
         Not a transaction: if one fails, others may have run. A plain command's first argument is its key, or it is of
         those that have none. Raises StoreAway or StoreRefused.
         """
-        commands_sent: list[Command] = [("EVALSHA", c.script.sha, len(c.keys), *c.keys, *c.args) for c in calls]
+        commands_sent: list[Command] = [by_sha(call.script, call.keys, call.args) for call in calls]
         commands_sent += also
         if not commands_sent:
             return []
@@ -95,7 +116,7 @@ class Store:
         forgotten = [i for i, reply in enumerate(replies) if type(reply) is ErrorReply and reply.code == "NOSCRIPT"]
         if forgotten:
             again = [calls[i] for i in forgotten]
-            whole = [("EVAL", c.script.text, len(c.keys), *c.keys, *c.args) for c in again]
+            whole = [by_text(call.script, call.keys, call.args) for call in again]
             for i, reply in zip(forgotten, await self._routes.ask(whole), strict=True):
                 replies[i] = reply
         for reply in replies:
@@ -113,11 +134,6 @@ class Store:
             if command[0] == "HGETALL":
                 replies[i] = dict(zip(replies[i][::2], replies[i][1::2], strict=True))
         return replies
-
-    async def now(self) -> float:
-        """Unix seconds, by the store's clock. Raises StoreAway or StoreRefused."""
-        ((seconds, micros),) = await self.commands(("TIME",))
-        return int(seconds) + int(micros) / 1e6
 
     async def ping(self) -> None:
         """Raises StoreAway or StoreRefused unless the store answers."""

@@ -18,9 +18,7 @@
 -- Twice      takes twice: it errs on the strict side, and a bucket refills by itself. Giving back is asked for once: it
 --            may be lost, and is never done twice.
 
-local call = redis.call
-local clock = call('TIME')
-local now = clock[1] * 1000000 + clock[2]
+local now = micros
 local stamp = math.floor(now / 10)
 local asked = cjson.decode(ARGV[1])
 local limits, levels, changed = asked.buckets, {}, {}
@@ -79,8 +77,8 @@ end
 
 for index in pairs(changed) do
   local interval, burst = limits[index][1], limits[index][2]
-  local full_in = math.ceil((burst - levels[index]) * interval / 1000) + 1000
+  local full_in = math.ceil((burst - levels[index]) * interval / 1000) + 1000 + ahead  -- by the store's own clock
   local at_stamp = levels[index] - (now - stamp * 10) / interval
-  call('SET', KEYS[index], struct.pack('>dI6', at_stamp, stamp), 'PX', string.format('%d', full_in))
+  call('SET', KEYS[index], struct.pack('>dI6', at_stamp, stamp), 'PX', full_in)
 end
 return cjson.encode(answers)

@@ -13,7 +13,7 @@
 -- coalesce key = '', or lane letter .. session or event id .. '\0' .. what the producer named
 -- entry id = stream .. '\0' .. sequence number (14 digits) .. '\0' .. event id; partition.lua says what a stream is
 local EVENTS, REFS, DEDUPE, SEQ = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local call, ARGV = redis.call, ARGV
+local ARGV = ARGV
 local find, match, sub = string.find, string.match, string.sub
 
 -- A lane is one letter, as it is the beginning of every stream, and of several keys of each waiting event.
@@ -22,8 +22,6 @@ local URGENT, NORMAL, BULK = 'u', 'n', 'b'
 local CRASHES, LOG, REPLAYED = '\2', '\3', '\4'
 local ID_AT = 17  -- behind the stream, where in an entry id the event id begins
 
-local clock = call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%d', now)
 
 -- A command with many arguments costs a fraction of many commands. Lua's stack is not endless.

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Annotated
 
 from relay.queue.dead_letter_filter import Filter
-from relay.queue.dead_letters import DeadLetter, DeadLetters
+from relay.queue.dead_letters import DeadLetter, DeadLetters, partition_times
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import (
     Deployment,
@@ -206,7 +206,7 @@ async def _act(
 ) -> _Done | Problem:
     if problem := _unsaid(request) or _endpoint_problem(deployment, request.endpoint):
         return problem
-    until = request.until or moment(await deployment.store.now())
+    until = request.until or moment(max(await partition_times(deployment.store)))
     wanted = replace(_filter(request), ids=request.ids, until=until.timestamp())
     letters = [(name, _without_content(one)) async for name, one in _matching(deployment, wanted)]
     missing = set(request.ids) - {letter.event.id for _, letter in letters}

@@ -17,6 +17,7 @@ from gateway.limits.limiter import TAKE, take_arguments
 from gateway.policies import Over
 from gateway.policies.limits import MAX_LIMITS
 from sluice.config import Rate
+from sluice.store.client import clock_key
 from tests.gateway.making import a_limit
 
 
@@ -119,7 +120,7 @@ def test_the_script_decides_what_decide_decides(
             for request in requests
         ]
         keys, arguments = take_arguments(made)
-        rows = orjson.loads(redis.eval(TAKE.text, len(keys), *keys, *arguments))
+        rows = orjson.loads(redis.eval(TAKE.text, len(keys) + 1, *keys, clock_key(keys[0]), *arguments))
         for buckets, (marks, refused_for, delay, *after) in zip(made, rows, strict=True):
             before = [min(one.burst, levels.get(one.key, one.burst)) for one in buckets]
             ours, theirs = (
@@ -141,9 +142,11 @@ def test_of_any_number_of_limits_those_that_refuse_are_named(redis: Redis, numbe
     buckets = [bucket(f"{name}{i}", burst=9) for i in range(number)]
     refusing = [0, number // 2, number - 2, number - 1]
     keys, arguments = take_arguments([[replace(buckets[i], cost=9) for i in refusing]])
-    redis.eval(TAKE.text, len(keys), *keys, *arguments)
+    redis.eval(TAKE.text, len(keys) + 1, *keys, clock_key(keys[0]), *arguments)
     keys, arguments = take_arguments([buckets])
-    ((marks, refused_for, delay, *after),) = orjson.loads(redis.eval(TAKE.text, len(keys), *keys, *arguments))
+    ((marks, refused_for, delay, *after),) = orjson.loads(
+        redis.eval(TAKE.text, len(keys) + 1, *keys, clock_key(keys[0]), *arguments)
+    )
     decision = conclude(buckets, marks, refused_for / 1e6, delay / 1e6, after)
     assert decision.violated == tuple(buckets[i].limit.id for i in refusing)
     outcomes = [outcome(decision, one, i) for i, one in enumerate(buckets)]

@@ -42,7 +42,7 @@ async def test_an_event_for_several_endpoints_is_stored_once_and_delivered_to_ea
     (second,) = await lease(other)
     assert (second.body, second.id) == (body, first.id)
     await other.poll([Settlement(second, "delivered")], 0)
-    kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
+    kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("sl:{*")}
     assert kinds == {b"counts", b"dedupe", b"seq", b"history"}
 
 
@@ -167,7 +167,7 @@ async def test_without_order_a_newer_event_still_replaces_a_waiting_one(inbox: I
     (left,) = await lease(queue)
     assert left.body == b"3"
     await queue.poll([Settlement(left, "delivered")], 0)
-    kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
+    kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("sl:{*")}
     assert kinds == {b"counts", b"dedupe", b"seq", b"history"}
 
 

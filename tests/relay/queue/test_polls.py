@@ -11,6 +11,7 @@ from relay.queue.codec import Delivery
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.layout import PARTITIONS
 from relay.queue.queue import Queue, Settlement
+from sluice.store import clock
 from sluice.store.client import Store
 from tests.relay.making import accept, event
 from tests.waiting import until
@@ -189,7 +190,7 @@ async def test_ids_that_are_kept_long_enough_are_removed_by_a_poll_that_settles(
     assert await store.redis.zcard(key) == 5
 
     async def are_old() -> bool:
-        return int(await store.redis.zcount(key, "-inf", (await store.now()) * 1000)) == 5
+        return int(await store.redis.zcount(key, "-inf", (await clock.times(store, [key]))[0] * 1000)) == 5
 
     await until(are_old)
     await accept(queue, event("s"))

@@ -259,7 +259,7 @@ async def test_an_empty_queue_leaves_only_its_counters_its_history_and_the_ids_f
 ) -> None:
     await accept(queue, event(coalesce_key="k", ttl=60))
     await queue.poll([Settlement(await lease_one(queue), "delivered")], 0)
-    kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("*")}
+    kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("sl:{*")}
     assert kinds == {b"counts", b"dedupe", b"seq", b"history"}
 
 
