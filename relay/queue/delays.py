@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from relay.queue.codec import microseconds
-from relay.queue.layout import PARTITIONS, keys, own_key, wake_channel
+from relay.queue.layout import PARTITIONS, any_key, keys, own_key, wake_channel
+from sluice.store import clock
 from sluice.store.client import Arg, Store, load_script
 
 _HASTEN = load_script("relay.queue", "events", "partition", "hasten", drains=True)
@@ -64,9 +65,12 @@ async def follow(store: Store, endpoint: str, numbers_of: Callable[[Delayed], Nu
 
 async def forget_past(store: Store, endpoint: str) -> None:
     """Forgets delays that are over. Raises StoreAway or StoreRefused."""
-    now = int(await store.now() * 1000)
+    times = await clock.times(store, [any_key(partition) for partition in range(PARTITIONS)])
     await store.commands(
-        *(("ZREMRANGEBYSCORE", own_key(endpoint, p, "delayed"), "-inf", now) for p in range(PARTITIONS))
+        *(
+            ("ZREMRANGEBYSCORE", own_key(endpoint, partition, "delayed"), "-inf", int(now * 1000))
+            for partition, now in enumerate(times)
+        )
     )
 
 
@@ -74,8 +78,9 @@ async def _hasten(
     store: Store, endpoint: str, numbers_of: Callable[[Delayed], Numbers | None], *, heeding_others: bool
 ) -> int:
     hastened = 0
-    for partition in range(PARTITIONS):
-        async for page in _pages(store, own_key(endpoint, partition, "delayed")):
+    times = await clock.times(store, [any_key(partition) for partition in range(PARTITIONS)])
+    for partition, now in enumerate(times):
+        async for page in _pages(store, own_key(endpoint, partition, "delayed"), now):
             args: list[Arg] = [int(heeding_others)]
             for member, score in page:
                 numbers = numbers_of(_read(member, score))
@@ -88,9 +93,9 @@ async def _hasten(
     return hastened
 
 
-async def _pages(store: Store, key: str) -> AsyncIterator[list[tuple[bytes, bytes]]]:
+async def _pages(store: Store, key: str, now: float) -> AsyncIterator[list[tuple[bytes, bytes]]]:
     """By the moment until which they wait: one that is brought forward is not seen again."""
-    begin = str(int(await store.now() * 1000))
+    begin = str(int(now * 1000))
     while True:
         (flat,) = await store.commands(("ZRANGE", key, begin, "+inf", "BYSCORE", "LIMIT", 0, _PAGE, "WITHSCORES"))
         if not flat:
