@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Mapping, MutableMapping
 from typing import Any
 
 from gateway.ingest.webhooks import Ingest
-from gateway.limits.decide import PASS
+from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.limiter import Limiter
 from gateway.owners import WorkerProxy
@@ -122,9 +122,8 @@ class Edge:
             decision = await limiter.take(plan.buckets) if plan.buckets else PASS
         log.limit = decision.limit
         log.counted = None if isinstance(plan, Plan) else "head" if plan.buckets else "none"
-        styles = self._policies.limit_headers
-        if decision.levels and styles:
-            exchange.extra_lines = header_lines(plan.buckets, decision.levels, decision.violated, styles)
+        if decision.levels:
+            exchange.extra_lines = self._limit_lines(plan, decision)
         refusal = refusal_of(plan, decision)
         if refusal is not None:
             raise refusal
@@ -169,14 +168,20 @@ class Edge:
         )
         decision = await self._limiter.take(plan.buckets)
         log.limit = decision.limit
-        refusal = refusal_of(plan, decision)
+        refusal = exceeded(decision) if decision.verdict == "drop" else refusal_of(plan, decision)
         if refusal is not None:
+            refusal.lines = self._limit_lines(plan, decision)
             raise refusal
         assert isinstance(plan, Plan)
         assert isinstance(plan.destination, ToUpstream)
-        if decision.verdict == "drop":
-            raise exceeded(decision)
         return head, self._websockets[plan.destination.upstream]
+
+    def _limit_lines(self, plan: Plan | Invalid, decision: Decision) -> list[bytes]:
+        """The rate-limit fields of the answer."""
+        wanted = self._policies.limit_headers
+        if not decision.levels or not wanted:
+            return []
+        return header_lines(plan.buckets, decision.levels, decision.violated, wanted)
 
     async def _to_upstream(self, pools: UpstreamClient, outgoing: UpstreamRequest, exchange: Exchange) -> int:
         client = Downstream(exchange)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from sluice.http.bodies import Receive
+from sluice.http.fields import pair_of
 from sluice.http.problem import MEDIA_TYPE, ClientGone, Refusal
 
 __all__ = ["BadPath", "ClientGone", "Receive", "Refusal", "Send", "answer", "answer_json", "answer_refusal"]
@@ -21,6 +22,7 @@ class BadPath(ValueError):
 
 async def answer_refusal(send: Send, refusal: Refusal) -> None:
     headers = [(b"retry-after", refusal.retry_after)] if refusal.retry_after else []
+    headers += map(pair_of, refusal.lines)
     await answer(send, refusal.status, refusal.body(), MEDIA_TYPE.encode(), headers)
 
 

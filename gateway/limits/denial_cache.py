@@ -3,63 +3,77 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
-from gateway.limits.applicable import REFUSE, Bucket
+from gateway.limits.applicable import OBSERVE, REFUSE, Bucket
+from gateway.limits.decide import TOLERANCE
 
-MAX_SECONDS = 10.0
-"""A refusal is believed for no longer: the store may have been emptied since."""
+MAX_SECONDS = 1.0
+"""A level is believed for no longer: another gateway may have taken from the bucket, or a person have reset it."""
 MAX_KEYS = 50_000
 
 
-@dataclass(slots=True)
-class _Denial:
-    believed_until: float
-    passes_at: float
-    interval: float
-    burst: int
-    cost: int
+class _Known:
+    """The level that a bucket had at some moment between `asked_at` and `known_at`."""
+
+    __slots__ = ("asked_at", "burst", "interval", "known_at", "level")
+
+    def __init__(self, level: float, asked_at: float, known_at: float, interval: float, burst: int) -> None:
+        self.level = level
+        self.asked_at = asked_at
+        self.known_at = known_at
+        self.interval = interval
+        self.burst = burst
 
 
 class DenialCache:
-    """Times are seconds of one monotonic clock. Never refuses longer than the store would; in doubt it is asked."""
+    """Times are seconds of one monotonic clock. Never refuses longer than the store would; in doubt it is asked.
+
+    It tells how long to wait for all of a request's buckets together, so it refuses nothing while it does not know what
+    each of them would say.
+    """
 
     def __init__(self) -> None:
-        self._denials: OrderedDict[str, _Denial] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._believed_until = 0.0
 
-    def __len__(self) -> int:
-        return len(self._denials)
+    def denies(self, now: float) -> bool:
+        """Whether it may know any bucket that refuses; else it need not be asked."""
+        return now < self._believed_until
 
-    def remember(self, bucket: Bucket, asked_at: float, now: float, wait: float) -> None:
-        """At some moment between `asked_at` and `now` the store would have refused it for `wait` seconds."""
-        until = asked_at + min(wait, MAX_SECONDS)
-        self._denials[bucket.key] = _Denial(until, now + wait, bucket.interval, bucket.burst, bucket.cost)
-        self._denials.move_to_end(bucket.key)
-        if len(self._denials) > MAX_KEYS:
-            self._denials.popitem(last=False)
+    def saw(self, bucket: Bucket, level: float, asked_at: float, now: float, *, refused: bool) -> None:
+        """What the store has answered of a bucket. `refused`: this request was, by whichever of its buckets."""
+        if bucket.mode == OBSERVE:
+            return
+        lacks = level < bucket.cost - TOLERANCE
+        if lacks or (refused and not isinstance(bucket.limit.cost, int)):
+            self._known[bucket.key] = _Known(level, asked_at, now, bucket.interval, bucket.burst)
+            self._known.move_to_end(bucket.key)
+            if bucket.mode == REFUSE:  # what is in debt to a queue refuses those that cannot wait
+                self._believed_until = max(self._believed_until, asked_at + MAX_SECONDS)
+            if len(self._known) > MAX_KEYS:
+                self._known.popitem(last=False)
+        elif self._known:
+            self._known.pop(bucket.key, None)
 
     def find(self, buckets: list[Bucket], now: float) -> list[tuple[int, float]]:
-        """The places of those that would refuse for sure, and for how many seconds more."""
-        if not self._denials:
-            return []
+        """The places of those that refuse for sure, and for how many seconds more. Empty: the store is to be asked."""
         found: list[tuple[int, float]] = []
+        if now >= self._believed_until:
+            return found
         for i, bucket in enumerate(buckets):
-            known = self._denials.get(bucket.key) if bucket.mode == REFUSE else None
-            if known is None:
+            if bucket.mode != REFUSE:
                 continue
-            if now >= known.believed_until:
-                del self._denials[bucket.key]
-            elif bucket.cost >= known.cost and (bucket.interval, bucket.burst) == (known.interval, known.burst):
-                found.append((i, known.passes_at + (bucket.cost - known.cost) * known.interval - now))
+            known = self._known.get(bucket.key)
+            if known is None:
+                if bucket.cost > 1 and not isinstance(bucket.limit.cost, int):
+                    return []  # nobody knows whether it has as many
+                continue  # it had the tokens when it was last asked
+            if now >= known.asked_at + MAX_SECONDS or (bucket.interval, bucket.burst) != (known.interval, known.burst):
+                return []
+            if known.level + (now - known.asked_at) / known.interval < bucket.cost - TOLERANCE:
+                found.append((i, known.known_at + (bucket.cost - known.level) * known.interval - now))
         return found
 
-    def expire(self, now: float) -> None:
-        """Forgets those that are believed no more, the oldest first; what is behind a younger one stays for now."""
-        while self._denials:
-            key, denial = next(iter(self._denials.items()))
-            if now < denial.believed_until:
-                return
-            del self._denials[key]
-
     def forget(self) -> None:
-        self._denials.clear()
+        self._known.clear()
+        self._believed_until = 0.0

@@ -5,8 +5,9 @@ RateLimit-Policy and RateLimit are those of draft-ietf-httpapi-ratelimit-headers
     RateLimit-Policy: "send";q=30;w=60,"address";q=3000;w=60
     RateLimit: "send";r=4;t=2,"address";r=499;t=1
 
-`q` tokens come back in `w` seconds; `r` are there now; `t` is when the next one is. X-RateLimit-* say the same of the
-one with the least left, as Laravel's throttle does. Limits that only observe are nobody's business.
+`q` tokens come back in `w` seconds; `r` are there now; `t` is when the next one is, in a refusal when there are as many
+as the request costs. X-RateLimit-* say the same of the one with the least left, as Laravel's throttle does. Limits that
+only observe are nobody's business.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ def header_lines(
         lines.append(
             _policy(tuple([(bucket.limit.id, bucket.interval, bucket.limit.rate.period) for bucket, _ in shown]))
         )
-        lines.append(f"RateLimit: {','.join([_now(bucket, level) for bucket, level in shown])}\r\n".encode())
+        states = [_now(bucket, level, refuses=bool(violated)) for bucket, level in shown]
+        lines.append(f"RateLimit: {','.join(states)}\r\n".encode())
     if "x-ratelimit" in wanted:
         least, level = min(shown, key=lambda pair: pair[1] / pair[0].burst)
-        lines.append(b"X-RateLimit-Limit: %d\r\nX-RateLimit-Remaining: %d\r\n" % (least.burst, _whole(level)))
+        lines.append(b"X-RateLimit-Limit: %d\r\n" % least.burst)
+        lines.append(b"X-RateLimit-Remaining: %d\r\n" % _whole(level))
     return lines
 
 
@@ -56,11 +59,11 @@ def _policy(limits: tuple[tuple[str, float, float], ...]) -> bytes:
     return f"RateLimit-Policy: {','.join(parts)}\r\n".encode()
 
 
-def _now(bucket: Bucket, level: float) -> str:
+def _now(bucket: Bucket, level: float, *, refuses: bool) -> str:
     left = _whole(level)
-    if left >= bucket.burst:
+    if left >= bucket.burst and not refuses:
         return f'"{bucket.limit.id}";r={left}'
-    wait = math.ceil((left + 1 - level) * bucket.interval - 1e-6)
+    wait = math.ceil(((bucket.cost if refuses else left + 1) - level) * bucket.interval - 1e-6)
     return f'"{bucket.limit.id}";r={left};t={wait if wait > 0 else 1}'
 
 

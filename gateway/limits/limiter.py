@@ -14,8 +14,8 @@ from dataclasses import replace
 import orjson
 
 from gateway import metrics
-from gateway.limits.applicable import GIVE_BACK, OBSERVE, REFUSE, Bucket
-from gateway.limits.decide import HAD, LACKS, PASS, REFUSES, TOLERANCE, Decision, LocalBuckets, conclude, outcome, wait
+from gateway.limits.applicable import GIVE_BACK, OBSERVE, Bucket
+from gateway.limits.decide import HAD, LACKS, PASS, REFUSES, Decision, LocalBuckets, conclude, outcome
 from gateway.limits.denial_cache import DenialCache
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused, load_script
@@ -60,11 +60,11 @@ class Limiter:
         if not buckets:
             return PASS
         now = time.monotonic()
-        denied = self._denials.find(buckets, now)
-        if denied and (_rejects(buckets, denied) or not _may_reject(buckets)):
-            return await self._denied_again(buckets, denied)
         if now < self._away_until or self._probing:
             return self._without_store(buckets, now)
+        denied = self._denials.find(buckets, now)
+        if denied:
+            return await self._denied_again(buckets, denied)
         self._probing = self._away  # one finds out whether the store is back; nobody waits with it
         try:
             answer = await self._ask(buckets)
@@ -81,14 +81,12 @@ class Limiter:
 
     def denies(self) -> bool:
         """Some bucket was used up lately, so that it makes sense to ask `denied`."""
-        if not len(self._denials):
-            return False
-        self._denials.expire(time.monotonic())
-        return len(self._denials) > 0
+        return self._denials.denies(time.monotonic())
 
     async def denied(self, buckets: list[Bucket]) -> Decision | None:
         """The decision on a request that these buckets refuse for sure; None: that is not known."""
-        denied = self._denials.find(buckets, time.monotonic())
+        now = time.monotonic()
+        denied = self._denials.find(buckets, now) if now >= self._away_until else None
         return await self._denied_again(buckets, denied) if denied else None
 
     def forget(self) -> None:
@@ -113,13 +111,13 @@ class Limiter:
     def _decided(self, buckets: Sequence[Bucket], answer: _Answer) -> Decision:
         levels = answer.levels
         decision = conclude(buckets, answer.marks, answer.refused_for, answer.delay, levels)
+        refused, now = decision.verdict != "pass", time.monotonic()
         for i, bucket in enumerate(buckets):
             done = outcome(decision, bucket, i)
             if done is not None:
                 metrics.decided(bucket.limit.id, done)
-            # One that has just given its last token refuses the next request; one beside a refusal got it back.
-            if bucket.mode == REFUSE and done is not None and levels[i] < bucket.cost - TOLERANCE:
-                self._denials.remember(bucket, answer.asked_at, time.monotonic(), wait(bucket, levels[i]))
+            # One that has just given its last token refuses the next request.
+            self._denials.saw(bucket, levels[i], answer.asked_at, now, refused=refused)
         return decision
 
     async def _ask(self, buckets: list[Bucket]) -> _Answer:
@@ -182,7 +180,7 @@ class Limiter:
                 return Decision("unavailable", bucket.limit.id, retry_after=1.0, violated=(bucket.limit.id,))
         local = [bucket for bucket in enforced if bucket.limit.when_store_away == "local"]
         decision = self._local.take(local, now, self.gateways)
-        return replace(decision, levels=())
+        return replace(decision, levels=_levels_told(buckets, local, decision, self.gateways))
 
 
 async def levels_of(store: Store, buckets: Sequence[Bucket]) -> list[float]:
@@ -212,19 +210,13 @@ def take_arguments(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], lis
     return list(indices), [orjson.dumps({"buckets": numbers, "requests": coded})]
 
 
-def _rejects(buckets: Sequence[Bucket], denied: Sequence[tuple[int, float]]) -> bool:
-    return any(buckets[i].limit.over != "drop" for i, _ in denied)
-
-
-def _may_reject(buckets: Sequence[Bucket]) -> bool:
-    """What one limit drops another one may reject, for a cost that nothing is known of."""
-    return any(
-        bucket.cost > 1
-        and bucket.mode == REFUSE
-        and bucket.limit.over != "drop"
-        and not isinstance(bucket.limit.cost, int)
-        for bucket in buckets
-    )
+def _levels_told(buckets: Sequence[Bucket], local: Sequence[Bucket], decision: Decision, parts: int) -> Sequence[float]:
+    """Of the buckets that refuse the level that is as far from their cost, at the whole rate, as this process's part is
+    at its part of the rate. Empty without a refusal: not all levels are known then."""
+    if decision.verdict == "pass":
+        return ()
+    levels = {bucket.key: level for bucket, level in zip(local, decision.levels, strict=True)}
+    return [bucket.cost - (bucket.cost - levels.get(bucket.key, 0.0)) * parts for bucket in buckets]
 
 
 def _slots(buckets: list[Bucket]) -> dict[str, list[Bucket]]:
@@ -243,13 +235,15 @@ def _joined(buckets: Sequence[Bucket], parts: Sequence[Sequence[Bucket]], answer
     """As if one call had decided them all."""
     marks, levels = [HAD] * len(buckets), [0.0] * len(buckets)
     places = {bucket.key: i for i, bucket in enumerate(buckets)}
+    refused = any(REFUSES in answer.marks for answer in answers)
     for part, answer in zip(parts, answers, strict=True):
+        gave_back = refused and REFUSES not in answer.marks
         for i, bucket in enumerate(part):
             place = places[bucket.key]
             marks[place] = answer.marks[i] if answer.marks else HAD
-            levels[place] = answer.levels[i]
+            levels[place] = answer.levels[i] + (bucket.cost if gave_back and bucket.mode != OBSERVE else 0)
     lacking = any(answer.marks for answer in answers)
     refused_for = max(answer.refused_for for answer in answers)
-    delay = 0.0 if REFUSES in marks else max(answer.delay for answer in answers)
+    delay = 0.0 if refused else max(answer.delay for answer in answers)
     asked_at = min(answer.asked_at for answer in answers)
     return _Answer("".join(marks) if lacking else "", refused_for, delay, levels, asked_at)

@@ -143,6 +143,12 @@ def fields_of(pairs: Iterable[tuple[bytes, bytes]]) -> Fields:
     return Fields([Field(name, value) for name, value in pairs])
 
 
+def pair_of(line: bytes) -> tuple[bytes, bytes]:
+    """Name, in lower case as ASGI wants it, and value of a field line."""
+    name, _, value = line.partition(b":")
+    return name.lower(), value.strip(b" \t\r\n")
+
+
 def _tokens(value: bytes) -> frozenset[bytes]:
     return frozenset(token.strip(b" \t").lower() for token in value.split(b","))
 

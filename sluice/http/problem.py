@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 import orjson
@@ -18,6 +19,8 @@ class Refusal(Exception):
         self.detail = detail
         self.retry_after = retry_after
         self.more = more
+        self.lines: Sequence[bytes] = ()
+        """Field lines that its answer has beside its own."""
 
     def body(self) -> bytes:
         title = HTTPStatus(self.status).phrase

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequ
 from typing import Any
 from urllib.parse import quote
 
+from sluice.http.fields import pair_of
 from sluice.http.server.exchange import Exchange
 from sluice.http.server.head import RequestHead, problem_body, read_head
 from sluice.http.server.refused import BrokenOff
@@ -121,7 +122,7 @@ class AsgiExchange(Exchange):
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            headers = [*message.get("headers", ()), *map(_pair, self.extra_lines)]
+            headers = [*message.get("headers", ()), *map(pair_of, self.extra_lines)]
             self._add({**message, "headers": headers})
         else:
             self._add(message)
@@ -130,7 +131,7 @@ class AsgiExchange(Exchange):
     def begin(
         self, status: int, lines: Sequence[bytes], length: int | None, body: bytes = b"", *, more: bool = True
     ) -> None:
-        headers = [_pair(line) for line in (*lines, *self.extra_lines)]
+        headers = [pair_of(line) for line in (*lines, *self.extra_lines)]
         self._add({"type": "http.response.start", "status": status, "headers": headers})
         if body or not more:
             self.write(body, more=more)
@@ -180,12 +181,6 @@ class AsgiExchange(Exchange):
         headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
-
-
-def _pair(line: bytes) -> tuple[bytes, bytes]:
-    """Name, in lower case as ASGI wants it, and value of a field line."""
-    name, _, value = line.partition(b":")
-    return name.lower(), value.strip(b" \t\r\n")
 
 
 def _below(prefix: bytes, path: bytes) -> bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.limits.applicable import OBSERVE, REFUSE, Bucket, Enforcement
@@ -56,7 +58,10 @@ def test_a_window_shorter_than_a_second_is_told_as_one() -> None:
 
 def test_laravel_clients_are_told_of_the_one_with_the_least_left() -> None:
     address = standing("address", Rate(3000, 60.0), 500, 50.0)
-    assert said(SEND, address, wanted="x-ratelimit") == [b"X-RateLimit-Limit: 500\r\nX-RateLimit-Remaining: 50\r\n"]
+    assert said(SEND, address, wanted="x-ratelimit") == [
+        b"X-RateLimit-Limit: 500\r\n",
+        b"X-RateLimit-Remaining: 50\r\n",
+    ]
 
 
 def test_what_only_observes_is_nobodys_business() -> None:
@@ -67,6 +72,13 @@ def test_what_only_observes_is_nobodys_business() -> None:
 
 def test_a_refusal_tells_of_the_limits_that_refuse() -> None:
     assert said(SEND, ADDRESS, violated=("send",)) == said(SEND)
+
+
+@pytest.mark.parametrize(("cost", "said_to_wait"), [(4, b"r=3;t=1"), (5, b"r=3;t=3")])
+def test_a_refusal_tells_when_there_is_as_much_as_it_costs(cost: int, said_to_wait: bytes) -> None:
+    bucket, level = SEND
+    refused = said((replace(bucket, cost=cost), level), violated=("send",))
+    assert refused[1] == b'RateLimit: "send";%b\r\n' % said_to_wait
 
 
 def test_nothing_is_said_where_nothing_is_to_be_said() -> None:
