@@ -111,9 +111,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
     upstreams = (before.upstreams if before else BySettings()).edited(
         policies.upstreams, lambda name: _connected(policies.upstreams[name])
     )
-    known = {**before.resources.removed, **before.queues.things} if before else {}
-    removed = {name: queue for name, queue in known.items() if name not in endpoints}
-    resources = Resources(policies, parts.store, parts.registry, queues.things, parts.live, removed, parts.inflows)
+    resources = Resources(policies, parts.store, parts.registry, queues.things, parts.live, parts.inflows)
     ingest = Ingest(policies, queues.things, parts.inbox)
     edge = Edge(
         policies,

@@ -42,8 +42,6 @@ class Resources:
     registry: Registry
     queues: Mapping[str, Queue]
     live: LivePolicies[Policies]
-    removed: Mapping[str, Queue]
-    """Of the endpoints that edits have taken out of the policies since this process began."""
     inflows: defaultdict[str, Inflow] = field(default_factory=lambda: defaultdict(Inflow))
     """By endpoint; the same through all edits."""
 

@@ -18,6 +18,7 @@ from relay.circuit import Circuit
 from relay.process import open_circuit
 from relay.progress import Progress
 from relay.queue.queue import Queue
+from relay.queue.stranded import stranded
 from sessions import api as worker_api, metrics as session_metrics
 from sessions.registry import Registry
 from sluice.http.bodies import BodyBudget
@@ -60,7 +61,7 @@ def build(
         )
 
     async def metrics_page(_: Request) -> Response:
-        await _read_gauges(registry, queues)
+        await _read_gauges(store, registry, queues)
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     verify = policies.signatures[policies.sessions.verify] if policies.sessions.verify else None
@@ -93,13 +94,15 @@ async def _not_ready(
         return [f"the store does not answer: {error}"]
 
 
-async def _read_gauges(registry: Registry, queues: Mapping[str, Queue]) -> None:
+async def _read_gauges(store: Store, registry: Registry, queues: Mapping[str, Queue]) -> None:
     """Brings the gauges up to date; what cannot be read right now keeps its last value."""
     try:
         for name, queue in queues.items():
             counts = await queue.counts()
             for place, events in (("waiting", counts.waiting), ("leased", counts.leased), ("dead", counts.dead)):
                 relay_metrics.queue_holds(name, place, events)
+        left = (await stranded(store, queues)).values()
+        relay_metrics.stranded(sum(counts.waiting + counts.leased + counts.dead for counts in left))
         session_metrics.sessions_are((await registry.summary()).states)
     except (StoreAway, StoreRefused):
         return

@@ -18,6 +18,11 @@ _CIRCUIT = Gauge(
 _QUEUE = Gauge(
     "sluice_queue_events", "Events in the queue of an endpoint.", ["endpoint", "place"], multiprocess_mode="mostrecent"
 )
+_STRANDED = Gauge(
+    "sluice_stranded_events",
+    "Events and dead letters in the store for endpoints that the policies do not name.",
+    multiprocess_mode="mostrecent",
+)
 _EVENT_NAMES: set[str] = set()
 _MAX_EVENT_NAMES = 200
 
@@ -45,6 +50,10 @@ def attempted(endpoint: str, outcome: str, seconds: float, since_accepted: float
 
 def circuit_state(endpoint: str, state: str) -> None:
     _CIRCUIT.labels(endpoint).set(CIRCUIT_VALUES[state])
+
+
+def stranded(events: int) -> None:
+    _STRANDED.set(events)
 
 
 def queue_holds(endpoint: str, place: str, events: int) -> None:

@@ -16,6 +16,7 @@ from gateway.limits.limiter import Limiter
 from relay import presence
 from relay.circuit import Circuit, Report
 from relay.policies import CircuitPolicy
+from relay.queue import endpoints
 from relay.queue.codec import DelayedBy
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
@@ -107,6 +108,11 @@ async def use_queues(use: Use) -> None:
     await poll(*await poll())
 
 
+async def use_endpoints(use: Use) -> None:
+    await endpoints.search(use.store)
+    await use.look()
+
+
 async def use_circuit(use: Use) -> None:
     policy = CircuitPolicy(window=30, minimum=10, ratio=0.5, open=0.1, cap=0.3, probes=3)
     circuit = Circuit(use.store, "laravel", policy, None, probe_lease=1.0)
@@ -137,7 +143,7 @@ async def use_sessions(use: Use) -> None:
 @pytest.fixture
 async def seen(store: Store) -> set[str]:
     use = Use(store, set())
-    for part in (use_queues, use_circuit, use_limits, use_sessions):
+    for part in (use_queues, use_endpoints, use_circuit, use_limits, use_sessions):
         await part(use)
     return use.seen
 

@@ -149,6 +149,8 @@ class Stored:
     target: bytes
     headers: Headers
     body: bytes
+    endpoints: int
+    """How many it was accepted for."""
     sequence: int
     accepted_at: float
     not_before: float
@@ -163,7 +165,7 @@ class Stored:
 def unpack(record: bytes) -> Stored:
     """Of a record that `relay/queue/lua/accept.lua` has written."""
     header, _, rest = record.partition(b"\n")
-    sequence, accepted, delay, ttl, _, _, lane, length = header.split(b" ")
+    sequence, accepted, delay, ttl, _, endpoints, lane, length = header.split(b" ")
     about, _, body = rest[int(length) :].partition(b"\n")
     identity, kind, session, target, headers = orjson.loads(about)
     at = int(accepted)
@@ -174,6 +176,7 @@ def unpack(record: bytes) -> Stored:
         target=target.encode("latin-1"),
         headers=_headers(headers),
         body=body,
+        endpoints=int(endpoints),
         sequence=int(sequence),
         accepted_at=at / 1000,
         not_before=(at + int(delay)) / 1000,

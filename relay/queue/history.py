@@ -89,6 +89,18 @@ async def forget_older(store: Store, endpoint: str, seconds: float) -> None:
             await store.commands(("LTRIM", key, old, -1))
 
 
+async def ids_of_departed(store: Store, endpoint: str, partition: int) -> set[bytes]:
+    """Of the events that the history of an endpoint knows. Raises StoreAway or StoreRefused."""
+    ids, end = set[bytes](), -1
+    while True:
+        key = own_key(endpoint, partition, "history")
+        (pages,) = await store.commands(("LRANGE", key, end - _PAGES + 1, end))
+        ids.update(id_of(entry_id) for page in pages for entry_id in history_codec.entry_ids(page))
+        if len(pages) < _PAGES:
+            return ids
+        end -= _PAGES
+
+
 async def _in_queue(store: Store, endpoint: str, partition: int, event: Stored) -> EndpointHistory | None:
     """Where it is in the queue of an endpoint; None: not there."""
     entry_ids = [

@@ -71,6 +71,11 @@ def find_on_page(page: bytes, event_id: bytes) -> Departed | None:
     return next((entry for entry in reversed([*_entries(page)]) if id_of(entry.entry_id) == event_id), None)
 
 
+def entry_ids(page: bytes) -> Iterator[bytes]:
+    """Of all the events on a page."""
+    return (entry.entry_id for entry in _entries(page))
+
+
 def _entries(page: bytes) -> Iterator[Departed]:
     at = written_at(page)
     rest = page.partition(b"\n")[2]

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 
 from relay.queue.codec import LANE_LETTERS, Event, microseconds, pack
 from relay.queue.errors import BacklogFull, NotReplicated
-from relay.queue.layout import MAX_HISTORY, PARTITIONS, own_keys, partition_of, shared_keys, wake_channel
+from relay.queue.layout import (
+    MAX_HISTORY,
+    PARTITIONS,
+    endpoints_key,
+    own_keys,
+    partition_of,
+    shared_keys,
+    wake_channel,
+)
 from sluice.store.client import Arg, Call, Store, StoreAway, by_text, load_script
 from sluice.store.protocol.errors import Full
 from sluice.store.shared_calls import SharedCalls
@@ -166,6 +174,7 @@ class _Batch:
             keys += own_keys(destination.endpoint, self.partition)
             args += (-(-destination.max_events // PARTITIONS), -(-destination.max_bytes // PARTITIONS))
             args.append("session" if destination.in_order else "none")
+        keys.append(endpoints_key(self.partition))
         for one in self._pending:
             event = one.event
             args += (LANE_LETTERS[event.lane], event.ordering_key, event.id)

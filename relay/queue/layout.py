@@ -20,7 +20,10 @@ OWN = (
     *("queue", "urgent", "normal", "bulk", "leases", "attempts"),
     *("latest", "dead", "reasons", "counts", "history", "delayed"),
 )
-KEY_PATTERNS = (*(f"sl:{{<nn>}}:{name}" for name in SHARED), *(f"sl:{{<nn>}}:<endpoint>:{name}" for name in OWN))
+KEY_PATTERNS = (
+    *(f"sl:{{<nn>}}:{name}" for name in (*SHARED, "endpoints")),
+    *(f"sl:{{<nn>}}:<endpoint>:{name}" for name in OWN),
+)
 CHANNEL_PATTERNS = ("sl:wake:<endpoint>",)
 
 
@@ -32,6 +35,11 @@ def shared_keys(partition: int) -> list[str]:
 def shared_key(partition: int, name: str) -> str:
     """`name`: one of `SHARED`."""
     return f"sl:{{{partition:02d}}}:{name}"
+
+
+def endpoints_key(partition: int) -> str:
+    """The names of all endpoints that have keys here, whatever the policies say of them."""
+    return f"sl:{{{partition:02d}}}:endpoints"
 
 
 @lru_cache(maxsize=1024)

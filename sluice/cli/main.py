@@ -33,6 +33,7 @@ COMMANDS = (
     ("replay", "who would have been refused, by the access log; exit code 1: somebody", "replay:add_options"),
     ("event", "what has happened to an event, and why it is not there yet", "event:add_options"),
     ("dead", "dead letters: deliveries that wait for a person", "dead:add_options"),
+    ("queue", "what waits for the endpoints, and what was left by those that are gone", "queue:add_options"),
     ("circuit", "circuits of the endpoints: left to the results, or held by a person", "circuit:add_options"),
     ("sessions", "who runs which login", "sessions:add_options"),
 )

@@ -107,7 +107,7 @@ class EndpointStatus:
 
 @dataclass(frozen=True, slots=True)
 class RemovedEndpoint:
-    """An edit has taken it out of the policies; this is what it left in the store."""
+    """The policies do not name it, by an edit or a restart with others; this is what lies in the store for it."""
 
     endpoint: str
     waiting: int

@@ -253,7 +253,8 @@ async def test_what_waits_for_a_removed_endpoint_is_kept_told_and_delivered_when
         assert (line["endpoint"], line["waiting"], line["level"]) == ("crm", 2, "warning")
         await live(sluice, 1)
         assert await messages(sluice) == [
-            "crm is no longer an endpoint, and 2 events wait for it: put it back to deliver them"
+            "crm is not an endpoint of the policies, and 2 events wait for it: put it back to deliver them, or give "
+            "them to another: sluice queue move crm NEW"
         ]
         await sluice.send("a", 4)
         await until(lambda: len(laravel.taken()) == 2, what="the other endpoint to be at work")

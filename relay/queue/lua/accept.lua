@@ -1,7 +1,8 @@
 -- Purpose    Stores events, each once, at the end of its stream in every endpoint that it is for.
 -- Guarantee  An event is stored for all of its endpoints or, when one of them is full, for none. When it has answered 1
 --            or 2, it will be leased; an event id that was accepted before is answered 0 and not stored again.
--- KEYS       four of the partition (events.lua), then twelve for each endpoint (partition.lua)
+-- KEYS       four of the partition (events.lua), then twelve for each endpoint (partition.lua), then the names of the
+--            partition's endpoints: one is added with its first event, so that it is found when the policies have lost it
 -- ARGV       1 how many endpoints  2 how many events that have left stay in the history (0: none)
 --            for each endpoint: maximum of events and of bytes, dead letters included; order: 'session' | 'none'
 --            for each event: lane letter, ordering key (session or event id), event id, recognise repeats for (ms), not
@@ -28,7 +29,11 @@ for i = 1, tonumber(ARGV[1]) do
     happened = {}, page = {}, entries = {}, due = {[URGENT] = {}, [NORMAL] = {}, [BULK] = {}},
   }
   e.held = call('ZCARD', e.queue) + call('ZCARD', e.dead)
-  e.bytes = tonumber(call('HGET', e.counts, 'bytes') or 0)
+  e.bytes = call('HGET', e.counts, 'bytes')
+  if not e.bytes then
+    call('SADD', KEYS[SHARED_KEYS + ARGV[1] * KEYS_PER_ENDPOINT + 1], match(e.counts, '^sl:{%d+}:(.*):counts$'))
+  end
+  e.bytes = tonumber(e.bytes or 0)
   if e.held == 0 and e.bytes ~= 0 then  -- some were lost, and nobody knows how large they were
     e.bytes = 0
     call('HSET', e.counts, 'bytes', 0)

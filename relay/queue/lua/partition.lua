@@ -13,7 +13,8 @@
 --   KEYS[12] dead      ZSET    entry id -> when it died (ms)
 --   KEYS[13] reasons   HASH    entry id -> why it died
 --   KEYS[14] counts    HASH    token: the last one given; bytes: of all records here; history: events on all pages so
---                              far; and how often each thing has happened
+--                              far; moved: how many more came from another endpoint than went to one; and how often
+--                              each thing has happened
 --   KEYS[15] history   LIST    of pages about events that have left, the newest at its end: "<when, ms> <events on it>
 --                              <events on all pages so far>\n", then for each event "<accepted, ms> <state> <failed
 --                              attempts> <bytes of its attempt log> <summary>\n<entry id>\1<its attempt log, as above>"

@@ -16,7 +16,8 @@ from relay import presence
 from relay.inflow import Inflow
 from relay.policies import Endpoint
 from relay.process import open_circuit
-from relay.queue.queue import Counts, Queue
+from relay.queue.queue import Queue
+from relay.queue.stranded import stranded
 from sessions.registry import Summary, WorkerRow
 from sluice.config.live import LivePolicies
 from sluice.console.actions.circuits import circuit_of
@@ -56,8 +57,6 @@ class RunningGateway(Deployment, Protocol):
     @property
     def live(self) -> LivePolicies[Policies]: ...
     @property
-    def removed(self) -> Mapping[str, Queue]: ...
-    @property
     def inflows(self) -> defaultdict[str, Inflow]: ...
 
 
@@ -69,7 +68,7 @@ async def show(gateway: RunningGateway, _: ShowStatus) -> Status:
         look.at(presence.alive(gateway.store)),
         look.at(registry.summary()),
         asyncio.gather(*(_endpoint(look, gateway, endpoint) for endpoint in policies.relay.endpoints.values())),
-        asyncio.gather(*(look.at(queue.counts()) for queue in gateway.removed.values())),
+        look.at(stranded(gateway.store, policies.relay.endpoints)),
         asyncio.to_thread(_traffic, policies),  # reads the files of every process
     )
     status = Status(
@@ -81,7 +80,9 @@ async def show(gateway: RunningGateway, _: ShowStatus) -> Status:
         relays=relays,
         traffic=traffic,
         endpoints=dict(zip(policies.relay.endpoints, endpoints, strict=True)),
-        removed=tuple(_removed(name, one) for name, one in zip(gateway.removed, removed, strict=True) if one),
+        removed=tuple(
+            RemovedEndpoint(name, one.waiting, one.leased, one.dead) for name, one in (removed or {}).items()
+        ),
         workers=tuple(_worker(row, registry.lease) for row in (sessions.workers if sessions else ())),
         sessions=_sessions(sessions),
     )
@@ -135,10 +136,6 @@ def _max_per_second(endpoint: Endpoint) -> float | None:
     if endpoint.rate is None:
         return None
     return (endpoint.batch.max if endpoint.batch else 1) / endpoint.rate.interval
-
-
-def _removed(name: str, counts: Counts) -> RemovedEndpoint:
-    return RemovedEndpoint(name, counts.waiting, counts.leased, counts.dead)
 
 
 def _worker(row: WorkerRow, lease: float) -> WorkerStatus:

@@ -42,9 +42,15 @@ def _endpoint(name: str, endpoint: EndpointStatus) -> Iterator[str]:
 
 
 def _removed(removed: RemovedEndpoint) -> Iterator[str]:
+    parts = []
     if removed.waiting or removed.leased:
-        wait = some(removed.waiting + removed.leased, "event waits", "events wait")
-        yield f"{removed.endpoint} is no longer an endpoint, and {wait} for it: put it back to deliver them"
+        parts.append(some(removed.waiting + removed.leased, "event waits", "events wait"))
+    if removed.dead:
+        parts.append(some(removed.dead, "dead letter waits", "dead letters wait"))
+    yield (
+        f"{removed.endpoint} is not an endpoint of the policies, and {' and '.join(parts)} for it: put it back to "
+        f"deliver them, or give them to another: sluice queue move {removed.endpoint} NEW"
+    )
 
 
 def _circuit(circuit: CircuitOfEndpoint, waiting: int) -> str:

@@ -43,7 +43,7 @@ async def test_an_event_for_several_endpoints_is_stored_once_and_delivered_to_ea
     assert (second.body, second.id) == (body, first.id)
     await other.poll([Settlement(second, "delivered")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("sl:{*")}
-    assert kinds == {b"counts", b"dedupe", b"seq", b"history"}
+    assert kinds == {b"counts", b"dedupe", b"endpoints", b"seq", b"history"}
 
 
 async def test_endpoints_do_not_wait_for_each_other(inbox: Inbox, store: Store) -> None:
@@ -168,7 +168,7 @@ async def test_without_order_a_newer_event_still_replaces_a_waiting_one(inbox: I
     assert left.body == b"3"
     await queue.poll([Settlement(left, "delivered")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("sl:{*")}
-    assert kinds == {b"counts", b"dedupe", b"seq", b"history"}
+    assert kinds == {b"counts", b"dedupe", b"endpoints", b"seq", b"history"}
 
 
 async def test_a_dead_letter_of_one_endpoint_keeps_its_body_when_the_other_has_got_it(

@@ -22,12 +22,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.queue import dead_letters as dead, inbox, queue
+from relay.queue import dead_letters as dead, inbox, moving, queue, waiting
 from relay.queue.codec import LANE_LETTERS, Delivery, Event, Lane, id_of, sequence_of
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
-from relay.queue.layout import OWN, PARTITIONS, own_keys, shared_keys
+from relay.queue.layout import OWN, PARTITIONS, own_key, own_keys, shared_keys
+from relay.queue.moving import Mover
 from relay.queue.queue import Queue, Settlement
+from relay.queue.waiting import Removal, Waiting
 from sluice.store.client import Script, Store
 from tests.relay.making import event
 
@@ -46,7 +48,9 @@ def with_a_clock_of_ours(script: Script) -> Script:
 
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((inbox, "_ACCEPT"), (queue, "_POLL"), (queue, "_EXTEND"), (dead, "_REPLAY"), (dead, "_DROP")):
+    of_queue = ((inbox, "_ACCEPT"), (queue, "_POLL"), (queue, "_EXTEND"))
+    of_people = ((dead, "_REPLAY"), (dead, "_DROP"), (waiting, "_REMOVE"), (moving, "_MOVE"))
+    for module, name in (*of_queue, *of_people):
         monkeypatch.setattr(module, name, with_a_clock_of_ours(getattr(module, name)))
 
 
@@ -124,7 +128,7 @@ class Places(RuleBasedStateMachine):
     def accept_again(self, data: st.DataObject) -> None:
         given, endpoints = data.draw(st.sampled_from(self.given[-5:]))
         if not self.run(self.inbox.accept(given, [self.queues[name].destination for name in endpoints])).repeat:
-            for name in endpoints:  # its time to be recognised is over
+            for name in ENDPOINTS:  # its time to be recognised is over
                 del self.ended[given.id + name]
 
     @rule(name=st.sampled_from(ENDPOINTS), want=st.integers(1, 12))
@@ -180,6 +184,23 @@ class Places(RuleBasedStateMachine):
             assert await getattr(letters, act)(found) == 0
 
         self.run(work())
+
+    @rule(name=st.sampled_from(ENDPOINTS), how=st.sampled_from(["skip", "drop", "expire"]), most=st.integers(1, 3))
+    def take_out(self, name: str, how: Removal, most: int) -> None:
+        queue = Waiting(self.store, name)
+
+        async def work() -> None:
+            found = [place async for page in queue.places(None, None, 2) for place in page][:most]
+            removed = await queue.remove(found, how)
+            assert removed.taken + removed.leased == len(found) or how == "expire"
+            assert (await queue.remove(found, how)).taken == 0
+
+        self.run(work())
+
+    @rule(old=st.sampled_from(ENDPOINTS), limit=st.integers(1, 5))
+    def move(self, old: str, limit: int) -> None:
+        (new,) = {*ENDPOINTS} - {old}
+        self.run(Mover(self.store, old, new).move(limit))
 
     def _are_heads(self, name: str, leased: list[Delivery]) -> None:
         """What is leased of a stream is what it begins with."""
@@ -258,7 +279,9 @@ class Places(RuleBasedStateMachine):
         assert counts.bytes == size
         assert held == sum(holders.values())
         gone = counts.delivered + counts.replaced + counts.expired + counts.dropped
-        assert counts.accepted == held + gone
+        fields = [("HGET", own_key(name, partition, "counts"), "moved") for partition in range(PARTITIONS)]
+        moved = sum(int(value or 0) for value in self.run(self.store.commands(*fields)))
+        assert counts.accepted + moved == held + gone
         assert max(holders.values(), default=1) == 1
         return holders
 

@@ -254,13 +254,13 @@ async def test_old_dead_letters_are_dropped(queue: Queue, dead: DeadLetters) -> 
     assert (await queue.counts()).dead == 0
 
 
-async def test_an_empty_queue_leaves_only_its_counters_its_history_and_the_ids_for_deduplication(
+async def test_an_empty_queue_leaves_only_its_name_its_counters_its_history_and_the_ids_for_deduplication(
     queue: Queue, store: Store
 ) -> None:
     await accept(queue, event(coalesce_key="k", ttl=60))
     await queue.poll([Settlement(await lease_one(queue), "delivered")], 0)
     kinds = {key.rsplit(b":", 1)[1] for key in await store.redis.keys("sl:{*")}
-    assert kinds == {b"counts", b"dedupe", b"seq", b"history"}
+    assert kinds == {b"counts", b"dedupe", b"endpoints", b"seq", b"history"}
 
 
 async def test_a_forgetful_store_loses_nothing_but_its_scripts(queue: Queue, store: Store) -> None:

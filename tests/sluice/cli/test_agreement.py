@@ -17,7 +17,7 @@ from gateway.policies import edits, load
 from gateway.reload import Resources
 from relay.process import open_queue
 from relay.queue.inbox import Inbox
-from relay.queue.queue import Settlement
+from relay.queue.queue import Queue, Settlement
 from sessions.registry import Registry
 from sluice.cli.main import main
 from sluice.console import http as api
@@ -52,11 +52,25 @@ HOLDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "hold_closed": (("hold", "laravel", "closed"), {"hold": "closed"}),
     "release": (("release", "laravel"), {"hold": None}),
 }
+OF_QUEUES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "move_planned": (("move", "gone", "laravel"), "/queue/move", {"old": "gone", "new": "laravel", "dry_run": True}),
+    "move_queue": (
+        ("move", "gone", "laravel", "--yes"),
+        "/queue/move",
+        {"old": "gone", "new": "laravel", "confirm": True},
+    ),
+}
 REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
     "no such dead letter": (("dead", "show", "evt_9"), "/dead/-/evt_9", None, 404),
     "a dead letter at two endpoints": (("dead", "show", "evt/3"), "/dead/-/evt%2F3", None, 409),
     "a strange name": (("dead", "show", "\x1b[2J"), "/dead/-/%1b%5b2J", None, 404),
     "no such endpoint": (("dead", "list", "--endpoint", "larvel"), "/dead?endpoint=larvel", None, 404),
+    "a queue that is none": (
+        ("queue", "move", "gnoe", "laravel"),
+        "/queue/move",
+        {"old": "gnoe", "new": "laravel", "dry_run": True},
+        404,
+    ),
     "no such event": (("event", "evt_9"), "/events/evt_9", None, 404),
     "no such session": (("sessions", "show", "s9"), "/sessions/s9", None, 404),
     "no such circuit": (("circuit", "hold", "larvel", "open"), "/circuits/larvel", {"hold": "open"}, 404),
@@ -109,6 +123,9 @@ class Place:
                 queue.look_everywhere()
                 (leased,) = (await queue.poll([], 10)).leased
                 await queue.poll([Settlement(leased, "dead", "answered 422: \x1b[2Jno")], 0)
+        gone = Queue(self.store, "gone", lease=5.0, max_bytes=10**6, max_events=100).destination
+        for number in range(2):
+            await Inbox(self.store).accept(event(id=f"evt_gone_{number}", session="s3"), [gone])
         await self.resources.registry.want({"s/1": {"workspace_id": 7}, "s2": {}})
 
     async def command(self, *arguments: str) -> tuple[int, str, str]:
@@ -141,7 +158,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     policies, store = load(file), Store(store_url, timeout=5.0)
     queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
-    resources = Resources(policies, store, Registry(store, policies.sessions.lease), queues, edits.live(policies), {})
+    resources = Resources(policies, store, Registry(store, policies.sessions.lease), queues, edits.live(policies))
     serving = asyncio.create_task(serve(Starlette(routes=api.routes(resources)), bound, stop))
     bearer = {b"Authorization": b"Bearer the-token"}
 
@@ -160,7 +177,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_every_operation_is_compared() -> None:
-    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | {"show_status"}
+    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | {"show_status"}
     assert {operation.id for operation in OPERATIONS} <= compared
 
 
@@ -203,6 +220,22 @@ async def test_what_is_changed_is_the_same(place: Place, name: str) -> None:
     for way in (place.local, place.remote):
         await place.fill()
         texts.append(await place.command(*arguments, "--until", LATER, *way))
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", OF_QUEUES)
+async def test_what_becomes_of_what_waits_is_the_same(place: Place, name: str) -> None:
+    arguments, path, body = OF_QUEUES[name]
+    answer = await place.api(path, body)
+    assert answer.status_code == 200
+    texts = []
+    for way in (place.local, place.remote):
+        await place.fill()
+        code, out, err = await place.command("queue", *arguments, "--json", *way)
+        assert (code, err) == (0, "")
+        assert orjson.dumps(orjson.loads(out)) == answer.content
+        await place.fill()
+        texts.append(await place.command("queue", *arguments, *way))
     assert texts[0] == texts[1]
 
 

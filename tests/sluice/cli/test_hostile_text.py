@@ -76,7 +76,7 @@ async def deployment(
 
         await until(attempted)
         await open_circuit(store, policies.relay.endpoints["laravel"]).hold("closed", HOSTILE)
-        parts = Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies), {})
+        parts = Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies))
         bound = listening("127.0.0.1", port)
         serving = asyncio.create_task(serve(Starlette(routes=api.routes(parts)), bound, stop))
         yield Deployment(file, port)
@@ -120,6 +120,7 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
             ["dead", "replay", "--all", "--dry-run", *here],
             ["dead", "replay", HOSTILE, *here],
         ],
+        "queue": [["queue", "move", HOSTILE, "laravel", *here], ["queue", "move", "crm", HOSTILE, *here]],
         "circuit": [["circuit", "list", *here], ["circuit", "hold", HOSTILE, "open", *here]],
         "sessions": [
             ["sessions", "list", *here],

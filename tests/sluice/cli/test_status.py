@@ -60,7 +60,7 @@ def answering(answer: Callable[[Request], Awaitable[Response]]) -> Starlette:
 
 def parts_of(store: Store, policies: Policies) -> Resources:
     queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
-    return Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies), {})
+    return Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies))
 
 
 def text_of(seen: Status) -> str:

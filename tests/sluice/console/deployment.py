@@ -31,4 +31,4 @@ def policies_in(folder: Path, more: str = "console: {token: env:TOKEN}\n") -> Po
 
 def parts_on(store: Store, policies: Policies) -> Resources:
     queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
-    return Resources(policies, store, Registry(store, policies.sessions.lease), queues, edits.live(policies), {})
+    return Resources(policies, store, Registry(store, policies.sessions.lease), queues, edits.live(policies))

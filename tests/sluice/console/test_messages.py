@@ -184,21 +184,18 @@ def test_what_waits_for_a_restart(keys: list[str], listed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("removed", "sentences"),
+    ("removed", "wait"),
     [
-        (RemovedEndpoint("crm", 0, 0, 4), []),
-        (
-            RemovedEndpoint("crm", 1, 0, 0),
-            ["crm is no longer an endpoint, and 1 event waits for it: put it back to deliver them"],
-        ),
-        (
-            RemovedEndpoint("crm", 2, 1, 0),
-            ["crm is no longer an endpoint, and 3 events wait for it: put it back to deliver them"],
-        ),
+        (RemovedEndpoint("crm", 0, 0, 4), "4 dead letters wait"),
+        (RemovedEndpoint("crm", 1, 0, 0), "1 event waits"),
+        (RemovedEndpoint("crm", 2, 1, 1), "3 events wait and 1 dead letter waits"),
     ],
 )
-def test_a_removed_endpoint_speaks_while_something_waits_for_it(removed: RemovedEndpoint, sentences: list[str]) -> None:
-    assert said(removed=[removed]) == sentences
+def test_a_removed_endpoint_speaks_while_something_lies_there_for_it(removed: RemovedEndpoint, wait: str) -> None:
+    assert said(removed=[removed]) == [
+        f"crm is not an endpoint of the policies, and {wait} for it: put it back to deliver them, or give them to "
+        "another: sluice queue move crm NEW"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "show_dead_letter": ("/dead/laravel/evt_1", None),
     "replay_dead_letters": ("/dead/replay", {"session": "s1", "dry_run": True}),
     "drop_dead_letters": ("/dead/drop", {"all": True, "confirm": True}),
+    "move_queue": ("/queue/move", {"old": "gone", "new": "laravel", "confirm": True}),
     "list_circuits": ("/circuits", None),
     "hold_circuit": ("/circuits/laravel", {"hold": "open", "why": "moving"}),
     "show_event": ("/events/evt_1", None),

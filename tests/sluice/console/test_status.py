@@ -204,7 +204,8 @@ async def test_a_wrong_file_is_told_with_every_line_until_it_is_right(parts: Res
 
 async def test_a_removed_endpoint_shows_what_it_left(parts: Resources) -> None:
     await accept(parts, "a", "b")
-    gone = replace(parts, removed={"laravel": parts.queues["laravel"]})
+    relay = replace(parts.policies.relay, endpoints={})
+    gone = replace(parts, policies=replace(parts.policies, relay=relay), queues={})
     assert (await seen_of(gone))["removed"] == [{"endpoint": "laravel", "waiting": 2, "leased": 0, "dead": 0}]
 
 

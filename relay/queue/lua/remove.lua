@@ -1,0 +1,88 @@
+-- Purpose    Takes waiting events out of the queue of an endpoint: a person skips or drops them, or they have expired.
+-- Guarantee  What is leased is left alone, and a lease that is over is ended, so that its holder settles nothing any more.
+--            A skipped event becomes a dead letter, as it was. The next event of its stream may be leased at once.
+-- KEYS       see events.lua and partition.lua
+-- ARGV       1 how many events that have left stay in the history (0: none)  2 'skip' | 'drop' | 'expire'
+--            3 the reason, for people  then entry ids
+-- Return     { how many were taken out, how many are leased }
+-- Twice      what no longer waits is left alone.
+
+local max_history, how, reason = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local taken, leased, page = 0, 0, {}
+
+-- The same lease; where nothing follows what it covers any more, it says so.
+local function without_follower(stream, lease)
+  local last = match(lease, '^%d+ (%d+) ')
+  local follower = call('ZRANGEBYLEX', QUEUE, '(' .. stream .. '\0' .. last .. '\1', '(' .. stream .. '\1', 'LIMIT', 0, 1)
+  if follower[1] then return lease end
+  return (string.gsub(lease, '^(%d+ %d+) 1 ', '%1 0 ', 1))
+end
+
+local function leave_queue(entry_id, stream, coalesce_key)
+  local is_head = first_of(stream, 1)[1] == entry_id
+  call('ZREM', QUEUE, entry_id)
+  if coalesce_key ~= '' and call('HGET', LATEST, coalesce_key) == entry_id then call('HDEL', LATEST, coalesce_key) end
+  local lease = call('HGET', LEASES, stream)
+  if lease then return call('HSET', LEASES, stream, without_follower(stream, lease)) end  -- settling it schedules
+  if not first_of(stream, 1)[1] then call('ZREM', lane(stream), stream)
+  elseif is_head then call('ZADD', lane(stream), now, stream) end
+end
+
+local function bury(entry_id)
+  call('HDEL', ATTEMPTS, entry_id .. CRASHES, entry_id .. REPLAYED)
+  call('ZADD', DEAD_LETTERS, now, entry_id)
+  call('HSET', REASONS, entry_id, reason)
+  count('dead')
+end
+
+local function leave(entry_id, id, record, state)
+  local accepted, dedupe_until, for_several = parse_leaving(record)
+  local before = call('HMGET', ATTEMPTS, entry_id, entry_id .. LOG)
+  add_to_page(page, entry_id, accepted, state, before[1] or '0', state == 'dropped' and reason or '', before[2] or '')
+  forget_attempts(entry_id)
+  count('bytes', -#record)
+  count(state)
+  release_record(id, for_several, dedupe_until)
+end
+
+local function is_stale(entry_id, record)
+  local _, expires = parse_due(record)
+  return expires > 0 and expires <= now and call('HEXISTS', ATTEMPTS, entry_id .. REPLAYED) == 0
+end
+
+-- Whether somebody holds it. A lease that is over covers nothing any more.
+local function is_leased(stream, seq)
+  local lease = call('HGET', LEASES, stream)
+  if not lease then return false end
+  if tonumber(call('ZSCORE', lane(stream), stream) or 0) <= now then
+    call('HDEL', LEASES, stream)
+    return false
+  end
+  return seq <= tonumber(match(lease, '^%d+ (%d+) '))
+end
+
+local function remove(entry_id)
+  local stream, seq, id = split(entry_id)
+  local record = call('HGET', EVENTS, id)
+  if record and how == 'expire' and not is_stale(entry_id, record) then return end
+  if is_leased(stream, seq) then
+    leased = leased + 1
+    return
+  end
+  local coalesce_key = ''
+  if record then coalesce_key = select(4, parse_leaving(record)) end
+  leave_queue(entry_id, stream, coalesce_key)
+  taken = taken + 1
+  if not record then
+    forget_attempts(entry_id)
+    count('lost')
+  elseif how == 'skip' then bury(entry_id)
+  else leave(entry_id, id, record, how == 'drop' and 'dropped' or 'expired') end
+end
+
+for i = 4, #ARGV do
+  if call('ZSCORE', QUEUE, ARGV[i]) then remove(ARGV[i]) end
+end
+append_page(HISTORY, COUNTS, page, max_history)
+save_counts()
+return {taken, leased}
