@@ -116,7 +116,8 @@ def test_a_worker_that_is_late_names_when_its_sessions_move() -> None:
 
 def test_sessions_of_a_lost_worker_are_told_once_and_where_they_go() -> None:
     assert said(worker(), lost(), unowned=25) == [
-        "worker w2 is lost; its 25 sessions have no worker; no worker has free capacity, start one more: sluice worker"
+        "worker w2 is lost; its 25 sessions have no worker; no worker has free capacity, "
+        "start one more of yours (docs/workers.md)"
     ]
     assert said(worker(capacity=60), lost(sessions=1), unowned=1) == [
         "worker w2 is lost; its 1 session has no worker; a worker with free capacity takes over with its next beat"
