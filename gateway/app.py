@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from gateway import metrics, reserved
 from gateway.edge import Edge
+from gateway.ingest.hold import Hold
 from gateway.ingest.webhooks import Ingest
 from gateway.limits import delays, peers
 from gateway.limits.limiter import Limiter
@@ -27,14 +28,12 @@ from relay import inflow
 from relay.inflow import Inflow
 from relay.process import open_queue, settings_of
 from relay.queue.inbox import Inbox
-from sessions import registry
 from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
 from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every
-from sluice.store import clock
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 _STORE_TIMEOUT = 2.0
@@ -64,7 +63,6 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
 
             watch.apply(policies)
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
-            group.create_task(every(clock.EVERY, stop, clock.Watch(parts.store, parts.slots).run_once))
             group.create_task(every(peers.EVERY, stop, lambda: peers.run_once(parts.limits_store, name, parts.limiter)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
             group.create_task(
@@ -92,15 +90,12 @@ class _Parts:
         self.registry = Registry(self.store, policies.sessions.lease)
         self.limiter = Limiter(self.limits_store)
         self.delays = delays.Delays(self.store)
-        self.inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
+        inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
         self.workers = WorkerProxy(self.registry, _WORKERS)
         self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
         self.live: LivePolicies[Policies] = edits.live(policies)
         self.bodies = BodyBudget(policies.bodies)
-
-    def slots(self) -> list[str]:
-        """Some key of each slot whose time this gateway keeps; the relays keep that of the queues."""
-        return [*self.limiter.slots, *registry.KEY_PATTERNS[:1]]
+        self.hold = Hold(inbox, self.bodies)
 
     async def close(self) -> None:
         await self.workers.close()
@@ -119,7 +114,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         policies.upstreams, lambda name: _connected(policies.upstreams[name])
     )
     resources = Resources(policies, parts.store, parts.registry, queues.things, parts.live, parts.inflows)
-    ingest = Ingest(policies, queues.things, parts.inbox)
+    ingest = Ingest(policies, queues.things, parts.hold)
     edge = Edge(
         policies,
         parts.limiter,
@@ -129,6 +124,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         {name: upstream.http for name, upstream in upstreams.things.items()},
         {name: upstream.websocket for name, upstream in upstreams.things.items()},
         parts.bodies,
+        parts.hold,
     )
     app = reserved.build(policies, parts.store, parts.registry, queues.things, ingest, parts.bodies, console(resources))
     return Snapshot(resources, edge, app, queues, upstreams)

@@ -6,11 +6,13 @@ stored, before the limits have decided. `gateway.plan` holds the decisions, this
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Coroutine, Mapping, MutableMapping
 from typing import Any
 
-from gateway.ingest.webhooks import Ingest
+from gateway.ingest.hold import Hold
+from gateway.ingest.webhooks import Ingest, Webhook
 from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.limiter import Limiter
@@ -29,6 +31,7 @@ from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("gateway")
+_AGAIN = 0.25  # seconds between two tries to have the limits decide
 _CLIENT_GONE = 499  # nginx's number; never sent, only counted and logged
 
 
@@ -60,6 +63,7 @@ class Edge:
         upstreams: Mapping[str, UpstreamClient],
         websockets: Mapping[str, WebSocketUpstream],
         bodies: BodyBudget,
+        hold: Hold,
     ) -> None:
         self._policies = policies
         self._planner = Planner(policies)
@@ -68,26 +72,34 @@ class Edge:
         self._registry = registry
         self._workers = workers
         self._bodies = bodies
+        self._hold = hold
         self._upstreams = upstreams
         self._websockets = websockets
 
     async def answer(self, exchange: Exchange) -> None:
         """One request, to the end of its answer."""
-        started = time.perf_counter()
+        started = time.monotonic()
         log = AccessLogEntry()
         try:
-            log.status = await self._stages(exchange, log)
+            log.status = await self._stages(exchange, log, started)
         except Refusal as refusal:
             log.status, log.why = refusal.status, refusal.detail
             await answer_refusal(exchange.send, refusal)
         except ClientGone:
             log.status = _CLIENT_GONE
+        except Exception as error:
+            failed = _failed(log.plan)
+            if failed is None:
+                raise
+            LOG.error("request.failed", exception=error)
+            log.status, log.why = failed.status, failed.detail
+            await answer_refusal(exchange.send, failed)
         finally:
             if log.body is not None:
                 log.body.release()
-            _log(exchange, log, time.perf_counter() - started)
+            _log(exchange, log, time.monotonic() - started)
 
-    async def _stages(self, exchange: Exchange, log: AccessLogEntry) -> int:
+    async def _stages(self, exchange: Exchange, log: AccessLogEntry, started: float) -> int:
         """In this order, each only where the one before let the request pass. Raises Refusal and ClientGone."""
         planner, limiter, now = self._planner, self._limiter, time.time()
         body = decision = None
@@ -111,7 +123,7 @@ class Edge:
             # Read the body, within the budget of the process.
             if decision is None:
                 log.body = HeldBody(self._bodies)
-                body = await log.body.read(exchange.receive, plan.rules.max_body)
+                body = await log.body.read(exchange.receive, plan.rules.max_body, plan.rules.sender)
 
         # Verify the signature; find event type, session, workspace and costs in the body.
         if isinstance(plan, Admission):
@@ -120,6 +132,8 @@ class Edge:
         # Take from the limits: from all that apply, or, of a request that is wrong in itself, from those of its head.
         if decision is None:
             decision = await limiter.take(plan.buckets) if plan.buckets else PASS
+            if decision.verdict == "unavailable" and plan.rules.relayed and isinstance(plan, Plan):
+                decision = await self._decided_later(plan, decision, len(body or b""), started + plan.rules.sender.hold)
         log.limit = decision.limit
         log.counted = None if isinstance(plan, Plan) else "head" if plan.buckets else "none"
         if decision.levels:
@@ -135,11 +149,34 @@ class Edge:
         destination, subject = plan.destination, plan.subject
         if isinstance(destination, ToRelay):
             receipt = await self._intake.accept(
-                destination.endpoints, head, body or b"", plan.json, subject.event or "", subject.session, decision
+                Webhook(
+                    destination.endpoints,
+                    head,
+                    body or b"",
+                    plan.json,
+                    subject.event or "",
+                    subject.session,
+                    decision,
+                    plan.rules.sender,
+                    started,
+                )
             )
             log.id = receipt.id
             return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))
         return await self._pass_on(plan, UpstreamRequest(head, body), exchange)
+
+    async def _decided_later(self, plan: Plan, decision: Decision, size: int, until: float) -> Decision:
+        """What the limits say as soon as the store answers again, up to a moment (`time.monotonic`): a webhook that is
+        refused may be lost."""
+        if not self._hold.enter(size):
+            return decision
+        try:
+            while decision.verdict == "unavailable" and time.monotonic() < until:
+                await asyncio.sleep(_AGAIN)
+                decision = await self._limiter.take(plan.buckets)
+            return decision
+        finally:
+            self._hold.leave(size)
 
     def _pass_on(self, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> Coroutine[Any, Any, int]:
         destination, session = plan.destination, plan.subject.session or ""
@@ -211,6 +248,13 @@ class Edge:
             for row in rows
         ]
         return await _given(send, 200, {"success": True, "sessions": sessions, "total": len(sessions)})
+
+
+def _failed(plan: Admission | Plan | Invalid | None) -> Refusal | None:
+    """How a webhook is refused that we could not handle, where its sender would not repeat it after a 500."""
+    if plan is None or plan.rules.sender.status != 429:
+        return None
+    return plan.rules.sender.refusal("the request could not be handled; send it again", b"1")
 
 
 def _about(json: Json | None) -> dict[str, object]:

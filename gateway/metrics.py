@@ -14,6 +14,11 @@ _UPSTREAM_CIRCUIT = Gauge(
     ["upstream"],
     multiprocess_mode="livemax",
 )
+_HELD = Gauge(
+    "sluice_held_requests",
+    "Requests that wait because they cannot be stored or decided now.",
+    multiprocess_mode="livesum",
+)
 
 
 def decided(limit: str, decision: str) -> None:
@@ -27,3 +32,7 @@ def decided_without_store(limit: str) -> None:
 
 def upstream_circuit(upstream: str, state: str) -> None:
     _UPSTREAM_CIRCUIT.labels(upstream).set(CIRCUIT_VALUES[state])
+
+
+def held(requests: int) -> None:
+    _HELD.set(requests)

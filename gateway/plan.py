@@ -21,6 +21,7 @@ from gateway.problems import BadPath
 from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_json, reading_of, refuse_host
 from gateway.routing import Match, Routes
 from sluice.http.problem import Refusal
+from sluice.http.senders import SENDERS, USUAL
 from sluice.http.signatures import Claim, proof_of
 
 DENIED = "this address is denied (trust.deny)"
@@ -35,6 +36,8 @@ class RouteRules:
         self.max_body = route.body if route else 0
         self.relayed = route is not None and isinstance(route.action, ToRelay)
         self.proof = proof_of(policies.signatures[route.verify]) if route and route.verify else None
+        preset = policies.signatures[route.verify].preset if route and route.verify else None
+        self.sender = SENDERS[preset] if preset and self.relayed else USUAL
         self.reading = (
             reading_of(route, cost_pointers(policies.limits, route)) if route else Reading(False, None, False)
         )
@@ -206,7 +209,7 @@ def refusal_of(plan: Plan | Invalid, decision: Decision) -> Refusal | None:
         return plan.refusal
     if verdict == "unavailable":
         wait = retry_after(decision.retry_after)
-        return Refusal(503, f"limit {decision.limit} cannot be decided right now", retry_after=wait)
+        return plan.rules.sender.refusal(f"limit {decision.limit} cannot be decided right now", wait)
     return None
 
 

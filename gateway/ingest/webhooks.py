@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.ingest.hold import Hold
 from gateway.limits.decide import Decision
 from gateway.policies import Policies
-from gateway.problems import Refusal
 from gateway.request import Head, Json
 from relay import metrics
 from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID
@@ -15,10 +15,10 @@ from relay.filters import takes
 from relay.policies import EventPolicy, RelayPolicy
 from relay.queue.codec import DelayedBy, Event, Headers, new_id
 from relay.queue.errors import BacklogFull
-from relay.queue.inbox import Inbox
 from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
 from sluice.config import Promise
+from sluice.http.senders import USUAL, Sender
 from sluice.http.signatures import AGEING, proof_of
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -42,6 +42,35 @@ class Receipt:
         return {"status": "queued", "id": self.id, "promise": promise} | ({"repeat": True} if self.repeat else {})
 
 
+class Webhook:
+    """A request that is to be stored. Never changed."""
+
+    __slots__ = ("body", "decision", "endpoints", "event", "head", "json", "sender", "session", "started")
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        head: Head,
+        body: bytes,
+        json: Json | None,
+        event: str,
+        session: str | None,
+        decision: Decision,
+        sender: Sender,
+        started: float,
+    ) -> None:
+        self.endpoints = endpoints
+        self.head = head
+        self.body = body
+        self.json = json
+        self.event = event
+        self.session = session
+        self.decision = decision
+        self.sender = sender
+        self.started = started
+        """When it came (`time.monotonic`)."""
+
+
 class Ingest:
     """Makes events of verified webhooks and stores them for those of their endpoints that take them.
 
@@ -49,70 +78,58 @@ class Ingest:
     we have sent it on.
     """
 
-    def __init__(self, policies: Policies, queues: Mapping[str, Queue], inbox: Inbox) -> None:
+    def __init__(self, policies: Policies, queues: Mapping[str, Queue], hold: Hold) -> None:
         self._policy = policies.relay
         self._queues = queues
-        self._inbox = inbox
+        self._hold = hold
         self._made_anew = _MADE_ANEW.union(*(proof_of(each).names for each in policies.signatures.values()))
 
-    async def accept(
-        self,
-        endpoints: Sequence[str],
-        head: Head,
-        body: bytes,
-        json: Json | None,
-        event: str,
-        session: str | None,
-        decision: Decision,
-    ) -> Receipt:
-        """Raises Refusal 503 with Retry-After: the store is away, or a backlog is at its cap."""
-        given = self._event(endpoints, head, body, json, event, session, decision)
-        known = self._policy.endpoints
-        return await self.store(given, [name for name in endpoints if takes(known[name].events, event)])
+    async def accept(self, webhook: Webhook) -> Receipt:
+        """Raises Refusal, as the sender repeats it: the store is away, or a backlog is at its cap, and it was held as
+        long as it may be."""
+        known, event = self._policy.endpoints, webhook.event
+        endpoints = [name for name in webhook.endpoints if takes(known[name].events, event)]
+        return await self.store(self._event(webhook), endpoints, webhook.sender, webhook.started)
 
     async def publish(self, event: Event) -> Receipt:
         """For every endpoint that takes it. Raises Refusal 503 like `accept`."""
         names = [name for name, endpoint in self._policy.endpoints.items() if takes(endpoint.events, event.type)]
         return await self.store(event, names)
 
-    async def store(self, event: Event, endpoints: Sequence[str]) -> Receipt:
-        """For exactly these. Raises Refusal 503 like `accept`."""
+    async def store(
+        self, event: Event, endpoints: Sequence[str], sender: Sender = USUAL, since: float | None = None
+    ) -> Receipt:
+        """For exactly these. `since` (`time.monotonic`; None: now): when its sender began to wait. Raises Refusal like
+        `accept`."""
         if not endpoints:
             return Receipt(event.id, ())
+        destinations = [self._queues[name].destination for name in endpoints]
         try:
-            accepted = await self._inbox.accept(event, [self._queues[name].destination for name in endpoints])
+            accepted = await self._hold.accept(event, destinations, sender, since)
         except BacklogFull as full:
             metrics.refused(full.endpoint, "backlog_full")
-            raise Refusal(503, f"the backlog of {full.endpoint} is full (relay.backlog)", retry_after=b"30") from None
+            raise sender.refusal(f"the backlog of {full.endpoint} is full (relay.backlog)", b"30") from None
         except (StoreAway, StoreRefused):
             for name in endpoints:
                 metrics.refused(name, "store_away")
-            raise Refusal(503, "the event could not be stored; send it again", retry_after=b"2") from None
+            raise sender.refusal("the event could not be stored; send it again", b"2") from None
         for name in endpoints:
             metrics.accepted(name, event.type)
         return Receipt(event.id, tuple(endpoints), accepted.repeat)
 
-    def _event(
-        self,
-        endpoints: Sequence[str],
-        head: Head,
-        body: bytes,
-        json: Json | None,
-        event: str,
-        session: str | None,
-        decision: Decision,
-    ) -> Event:
+    def _event(self, webhook: Webhook) -> Event:
+        head, session = webhook.head, webhook.session
         key = head.value(b"idempotency-key")
         headers = tuple((field.name, field.value) for field in head.forwarded() if field.key not in self._made_anew)
         return as_event(
             self._policy,
-            new_id(f"{' '.join(endpoints)}\0{session}\0{key.decode('latin-1')}" if key else None),
-            event,
+            new_id(f"{' '.join(webhook.endpoints)}\0{session}\0{key.decode('latin-1')}" if key else None),
+            webhook.event,
             session,
-            Post(head.target, headers, body),
-            json,
-            delay=decision.delay,
-            delayed_by=decision.delayed_by,
+            Post(head.target, headers, webhook.body),
+            webhook.json,
+            delay=webhook.decision.delay,
+            delayed_by=webhook.decision.delayed_by,
             remember=bool(key),
         )
 

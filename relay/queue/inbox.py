@@ -5,8 +5,6 @@ Concurrent callers share a round trip. All rules are in `relay/queue/lua/accept.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,8 +26,6 @@ from sluice.store.shared_calls import SharedCalls
 _ACCEPT = load_script("relay.queue", "events", "accept")
 _MAX_SHARED, _MAX_WAITING = 64, 4096
 _MAX_CALL = 4 * 1024 * 1024
-_STORE_TIMEOUT = 3.0  # seconds a producer is held while the store is away: a restart takes less, and some never retry
-_AWAY_RETRY = 0.25  # seconds between two tries after that
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +74,18 @@ class Inbox:
         self._accepts: SharedCalls[_Pending, int] = SharedCalls(
             self._accept_all, size=_MAX_SHARED, waiting=_MAX_WAITING
         )
-        self._away = False
-        self._try_again = 0.0
 
     async def accept(self, event: Event, destinations: Sequence[Destination]) -> Accepted:
         """Stores an event for one or more endpoints. When this returns, it is stored as the store's promise says.
 
-        While the store is away, callers are held for up to three seconds in the order they came. Raises StoreAway
-        (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or BacklogFull.
+        Raises StoreAway (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or
+        BacklogFull.
         """
         pending = _Pending(event, tuple(destinations), pack(event))
         try:
             answer = await self._accepts.ask(pending)
         except Full:
-            raise BacklogFull(destinations[0].endpoint) from None
+            raise StoreAway("too many events wait to be stored") from None
         if answer < 0:
             raise BacklogFull(destinations[-answer - 1].endpoint)
         return Accepted(event.id, repeat=answer == 0, replicas=self._replicas)
@@ -109,29 +103,12 @@ class Inbox:
             by_partition.setdefault(partition_of(one.event.ordering_key), []).append(i)
         batches = [_Batch(partition, [pending[i] for i in chosen]) for partition, chosen in by_partition.items()]
         also: list[Sequence[Arg]] = [*_wakes(batches), *([self._wait] if self._replicas else [])]
-        results = await self._held_while_away([batch.call() for batch in batches], also)
+        results = await self._stored([batch.call() for batch in batches], also)
         answers = [0] * len(pending)
         for chosen, batch, results_of_batch in zip(by_partition.values(), batches, results, strict=True):
             for i, answer in zip(chosen, batch.answers(results_of_batch), strict=True):
                 answers[i] = answer
         return answers
-
-    async def _held_while_away(self, calls: list[Call], also: list[Sequence[Arg]]) -> list[list[int]]:
-        """Retries here and not in each caller, so that what came later is not stored earlier.
-
-        Only the first call of an outage waits: those behind it must not add up their waits.
-        """
-        deadline = time.monotonic() + (0.0 if self._away else _STORE_TIMEOUT)
-        if self._away and time.monotonic() < self._try_again:
-            raise StoreAway("the store did not answer a moment ago")
-        while True:
-            try:
-                return await self._stored(calls, also)
-            except StoreAway:
-                if time.monotonic() >= deadline:
-                    self._away, self._try_again = True, time.monotonic() + _AWAY_RETRY
-                    raise
-                await asyncio.sleep(0.05)
 
     async def _stored(self, calls: list[Call], also: list[Sequence[Arg]]) -> list[list[int]]:
         if self._replicas:
@@ -143,7 +120,6 @@ class Inbox:
                 raise NotReplicated(f"{results[-1]} of {self._replicas} replicas had it in time")
         else:
             results = await self._store.run_all(calls, also)
-        self._away = False
         return list(results[: len(calls)])
 
 

@@ -1,7 +1,8 @@
 """Request bodies that are read whole, all of them together within one budget of bytes.
 
-What is over the budget is not read: the client's sending stops until others have been answered, for a few seconds; then
-its request is refused as by a full backlog. A body counts from its first byte until its request is answered.
+What is over the budget is not read: the client's sending stops until others have been answered, for as long as its
+sender may be held; then its request is refused as by a full backlog. A body counts from its first byte until its
+request is answered.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from sluice.http.problem import ClientGone, Refusal
+from sluice.http.problem import ClientGone
+from sluice.http.senders import USUAL, Sender
 from sluice.observe.metrics import counts
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _REFUSED = counts("sluice_bodies_refused_total", "Requests whose body was not read to its end.", ["reason"])
-MAX_WAIT = 3.0
-"""Seconds a body waits for the budget."""
 
 
 class BodyBudget:
@@ -36,13 +36,14 @@ class BodyBudget:
         self.used += size
         return True
 
-    async def wait(self, size: int) -> None:
-        """Takes it when there is room: who came first is served first. Raises Refusal 503 after three seconds."""
+    async def wait(self, size: int, sender: Sender) -> None:
+        """Takes it when there is room: who came first is served first. Raises Refusal after as long as the sender may
+        be held."""
         room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = (size, room)
         self._waiting.append(waiting)
         try:
-            async with asyncio.timeout(MAX_WAIT):
+            async with asyncio.timeout(sender.hold):
                 await room
         except BaseException as error:
             if room.done() and not room.cancelled():
@@ -55,7 +56,7 @@ class BodyBudget:
                 raise
             _REFUSED.add("bodies_full")
             detail = "too many request bodies are held right now (bodies in policies.yaml); send it again"
-            raise Refusal(503, detail, retry_after=b"5") from None
+            raise sender.refusal(detail, b"5") from None
 
     def give_back(self, size: int) -> None:
         self.used -= size
@@ -78,10 +79,10 @@ class HeldBody:
         self._budget = budget
         self._size = 0
 
-    async def read(self, receive: Receive, most: int) -> bytes | None:
+    async def read(self, receive: Receive, most: int, sender: Sender = USUAL) -> bytes | None:
         """The whole body; None: it has over `most` bytes, or more than the budget.
 
-        Raises ClientGone, and Refusal 503 when the budget is used up for too long.
+        Raises ClientGone, and Refusal, as the sender repeats it, when the budget is used up for too long.
         """
         budget = self._budget
         most = min(most, budget.limit)
@@ -95,7 +96,7 @@ class HeldBody:
             if self._size + size > most:
                 return None
             if not budget.take(size):
-                await budget.wait(size)
+                await budget.wait(size, sender)
             self._size += size
             chunks.append(chunk)
             if not message.get("more_body"):

@@ -10,11 +10,7 @@ import asyncio
 import gc
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable
-
-_SAME = 1.0
-"""Seconds in which a second signal says the same as the first: Ctrl-C reaches a whole group, and is pressed twice."""
 
 
 class Stop:
@@ -22,7 +18,6 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
-        self._signalled_at: float | None = None
 
     @property
     def requested(self) -> bool:
@@ -43,22 +38,16 @@ class Stop:
             return True
         return False
 
-    def on_signals(self, hurry: Callable[[int], None] = lambda number: os._exit(128 + number)) -> None:
-        """SIGTERM, SIGINT and a closed terminal request the stop; another one more than a second later is `hurry`.
-
-        Usually that ends the process at once. Whoever has children must end them first.
-        """
+    def on_signals(self) -> None:
+        """SIGTERM, SIGINT and a closed terminal request the stop; a second one of them ends the process at once."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signalled, number, hurry)
+            loop.add_signal_handler(number, self._signalled, number)
 
-    def _signalled(self, number: int, hurry: Callable[[int], None]) -> None:
-        now = time.monotonic()
-        if self._signalled_at is None:
-            self._signalled_at = now
-            self.request()
-        elif now - self._signalled_at > _SAME:
-            hurry(number)
+    def _signalled(self, number: int) -> None:
+        if self.requested:
+            os._exit(128 + number)
+        self.request()
 
     def on_parent_gone(self) -> None:
         """Stop when the supervisor is gone, however it went.

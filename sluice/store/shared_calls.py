@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from sluice.store.protocol.errors import Full
+from sluice.store.protocol.errors import Full, StoreAway
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,7 +34,8 @@ class SharedCalls(Generic[Item, Result]):
         self._sender: asyncio.Task[None] | None = None
 
     async def ask(self, item: Item) -> Result:
-        """Raises Full, or whatever `perform` raised for the call that this item was in."""
+        """Raises Full, or whatever `perform` raised for the call that this item was in; StoreAway also when a call
+        raised it while this item waited for its own."""
         if len(self._waiting) >= self._most:
             raise Full
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -57,6 +58,9 @@ class SharedCalls(Generic[Item, Result]):
         try:
             results = await self._perform([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - it is handed to every caller of this batch
+            if isinstance(error, StoreAway):  # those behind would wait in vain, or overtake who asks again
+                batch = [*batch, *self._waiting]
+                self._waiting.clear()
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

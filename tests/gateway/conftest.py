@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from relay.process import open_queue
 from relay.queue.queue import Queue
+from sluice.http.senders import SENDERS
 from sluice.store.client import Store
 from tests.gateway import running
 from tests.gateway.running import Gate, Receiver, receiver, start
@@ -63,3 +65,9 @@ async def gate(
 @pytest.fixture
 def queue(store: Store, gate: Gate) -> Queue:
     return open_queue(store, gate.policies.relay.endpoints["laravel"], gate.policies)
+
+
+@pytest.fixture
+def hold_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Holds the webhooks of existing workers for so many seconds instead of twelve."""
+    return lambda seconds: monkeypatch.setitem(SENDERS, "blazz", replace(SENDERS["blazz"], hold=seconds))

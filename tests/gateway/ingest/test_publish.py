@@ -12,6 +12,7 @@ import pytest
 from starlette.applications import Starlette
 
 from gateway.ingest import publish
+from gateway.ingest.hold import Hold
 from gateway.ingest.publish import MAX_BODY, MAX_LIST
 from gateway.ingest.webhooks import Ingest
 from gateway.policies import Policies, load
@@ -52,7 +53,11 @@ class Api:
         endpoints = self.policies.relay.endpoints
         self.queues = {name: open_queue(store, endpoint, self.policies) for name, endpoint in endpoints.items()}
         app = Starlette(
-            routes=publish.routes(self.policies, Ingest(self.policies, self.queues, Inbox(store)), BodyBudget(2**25))
+            routes=publish.routes(
+                self.policies,
+                Ingest(self.policies, self.queues, Hold(Inbox(store), BodyBudget(2**25))),
+                BodyBudget(2**25),
+            )
         )
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway")
 

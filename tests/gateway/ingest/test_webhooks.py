@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import orjson
 import pytest
 
-from gateway.ingest.webhooks import Ingest, Receipt
-from gateway.limits.limiter import PASS
+from gateway.ingest.hold import Hold
+from gateway.ingest.webhooks import Ingest, Receipt, Webhook
+from gateway.limits.decide import PASS
 from gateway.policies import load
 from gateway.problems import Refusal
 from gateway.request import Json
@@ -14,6 +16,8 @@ from relay.process import open_queue
 from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
+from sluice.http.bodies import BodyBudget
+from sluice.http.senders import USUAL
 from sluice.store.client import Store
 from tests.gateway.making import a_head
 
@@ -44,13 +48,13 @@ class Gate:
         self.queues: dict[str, Queue] = {
             name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()
         }
-        self.intake = Ingest(policies, self.queues, Inbox(store))
+        self.intake = Ingest(policies, self.queues, Hold(Inbox(store), BodyBudget(2**25)))
 
     async def accept(self, *endpoints: str, event: str = "message_received", shown: Pairs = ()) -> Receipt:
         body = orjson.dumps({"event": event})
-        return await self.intake.accept(
-            endpoints, a_head((b"Host", b"gate"), *shown), body, Json({}), event, "s1", PASS
-        )
+        head = a_head((b"Host", b"gate"), *shown)
+        webhook = Webhook(endpoints, head, body, Json({}), event, "s1", PASS, USUAL, time.monotonic())
+        return await self.intake.accept(webhook)
 
     async def stored(self, endpoint: str) -> list[Delivery]:
         self.queues[endpoint].look_everywhere()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sluice.http import bodies
 from sluice.http.bodies import BodyBudget, HeldBody
 from sluice.http.problem import ClientGone, Refusal
+from sluice.http.senders import REDUCED_CAPACITY, SENDERS, Sender
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -96,14 +97,11 @@ async def test_who_came_first_is_served_first(budget: BodyBudget) -> None:
     assert order == ["large", "small"]
 
 
-async def test_what_waits_too_long_is_refused_and_holds_nothing(
-    budget: BodyBudget, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bodies, "MAX_WAIT", 0.05)
+async def test_what_waits_too_long_is_refused_and_holds_nothing(budget: BodyBudget) -> None:
     first, second = HeldBody(budget), HeldBody(budget)
     await first.read(Client(b"x" * 95).receive, 100)
     with pytest.raises(Refusal) as caught:
-        await second.read(Client(b"x" * 4, b"x" * 10).receive, 100)
+        await second.read(Client(b"x" * 4, b"x" * 10).receive, 100, Sender(0.05))
     assert (caught.value.status, caught.value.retry_after) == (503, b"5")
     assert caught.value.detail == "too many request bodies are held right now (bodies in policies.yaml); send it again"
     second.release()
@@ -112,17 +110,26 @@ async def test_what_waits_too_long_is_refused_and_holds_nothing(
     assert budget.take(100)
 
 
+async def test_a_sender_that_repeats_nothing_but_429_is_held_longer_and_then_answered_429(budget: BodyBudget) -> None:
+    first = HeldBody(budget)
+    await first.read(Client(b"x" * 95).receive, 100)
+    assert SENDERS["blazz"].hold == 12.0
+    with pytest.raises(Refusal) as caught:
+        await HeldBody(budget).read(Client(b"x" * 10).receive, 100, replace(SENDERS["blazz"], hold=0.05))
+    assert (caught.value.status, caught.value.retry_after) == (429, b"5")
+    assert caught.value.more["type"] == REDUCED_CAPACITY
+
+
 async def test_several_that_have_waited_too_long_at_the_same_moment_are_all_refused(
     budget: BodyBudget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "MAX_WAIT", 0.05)
     first = HeldBody(budget)
     await first.read(Client(b"x" * 94).receive, 100)
 
     async def read() -> None:
         held = HeldBody(budget)
         try:
-            await held.read(Client(b"x" * 3, b"x" * 4).receive, 100)
+            await held.read(Client(b"x" * 3, b"x" * 4).receive, 100, Sender(0.05))
         finally:
             held.release()
 
