@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from sluice.store.client import Call, Store, StoreAway, StoreRefused
+from sluice.store.client import Call, Store, StoreAway, StoreRefused, clock_key
 from sluice.store.protocol.errors import ErrorReply
 from sluice.store.protocol.slots import owners, redirection, slot_of
 from tests.sluice.store.store_servers import Server
@@ -97,14 +97,15 @@ async def test_servers_that_forgot_a_script_learn_it_again(store: Store, servers
 
 @pytest.mark.anyio
 async def test_a_slot_that_moves_is_followed_while_and_after_it_moves(store: Store, servers: list[Server]) -> None:
+    """All keys of a call at once, the one of its clock too: a server refuses calls of which it has some keys only."""
     key = _of(0)
-    await store.commands(("SET", key, 1))
+    await store.commands(("SET", key, 1), ("SET", clock_key(key), 1))
     slot = key_slot(key.encode())
     source, target = servers[0].tell("CLUSTER", "MYID"), servers[1].tell("CLUSTER", "MYID")
     servers[1].tell("CLUSTER", "SETSLOT", slot, "IMPORTING", source)
     servers[0].tell("CLUSTER", "SETSLOT", slot, "MIGRATING", target)
     assert await store.run(ADD, [key], [1]) == 2
-    servers[0].tell("MIGRATE", "127.0.0.1", servers[1].port, key, 0, 5000)
+    servers[0].tell("MIGRATE", "127.0.0.1", servers[1].port, "", 0, 5000, "KEYS", key, clock_key(key))
     assert await store.run(ADD, [key], [1]) == 3  # ASK
     for server in (servers[1], servers[0]):
         server.tell("CLUSTER", "SETSLOT", slot, "NODE", target)
