@@ -28,12 +28,14 @@ from relay import inflow
 from relay.inflow import Inflow
 from relay.process import open_queue, settings_of
 from relay.queue.inbox import Inbox
+from sessions import registry
 from sessions.existing import ExistingWorkers
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
 from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every
+from sluice.store import clock
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 _STORE_TIMEOUT = 2.0
@@ -63,6 +65,7 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
 
             watch.apply(policies)
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
+            group.create_task(every(clock.EVERY, stop, clock.Watch(parts.store, parts.slots).run_once))
             group.create_task(every(peers.EVERY, stop, lambda: peers.run_once(parts.limits_store, name, parts.limiter)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
             group.create_task(
@@ -96,6 +99,10 @@ class _Parts:
         self.live: LivePolicies[Policies] = edits.live(policies)
         self.bodies = BodyBudget(policies.bodies)
         self.hold = Hold(inbox, self.bodies)
+
+    def slots(self) -> list[str]:
+        """Some key of each slot whose time this gateway keeps; the relays keep that of the queues."""
+        return [*self.limiter.slots, *registry.KEY_PATTERNS[:1]]
 
     async def close(self) -> None:
         await self.workers.close()

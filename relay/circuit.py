@@ -76,7 +76,7 @@ class Circuit:
         self, store: Store, endpoint: str, policy: CircuitPolicy, rate: Rate | None, *, probe_lease: float
     ) -> None:
         self._store = store
-        self._key = f"sl:{{{endpoint}}}:circuit"
+        self._key = circuit_key(endpoint)
         self._settings = (
             *(_ms(policy.window), policy.minimum, policy.ratio, _ms(policy.open), _ms(policy.cap)),
             *(policy.probes, _ms(probe_lease), round(rate.interval * 1e6, 3) if rate else 0, pace_burst(rate)),
@@ -126,6 +126,10 @@ class Circuit:
             return CircuitStatus(_STATES[held], 0.0, reason, held=True)
         left = int(until or 0) / 1000 - clock.seconds(now)
         return CircuitStatus(_STATES[state or b"closed"], max(0.0, left), reason)
+
+
+def circuit_key(endpoint: str) -> str:
+    return f"sl:{{{endpoint}}}:circuit"
 
 
 def pace_burst(rate: Rate | None) -> int:

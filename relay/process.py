@@ -16,16 +16,18 @@ from typing import TypeVar
 from redis.exceptions import RedisError
 
 from relay import presence
-from relay.circuit import Circuit
+from relay.circuit import Circuit, circuit_key
 from relay.deliver.sender import Sender
 from relay.dispatch.loop import Dispatcher
 from relay.policies import Endpoint, RelaySnapshot
 from relay.queue import janitor
+from relay.queue.layout import PARTITIONS, any_key
 from relay.queue.queue import Queue
 from sluice.config.live import LivePolicies
 from sluice.observe.log import Log
 from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every, tune_gc
+from sluice.store import clock
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 LOG = Log("relay")
@@ -71,6 +73,10 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
         relay = live.current.relay
         await janitor.run_once(store, relay.endpoints, relay.retention.dead, relay.retention.delivered)
 
+    def slots() -> list[str]:
+        circuits = [circuit_key(endpoint) for endpoint in live.current.relay.endpoints]
+        return [*(any_key(partition) for partition in range(PARTITIONS)), *circuits]
+
     tune_gc()
     LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)
     try:
@@ -78,6 +84,7 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
             relays = _EndpointRelays(store, group)
             relays.apply(policies)
             group.create_task(every(janitor.EVERY, stop, drop_dead))
+            group.create_task(every(clock.EVERY, stop, clock.Watch(store, slots).run_once))
             group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, relays)))
             group.create_task(live.watch(stop, relays.apply))
             await stop.wait()

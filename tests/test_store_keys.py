@@ -22,6 +22,7 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
 from sessions.registry import ObservedSession, Registry, Worker
+from sluice.store import clock
 from sluice.store.client import Store
 from tests.gateway.making import HOURLY, a_client, a_limit
 from tests.relay.making import accept, event
@@ -119,6 +120,7 @@ async def use_circuit(use: Use) -> None:
     generation = (await circuit.admit(1)).generation
     await circuit.admit(1, [(generation, Report(failures=10, why="answered 500"))])
     await presence.report(use.store, "host:1")
+    await clock.note_jump(use.store, -600.0)
     await use.look()
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 import orjson
 
 from gateway import metrics
-from gateway.limits.applicable import GIVE_BACK, OBSERVE, Bucket
+from gateway.limits.applicable import GIVE_BACK, OBSERVE, PREFIX, Bucket
 from gateway.limits.decide import HAD, LACKS, PASS, REFUSES, Decision, LocalBuckets, conclude, outcome
 from gateway.limits.denial_cache import DenialCache
 from sluice.observe.log import Log
@@ -54,6 +54,11 @@ class Limiter:
         self._away_until = 0.0
         self._away = False
         self._probing = False
+
+    @property
+    def slots(self) -> list[str]:
+        """Some key of each slot that has buckets."""
+        return [PREFIX, *(slot + "}" for slot in self._calls)]
 
     async def take(self, buckets: list[Bucket]) -> Decision:
         """What it costs from every bucket, or nothing from any. Never raises for an absent store."""

@@ -50,7 +50,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        cure = "copy the default one, or name yours (--policies FILE, or sluice check FILE)"
+        cure = "write one with sluice init, or name yours (--policies FILE, or sluice check FILE)"
         raise PolicyError([Problem(0, 0, "", "no such file", cure, str(path))]) from None
     except OSError as error:
         message = f"cannot be read ({(error.strerror or str(error)).lower()})"

@@ -13,9 +13,10 @@ from pathlib import Path
 from gateway.explain import Explanation, HypotheticalRequest, explain, outcome
 from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
 from gateway.limits.limiter import levels_of
-from gateway.policies import Policies, load
+from gateway.policies import Policies
 from sluice.cli.errors import CommandError
 from sluice.cli.options import header, ip, json_option, policies_option
+from sluice.cli.policies import at_hand
 from sluice.cli.screen import print_json
 from sluice.config.problems import quoted
 from sluice.process.addresses import store_url
@@ -53,7 +54,7 @@ def _read(file: str) -> bytes:
 
 def run(path: Path, request: HypotheticalRequest, *, as_json: bool) -> int:
     """The exit code: 0, whatever would become of the request."""
-    policies = load(path, need_secrets=False)
+    policies = at_hand(path)
     found = explain(policies, request, time.time())
     levels = asyncio.run(_levels(policies, found.buckets))
     if as_json:

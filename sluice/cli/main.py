@@ -16,6 +16,7 @@ from sluice import __version__
 from sluice.cli import streams
 from sluice.cli.errors import CommandError
 from sluice.config import PolicyError
+from sluice.config.data_folder import DataFolderError
 from sluice.http.server.serving import CannotListen
 from sluice.store.client import StoreAway, StoreRefused
 from sluice.store.embedded import EmbeddedStoreError
@@ -24,7 +25,7 @@ COMMANDS = (
     ("up", "everything on one machine, on the embedded store", "up:add_options"),
     ("gateway", "the edge alone", "processes:add_gateway_options"),
     ("relay", "the relay alone", "processes:add_relay_options"),
-    ("worker", "a session worker", "processes:add_worker_options"),
+    ("worker", "a worker of the demo, which plays an existing one", "processes:add_worker_options"),
     ("demo-laravel", "the Laravel of the demo, with its limiter", "processes:add_laravel_options"),
     ("check", "is a policies file valid", "check:add_options"),
     ("status", "one screen: traffic, circuits, queues, sessions", "status:add_options"),
@@ -51,7 +52,7 @@ def _run(given: Sequence[str]) -> int:
     try:
         code: int | None = options.run(options)
         return code or 0
-    except (PolicyError, CommandError, CannotListen, EmbeddedStoreError, StoreAway) as error:
+    except (PolicyError, CommandError, CannotListen, DataFolderError, EmbeddedStoreError, StoreAway) as error:
         sys.stderr.write(f"sluice: {error}\n")
     except StoreRefused as error:
         sys.stderr.write(f"sluice: the store refused: {error}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -12,11 +13,12 @@ from typing import Any
 import uvloop
 
 from gateway import process as gateway_process
-from gateway.policies import Policies, edits, load
+from gateway.policies import Policies, edits
 from relay import process as relay_process
 from sessions.membership import Membership
 from sluice.cli.errors import CommandError
 from sluice.cli.options import address, count, policies_option, processes as processes_of, seconds
+from sluice.cli.policies import to_run
 from sluice.config import Signature
 from sluice.console import http as api
 from sluice.demo import laravel
@@ -44,7 +46,7 @@ def add_gateway_options(parser: argparse.ArgumentParser) -> None:
 
 def add_relay_options(parser: argparse.ArgumentParser) -> None:
     policies_option(parser)
-    parser.set_defaults(run=lambda options: relay(load(options.policies)))
+    parser.set_defaults(run=lambda options: relay(to_run(options.policies)))
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +68,7 @@ def add_laravel_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _gateway(options: argparse.Namespace) -> None:
-    policies = load(options.policies)
+    policies = to_run(options.policies)
     if options.processes > 1:
         from sluice.cli import up
 
@@ -77,13 +79,13 @@ def _gateway(options: argparse.Namespace) -> None:
 
 def _worker(options: argparse.Namespace) -> None:
     host, port = options.listen
-    policies = load(options.policies)
+    policies = to_run(options.policies)
     demo_worker(policies, options.name, host, port, traffic=options.traffic, minute=options.minute)
 
 
 def _laravel(options: argparse.Namespace) -> None:
     host, port = options.listen
-    demo_laravel(load(options.policies), host, port, limit=options.limit, minute=options.minute)
+    demo_laravel(to_run(options.policies), host, port, limit=options.limit, minute=options.minute)
 
 
 def gateway(policies: Policies, one_of_several: str | None = None) -> None:
@@ -92,12 +94,12 @@ def gateway(policies: Policies, one_of_several: str | None = None) -> None:
     async def run(stop: Stop) -> None:
         host, port = policies.listen.host, policies.listen.port
         # One that shares the address is given connections as soon as it listens, while the others could answer them.
-        bound = None if one_of_several else serving.listening(host, port)
-        if not await store_answers(policies, stop):
-            if bound is not None:
-                bound.close()
-            return
-        await promise_is_kept(policies)
+        with contextlib.ExitStack() as unless_it_runs:
+            bound = None if one_of_several else unless_it_runs.enter_context(serving.listening(host, port))
+            if not await store_answers(policies, stop):
+                return
+            await promise_is_kept(policies)
+            unless_it_runs.pop_all()
         if bound is None:
             bound = serving.listening(host, port, shared=True)
         await gateway_process.run(policies, bound, stop, api.routes)

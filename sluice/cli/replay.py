@@ -21,9 +21,10 @@ from gateway.client_ip import client_of
 from gateway.limits.applicable import Bucket, Subject
 from gateway.limits.decide import HAD, LocalBuckets, outcome, wait
 from gateway.plan import Planner
-from gateway.policies import AddressList, Policies, load
+from gateway.policies import AddressList, Policies
 from sluice.cli.errors import CommandError
 from sluice.cli.options import json_option, policies_option
+from sluice.cli.policies import at_hand
 from sluice.cli.screen import print_json
 from sluice.http.client import fields_of
 
@@ -123,7 +124,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(log: str, policies: Path, *, as_json: bool) -> int:
     """The exit code: 0 nobody would have been refused, 1 somebody would."""
-    replay = Replay(load(policies, need_secrets=False))
+    replay = Replay(at_hand(policies))
     replay.feed(_lines(log))
     if not replay.requests:
         raise CommandError(f"{log} holds no requests; the access log is <data>/logs/gateway.jsonl")

@@ -14,8 +14,9 @@ from rich.text import Text
 from gateway.policies import Policies
 from sluice.cli import remote
 from sluice.cli.options import target_options
+from sluice.cli.policies import policies_of
 from sluice.cli.screen import print_json, screen
-from sluice.cli.target import gateway_elsewhere, policies_of
+from sluice.cli.target import gateway_elsewhere
 from sluice.console.messages import age
 from sluice.console.operations import SHOW_STATUS
 from sluice.console.status import (

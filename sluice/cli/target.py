@@ -10,16 +10,14 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import orjson
 
-from gateway.policies import Policies, load
+from gateway.policies import Policies
 from sessions.registry import Registry
 from sluice.cli.errors import CommandError
-from sluice.cli.options import POLICIES
-from sluice.config import PolicyError, last_good
+from sluice.cli.policies import policies_of
 from sluice.console.actions.deployment import Deployment, Problem
 from sluice.console.audit import Actor, perform
 from sluice.console.decode import Undecodable, decode, encode
@@ -67,35 +65,6 @@ def gateway_elsewhere(options: argparse.Namespace) -> Gateway | None:
     if remote.goes_unencrypted(gateway.url):
         sys.stderr.write(f"sluice: warning: the token goes to {gateway.url} unencrypted; use https\n")
     return gateway
-
-
-def policies_of(options: argparse.Namespace) -> Policies:
-    """Those of the file, or of its last good copy while it is wrong; their secrets need not be at hand.
-
-    Raises CommandError.
-    """
-    path: Path = options.policies or POLICIES
-    try:
-        return load(path, need_secrets=False)
-    except PolicyError as error:
-        return _last_good(path, error)
-
-
-def _last_good(path: Path, wrong: PolicyError) -> Policies:
-    copy = last_good.find(path)
-    if copy is None:
-        places = " or ".join(map(str, last_good.folders(path)))
-        raise CommandError(f"{wrong}\nthere is no last good copy of {path} in {places}")
-    try:
-        policies = load(path, need_secrets=False, content=copy.content)
-    except PolicyError as error:
-        raise CommandError(f"{wrong}\nthe last good copy, revision {copy.revision}, is wrong too: {error}") from None
-    first, others = wrong.problems[0], len(wrong.problems) - 1
-    parts = (f"line {first.line}" if first.line else "", first.key, first.message)
-    more = f"; and {others} more: sluice check" if others else ""
-    about = ": ".join(filter(None, parts)) + more
-    sys.stderr.write(f"sluice: {path} is wrong ({about}); using the last good copy, revision {copy.revision}\n")
-    return policies
 
 
 @dataclass(frozen=True, slots=True)

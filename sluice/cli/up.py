@@ -20,7 +20,7 @@ from sluice.cli import status
 from sluice.cli.errors import CommandError
 from sluice.cli.options import POLICIES, count, seconds
 from sluice.cli.processes import is_free, processes_option, promise_is_kept, store_answers
-from sluice.config import live
+from sluice.config import data_folder, last_good, live
 from sluice.console.status import Status
 from sluice.demo import deployment as demo
 from sluice.observe import metrics
@@ -52,27 +52,37 @@ def _up(options: argparse.Namespace) -> None:
 
 
 def run(policies: Policies, options: argparse.Namespace) -> None:
-    """Until SIGINT or SIGTERM. Raises EmbeddedStoreError, CannotListen or CommandError before anything was started."""
+    """Until SIGINT or SIGTERM. Raises DataFolderError, EmbeddedStoreError, CannotListen or CommandError first."""
+    _prepare(policies)
     folder = embedded.locked(policies.data) if policies.store.url == EMBEDDED else contextlib.nullcontext()
     with folder:
         asyncio.run(_run(policies, options))
 
 
+def _prepare(policies: Policies) -> None:
+    """What we begin with is what a child that is started again may fall back on."""
+    data_folder.make(policies.data, "logs")
+    with contextlib.suppress(OSError):  # told by every process that keeps one
+        last_good.keep(policies.source, policies.revision, policies.data)
+
+
 def run_gateways(policies: Policies, processes: int) -> None:
     """Several gateways on one address, until SIGINT or SIGTERM. Raises CannotListen or CommandError before that."""
+    _prepare(policies)
     asyncio.run(_run_gateways(policies, processes))
 
 
 async def _run_gateways(policies: Policies, processes: int) -> None:
     stop = Stop()
     stop.on_signals()
-    stop.on_parent_gone()
     is_free(policies.listen.host, policies.listen.port)
+    logs = Path(os.environ.get("SLUICE_LOGS") or policies.data / "logs")
+    supervisor = Supervisor(_gateways(policies, processes, _Ours(policies, "metrics-gateway", logs)), say)
+    stop.on_signals(_kill(supervisor))
+    stop.on_parent_gone()
     if not await store_answers(policies, stop):
         return
     await promise_is_kept(policies)
-    logs = Path(os.environ.get("SLUICE_LOGS") or policies.data / "logs")
-    supervisor = Supervisor(_gateways(policies, processes, _Ours(policies, "metrics-gateway", logs)), say)
     try:
         await _unless_stopped(stop, supervisor.start())
         if not stop.requested:
@@ -90,9 +100,10 @@ async def _run(policies: Policies, options: argparse.Namespace) -> None:
     stop = Stop()
     stop.on_signals()
     is_free(policies.listen.host, policies.listen.port)
+    supervisor = Supervisor(_programs(policies, options), say)
+    stop.on_signals(_kill(supervisor))
     if policies.store.url == EMBEDDED and await asyncio.to_thread(embedded.stop_orphan, policies.data):
         say("an earlier run was killed and left its store behind; it was stopped, its data is kept")
-    supervisor = Supervisor(_programs(policies, options), say)
     try:
         await _unless_stopped(stop, _start(supervisor, policies, options))
         if not stop.requested:
@@ -106,6 +117,14 @@ async def _run(policies: Policies, options: argparse.Namespace) -> None:
         say("stopping: workers, gateway, relay, store; what is in flight is finished")
         await supervisor.stop()
         say("stopped")
+
+
+def _kill(supervisor: Supervisor) -> Callable[[int], None]:
+    def kill(_number: int) -> None:
+        say("stopping at once: what is in flight is cut; what was accepted goes on at the next start")
+        supervisor.kill()
+
+    return kill
 
 
 async def _start(supervisor: Supervisor, policies: Policies, options: argparse.Namespace) -> None:

@@ -53,11 +53,13 @@ def keep(source: Path, revision: str, data: Path) -> None:
 
 def find(source: Path) -> LastGood | None:
     """The copy of this file, in the data folder that it names, as far as that can be read, or in the default one."""
-    for folder in folders(source):
-        copy = _read(folder / NAME)
-        if copy is not None and copy.source == Path(os.path.abspath(source)):
-            return copy
-    return None
+    return next((copy for folder in folders(source) if (copy := find_in(folder, source)) is not None), None)
+
+
+def find_in(folder: Path, source: Path) -> LastGood | None:
+    """The copy of this file in this data folder."""
+    copy = _read(folder / NAME)
+    return copy if copy is not None and copy.source == Path(os.path.abspath(source)) else None
 
 
 def folders(source: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 """The policies in force, and how an edit of their file takes their place.
 
-An edit is checked apart and swapped in whole, or not at all: a wrong file is logged, counted and told to whoever asks,
-and what was in force stays so. Secrets in files (`file:`) are watched with the policies; those in the environment stay
-what they were when the process began.
+An edit is checked apart and swapped in whole, or not at all: a wrong file, or one that may be only half written
+(`sluice.config.whole`), is logged, counted and told to whoever asks, and what was in force stays so. Secrets in files
+(`file:`) are watched with the policies; those in the environment stay what they were when the process began.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import yaml
 
-from sluice.config import PolicyError, Problem, last_good, metrics, watching
+from sluice.config import PolicyError, Problem, last_good, metrics, watching, whole
 from sluice.config.model import Snapshot
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
@@ -79,6 +79,9 @@ class LivePolicies(Generic[P]):
         self.loaded_at = time.time()
         self._file = policies.source
         self._last_digests: Digests | None = None
+        self._in_force: whole.Look | None = None
+        """The file as it was when it went live; None: it had changed by the first look, and there is no copy."""
+        self._doubted_until: float | None = None
         metrics.policies_loaded(self.loaded_at)
 
     async def watch(
@@ -106,13 +109,24 @@ class LivePolicies(Generic[P]):
     async def check(self, stop: Stop, apply: Callable[[P], None]) -> Outcome | None:
         """Reads the file once, and does what follows. None: it is as it was."""
         digests = await self._stable_digests(stop)
-        if digests is None:
+        if digests is not None:
+            is_first, self._last_digests = self._last_digests is None, digests
+            self._doubted_until = time.monotonic() + whole.STILL_FOR
+            if is_first and self._is_in_force(digests):
+                self._in_force = await asyncio.to_thread(whole.look, self._file)
+                return None
+            if is_first:
+                self._in_force = await asyncio.to_thread(self._copy_in_force)
+        elif self._doubted_until is None or time.monotonic() < self._doubted_until:
             return None
-        is_first, self._last_digests = self._last_digests is None, digests
-        if is_first and self._is_in_force(digests):
-            return None
+        return await self._take_over(stop, apply)
+
+    async def _take_over(self, stop: Stop, apply: Callable[[P], None]) -> Outcome | None:
+        until, self._doubted_until = self._doubted_until, None
+        looked = await asyncio.to_thread(whole.look, self._file)
         try:
             edited = await asyncio.to_thread(self._load, self._file)
+            self._refuse_if_cut_off(looked, until)
             running, needs_restart = self._hold(self.current, edited)
             if stop.requested:
                 return None
@@ -125,9 +139,28 @@ class LivePolicies(Generic[P]):
             message = f"could not be put to work ({type(error).__name__}: {error})"
             return self._refused((Problem(0, 0, "", message, "see the log, and report it", str(self._file)),))
         outcome = self._loaded(running, needs_restart)
+        self._in_force = looked
         if outcome is not None:
             await self._keep_copy()
         return outcome
+
+    def _copy_in_force(self) -> whole.Look | None:
+        """What we began with where the file has another content: that of the last good copy, or it is not known."""
+        copy = last_good.find_in(self.current.data, self._file)
+        looked = whole.look(self._file)
+        return (
+            replace(looked, content=copy.content)
+            if copy and looked and copy.revision == self.current.revision
+            else None
+        )
+
+    def _refuse_if_cut_off(self, looked: whole.Look | None, until: float | None) -> None:
+        """Raises PolicyError while the file may be only half written, which ends by itself at `until` if at all."""
+        doubt = whole.doubt(self._in_force, looked) if self._in_force and looked else None
+        if doubt is None or (doubt.ends and until is not None and time.monotonic() >= until):
+            return
+        self._doubted_until = until if doubt.ends else None
+        raise PolicyError([Problem(0, 0, "", doubt.why.message, doubt.why.hint, str(self._file))])
 
     async def _keep_copy(self) -> None:
         current = self.current

@@ -44,6 +44,17 @@ class StoreStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockJump:
+    """Of the store's clock, the last one of an hour."""
+
+    jumped_s: float
+    """Less than 0: back."""
+    ago_s: float
+    offset_s: float
+    """By so much the moments that are shown are ahead of it now."""
+
+
+@dataclass(frozen=True, slots=True)
 class RequestCounts:
     total: int
     by_status: Mapping[str, int]
@@ -158,5 +169,6 @@ class Status:
     removed: tuple[RemovedEndpoint, ...]
     workers: tuple[WorkerStatus, ...]
     sessions: SessionCounts
+    clock_jump: ClockJump | None = None
     messages: tuple[str, ...] = ()
     """What needs a person, in sentences; empty: all is well."""

@@ -10,7 +10,11 @@ import asyncio
 import gc
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
+
+_SAME = 1.0
+"""Seconds in which a second signal says the same as the first: Ctrl-C reaches a whole group, and is pressed twice."""
 
 
 class Stop:
@@ -18,6 +22,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._signalled_at: float | None = None
 
     @property
     def requested(self) -> bool:
@@ -38,16 +43,22 @@ class Stop:
             return True
         return False
 
-    def on_signals(self) -> None:
-        """SIGTERM, SIGINT and a closed terminal request the stop; a second one of them ends the process at once."""
+    def on_signals(self, hurry: Callable[[int], None] = lambda number: os._exit(128 + number)) -> None:
+        """SIGTERM, SIGINT and a closed terminal request the stop; another one more than a second later is `hurry`.
+
+        Usually that ends the process at once. Whoever has children must end them first.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signalled, number)
+            loop.add_signal_handler(number, self._signalled, number, hurry)
 
-    def _signalled(self, number: int) -> None:
-        if self.requested:
-            os._exit(128 + number)
-        self.request()
+    def _signalled(self, number: int, hurry: Callable[[int], None]) -> None:
+        now = time.monotonic()
+        if self._signalled_at is None:
+            self._signalled_at = now
+            self.request()
+        elif now - self._signalled_at > _SAME:
+            hurry(number)
 
     def on_parent_gone(self) -> None:
         """Stop when the supervisor is gone, however it went.

@@ -68,6 +68,11 @@ class Supervisor:
         for step in reversed(self._steps):
             await asyncio.gather(*(child.end() for child in step))
 
+    def kill(self) -> None:
+        """All that still run, at once, with what they have started. Nothing that was accepted is lost by it."""
+        for child in (child for step in self._steps for child in step):
+            child.kill()
+
 
 class _Child:
     def __init__(self, program: Program, say: Say) -> None:
@@ -91,10 +96,14 @@ class _Child:
                 await asyncio.shield(self._watch)
         except TimeoutError:
             self._say(f"{self.program.name} does not stop within {_STOPPED_WITHIN:g}s and is killed")
-            if self._process is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)  # with what it started: that may hold its output open
+            self.kill()
             await self._watch
+
+    def kill(self) -> None:
+        self._stop.request()
+        if self._process is not None and self._watch is not None and not self._watch.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # with what it started: that may hold its output open
 
     async def _keep_running(self) -> None:
         wait, shown = _FIRST_WAIT, list[str]()

@@ -19,11 +19,12 @@ from contextlib import contextmanager
 from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from sluice.config import Promise
+from sluice.config import Promise, data_folder
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 _MAX_SOCKET_PATH = 100  # the kernel's sun_path holds 108 bytes, and macOS' 104
@@ -103,17 +104,23 @@ def _allocating() -> list[str]:
 
 
 def make_folders(data: Path) -> None:
-    """The data folder and the store's own in it, both for their owner only."""
-    for folder in (data, data / "store"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
+    """The data folder and the store's own in it, both for their owner only. Raises DataFolderError."""
+    data_folder.make(data, "store")
+
+
+def _opened(data: Path) -> IO[str]:
+    try:
+        return (data / "lock").open("a+")
+    except OSError as error:
+        raise data_folder.unusable(data, error) from None
 
 
 @contextmanager
 def locked(data: Path) -> Iterator[None]:
-    """Holds the data folder for this process. Raises FolderInUse while another one does."""
+    """Holds the data folder for this process. Raises FolderInUse while another one does, or DataFolderError."""
+    url(data)
     make_folders(data)
-    with (data / "lock").open("a+") as file:
+    with _opened(data) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -143,6 +143,39 @@ async def test_ctrl_c_stops_everything_in_order_and_finishes_what_is_under_way(s
     assert [one.id for one in scene.laravel.got] == [sent]
 
 
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_signal_right_after_the_first_orphans_nobody(scene: Scene, second: signal.Signals) -> None:
+    await scene.sluice.start_up("--workers", "1")
+    await until(lambda: len(scene.family()) == 5, what="store, relay, gateway and worker")
+    up, *children = scene.family()
+    os.kill(up, signal.SIGINT)
+    await asyncio.sleep(0.05)
+    os.kill(up, second)
+    assert await scene.ended() == 0
+    assert [command_line(pid) for pid in children if runs(pid)] == []
+    assert scene.sluice.said().splitlines()[-1].endswith("  stopped")
+
+
+async def test_a_later_signal_ends_everybody_at_once_and_what_was_accepted_goes_on(scene: Scene) -> None:
+    scene.sluice.file.write_text(scene.sluice.file.read_text().replace("timeout: 1s", "timeout: 30s"))
+    await scene.sluice.start_up()
+    scene.laravel.lets_go.clear()
+    sent = await scene.sluice.send(SESSION)
+    await until(lambda: scene.laravel.waiting == 1, what="the receiver to have it")
+    up, *children = scene.family()
+    os.kill(up, signal.SIGTERM)
+    await asyncio.sleep(1.2)
+    assert runs(scene.child("relay")), "it waits for the receiver's answer"
+    os.kill(up, signal.SIGTERM)
+    assert await scene.ended() == 0
+    assert [command_line(pid) for pid in children if runs(pid)] == []
+    assert "stopping at once: what is in flight is cut" in scene.sluice.said()
+    scene.laravel.lets_go.set()
+    await scene.sluice.start_up()
+    assert await scene.sluice.drained()
+    assert {one.id for one in scene.laravel.got} == {sent}
+
+
 async def test_ctrl_c_during_the_start_ends_the_start(scene: Scene) -> None:
     scene.sluice.up = await scene.sluice.sluice("up")
     await until(lambda: len(scene.family()) > 1, timeout=20, what="a first child")

@@ -46,7 +46,9 @@ async def edit(gate: Gate, heard: Heard, *texts: str) -> None:
     for old, new in zip(texts[::2], texts[1::2], strict=True):
         assert old in text
         text = text.replace(old, new)
-    file.write_text(text)
+    written = file.with_suffix(".new")
+    written.write_text(text)
+    written.replace(file)
     await until(lambda: heard.messages().count("policies.loaded") > before, what="the edit to be live")
 
 

@@ -7,5 +7,5 @@
 
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[2] + ahead)
+redis.call('PEXPIRE', KEYS[1], ARGV[2] + offset)
 return redis.call('ZCARD', KEYS[1])

@@ -77,7 +77,7 @@ end
 
 for index in pairs(changed) do
   local interval, burst = limits[index][1], limits[index][2]
-  local full_in = math.ceil((burst - levels[index]) * interval / 1000) + 1000 + ahead  -- by the store's own clock
+  local full_in = math.ceil((burst - levels[index]) * interval / 1000) + 1000 + offset  -- by the store's own clock
   local at_stamp = levels[index] - (now - stamp * 10) / interval
   call('SET', KEYS[index], struct.pack('>dI6', at_stamp, stamp), 'PX', full_in)
 end

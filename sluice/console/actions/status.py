@@ -25,6 +25,7 @@ from sluice.console.actions.deployment import Deployment, moment
 from sluice.console.messages import messages
 from sluice.console.status import (
     Backlog,
+    ClockJump,
     EndpointStatus,
     LimitDecisions,
     PoliciesStatus,
@@ -39,6 +40,7 @@ from sluice.console.status import (
     WorkerStatus,
 )
 from sluice.observe import metrics
+from sluice.store import clock
 from sluice.store.client import StoreAway, StoreRefused
 
 _REQUESTS = "sluice_requests_total"
@@ -64,9 +66,10 @@ async def show(gateway: RunningGateway, _: ShowStatus) -> Status:
     """Everything on one screen; while the store is away, what only it knows is null or empty."""
     look = _Look()
     policies, registry = gateway.policies, gateway.registry
-    relays, sessions, endpoints, removed, traffic = await asyncio.gather(
+    relays, sessions, jump, endpoints, removed, traffic = await asyncio.gather(
         look.at(presence.alive(gateway.store)),
         look.at(registry.summary()),
+        look.at(clock.last_jump(gateway.store)),
         asyncio.gather(*(_endpoint(look, gateway, endpoint) for endpoint in policies.relay.endpoints.values())),
         look.at(stranded(gateway.store, policies.relay.endpoints)),
         asyncio.to_thread(_traffic, policies),  # reads the files of every process
@@ -85,6 +88,7 @@ async def show(gateway: RunningGateway, _: ShowStatus) -> Status:
         ),
         workers=tuple(_worker(row, registry.lease) for row in (sessions.workers if sessions else ())),
         sessions=_sessions(sessions),
+        clock_jump=ClockJump(jump.seconds, jump.ago, jump.offset) if jump else None,
     )
     return replace(status, messages=tuple(messages(status)))
 

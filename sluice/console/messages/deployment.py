@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sluice.console.messages.wording import listed, some
-from sluice.console.status import Status, StoreStatus
+from sluice.console.messages.wording import age, listed, some
+from sluice.console.status import ClockJump, Status, StoreStatus
 
 
 def deployment(status: Status) -> Iterator[str]:
     yield from _store(status.store)
     yield from _relays(status)
     yield from _policies(status)
+    yield from _clock(status.clock_jump)
 
 
 def _store(store: StoreStatus) -> Iterator[str]:
     if not store.ok:
         yield f"the store does not answer ({store.why}): webhooks are held, then refused; nothing accepted is lost"
+
+
+def _clock(jump: ClockJump | None) -> Iterator[str]:
+    if jump is None:
+        return
+    direction = "back" if jump.jumped_s < 0 else "forward"
+    what = "nothing waits longer for it" if jump.jumped_s < 0 else "leases and waits may have ended early"
+    shown = f", and times are shown {age(jump.offset_s)} ahead of it" if jump.offset_s >= 1 else ""
+    yield (
+        f"the store's clock jumped {direction} by {age(abs(jump.jumped_s))}, {age(jump.ago_s)} ago: {what}, "
+        f"nothing is lost{shown}; keep the clock of the store's machine right: timedatectl set-ntp true"
+    )
 
 
 def _relays(status: Status) -> Iterator[str]:

@@ -37,5 +37,5 @@ def _next_worker(spare: bool) -> str:
     return (
         "a worker with free capacity takes over with its next beat"
         if spare
-        else "no worker has free capacity, start one more: sluice worker"
+        else "no worker has free capacity, start one more of yours (docs/workers.md)"
     )

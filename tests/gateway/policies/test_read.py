@@ -82,9 +82,11 @@ def test_the_default_file_loads_without_a_warning(default: Policies) -> None:
 
 
 def test_default_store_trust_and_upstreams(default: Policies) -> None:
-    laravel, office = a_list("127.0.0.1/32"), a_list("203.0.113.0/28")
+    here, office = a_list("127.0.0.1/32"), a_list("203.0.113.0/28")
     assert default.store == StorePolicy("embedded", "second", 0.25)
-    assert default.trust == Trust(AddressList(), (), {"laravel": laravel, "office": office}, AddressList())
+    assert default.trust == Trust(
+        AddressList(), (), {"laravel": here, "workers": here, "office": office}, AddressList()
+    )
     assert default.upstreams == {"laravel": Upstream("laravel", "http://127.0.0.1:8000", 1.0, 30.0, 60.0)}
 
 
@@ -119,7 +121,7 @@ def test_default_limits(default: Policies) -> None:
     events = ("message_received", "message_sent")
     expected = Limit("message", events, ("session",), Rate(1000, 60.0), 200, "queue", (), 1.0, "local")
     assert default.limits[0] == expected
-    exempt = ("laravel", "office")
+    exempt = ("laravel", "workers", "office")
     assert default.limits[4] == Limit("address", (), ("ip",), Rate(3000, 60.0), 500, "reject", exempt, 1.0, "local")
     trial = Limit("trial", ("message_send",), ("ip",), Rate(10, 1.0), 20, "reject", (), 0.0, "local")
     assert default.limits[5] == trial
@@ -491,7 +493,7 @@ console: {token: env:TOKEN}
 def test_a_missing_file_names_the_cure() -> None:
     with pytest.raises(PolicyError) as caught:
         load(Path("nowhere.yaml"), environment={})
-    cure = "copy the default one, or name yours (--policies FILE, or sluice check FILE)"
+    cure = "write one with sluice init, or name yours (--policies FILE, or sluice check FILE)"
     assert str(caught.value) == f"nowhere.yaml: no such file; {cure}"
 
 

@@ -101,7 +101,7 @@ def test_a_program_reads_what_is_wrong(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     ran = sluice("check", folder=tmp_path)
-    cure = "copy the default one, or name yours (--policies FILE, or sluice check FILE)"
+    cure = "write one with sluice init, or name yours (--policies FILE, or sluice check FILE)"
     assert (ran.code, ran.out, ran.err) == (1, "", f"policies.yaml: no such file; {cure}\n")
     ran = sluice("check", "--json", "elsewhere.yaml", folder=tmp_path)
     assert ran.code == 1

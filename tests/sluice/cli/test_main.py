@@ -156,6 +156,52 @@ def test_a_worker_without_a_signature_cannot_prove_itself(policies: Path) -> Non
     )
 
 
+@pytest.mark.parametrize("arguments", [("up",), ("gateway", "--processes", "2")])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("file", "it is a file"),
+        ("file/data", "not a directory"),
+        ("/proc/nowhere", "no such file or directory"),
+        ("/sys/nowhere", "operation not permitted"),  # as on a disk that only can be read; for root as well
+        ("x" * 300, "file name too long"),
+    ],
+)
+def test_a_data_folder_that_cannot_be_used(
+    ask: Ask, policies: Path, arguments: tuple[str, ...], name: str, why: str
+) -> None:
+    (policies.parent / "file").touch()
+    policies.write_text(policies.read_text().replace("data: data", f"data: {name}").replace("console", "#"))
+    data = (policies.parent / name).resolve()
+    cure = "name a folder in which this user may write, as data: in policies.yaml"
+    assert ask(*arguments, "--policies", policies) == (
+        2,
+        "",
+        f"sluice: data: {data} cannot be used ({why}); {cure}\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [("up",), ("gateway",), ("relay",), ("dead", "list"), ("sessions", "list")])
+def test_a_data_folder_whose_socket_would_have_too_long_a_path(
+    ask: Ask, policies: Path, arguments: tuple[str, ...]
+) -> None:
+    policies.write_text(policies.read_text().replace("data: data", f"data: {'x' * 100}").replace("console", "#"))
+    assert ask(*arguments, "--policies", policies) == (
+        2,
+        "",
+        f"sluice: data: {policies.parent}/{'x' * 100} is too long a path for a unix socket (89 bytes at most); "
+        "choose a shorter one\n",
+    )
+
+
+def test_a_data_folder_whose_lock_cannot_be_opened(ask: Ask, policies: Path) -> None:
+    (policies.parent / "data" / "lock").mkdir(parents=True)
+    policies.write_text(policies.read_text().replace("console", "#"))
+    code, out, err = ask("up", "--policies", policies)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"sluice: data: {policies.parent}/data cannot be used (is a directory); name a folder")
+
+
 def test_the_version_is_told(ask: Ask) -> None:
     assert ask("--version") == (0, f"sluice {__version__}\n", "")
 

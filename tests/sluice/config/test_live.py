@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 
 from gateway.policies import Policies, edits, load
 from gateway.policies.edits import changed, hold
-from sluice.config import last_good, watching
+from sluice.config import last_good, watching, whole
 from sluice.config.live import (
     LivePolicies,
     Loaded,
@@ -293,7 +293,7 @@ async def test_what_cannot_change_while_running_is_held_and_named(file: Path, he
         assert it.live.needs_restart == ("listen", "store.promise")
         line = fields_of(heard, "policies.needs_restart")
         assert line["keys"] == ("listen", "store.promise")
-        write_in_place(file, GOOD)
+        rename_over(file, GOOD)
         await it.goes_live(GOOD)
         assert it.live.needs_restart == ()
 
@@ -434,3 +434,99 @@ async def test_a_copy_that_cannot_be_kept_is_told_and_stops_nothing(file: Path, 
         file.write_text(EDITED)
         await it.goes_live(EDITED)
         await until(lambda: "policies.not_kept" in heard.messages(), what="the warning")
+
+
+# --- files that are only half written
+
+TWO_LIMITS = GOOD + "  - {id: send, per: [session], rate: 30/minute, burst: 5}\n"
+MARKED = TWO_LIMITS + "...\n"
+HINT = "it counts after 30 s without a change, or at once if it is moved into place (mv)"
+
+
+@pytest.mark.parametrize(
+    ("whole_text", "half", "said"),
+    [
+        (
+            TWO_LIMITS,
+            GOOD[: GOOD.index("limits")],
+            f"ends without limits.send.burst, which the version in force has, so it may be only half written; {HINT}",
+        ),
+        (
+            TWO_LIMITS,
+            GOOD,
+            f"ends without limits.send.burst, which the version in force has, so it may be only half written; {HINT}",
+        ),
+        (
+            "version: 1\nbodies: 16MiB\n",
+            "version: 1\nbodies: 1MiB",
+            f"ends without a line break, unlike the version in force, so it may be only half written; {HINT}",
+        ),
+        (
+            MARKED,
+            TWO_LIMITS.replace("burst: 5", "burst: 9"),
+            "does not end with the line ... as the version in force does, so it may be only half written; "
+            "add the line, or move the whole file into place (mv)",
+        ),
+    ],
+)
+async def test_a_copy_that_stands_still_half_way_does_not_go_live(
+    file: Path, whole_text: str, half: str, said: str
+) -> None:
+    file.write_text(whole_text)
+    edited = whole_text.replace("burst: 5", "burst: 50").replace("16MiB", "17MiB")
+    async with watched(file) as it:
+        await until(lambda: it.live._last_digests)
+        write_in_place(file, half)
+        refused = await it.said(1)
+        assert isinstance(refused, Refused)
+        assert [str(problem) for problem in refused.problems] == [f"{file}: {said}"]
+        assert it.live.problems == refused.problems
+        await asyncio.sleep(2.5)  # looked at again meanwhile
+        assert (it.live.current.revision, len(it.outcomes)) == (revision(whole_text), 1)
+        write_in_place(file, edited)
+        await it.goes_live(edited)
+        assert it.live.problems == ()
+
+
+async def test_a_shorter_file_goes_live_when_it_has_not_changed_for_long(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole, "STILL_FOR", 1.0)
+    file.write_text(TWO_LIMITS)
+    async with watched(file) as it:
+        await until(lambda: it.live._last_digests)
+        write_in_place(file, GOOD)
+        assert isinstance(await it.said(1), Refused)
+        await it.goes_live(GOOD)
+        assert await it.said(2) == Loaded(revision(GOOD), ("limits.send",), ())
+
+
+@pytest.mark.parametrize("text", [GOOD, TWO_LIMITS.rstrip("\n"), "version: 1\n"])
+async def test_what_is_moved_into_place_goes_live_at_once(file: Path, text: str) -> None:
+    file.write_text(MARKED)
+    async with watched(file) as it:
+        await until(lambda: it.live._last_digests)
+        rename_over(file, text)
+        await it.goes_live(text)
+
+
+async def test_a_mistake_in_a_shorter_file_is_told_at_once(file: Path) -> None:
+    async with watched(file) as it:
+        await until(lambda: it.live._last_digests)
+        write_in_place(file, "version: 1\nlimit: []\n")
+        refused = await it.said(1)
+        assert isinstance(refused, Refused)
+        assert [problem.key for problem in refused.problems] == ["limit"]
+
+
+async def test_a_secret_that_is_rotated_beside_a_half_written_file_does_not_make_it_whole(file: Path) -> None:
+    (file.parent / "hmac").write_text("one")
+    text = "version: 1\nsignatures: {workers: {preset: blazz, secret: file:hmac}}\nlimits: []\nbodies: 1MiB\n"
+    file.write_text(text)
+    async with watched(file) as it:
+        await until(lambda: it.live._last_digests)
+        write_in_place(file, text[: text.index("limits")])
+        assert isinstance(await it.said(1), Refused)
+        rename_over(file.parent / "hmac", "two")
+        assert isinstance(await it.said(2), Refused)
+        assert it.live.current.revision == revision(text)

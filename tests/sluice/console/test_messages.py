@@ -12,6 +12,7 @@ from sluice.console.actions.circuits import CircuitOfEndpoint
 from sluice.console.messages import age, messages
 from sluice.console.status import (
     Backlog,
+    ClockJump,
     EndpointStatus,
     PoliciesStatus,
     PolicyProblem,
@@ -50,6 +51,7 @@ def said(
     problems: Sequence[PolicyProblem] = (),
     needs_restart: Sequence[str] = (),
     removed: Sequence[RemovedEndpoint] = (),
+    clock_jump: ClockJump | None = None,
     **endpoints: EndpointStatus,
 ) -> list[str]:
     now = datetime.now(UTC)
@@ -60,6 +62,7 @@ def said(
             policies=PoliciesStatus("policies.yaml", now, tuple(problems), tuple(needs_restart)),
             promise="second",
             store=StoreStatus(True, None),
+            clock_jump=clock_jump,
             relays=1,
             traffic=Traffic(RequestCounts(0, {}), {}, {}, {}),
             endpoints=endpoints,
@@ -116,7 +119,8 @@ def test_a_worker_that_is_late_names_when_its_sessions_move() -> None:
 
 def test_sessions_of_a_lost_worker_are_told_once_and_where_they_go() -> None:
     assert said(worker(), lost(), unowned=25) == [
-        "worker w2 is lost; its 25 sessions have no worker; no worker has free capacity, start one more: sluice worker"
+        "worker w2 is lost; its 25 sessions have no worker; no worker has free capacity, "
+        "start one more of yours (docs/workers.md)"
     ]
     assert said(worker(capacity=60), lost(sessions=1), unowned=1) == [
         "worker w2 is lost; its 1 session has no worker; a worker with free capacity takes over with its next beat"
@@ -236,3 +240,15 @@ def test_what_a_rate_can_deliver_is_only_late(inflow: float | None) -> None:
 def test_a_flood_that_batches_can_deliver_is_none() -> None:
     calm = endpoint(waiting=4, oldest_due_s=0.0, inflow=2.5, rate=100 / 60, max_per_second=10000 / 60)
     assert said(worker(), laravel=calm) == []
+
+
+def test_a_clock_that_was_set_is_told_with_what_it_means_and_the_cure() -> None:
+    cure = "keep the clock of the store's machine right: timedatectl set-ntp true"
+    assert said(clock_jump=ClockJump(-600.2, 185.0, 598.2)) == [
+        "the store's clock jumped back by 10m, 3m 5s ago: nothing waits longer for it, nothing is lost, "
+        f"and times are shown 9m 58s ahead of it; {cure}"
+    ]
+    assert said(clock_jump=ClockJump(600.0, 5.0, 0.0)) == [
+        "the store's clock jumped forward by 10m, 5s ago: leases and waits may have ended early, nothing is lost; "
+        + cure
+    ]

@@ -146,7 +146,9 @@ async def test_a_session_that_nobody_runs_is_not_connected(parts: Resources) -> 
     await parts.registry.deregister("w1", "1")
     seen = await seen_of(parts)
     assert seen["sessions"] == {"total": 1, "connected": 0, "states": {"connected": 1}, "unowned": 1}
-    assert seen["messages"] == ["1 session has no worker; no worker has free capacity, start one more: sluice worker"]
+    assert seen["messages"] == [
+        "1 session has no worker; no worker has free capacity, start one more of yours (docs/workers.md)"
+    ]
 
 
 async def test_traffic_is_summed_over_routes_and_endpoints(parts: Resources) -> None:
@@ -196,7 +198,9 @@ async def test_a_wrong_file_is_told_with_every_line_until_it_is_right(parts: Res
     assert [(one["line"], one["key"]) for one in seen["policies"]["problems"]] == [(2, "limit"), (3, "listen")]
     assert seen["policies"]["problems"][0].keys() == {"line", "column", "key", "message", "hint"}
     assert any("is wrong, so revision" in sentence for sentence in seen["messages"])
-    file.write_text(right.replace("console: {token: env:TOKEN}", "listen: 127.0.0.1:9"))
+    written = file.with_suffix(".new")
+    written.write_text(right.replace("console: {token: env:TOKEN}", "listen: 127.0.0.1:9"))
+    written.replace(file)
     await parts.live.check(stop, lambda policies: None)
     assert (await seen_of(parts))["policies"]["problems"] == []
     assert (await seen_of(parts))["policies"]["needs_restart"] == ["listen"]

@@ -13,13 +13,20 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from sluice.store import embedded
+from tests.stepping_clock import SteppingClock
 
 
 class Server:
     """A store of one test's own, on a TCP port and a unix socket in `folder`; with `settings` (a file) a sentinel."""
 
     def __init__(
-        self, folder: Path, port: int, *options: str, password: str = "", settings: Path | None = None
+        self,
+        folder: Path,
+        port: int,
+        *options: str,
+        password: str = "",
+        settings: Path | None = None,
+        clock: SteppingClock | None = None,
     ) -> None:
         self.port = port
         self._password = password
@@ -40,10 +47,13 @@ class Server:
             ),
             *("--dir", str(folder), "--logfile", "", *(("--sentinel",) if settings else ("--save", "")), *options),
         ]
+        self._environment = {**os.environ, **(clock.environment if clock else {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, cwd=self.socket.parent)
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, cwd=self.socket.parent, env=self._environment
+        )
         deadline = time.monotonic() + 10
         while True:
             try:
