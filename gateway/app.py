@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
@@ -21,18 +22,22 @@ from gateway.limits.limiter import Limiter
 from gateway.owners import WorkerProxy
 from gateway.policies import Policies, Upstream, edits
 from gateway.proxy.circuit import UpstreamCircuit
+from gateway.proxy.failing import Failing
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
-from gateway.reload import ConnectedUpstream, Reloader, Resources, Snapshot
+from gateway.reload import ConnectedUpstream, Reloader, Snapshot
+from gateway.resources import Resources
 from relay import inflow
 from relay.inflow import Inflow
 from relay.process import open_queue, settings_of
+from relay.progress import Progress
 from relay.queue.inbox import Inbox
 from sessions import registry
-from sessions.existing import ExistingWorkers
+from sessions.existing import ExistingWorkers, WatchedWorker
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
+from sluice.observe import recent
 from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every
 from sluice.store import clock
@@ -41,6 +46,7 @@ from sluice.store.client import Store, StoreAway, StoreRefused
 _STORE_TIMEOUT = 2.0
 _WORKERS = Upstream("workers", "", connect=1.0, headers=30.0, idle=60.0)
 _TIDY_EVERY = 60.0
+_RECOUNT_EVERY = 3600.0
 _PROBE_MARGIN = 5.0  # seconds over the longest that an upstream may take to answer; then its probe counts as lost
 
 Console = Callable[[Resources], Sequence[BaseRoute]]
@@ -52,10 +58,11 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
     """A gateway that answers whatever is handed to it, until the block is left. A loop that crashes ends the block."""
     parts = _Parts(policies, store_url)
     reloader = Reloader(policies, lambda policies, before: _snapshot(parts, policies, before, console))
+    failing = Failing()
     name, stop = f"{socket.gethostname()}:{os.getpid()}", Stop()
     try:
         async with asyncio.TaskGroup() as group:
-            watch = _Watch(parts.registry, group)
+            watch = _Watch(parts, group)
 
             def apply(policies: Policies) -> None:
                 reloader.apply(policies)
@@ -71,6 +78,8 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
             group.create_task(
                 every(delays.EVERY, stop, lambda: parts.delays.run_once(reloader.snapshot.resources.policies))
             )
+            group.create_task(every(recent.EVERY, stop, lambda: _note_failing(failing)))
+            group.create_task(every(_RECOUNT_EVERY, stop, parts.recount))
             group.create_task(parts.live.watch(stop, apply))
             try:
                 yield reloader
@@ -96,6 +105,9 @@ class _Parts:
         inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
         self.workers = WorkerProxy(self.registry, _WORKERS)
         self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
+        self.progress = Progress()
+        self.began = time.monotonic()
+        self.existing: ExistingWorkers | None = None
         self.live: LivePolicies[Policies] = edits.live(policies)
         self.bodies = BodyBudget(policies.bodies)
         self.hold = Hold(inbox, self.bodies)
@@ -103,6 +115,15 @@ class _Parts:
     def slots(self) -> list[str]:
         """Some key of each slot whose time this gateway keeps; the relays keep that of the queues."""
         return [*self.limiter.slots, *registry.KEY_PATTERNS[:1]]
+
+    def watched(self) -> Sequence[WatchedWorker]:
+        """The existing workers, as they were last seen."""
+        return self.existing.seen if self.existing else ()
+
+    async def recount(self) -> None:
+        """Puts right what a store's mishap may have done to the kept counts of sessions."""
+        with contextlib.suppress(StoreAway, StoreRefused):
+            await self.registry.summary(recount=True)
 
     async def close(self) -> None:
         await self.workers.close()
@@ -120,7 +141,10 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
     upstreams = (before.upstreams if before else BySettings()).edited(
         policies.upstreams, lambda name: _connected(policies.upstreams[name])
     )
-    resources = Resources(policies, parts.store, parts.registry, queues.things, parts.live, parts.inflows)
+    resources = Resources(
+        *(policies, parts.store, parts.registry, queues.things, parts.live),
+        *(parts.inflows, parts.progress, parts.watched, parts.began),
+    )
     ingest = Ingest(policies, queues.things, parts.hold)
     edge = Edge(
         policies,
@@ -133,7 +157,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         parts.bodies,
         parts.hold,
     )
-    app = reserved.build(policies, parts.store, parts.registry, queues.things, ingest, parts.bodies, console(resources))
+    app = reserved.build(resources, ingest, parts.bodies, console(resources))
     return Snapshot(resources, edge, app, queues, upstreams)
 
 
@@ -152,13 +176,20 @@ async def _note_inflows(resources: Resources) -> None:
         except (StoreAway, StoreRefused):
             return
         resources.inflows[name].note(time.monotonic(), counts.accepted - counts.replaced - counts.expired)
+        rate = resources.policies.relay.endpoints[name].rate
+        resources.progress.note(name, counts, rate.interval if rate else 0.0)
+
+
+async def _note_failing(failing: Failing) -> None:
+    await recent.run_once()
+    failing.note(time.time())
 
 
 class _Watch:
     """Over existing workers: a new one, in `group`, whenever the policies name others."""
 
-    def __init__(self, registry: Registry, group: asyncio.TaskGroup) -> None:
-        self._registry = registry
+    def __init__(self, parts: _Parts, group: asyncio.TaskGroup) -> None:
+        self._parts = parts
         self._group = group
         self._stops: BySettings[Stop] = BySettings()
 
@@ -167,7 +198,8 @@ class _Watch:
 
         def begin(_: str) -> Stop:
             stop = Stop()
-            existing = ExistingWorkers(self._registry, sessions.workers, sessions.per_worker)
+            existing = ExistingWorkers(self._parts.registry, sessions.workers, sessions.per_worker)
+            self._parts.existing = existing
             self._group.create_task(existing.run(stop))
             return stop
 

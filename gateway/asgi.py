@@ -17,7 +17,8 @@ from gateway import app
 from gateway.app import Console
 from gateway.policies import Policies, load
 from gateway.problems import Receive, Refusal, Send, answer_refusal
-from gateway.reload import Reloader, Resources
+from gateway.reload import Reloader
+from gateway.resources import Resources
 from sluice.observe import log as logs
 from sluice.process import embedded_store
 from sluice.process.addresses import EMBEDDED, store_url

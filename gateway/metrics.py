@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from prometheus_client import Gauge
 
-from sluice.observe.metrics import CIRCUIT_VALUES, counts
+from sluice.observe.metrics import CIRCUIT_VALUES, counts, histograms, recent
 
 _DECISIONS = counts("sluice_limit_decisions_total", "What a limit decided.", ["limit", "decision"])
 _WITHOUT_STORE = counts("sluice_limiter_store_away_total", "Decisions taken while the store was away.", ["limit"])
+recent(_DECISIONS, "sluice_limit_decisions_total", ["limit", "decision"])
+recent(_WITHOUT_STORE, "sluice_limiter_store_away_total", ["limit"])
+_REQUESTS = counts(
+    "sluice_upstream_requests_total", "Requests to an upstream, by what came of them.", ["upstream", "outcome"]
+)
+RECENT_REQUESTS = recent(_REQUESTS, "sluice_upstream_requests_total", ["upstream", "outcome"])
+_SECONDS = histograms(
+    "sluice_upstream_seconds",
+    "From asking an upstream to the head of its answer.",
+    ["upstream"],
+    (0.005, 0.025, 0.1, 0.5, 2.5, 10),
+)
+_FAILING = Gauge(
+    "sluice_upstream_failing_seconds",
+    "For how long a large share of the requests to an upstream has failed; the longest of all processes.",
+    ["upstream"],
+    multiprocess_mode="livemax",
+)
+_OUTCOMES = ("answered",) * 500 + ("500", "500", "502", "503", "504") + ("500",) * 495
+"""By status: any other of 5xx counts as 500."""
 _UPSTREAM_CIRCUIT = Gauge(
     "sluice_upstream_circuit_open",
     "0 closed, 0.5 half-open, 1 open; the worst of all processes.",
@@ -36,3 +56,17 @@ def upstream_circuit(upstream: str, state: str) -> None:
 
 def held(requests: int) -> None:
     _HELD.set(requests)
+
+
+def upstream_answered(upstream: str, status: int, seconds: float) -> None:
+    _REQUESTS.add(upstream, _OUTCOMES[status])
+    _SECONDS.observe(seconds, upstream)
+
+
+def upstream_failed(upstream: str, outcome: str) -> None:
+    """Without an answer: see `gateway.proxy.upstream.outcome_of`."""
+    _REQUESTS.add(upstream, outcome)
+
+
+def upstream_fails_for(upstream: str, seconds: float) -> None:
+    _FAILING.labels(upstream).set(seconds)

@@ -8,9 +8,8 @@ replaced or removed keeps the requests that are in flight to it, and closes each
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from gateway import reserved
@@ -19,31 +18,15 @@ from gateway.policies import Policies
 from gateway.problems import Receive, Refusal, Send, answer_refusal
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
-from relay.inflow import Inflow
+from gateway.resources import Resources
 from relay.queue.queue import Queue
-from sessions.registry import Registry
-from sluice.config.live import LivePolicies
 from sluice.http.server import AsgiExchange, Cycle, Refused, head_of_scope, metrics as server_metrics, target_of
 from sluice.observe.log import Log
 from sluice.process.by_settings import BySettings
-from sluice.store.client import Store
 
 LOG = Log("gateway")
 _MAX_REPLACED = 8
 """Replaced upstreams with requests in flight: a download may take hours; so many edits later it is broken off."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What the console looks at."""
-
-    policies: Policies
-    store: Store
-    registry: Registry
-    queues: Mapping[str, Queue]
-    live: LivePolicies[Policies]
-    inflows: defaultdict[str, Inflow] = field(default_factory=lambda: defaultdict(Inflow))
-    """By endpoint; the same through all edits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import Gauge
-
-from sluice.observe.metrics import CIRCUIT_VALUES, SECONDS, counts, histograms
+from sluice.observe.metrics import SECONDS, counts, histograms, recent
 
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 60, 300, 1800, 7200)
 _ACCEPTED = counts("sluice_events_accepted_total", "Events stored for an endpoint.", ["endpoint", "event"])
 _REFUSED = counts("sluice_events_refused_total", "Events not stored.", ["endpoint", "reason"])
+recent(_REFUSED, "sluice_events_refused_total", ["endpoint", "reason"])
 _ATTEMPTS = counts("sluice_attempts_total", "Attempts to deliver.", ["endpoint", "outcome"])
 _ATTEMPT_SECONDS = histograms("sluice_attempt_seconds", "One attempt.", ["endpoint"], SECONDS)
 _DELIVERY_SECONDS = histograms("sluice_delivery_seconds", "From accept to delivery.", ["endpoint"], _WAITS)
-_CIRCUIT = Gauge(
-    "sluice_circuit_open", "0 closed, 0.5 half-open, 1 open.", ["endpoint"], multiprocess_mode="livemostrecent"
-)
-_QUEUE = Gauge(
-    "sluice_queue_events", "Events in the queue of an endpoint.", ["endpoint", "place"], multiprocess_mode="mostrecent"
-)
-_STRANDED = Gauge(
-    "sluice_stranded_events",
-    "Events and dead letters in the store for endpoints that the policies do not name.",
-    multiprocess_mode="mostrecent",
-)
 _EVENT_NAMES: set[str] = set()
 _MAX_EVENT_NAMES = 200
 
@@ -46,15 +34,3 @@ def attempted(endpoint: str, outcome: str, seconds: float, since_accepted: float
     _ATTEMPT_SECONDS.observe(seconds, endpoint)
     if outcome == "delivered":
         _DELIVERY_SECONDS.observe(since_accepted, endpoint)
-
-
-def circuit_state(endpoint: str, state: str) -> None:
-    _CIRCUIT.labels(endpoint).set(CIRCUIT_VALUES[state])
-
-
-def stranded(events: int) -> None:
-    _STRANDED.set(events)
-
-
-def queue_holds(endpoint: str, place: str, events: int) -> None:
-    _QUEUE.labels(endpoint, place).set(events)

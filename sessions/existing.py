@@ -8,7 +8,9 @@ reported; its leases end by themselves.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +32,22 @@ class _NoAnswer(Exception):
     """The message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedWorker:
+    """What was last seen of an existing worker. Moments are unix seconds."""
+
+    worker: str
+    url: str
+    why: str | None
+    """Why it did not answer; None: it did."""
+    since: float
+    """When it began to answer, or not to."""
+    answered: bool
+    """At least once since it is watched."""
+    disputed: tuple[Disputed, ...] = ()
+    """Its sessions that another worker holds."""
+
+
 class ExistingWorkers:
     """Watches them. `capacity`: the most sessions that are placed on each of them."""
 
@@ -38,8 +56,7 @@ class ExistingWorkers:
         self._workers = {name_of(worker.url): worker for worker in workers}
         self._capacity = capacity
         self._http = httpx2.AsyncClient(trust_env=False, timeout=_TIMEOUT)
-        self._out: set[str] = set()
-        self._disputed: dict[str, set[Disputed]] = {}
+        self._seen: dict[str, WatchedWorker] = {}
 
     async def run(self, stop: Stop) -> None:
         """Looks three times a lease, until stopped."""
@@ -52,16 +69,22 @@ class ExistingWorkers:
         """Looks at all of them, once, side by side."""
         await asyncio.gather(*(self._look(name, worker) for name, worker in self._workers.items()))
 
+    @property
+    def seen(self) -> list[WatchedWorker]:
+        """Those that were looked at."""
+        return list(self._seen.values())
+
     async def _look(self, name: str, worker: ExistingWorker) -> None:
         try:
             sessions = await self._sessions_of(worker)
             as_member = Worker(name, "observed", worker.url.rstrip("/"), self._capacity)
             disputed = await self._registry.observe(as_member, sessions)
-        except (_NoAnswer, StoreAway, StoreRefused) as reason:
-            self._failed(name, reason)
+        except _NoAnswer as reason:
+            self._failed(name, worker.url, str(reason))
+        except (StoreAway, StoreRefused):
+            return  # it answered, and nobody could be told
         else:
-            self._answered(name)
-            self._warn_once(name, set(disputed))
+            self._answered(name, worker.url, disputed)
 
     async def _sessions_of(self, worker: ExistingWorker) -> dict[str, ObservedSession]:
         headers = {"X-API-Key": worker.key.reveal().decode()} if worker.key else {}
@@ -81,20 +104,21 @@ class ExistingWorkers:
             raise _NoAnswer(f"GET {path} answered {response.status_code}")
         return response.content
 
-    def _failed(self, name: str, reason: Exception) -> None:
-        if name not in self._out:
-            self._out.add(name)
-            log.warning("existing_worker.no_answer", worker=name, reason=str(reason))
+    def _failed(self, name: str, url: str, why: str) -> None:
+        before = self._seen.get(name)
+        if before is None or before.why is None:
+            log.warning("existing_worker.no_answer", worker=name, reason=why)
+        since = before.since if before and before.why else time.time()
+        self._seen[name] = WatchedWorker(name, url, why, since, before is not None and before.answered)
 
-    def _answered(self, name: str) -> None:
-        if name in self._out:
-            self._out.remove(name)
+    def _answered(self, name: str, url: str, disputed: Sequence[Disputed]) -> None:
+        before = self._seen.get(name)
+        if before and before.why:
             log.info("existing_worker.answered_again", worker=name)
-
-    def _warn_once(self, name: str, disputed: set[Disputed]) -> None:
-        for dispute in disputed - self._disputed.get(name, set()):
+        for dispute in set(disputed) - set(before.disputed if before else ()):
             log.warning("session.claimed_twice", session=dispute.session, owner=dispute.owner, also_at=name)
-        self._disputed[name] = disputed
+        since = before.since if before and not before.why else time.time()
+        self._seen[name] = WatchedWorker(name, url, None, since, True, tuple(disputed))
 
 
 def name_of(url: str) -> str:

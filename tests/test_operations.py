@@ -9,13 +9,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from prometheus_client import REGISTRY
+
+from gateway import gauges
+from sluice.observe import processes
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/operations.md").read_text()
 SENTENCES = PAGE.partition("\n## What `sluice status` says\n")[2].partition("\n## ")[0]
 METRICS = PAGE.partition("\n## Metrics\n")[2].partition("\n## ")[0]
-OURS = "sluice_"
 _WORDS = re.compile(r"\w\S* +\w")
 
 
@@ -27,7 +30,7 @@ def pieces(sentence: str) -> Iterator[str]:
     """What stands between the placeholders of a sentence of the page, where it is two words at least."""
     for piece in re.split(r"<[^>]*>", sentence):
         if _WORDS.search(piece):
-            yield plain(piece).strip(" :;,")
+            yield plain(piece).strip(" :;,()")
 
 
 def written() -> Iterator[tuple[str, str]]:
@@ -65,13 +68,14 @@ def registered() -> set[str]:
         for module in pkgutil.walk_packages([str(ROOT / top)], f"{top}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    families = [family for family in REGISTRY.collect() if family.name.startswith(OURS)]
-    return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    families = [family for family in REGISTRY.collect() if family.name.startswith("sluice_")]
+    counted = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    return counted | gauges.GAUGES.keys() | processes.GAUGES.keys()
 
 
 def test_every_piece_of_a_sentence_is_on_the_page() -> None:
     page = plain(SENTENCES.replace("<", "").replace(">", ""))
-    assert [(place, text) for place, text in written() if plain(text).strip(" :;,") not in page] == []
+    assert [(place, text) for place, text in written() if plain(text).strip(" :;,()") not in page] == []
 
 
 def test_every_sentence_on_the_page_is_one_that_can_be_said() -> None:
@@ -92,7 +96,17 @@ def test_every_metric_is_on_the_page_and_every_one_on_the_page_exists() -> None:
     assert documented == registered()
 
 
+def test_each_rule_for_an_alert_has_a_name_and_only_metrics_that_exist() -> None:
+    rules = yaml.safe_load(PAGE.partition("```yaml\n")[2].partition("```")[0])["groups"][0]["rules"]
+    assert len({rule["alert"] for rule in rules}) == len(rules) > 10
+    known = registered() | {"up"}
+    for rule in rules:
+        names = re.findall(r"\b(?:sluice|process)_\w+|\bup\b", rule["expr"])
+        assert names, rule
+        assert {name if name in known else re.sub("_(bucket|sum|count)$", "", name) for name in names} <= known
+
+
 def test_every_metric_that_the_page_names_exists() -> None:
-    named = set(re.findall(r"\b(?:sluice|process)_[a-z_]+", PAGE.replace("sluice_bucket", "")))
+    named = set(re.findall(r"\b(?:sluice|process)_[a-z_]+", PAGE))
     known = registered()
     assert {re.sub("_(bucket|sum|count)$", "", name) if name not in known else name for name in named} <= known

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway import metrics
 from gateway.policies import Upstream
 from gateway.problems import ClientGone, Refusal
 from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
@@ -122,10 +124,10 @@ class UpstreamClient:
         ClientGone, or Refusal 503 while the circuit is open.
         """
         if self._circuit is None:
-            return await self._ask(outgoing, client)
+            return await self._counted(outgoing, client)
         admission = admit(self._circuit, self.upstream.name)
         try:
-            response = await self._ask(outgoing, client)
+            response = await self._counted(outgoing, client)
             judge(admission, response.status)
             return response
         except http1.PoolExhausted:
@@ -135,6 +137,16 @@ class UpstreamClient:
             raise
         finally:
             admission.abandoned()
+
+    async def _counted(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
+        began = time.perf_counter()
+        try:
+            response = await self._ask(outgoing, client)
+        except http1.UpstreamError as error:
+            metrics.upstream_failed(self.upstream.name, outcome_of(error))
+            raise
+        metrics.upstream_answered(self.upstream.name, response.status, time.perf_counter() - began)
+        return response
 
     async def _ask(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
         framing = outgoing.framing()
@@ -203,6 +215,7 @@ def admit(circuit: UpstreamCircuit, name: str) -> Admission:
     """Raises Refusal 503 while the circuit is open."""
     admission = circuit.admit()
     if isinstance(admission, Refused):
+        metrics.upstream_failed(name, "circuit_open")
         wait = b"%d" % max(1, math.ceil(admission.retry_after))
         raise Refusal(503, f"upstream {name} unavailable, circuit open", retry_after=wait)
     return admission
@@ -214,6 +227,19 @@ def judge(admission: Admission, status: int) -> None:
         admission.failed(f"answered {status}")
     else:
         admission.succeeded()
+
+
+def outcome_of(error: http1.UpstreamError) -> str:
+    """What is counted of a request without an answer: few values."""
+    match error:
+        case http1.PoolExhausted():
+            return "busy"
+        case http1.ConnectFailed() | http1.ConnectTimeout() | http1.AddressRefused():
+            return "unreachable"
+        case http1.HeadTimeout():
+            return "timeout"
+        case _:
+            return "broken_off"
 
 
 def _may_repeat(outgoing: UpstreamRequest, connection: http1.Connection, reset: http1.UpstreamReset) -> bool:

@@ -31,10 +31,11 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
+from gateway.metrics import upstream_answered, upstream_failed
 from gateway.policies import Trust, Upstream
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_refusal
 from gateway.proxy.circuit import UpstreamCircuit
-from gateway.proxy.upstream import admit, judge, refusal_for
+from gateway.proxy.upstream import admit, judge, outcome_of, refusal_for
 from gateway.request import Head, Pairs, head_of
 from sluice.http import client as http1
 from sluice.http.fields import CONTENT_LENGTH, HOST
@@ -194,16 +195,19 @@ class WebSocketUpstream:
         return _Connection(_Handshake(uri, head, subprotocols))
 
     async def _open(self, connection: _Connection) -> None:
-        admission = admit(self._circuit, self._upstream.name)
+        admission, began = admit(self._circuit, self._upstream.name), time.perf_counter()
         try:
             await self._connect(connection)
             await self._shake_hands(connection)
             admission.succeeded()
+            upstream_answered(self._upstream.name, 101, time.perf_counter() - began)
         except http1.UpstreamError as error:
             admission.failed(str(error))
+            upstream_failed(self._upstream.name, outcome_of(error))
             raise refusal_for(error, self._upstream.name) from None
         except _Denied as denied:
             judge(admission, denied.answer.status_code)
+            upstream_answered(self._upstream.name, denied.answer.status_code, time.perf_counter() - began)
             raise
         finally:
             admission.abandoned()

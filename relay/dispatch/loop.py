@@ -69,7 +69,7 @@ class Dispatcher:
         self._queue = queue
         self._batching = Batching(batch)
         self._prefetch = Prefetch(0 if batch else concurrency)
-        self._permits = Permits(circuit, queue.endpoint)
+        self._permits = Permits(circuit)
         self._slots = Slots(concurrency, self._permits)
         self._leases = Leases(queue)
         self._woken = asyncio.Event()

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from relay import metrics
 from relay.circuit import Admission, Circuit, Report
 from relay.deliver.outcome import Failed, Outcome, Paused
 from sluice.store.client import Call, StoreAway, StoreRefused
@@ -19,11 +18,10 @@ _UNKNOWN = Admission("open", -1, 0, 0.0)
 class Permits:
     """A permit is for one POST. Results are collected by the generation of the circuit in which their POST began."""
 
-    def __init__(self, circuit: Circuit, endpoint: str) -> None:
+    def __init__(self, circuit: Circuit) -> None:
         self.admission = _UNKNOWN
         """The circuit's last answer."""
         self._circuit = circuit
-        self._endpoint = endpoint
         self._reports: dict[int, Report] = {}
         self._slow_until = 0.0
         self._blocked_until = 0.0
@@ -95,8 +93,6 @@ class Permits:
 
     def _note(self, admission: Admission, want: int) -> None:
         now = time.monotonic()
-        if admission.state != self.admission.state:
-            metrics.circuit_state(self._endpoint, admission.state)
         self.admission = admission
         self._slow_until = now + admission.slow_start_left
         if want:

@@ -24,7 +24,7 @@ from sluice.console import http as api
 from sluice.demo import laravel
 from sluice.demo.worker import DemoWorker
 from sluice.http.server import serving
-from sluice.observe import log as logs
+from sluice.observe import log as logs, processes
 from sluice.process.addresses import EMBEDDED, base_url, store_url
 from sluice.process.loops import Stop
 from sluice.store import durability, embedded
@@ -201,6 +201,7 @@ async def promise_is_kept(policies: Policies) -> None:
 
 def _until_stopped(name: str, run: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:
     logs.start(name)
+    processes.started(name)
 
     async def main() -> None:
         stop = Stop()

@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 from gateway.client_ip import client_of
 from gateway.problems import Refusal
-from gateway.reload import Resources
 from gateway.reserved import PREFIX
+from gateway.resources import Resources
 from sluice.config import Secret
 from sluice.console import openapi
 from sluice.console.actions.deployment import Problem, ProblemKind

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from sluice.console.actions.circuits import CircuitOfEndpoint
 
@@ -39,8 +40,20 @@ class PoliciesStatus:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
+    """What the store does not say of itself is null."""
+
     ok: bool
     why: str | None
+    version: str | None = None
+    up_s: float | None = None
+    """Seconds since it was started."""
+    memory: int | None = None
+    max_memory: int | None = None
+    """Bytes; 0: as much as its machine has."""
+    appends: bool | None = None
+    """It has an append-only file."""
+    failing: str = ""
+    """What it could not write the last time it tried; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,74 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class LastMinute:
+    """Of all processes on this machine, as of two seconds ago at most."""
+
+    limits: Mapping[str, LimitDecisions] = field(default_factory=dict)
+    undecided: int = 0
+    """Requests whose limits were decided without the store."""
+    refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Events not stored, by endpoint and reason."""
+    bodies: int = 0
+    """Requests refused because `bodies` was used up."""
+    log_writes: int = 0
+    """Batches of log lines that were lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamStatus:
+    url: str
+    """Empty for the workers together."""
+    circuit: Literal["closed", "half-open", "open"]
+    """The worst of all processes."""
+    outcomes: Mapping[str, int]
+    """Of its requests in the last minute: answered, 500 (any other 5xx), 502, 503, 504, unreachable, timeout,
+    broken_off, busy, circuit_open."""
+    failing_s: float
+    """Seconds for which a large share has failed; 0: it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """Of the data folder, in bytes."""
+
+    path: str
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    process: str
+    restarts: int
+    """Since `sluice up` began."""
+    up_s: float | None
+    """Seconds; null: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class DisputedSession:
+    session: str
+    owner: str
+    also_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExistingWorkerStatus:
+    """What this process last saw of a worker of `sessions.workers`."""
+
+    worker: str
+    url: str
+    why: str | None
+    """Why it does not answer; null: it does."""
+    since_s: float
+    """Seconds for which that has been so."""
+    answered: bool
+    """At least once since it is watched."""
+    disputed: tuple[DisputedSession, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     events: int
     bytes: int
@@ -114,6 +195,8 @@ class EndpointStatus:
     """Events that its rate lets through."""
     backlog: Backlog
     """The most that may wait."""
+    stalled_s: float = 0.0
+    """Seconds for which no relay has taken what is due, though it may be sent; 0: all is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,5 +253,12 @@ class Status:
     workers: tuple[WorkerStatus, ...]
     sessions: SessionCounts
     clock_jump: ClockJump | None = None
+    upstreams: Mapping[str, UpstreamStatus] = field(default_factory=dict)
+    existing: tuple[ExistingWorkerStatus, ...] = ()
+    last_minute: LastMinute = field(default_factory=LastMinute)
+    disk: DiskStatus | None = None
+    processes: tuple[ProcessStatus, ...] = ()
+    up_s: float = 0.0
+    """Seconds since this gateway process was started."""
     messages: tuple[str, ...] = ()
     """What needs a person, in sentences; empty: all is well."""

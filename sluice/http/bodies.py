@@ -15,10 +15,11 @@ from typing import Any
 
 from sluice.http.problem import ClientGone
 from sluice.http.senders import USUAL, Sender
-from sluice.observe.metrics import counts
+from sluice.observe.metrics import counts, recent
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _REFUSED = counts("sluice_bodies_refused_total", "Requests whose body was not read to its end.", ["reason"])
+recent(_REFUSED, "sluice_bodies_refused_total", ["reason"])
 
 
 class BodyBudget:

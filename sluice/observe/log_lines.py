@@ -24,6 +24,7 @@ from typing import Any
 
 import orjson
 
+from sluice.observe.metrics import counts, recent
 from sluice.observe.printable import printable_json
 
 _SECRET = re.compile(r"secret|token|password|signature|authorization|api_key", re.IGNORECASE)
@@ -42,6 +43,8 @@ _LEVELS = {
     logging.DEBUG: b'Z","level":"debug"',
 }
 _dumps = orjson.dumps
+_LOST = counts("sluice_log_writes_failed_total", "Batches of log lines that could not be written.", [])
+recent(_LOST, "sluice_log_writes_failed_total", [])
 
 
 class Lines:
@@ -91,8 +94,10 @@ class Lines:
         if not self._waiting:
             return
         batch, self._waiting = self._waiting, bytearray()
-        with contextlib.suppress(OSError):  # a full disk or a reader that is gone must not end the work
+        try:
             self._write(_printable(batch))
+        except OSError:  # a full disk or a reader that is gone must not end the work
+            _LOST.add()
 
     def _flush_soon(self) -> None:
         try:

@@ -11,10 +11,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import REGISTRY
 
+from sluice.observe.recent import SUFFIX, Recent
 from sluice.observe.tallies import Counts, Histograms, flush
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -25,6 +26,13 @@ CIRCUIT_VALUES = {"closed": 0.0, "half-open": 0.5, "open": 1.0}
 
 def counts(name: str, description: str, labels: Sequence[str]) -> Counts:
     return Counts(Counter(name, description, labels))
+
+
+def recent(counts: Counts, name: str, labels: Sequence[str]) -> Recent:
+    """Shows what of it was counted in the last minute. `name`: the counter's, which ends in `_total`."""
+    description = f"Of {name}: those of the last minute. For alerts, take the rate of the counter."
+    name = name.removesuffix("_total") + SUFFIX
+    return Recent(counts, Gauge(name, description, labels, multiprocess_mode="livesum"))
 
 
 def histograms(name: str, description: str, labels: Sequence[str], bounds: Sequence[float]) -> Histograms:
@@ -40,11 +48,6 @@ def registry() -> CollectorRegistry:
     every_process = CollectorRegistry()
     MultiProcessCollector(every_process)  # type: ignore[no-untyped-call]
     return every_process
-
-
-def page() -> bytes:
-    """The text format of Prometheus."""
-    return generate_latest(registry())
 
 
 def prepare(folder: Path) -> dict[str, str]:

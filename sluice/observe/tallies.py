@@ -24,11 +24,13 @@ _armed = False
 class Counts:
     """What is counted of one counter, by its labels."""
 
-    __slots__ = ("_counter", "_new")
+    __slots__ = ("_counter", "_new", "totals")
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
         self._new: dict[tuple[str, ...], int] = {}
+        self.totals: dict[tuple[str, ...], int] = {}
+        """What this process has counted up to the last flush."""
         _tallies.append(self)
 
     def add(self, *labels: str) -> None:
@@ -41,6 +43,7 @@ class Counts:
         new, self._new = self._new, {}
         for labels, n in new.items():
             (self._counter.labels(*labels) if labels else self._counter).inc(n)
+            self.totals[labels] = self.totals.get(labels, 0) + n
 
 
 class Histograms:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sluice.observe.processes import RESTARTS
 from sluice.process.loops import Stop
 
 _FIRST_WAIT, _MAX_WAIT = 0.25, 10.0
@@ -79,6 +80,7 @@ class _Child:
         self.program = program
         self._say = say
         self._stop = Stop()
+        self._restarts = 0
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -118,6 +120,7 @@ class _Child:
             for line in ("the same last lines as before",) if lines and lines == shown else lines:
                 self._say(f"  {self.program.name}: {line}")
             shown = lines
+            self._restarts += 1
             await self._stop.sleep(wait)
             wait = min(wait * 2, _MAX_WAIT)
 
@@ -129,7 +132,7 @@ class _Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, "SLUICE_SUPERVISED": "1", **self.program.environment},
+                env={**os.environ, "SLUICE_SUPERVISED": "1", RESTARTS: str(self._restarts), **self.program.environment},
                 start_new_session=True,
             )
         except OSError as error:

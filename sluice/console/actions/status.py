@@ -3,108 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Iterator, Mapping
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
 
-from prometheus_client.samples import Sample
-
+from gateway.look import Look, look
 from gateway.policies import Policies
-from relay import presence
-from relay.inflow import Inflow
+from gateway.resources import Resources
 from relay.policies import Endpoint
-from relay.process import open_circuit
-from relay.queue.queue import Queue
-from relay.queue.stranded import stranded
+from relay.queue.queue import Counts
+from sessions.existing import WatchedWorker
 from sessions.registry import Summary, WorkerRow
 from sluice.config.live import LivePolicies
 from sluice.console.actions.circuits import circuit_of
-from sluice.console.actions.deployment import Deployment, moment
+from sluice.console.actions.deployment import moment
+from sluice.console.actions.traffic import counted
 from sluice.console.messages import messages
 from sluice.console.status import (
     Backlog,
     ClockJump,
+    DiskStatus,
+    DisputedSession,
     EndpointStatus,
-    LimitDecisions,
+    ExistingWorkerStatus,
     PoliciesStatus,
     PolicyProblem,
     RemovedEndpoint,
-    RequestCounts,
     SessionCounts,
     ShowStatus,
     Status,
     StoreStatus,
-    Traffic,
     WorkerStatus,
 )
-from sluice.observe import metrics
-from sluice.store import clock
-from sluice.store.client import StoreAway, StoreRefused
-
-_REQUESTS = "sluice_requests_total"
-_EVENTS = "sluice_events_accepted_total"
-_REFUSED = "sluice_events_refused_total"
-_DECISIONS = "sluice_limit_decisions_total"
-
-T = TypeVar("T")
 
 
-class RunningGateway(Deployment, Protocol):
-    """What only a gateway's process knows; `gateway.reload.Resources` is one."""
-
-    @property
-    def queues(self) -> Mapping[str, Queue]: ...
-    @property
-    def live(self) -> LivePolicies[Policies]: ...
-    @property
-    def inflows(self) -> defaultdict[str, Inflow]: ...
-
-
-async def show(gateway: RunningGateway, _: ShowStatus) -> Status:
+async def show(gateway: Resources, _: ShowStatus) -> Status:
     """Everything on one screen; while the store is away, what only it knows is null or empty."""
-    look = _Look()
-    policies, registry = gateway.policies, gateway.registry
-    relays, sessions, jump, endpoints, removed, traffic = await asyncio.gather(
-        look.at(presence.alive(gateway.store)),
-        look.at(registry.summary()),
-        look.at(clock.last_jump(gateway.store)),
-        asyncio.gather(*(_endpoint(look, gateway, endpoint) for endpoint in policies.relay.endpoints.values())),
-        look.at(stranded(gateway.store, policies.relay.endpoints)),
-        asyncio.to_thread(_traffic, policies),  # reads the files of every process
-    )
+    policies, now = gateway.policies, time.time()
+    seen, of_processes = await asyncio.gather(look(gateway), asyncio.to_thread(counted, policies, now))
+    lease, sessions = gateway.registry.lease, seen.sessions
     status = Status(
-        at=datetime.now(UTC),
+        at=datetime.fromtimestamp(now, UTC),
         revision=policies.revision,
         policies=_policies(gateway.live),
         promise=policies.store.promise,
-        store=StoreStatus(not look.failures, look.failures[0] if look.failures else None),
-        relays=relays,
-        traffic=traffic,
-        endpoints=dict(zip(policies.relay.endpoints, endpoints, strict=True)),
-        removed=tuple(
-            RemovedEndpoint(name, one.waiting, one.leased, one.dead) for name, one in (removed or {}).items()
-        ),
-        workers=tuple(_worker(row, registry.lease) for row in (sessions.workers if sessions else ())),
+        store=_store(seen),
+        relays=seen.relays,
+        traffic=of_processes.traffic,
+        endpoints={name: _endpoint(gateway, seen, one) for name, one in policies.relay.endpoints.items()},
+        removed=tuple(_stranded(name, one) for name, one in seen.stranded.items()),
+        workers=tuple(_worker(row, lease) for row in (sessions.workers if sessions else ())),
         sessions=_sessions(sessions),
-        clock_jump=ClockJump(jump.seconds, jump.ago, jump.offset) if jump else None,
+        clock_jump=ClockJump(seen.jump.seconds, seen.jump.ago, seen.jump.offset) if seen.jump else None,
+        upstreams=of_processes.upstreams,
+        existing=tuple(_existing(one, now) for one in gateway.watched()),
+        last_minute=of_processes.last_minute,
+        disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
+        processes=of_processes.processes,
+        up_s=time.monotonic() - gateway.began,
     )
     return replace(status, messages=tuple(messages(status)))
-
-
-class _Look:
-    """Looks at the store and remembers what could not be seen."""
-
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-
-    async def at(self, work: Awaitable[T]) -> T | None:
-        try:
-            return await work
-        except (StoreAway, StoreRefused) as failure:
-            self.failures.append(str(failure))
-            return None
 
 
 def _policies(live: LivePolicies[Policies]) -> PoliciesStatus:
@@ -112,11 +70,26 @@ def _policies(live: LivePolicies[Policies]) -> PoliciesStatus:
     return PoliciesStatus(str(live.current.source), moment(live.loaded_at), problems, tuple(live.needs_restart))
 
 
-async def _endpoint(look: _Look, gateway: RunningGateway, endpoint: Endpoint) -> EndpointStatus:
-    counts, circuit = await asyncio.gather(
-        look.at(gateway.queues[endpoint.name].counts()), look.at(open_circuit(gateway.store, endpoint).view())
+def _store(seen: Look) -> StoreStatus:
+    known = seen.store
+    if known is None:
+        return StoreStatus(seen.why_away is None, seen.why_away)
+    return StoreStatus(
+        ok=seen.why_away is None,
+        why=seen.why_away,
+        version=known.version,
+        up_s=known.up,
+        memory=known.memory,
+        max_memory=known.max_memory,
+        appends=known.appends,
+        failing=known.failing,
     )
+
+
+def _endpoint(gateway: Resources, seen: Look, endpoint: Endpoint) -> EndpointStatus:
+    counts, circuit = seen.counts[endpoint.name], seen.circuits[endpoint.name]
     backlog = gateway.policies.relay.backlog
+    interval = endpoint.rate.interval if endpoint.rate else 0.0
     return EndpointStatus(
         circuit=circuit_of(endpoint.name, circuit) if circuit else None,
         waiting=counts.waiting if counts else None,
@@ -133,6 +106,7 @@ async def _endpoint(look: _Look, gateway: RunningGateway, endpoint: Endpoint) ->
         rate=1 / endpoint.rate.interval if endpoint.rate else None,
         max_per_second=_max_per_second(endpoint),
         backlog=Backlog(backlog.events, backlog.bytes),
+        stalled_s=gateway.progress.note(endpoint.name, counts, interval) if counts else 0.0,
     )
 
 
@@ -140,6 +114,10 @@ def _max_per_second(endpoint: Endpoint) -> float | None:
     if endpoint.rate is None:
         return None
     return (endpoint.batch.max if endpoint.batch else 1) / endpoint.rate.interval
+
+
+def _stranded(name: str, counts: Counts) -> RemovedEndpoint:
+    return RemovedEndpoint(name, counts.waiting, counts.leased, counts.dead)
 
 
 def _worker(row: WorkerRow, lease: float) -> WorkerStatus:
@@ -154,37 +132,6 @@ def _sessions(seen: Summary | None) -> SessionCounts:
     return SessionCounts(seen.total, seen.connected, seen.states, seen.unowned)
 
 
-def _traffic(policies: Policies) -> Traffic:
-    samples = list(_samples())
-    requests = _sums(samples, _REQUESTS, "status")
-    return Traffic(
-        requests=RequestCounts(sum(requests.values()), _classes(requests)),
-        events=dict(_sums(samples, _EVENTS, "event").most_common()),
-        refused=dict(_sums(samples, _REFUSED, "reason").most_common()),
-        limits={limit.id: _decisions(samples, limit.id) for limit in policies.limits},
-    )
-
-
-def _decisions(samples: list[Sample], limit: str) -> LimitDecisions:
-    mine = [sample for sample in samples if sample.name == _DECISIONS and sample.labels["limit"] == limit]
-    return LimitDecisions(**_sums(mine, _DECISIONS, "decision"))
-
-
-def _samples() -> Iterator[Sample]:
-    for family in metrics.registry().collect():
-        yield from family.samples
-
-
-def _sums(samples: list[Sample], name: str, label: str) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for sample in samples:
-        if sample.name == name:
-            sums[sample.labels[label]] += int(sample.value)
-    return sums
-
-
-def _classes(statuses: Counter[str]) -> dict[str, int]:
-    classes: Counter[str] = Counter()
-    for status, requests in statuses.items():
-        classes[f"{status[:1]}xx"] += requests
-    return dict(sorted(classes.items()))
+def _existing(seen: WatchedWorker, now: float) -> ExistingWorkerStatus:
+    disputed = tuple(DisputedSession(one.session, one.owner, seen.worker) for one in seen.disputed)
+    return ExistingWorkerStatus(seen.worker, seen.url, seen.why, max(0.0, now - seen.since), seen.answered, disputed)

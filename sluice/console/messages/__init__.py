@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from sluice.console.messages.deployment import deployment
 from sluice.console.messages.endpoints import endpoints
+from sluice.console.messages.machine import machine
 from sluice.console.messages.sessions import sessions
+from sluice.console.messages.traffic import traffic
+from sluice.console.messages.upstreams import upstreams
 from sluice.console.messages.wording import age
 from sluice.console.status import Status
 
@@ -18,6 +21,9 @@ def messages(status: Status) -> list[str]:
     """What stops everything first, what waits for a person before what passes by itself."""
     return [
         *deployment(status),
+        *upstreams(status.upstreams),
         *endpoints(status.endpoints, status.removed),
-        *sessions(status.workers, status.sessions),
+        *traffic(status.last_minute, store_answers=status.store.ok),
+        *sessions(status.workers, status.sessions, status.existing),
+        *machine(status),
     ]

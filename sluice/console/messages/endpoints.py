@@ -32,6 +32,11 @@ def _endpoint(name: str, endpoint: EndpointStatus) -> Iterator[str]:
         yield _circuit(circuit, waiting)
     elif (endpoint.oldest_due_s or 0.0) >= _LATE and not too_much:
         yield _late(endpoint)
+    if endpoint.stalled_s and circuit is not None and circuit.state == "closed":
+        yield (
+            f"no relay has taken what is due for {age(endpoint.stalled_s)}, though the circuit is closed: restart the "
+            "relay, and see its log"
+        )
     if too_much:
         yield too_much
     if endpoint.dead:

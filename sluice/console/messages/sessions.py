@@ -5,24 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sluice.console.messages.wording import age, some
-from sluice.console.status import SessionCounts, WorkerStatus
+from sluice.console.status import ExistingWorkerStatus, SessionCounts, WorkerStatus
+
+_MAX_DISPUTED = 5
+_REFUSES_THE_KEY = (" 401", " 403")
 
 
-def sessions(workers: Sequence[WorkerStatus], counts: SessionCounts) -> Iterator[str]:
+def sessions(
+    workers: Sequence[WorkerStatus], counts: SessionCounts, existing: Sequence[ExistingWorkerStatus] = ()
+) -> Iterator[str]:
+    silent = {one.worker: one for one in existing if one.why is not None}
     spare = any(not w.existing and not w.lost and w.sessions < w.capacity for w in workers)
     for worker in workers:
-        yield from _worker(worker, spare=spare)
+        yield from _worker(worker, silent.get(worker.worker), spare=spare)
     orphans = (counts.unowned or 0) - sum(worker.sessions for worker in workers if worker.lost)
     if orphans > 0:
         yield f"{some(orphans, 'session has', 'sessions have')} no worker; {_next_worker(spare)}"
+    known = {worker.worker for worker in workers if worker.lost and worker.existing}
+    for one in existing:
+        if one.why is not None and one.worker not in known:
+            yield _silent(one)
+        yield from _disputed(one)
 
 
-def _worker(worker: WorkerStatus, *, spare: bool) -> Iterator[str]:
+def _silent(worker: ExistingWorkerStatus) -> str:
+    never = "has not answered" if worker.answered else "has never answered"
+    since = f"{never} for {age(worker.since_s)} ({worker.why})"
+    return f"worker {worker.worker} of sessions.workers {since}: {_cure(worker)}"
+
+
+def _cure(worker: ExistingWorkerStatus) -> str:
+    if worker.why is not None and worker.why.endswith(_REFUSES_THE_KEY):
+        return "its key in sessions.workers is missing or wrong"
+    return f"start it, or take it out of sessions.workers; curl -i {worker.url} shows whether it answers"
+
+
+def _disputed(worker: ExistingWorkerStatus) -> Iterator[str]:
+    for one in worker.disputed[:_MAX_DISPUTED]:
+        yield (
+            f"session {one.session} runs at {one.owner} and at {one.also_at}, where its requests do not go: log it out "
+            f"at one of them; sluice sessions show {one.session}"
+        )
+    more = len(worker.disputed) - _MAX_DISPUTED
+    if more > 0:
+        yield f"{some(more, 'more session runs', 'more sessions run')} at {worker.worker} and at another worker too"
+
+
+def _worker(worker: WorkerStatus, seen: ExistingWorkerStatus | None, *, spare: bool) -> Iterator[str]:
     name, sessions = worker.worker, worker.sessions
     if worker.existing:
         if worker.lost:
             its = some(sessions, "session cannot move: its login is", "sessions cannot move: their logins are")
-            yield f"worker {name} does not answer; its {its} there"
+            since = f" (for {age(seen.since_s)}: {seen.why})" if seen else ""
+            cure = _cure(seen) if seen else "start it again"
+            yield f"worker {name} does not answer{since}; its {its} there: {cure}"
     elif worker.lost:
         if sessions:
             its = some(sessions, "session has", "sessions have")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from sluice.observe.metrics import SECONDS, counts, histograms
 
-_text = {status: str(status) for status in range(1000)}.__getitem__
+_KNOWN = {*(status.value for status in HTTPStatus), 419, 499, *range(520, 531)}  # Laravel's, nginx's, Cloudflare's
+_text = {status: str(status) if status in _KNOWN else f"{status // 100}xx" for status in range(1000)}.__getitem__
 _REQUESTS = counts("sluice_requests_total", "Requests answered by the gateway.", ["route", "status"])
 _REQUEST_SECONDS = histograms("sluice_request_seconds", "From request to answer.", ["route"], SECONDS)
 

@@ -21,7 +21,7 @@ POLICY = CircuitPolicy(window=30, minimum=10, ratio=0.5, open=0.05, cap=0.05, pr
 
 @pytest.fixture
 def permits(store: Store) -> Permits:
-    return Permits(Circuit(store, "laravel", POLICY, None, probe_lease=1.0), "laravel")
+    return Permits(Circuit(store, "laravel", POLICY, None, probe_lease=1.0))
 
 
 @pytest.fixture

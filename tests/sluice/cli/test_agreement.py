@@ -14,7 +14,7 @@ import pytest
 from starlette.applications import Starlette
 
 from gateway.policies import edits, load
-from gateway.reload import Resources
+from gateway.resources import Resources
 from relay.process import open_queue
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement

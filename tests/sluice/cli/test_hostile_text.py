@@ -19,7 +19,7 @@ import pytest
 from starlette.applications import Starlette
 
 from gateway.policies import Policies, edits, load
-from gateway.reload import Resources
+from gateway.resources import Resources
 from relay import process as relay_process
 from relay.process import open_circuit, open_queue
 from relay.queue.codec import Event

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from gateway.policies import Policies, edits, load
-from gateway.reload import Resources
+from gateway.resources import Resources
 from relay.process import open_queue
 from sessions.registry import Registry, Worker
 from sluice.cli import remote

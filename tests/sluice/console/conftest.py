@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.policies import Policies
-from gateway.reload import Resources
+from gateway.resources import Resources
 from sluice.store.client import Store
 from tests.sluice.console.deployment import parts_on, policies_in
 

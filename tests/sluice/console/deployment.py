@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.policies import Policies, edits, load
-from gateway.reload import Resources
+from gateway.resources import Resources
 from relay.process import open_queue
 from sessions.registry import Registry
 from sluice.store.client import Store

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gateway.reload import Resources
+from gateway.resources import Resources
 from relay.process import open_circuit
 from relay.queue.queue import Settlement
 from tests.relay.making import accept, event

@@ -12,7 +12,7 @@ import httpx2
 import orjson
 import pytest
 
-from gateway.reload import Resources
+from gateway.resources import Resources
 from sluice.console import audit
 from sluice.console.actions.circuits import HeldCircuit, HoldCircuit
 from sluice.console.actions.dead_letters import ReplayDeadLetters

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.reload import Resources
+from gateway.resources import Resources
 from sluice.console.operations import API
 from tests.sluice.console.deployment import TOKEN
 from tests.sluice.console.test_acting import bury

@@ -133,7 +133,7 @@ def test_a_lost_worker_without_sessions_is_history() -> None:
 
 def test_an_existing_worker_that_is_silent_keeps_its_sessions() -> None:
     assert said(lost("host:3001", existing=True), unowned=25) == [
-        "worker host:3001 does not answer; its 25 sessions cannot move: their logins are there"
+        "worker host:3001 does not answer; its 25 sessions cannot move: their logins are there: start it again"
     ]
 
 

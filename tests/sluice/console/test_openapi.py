@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from gateway.reload import Resources
+from gateway.resources import Resources
 from sessions.registry import Worker
 from sluice.console import http as api
 from sluice.console.openapi import document

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from gateway import metrics as edge_metrics
 from gateway.policies import Policies
-from gateway.reload import Resources
+from gateway.resources import Resources
 from relay import metrics as relay_metrics, presence
 from relay.circuit import Report
 from relay.process import open_circuit
@@ -72,7 +73,10 @@ async def test_a_quiet_deployment_has_nothing_to_say(parts: Resources) -> None:
     await presence.report(parts.store, "relay-1")
     seen = await seen_of(parts)
     assert seen["messages"] == []
-    assert seen["store"] == {"ok": True, "why": None}
+    store = seen["store"]
+    assert (store["ok"], store["why"], store["appends"], store["failing"]) == (True, None, True, "")
+    assert re.fullmatch(r"(valkey|redis) \d+\.\d+\.\d+", store["version"])
+    assert store["memory"] > 0
     assert (seen["relays"], seen["promise"], seen["revision"]) == (1, "second", parts.policies.revision)
     assert seen["workers"] == []
     assert seen["sessions"] == {"total": 0, "connected": 0, "states": {}, "unowned": 0}

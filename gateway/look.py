@@ -1,0 +1,85 @@
+"""One look at everything that only the store, the machine or this process knows: for the console and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gateway.resources import Resources
+from relay import presence
+from relay.circuit import CircuitStatus
+from relay.process import open_circuit
+from relay.queue.queue import Counts
+from relay.queue.stranded import stranded
+from sessions.registry import Summary
+from sluice.process.disk import Disk, disk_of
+from sluice.store import clock
+from sluice.store.client import StoreAway, StoreRefused
+from sluice.store.clock import Jump
+from sluice.store.health import StoreHealth, health_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the store did not tell is None."""
+
+    why_away: str | None
+    """Why the store did not answer, or not everything."""
+    store: StoreHealth | None
+    relays: int | None
+    counts: Mapping[str, Counts | None]
+    """By endpoint of the policies, as the next."""
+    circuits: Mapping[str, CircuitStatus | None]
+    stranded: Mapping[str, Counts]
+    """What lies in the store for endpoints that the policies do not name."""
+    sessions: Summary | None
+    jump: Jump | None
+    """The last one of the store's clock, of the last hour."""
+    disk: Disk | None
+
+
+async def look(resources: Resources) -> Look:
+    """Costs as much as there are endpoints and workers, not events or sessions."""
+    store, endpoints, failures = resources.store, resources.policies.relay.endpoints, list[str]()
+
+    async def if_known(work: Awaitable[T]) -> T | None:
+        try:
+            return await work
+        except (StoreAway, StoreRefused) as failure:
+            failures.append(str(failure))
+            return None
+
+    async def health() -> StoreHealth | None:
+        try:
+            return await health_of(store)
+        except (StoreAway, StoreRefused):  # a managed store may not let itself be asked
+            return None
+
+    (known, relays, sessions, jump), (counts, circuits, left) = await asyncio.gather(
+        asyncio.gather(
+            health(),
+            if_known(presence.alive(store)),
+            if_known(resources.registry.summary()),
+            if_known(clock.last_jump(store)),
+        ),
+        asyncio.gather(
+            asyncio.gather(*(if_known(resources.queues[name].counts()) for name in endpoints)),
+            asyncio.gather(*(if_known(open_circuit(store, endpoint).view()) for endpoint in endpoints.values())),
+            if_known(stranded(store, endpoints)),
+        ),
+    )
+    return Look(
+        why_away=failures[0] if failures else None,
+        store=known,
+        relays=relays,
+        counts=dict(zip(endpoints, counts, strict=True)),
+        circuits=dict(zip(endpoints, circuits, strict=True)),
+        stranded=left or {},
+        sessions=sessions,
+        jump=jump,
+        disk=disk_of(resources.policies.data),
+    )

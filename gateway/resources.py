@@ -1,0 +1,37 @@
+"""What a gateway's process has at hand: the console, the metrics and the health checks look at it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.policies import Policies
+from relay.inflow import Inflow
+from relay.progress import Progress
+from relay.queue.queue import Queue
+from sessions.existing import WatchedWorker
+from sessions.registry import Registry
+from sluice.config.live import LivePolicies
+from sluice.store.client import Store
+
+
+def _nobody() -> Sequence[WatchedWorker]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    policies: Policies
+    store: Store
+    registry: Registry
+    queues: Mapping[str, Queue]
+    live: LivePolicies[Policies]
+    inflows: defaultdict[str, Inflow] = field(default_factory=lambda: defaultdict(Inflow))
+    """By endpoint; the same through all edits, as are those below."""
+    progress: Progress = field(default_factory=Progress)
+    watched: Callable[[], Sequence[WatchedWorker]] = _nobody
+    """The existing workers, as this process last saw them."""
+    began: float = field(default_factory=time.monotonic)
+    """When this gateway was opened, in monotonic seconds."""

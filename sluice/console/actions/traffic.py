@@ -1,0 +1,138 @@
+"""What the processes of this machine have counted, as far as `status` shows it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
+
+from gateway.policies import Policies
+from sluice.console.status import (
+    LastMinute,
+    LimitDecisions,
+    ProcessStatus,
+    RequestCounts,
+    Traffic,
+    UpstreamStatus,
+)
+from sluice.observe import metrics, processes
+
+_REQUESTS = "sluice_requests_total"
+_EVENTS = "sluice_events_accepted_total"
+_REFUSED = "sluice_events_refused_total"
+_DECISIONS = "sluice_limit_decisions_total"
+_RECENT_DECISIONS = "sluice_limit_decisions_last_minute"
+_RECENT_REFUSED = "sluice_events_refused_last_minute"
+_RECENT_UPSTREAM = "sluice_upstream_requests_last_minute"
+_WORKERS = "workers"
+
+CircuitState = Literal["closed", "half-open", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    traffic: Traffic
+    last_minute: LastMinute
+    upstreams: Mapping[str, UpstreamStatus]
+    processes: tuple[ProcessStatus, ...]
+
+
+def counted(policies: Policies, now: float) -> Counted:
+    """Reads the files of every process, so not for the event loop. `now`: unix seconds."""
+    families = list(metrics.registry().collect())
+    samples = _Samples(families)
+    return Counted(
+        _traffic(samples, policies), _recent(samples, policies), _upstreams(samples, policies), _all(families, now)
+    )
+
+
+class _Samples:
+    def __init__(self, families: list[Metric]) -> None:
+        self._by_name: defaultdict[str, list[Sample]] = defaultdict(list)
+        for family in families:
+            for sample in family.samples:
+                self._by_name[sample.name].append(sample)
+
+    def of(self, name: str, **labels: str) -> Iterator[Sample]:
+        for sample in self._by_name[name]:
+            if all(sample.labels[label] == value for label, value in labels.items()):
+                yield sample
+
+    def sums(self, name: str, label: str, **labels: str) -> Counter[str]:
+        """By the values of one label; those that are zero are left out."""
+        sums: Counter[str] = Counter()
+        for sample in self.of(name, **labels):
+            if sample.value:
+                sums[sample.labels[label]] += int(sample.value)
+        return sums
+
+    def value(self, name: str, **labels: str) -> float:
+        return sum(sample.value for sample in self.of(name, **labels))
+
+
+def _traffic(samples: _Samples, policies: Policies) -> Traffic:
+    requests = samples.sums(_REQUESTS, "status")
+    return Traffic(
+        requests=RequestCounts(sum(requests.values()), _classes(requests)),
+        events=dict(samples.sums(_EVENTS, "event").most_common()),
+        refused=dict(samples.sums(_REFUSED, "reason").most_common()),
+        limits={limit.id: _decisions(samples, _DECISIONS, limit.id) for limit in policies.limits},
+    )
+
+
+def _decisions(samples: _Samples, name: str, limit: str) -> LimitDecisions:
+    return LimitDecisions(**samples.sums(name, "decision", limit=limit))
+
+
+def _classes(statuses: Counter[str]) -> dict[str, int]:
+    classes: Counter[str] = Counter()
+    for status, requests in statuses.items():
+        classes[f"{status[:1]}xx"] += requests
+    return dict(sorted(classes.items()))
+
+
+def _recent(samples: _Samples, policies: Policies) -> LastMinute:
+    return LastMinute(
+        limits={limit.id: _decisions(samples, _RECENT_DECISIONS, limit.id) for limit in policies.limits},
+        undecided=int(samples.value("sluice_limiter_store_away_last_minute")),
+        refused={
+            endpoint: refused
+            for endpoint in policies.relay.endpoints
+            if (refused := dict(samples.sums(_RECENT_REFUSED, "reason", endpoint=endpoint)))
+        },
+        bodies=int(samples.value("sluice_bodies_refused_last_minute")),
+        log_writes=int(samples.value("sluice_log_writes_failed_last_minute")),
+    )
+
+
+def _upstreams(samples: _Samples, policies: Policies) -> dict[str, UpstreamStatus]:
+    urls = {name: upstream.url for name, upstream in policies.upstreams.items()}
+    if any(samples.of(_RECENT_UPSTREAM, upstream=_WORKERS)):
+        urls.setdefault(_WORKERS, "")
+    return {name: _upstream(samples, name, url) for name, url in urls.items()}
+
+
+def _upstream(samples: _Samples, name: str, url: str) -> UpstreamStatus:
+    opened = max((sample.value for sample in samples.of("sluice_upstream_circuit_open", upstream=name)), default=0.0)
+    failing = [sample.value for sample in samples.of("sluice_upstream_failing_seconds", upstream=name)]
+    state: CircuitState = "open" if opened == 1.0 else "half-open" if opened else "closed"
+    return UpstreamStatus(
+        url=url,
+        circuit=state,
+        outcomes=dict(samples.sums(_RECENT_UPSTREAM, "outcome", upstream=name).most_common()),
+        failing_s=max(failing, default=0.0),
+    )
+
+
+def _all(families: list[Metric], now: float) -> tuple[ProcessStatus, ...]:
+    pids, restarts = processes.named(families), processes.restarts(families)
+    found = []
+    for process, pid in sorted(pids.items()):
+        usage = processes.usage(pid)
+        up = None if usage is None else max(0.0, now - usage.started)
+        found.append(ProcessStatus(process, restarts.get(process, 0), up))
+    return tuple(found)

@@ -1,0 +1,54 @@
+"""What was refused in the last minute, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sluice.console.messages.wording import some
+from sluice.console.status import LastMinute, LimitDecisions
+
+_A_LARGE_SHARE = 0.5
+_ENOUGH = 20  # requests: of fewer a share says little
+
+
+def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
+    for limit, decisions in recent.limits.items():
+        yield from _limit(limit, decisions)
+    for endpoint, refused in recent.refused.items():
+        yield from _refused(endpoint, refused)
+    if recent.undecided and store_answers:
+        yield (
+            f"{some(recent.undecided, 'request was', 'requests were')} decided without the store in the last minute, "
+            "as when_store_away of their limits says: the store answers more slowly than store.timeout allows"
+        )
+    if recent.bodies:
+        yield (
+            f"{some(recent.bodies, 'request was', 'requests were')} refused in the last minute because the memory for "
+            "request bodies was used up: raise bodies"
+        )
+
+
+def _limit(limit: str, decisions: LimitDecisions) -> Iterator[str]:
+    counted = decisions.allowed + decisions.delayed + decisions.dropped + decisions.rejected
+    if counted >= _ENOUGH and decisions.rejected >= _A_LARGE_SHARE * counted:
+        yield (
+            f"limit {limit} refuses {decisions.rejected / counted:.0%}: {decisions.rejected} of {counted} requests of "
+            f"the last minute got 429; raise its rate or burst, or see who sends: sluice explain"
+        )
+
+
+def _refused(endpoint: str, refused: Mapping[str, int]) -> Iterator[str]:
+    full, away = refused.get("backlog_full", 0), refused.get("store_away", 0)
+    others = sum(refused.values()) - full - away
+    if full:
+        yield (
+            f"{endpoint}: {some(full, 'event was', 'events were')} refused in the last minute because the backlog is "
+            "full: cure what delays the deliveries (sluice circuit list), or raise relay.backlog"
+        )
+    if away:
+        yield (
+            f"{endpoint}: {some(away, 'event was', 'events were')} refused in the last minute because the store did "
+            "not take them: see what is wrong with the store"
+        )
+    if others:
+        yield f"{endpoint}: {some(others, 'event was', 'events were')} refused in the last minute"

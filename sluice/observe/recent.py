@@ -1,0 +1,62 @@
+"""What was counted in the last minute: by it `status` says what goes wrong now, whichever process it goes wrong in.
+
+Every process shows its own as gauges, beside the counters: the page of metrics adds those of the live processes up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from prometheus_client import Gauge
+
+from sluice.observe import tallies
+from sluice.observe.tallies import Counts
+
+EVERY = 2.0
+"""Seconds between two looks."""
+WINDOW = 60.0
+SUFFIX = "_last_minute"
+
+Totals = dict[tuple[str, ...], int]
+
+
+class Recent:
+    """Of one counter."""
+
+    def __init__(self, counts: Counts, gauge: Gauge) -> None:
+        self._counts = counts
+        self._gauge = gauge
+        self.started = time.monotonic()
+        self._past: deque[tuple[float, Totals]] = deque([(self.started, {})])
+        _all.append(self)
+
+    def __len__(self) -> int:
+        """How many looks are remembered."""
+        return len(self._past)
+
+    def note(self, now: float) -> None:
+        """`now`: monotonic seconds."""
+        if not self._counts.totals:
+            return
+        self._past.append((now, dict(self._counts.totals)))
+        while len(self._past) > 1 and self._past[1][0] <= now - WINDOW:
+            self._past.popleft()
+        for labels, n in self.sums().items():
+            (self._gauge.labels(*labels) if labels else self._gauge).set(n)
+
+    def sums(self) -> Totals:
+        """What this process has counted in the last minute, as of the last look."""
+        before, after = self._past[0][1], self._past[-1][1]
+        return {labels: n - before.get(labels, 0) for labels, n in after.items()}
+
+
+_all: list[Recent] = []
+
+
+async def run_once() -> None:
+    """To be called every `EVERY` seconds."""
+    tallies.flush()
+    now = time.monotonic()
+    for one in _all:
+        one.note(now)

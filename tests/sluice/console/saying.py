@@ -1,0 +1,37 @@
+"""A status in which all is well, to be changed by one thing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from sluice.console.messages import messages
+from sluice.console.status import (
+    PoliciesStatus,
+    RequestCounts,
+    SessionCounts,
+    Status,
+    StoreStatus,
+    Traffic,
+)
+
+_NOW = datetime.now(UTC)
+WELL = Status(
+    at=_NOW,
+    revision="5e1f00d5e1f0",
+    policies=PoliciesStatus("policies.yaml", _NOW, (), ()),
+    promise="second",
+    store=StoreStatus(True, None),
+    relays=1,
+    traffic=Traffic(RequestCounts(0, {}), {}, {}, {}),
+    endpoints={},
+    removed=(),
+    workers=(),
+    sessions=SessionCounts(0, 0, {}, 0),
+    up_s=3600.0,
+)
+
+
+def said(**changed: Any) -> list[str]:
+    return messages(replace(WELL, **changed))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from sluice.console.status import LastMinute, LimitDecisions, StoreStatus
+from tests.sluice.console.saying import said
+
+
+def recent(**what: object) -> LastMinute:
+    return LastMinute(**what)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("last_minute", "sentence"),
+    [
+        (
+            recent(limits={"send": LimitDecisions(allowed=50, delayed=8, dropped=2, rejected=340)}),
+            "limit send refuses 85%: 340 of 400 requests of the last minute got 429; raise its rate or burst, or see "
+            "who sends: sluice explain",
+        ),
+        (
+            recent(refused={"laravel": {"backlog_full": 40}}),
+            "laravel: 40 events were refused in the last minute because the backlog is full: cure what delays the "
+            "deliveries (sluice circuit list), or raise relay.backlog",
+        ),
+        (
+            recent(refused={"laravel": {"store_away": 1}}),
+            "laravel: 1 event was refused in the last minute because the store did not take them: see what is wrong "
+            "with the store",
+        ),
+        (
+            recent(undecided=3),
+            "3 requests were decided without the store in the last minute, as when_store_away of their limits says: "
+            "the store answers more slowly than store.timeout allows",
+        ),
+        (
+            recent(bodies=1),
+            "1 request was refused in the last minute because the memory for request bodies was used up: raise bodies",
+        ),
+    ],
+)
+def test_what_was_refused_lately_says_how_much_why_and_the_cure(last_minute: LastMinute, sentence: str) -> None:
+    assert said(last_minute=last_minute) == [sentence]
+
+
+@pytest.mark.parametrize(
+    "decisions", [LimitDecisions(rejected=19), LimitDecisions(allowed=60, rejected=59), LimitDecisions(would_reject=99)]
+)
+def test_a_limit_that_refuses_few_or_only_observes_has_nothing_to_say(decisions: LimitDecisions) -> None:
+    assert said(last_minute=recent(limits={"send": decisions})) == []
+
+
+def test_while_the_store_is_away_only_that_is_said() -> None:
+    (sentence,) = said(last_minute=recent(undecided=3), store=StoreStatus(False, "timed out"))
+    assert sentence.startswith("the store does not answer (timed out)")

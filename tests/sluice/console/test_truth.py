@@ -1,0 +1,107 @@
+"""Bad states made real: what `status` says of them, word for word."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from gateway.policies import Policies
+from gateway.resources import Resources
+from relay import presence, progress
+from sessions.existing import ExistingWorkers
+from sessions.policies import ExistingWorker
+from sluice.config import Secret
+from sluice.console.actions.status import show
+from sluice.console.status import ShowStatus
+from tests.relay import making
+from tests.sessions.test_existing import Node
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+async def messages(parts: Resources) -> list[str]:
+    return list((await show(parts, ShowStatus())).messages)
+
+
+@pytest.fixture
+async def nodes() -> AsyncIterator[tuple[Node, Node]]:
+    first, second = Node(), Node()
+    for node in (first, second):
+        await node.start()
+    yield first, second
+    for node in (first, second):
+        await node.end()
+
+
+async def watching(parts: Resources, *workers: ExistingWorker) -> Resources:
+    await presence.report(parts.store, "relay-1")
+    existing = ExistingWorkers(parts.registry, workers, capacity=5)
+    for _ in range(2):
+        await existing.run_once()
+    await existing._http.aclose()
+    return replace(parts, watched=lambda: existing.seen)
+
+
+async def test_a_worker_that_refuses_our_key(parts: Resources, nodes: tuple[Node, Node]) -> None:
+    node, _ = nodes
+    node.key = "right"
+    parts = await watching(parts, ExistingWorker(node.url, Secret(b"wrong")))
+    assert await messages(parts) == [
+        f"worker {node.name} of sessions.workers has never answered for 0s (GET /api/sessions answered 401): its key "
+        f"in sessions.workers is missing or wrong"
+    ]
+
+
+async def test_a_worker_that_is_not_there(parts: Resources, nodes: tuple[Node, Node]) -> None:
+    node, _ = nodes
+    await node.end()
+    (sentence,) = await messages(await watching(parts, ExistingWorker(node.url, None)))
+    assert sentence.startswith(f"worker {node.name} of sessions.workers has never answered for 0s (")
+    assert sentence.endswith(
+        f"): start it, or take it out of sessions.workers; curl -i {node.url} shows whether it answers"
+    )
+
+
+async def test_two_workers_that_claim_one_session(parts: Resources, nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    first.lists("s1", "s2")
+    await watching(parts, ExistingWorker(first.url, None))
+    second.lists("s1")
+    parts = await watching(parts, ExistingWorker(second.url, None))
+    assert await messages(parts) == [
+        f"session s1 runs at {first.name} and at {second.name}, where its requests do not go: log it out at one of "
+        f"them; sluice sessions show s1"
+    ]
+
+
+async def test_workers_that_answer_leave_all_well(parts: Resources, nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    first.lists("s1")
+    second.lists("s2")
+    workers = [ExistingWorker(node.url, None) for node in nodes]
+    assert await messages(await watching(parts, *workers)) == []
+
+
+async def test_a_relay_that_is_alive_and_takes_nothing(parts: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LEASE_TIMEOUT", 0.5)
+    parts = replace(parts, policies=_without_pace(parts))
+    await presence.report(parts.store, "relay-1")
+    await making.accept(parts.queues["laravel"], making.event("s1"))
+    assert await messages(parts) == []
+
+    async def said() -> bool:
+        return await messages(parts) == [
+            "laravel: no relay has taken what is due for 1s, though the circuit is closed: restart the relay, and see "
+            "its log"
+        ]
+
+    await until(said, timeout=5)
+
+
+def _without_pace(parts: Resources) -> Policies:
+    relay = parts.policies.relay
+    endpoints = {name: replace(endpoint, rate=None) for name, endpoint in relay.endpoints.items()}
+    return replace(parts.policies, relay=replace(relay, endpoints=endpoints))

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+from sluice.console.status import DisputedSession, ExistingWorkerStatus, WorkerStatus
+from tests.sluice.console.saying import said
+
+URL = "http://127.0.0.1:3001"
+
+
+def existing(why: str | None = None, **more: Any) -> ExistingWorkerStatus:
+    return ExistingWorkerStatus(
+        **({"worker": "w1", "url": URL, "why": why, "since_s": 300.0, "answered": False} | more)
+    )
+
+
+def test_a_worker_that_never_answered() -> None:
+    assert said(existing=(existing("no answer within 2s"),)) == [
+        "worker w1 of sessions.workers has never answered for 5m (no answer within 2s): start it, or take it out of "
+        "sessions.workers; curl -i http://127.0.0.1:3001 shows whether it answers"
+    ]
+
+
+def test_a_worker_that_refuses_our_key() -> None:
+    assert said(existing=(existing("GET /api/sessions answered 401", answered=True),)) == [
+        "worker w1 of sessions.workers has not answered for 5m (GET /api/sessions answered 401): its key in "
+        "sessions.workers is missing or wrong"
+    ]
+
+
+def test_a_silent_worker_with_sessions_is_told_once_with_cause_and_since_when() -> None:
+    lost = WorkerStatus("w1", URL, True, 2, 25, True, None, 0.0)
+    assert said(existing=(existing("no answer within 2s", answered=True),), workers=(lost,)) == [
+        "worker w1 does not answer (for 5m: no answer within 2s); its 2 sessions cannot move: their logins are there: "
+        "start it, or take it out of sessions.workers; curl -i http://127.0.0.1:3001 shows whether it answers"
+    ]
+
+
+def test_a_session_that_two_workers_claim() -> None:
+    disputed = tuple(DisputedSession(f"s{i}", "w0", "w1") for i in range(7))
+    sentences = said(existing=(existing(disputed=disputed),))
+    assert sentences[0] == (
+        "session s0 runs at w0 and at w1, where its requests do not go: log it out at one of them; sluice sessions "
+        "show s0"
+    )
+    assert sentences[5:] == ["2 more sessions run at w1 and at another worker too"]
+
+
+def test_workers_that_answer_have_nothing_to_say() -> None:
+    assert said(existing=(existing(answered=True),)) == []
