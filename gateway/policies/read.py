@@ -42,8 +42,8 @@ def load(
             root.at(*place).note(malformed)
     if reading.problems:
         raise PolicyError(reading.problems)
-    found = tuple(warnings(policies, time.time()))
-    return replace(policies, warnings=found, written=written(tree.root, reading.secrets))
+    policies = replace(policies, written=written(tree.root, reading.secrets))
+    return replace(policies, warnings=tuple(warnings(policies, time.time())))
 
 
 def _content(path: Path) -> bytes:

@@ -34,14 +34,17 @@ class Trust:
     hosts: tuple[str, ...] = setting(each(of(host)), ())
     lists: Lists = field(default_factory=dict)
     deny: AddressList = field(default_factory=AddressList)
+    denied: frozenset[str] = frozenset()
+    """Names of the lists in `deny`."""
 
 
 def trust(value: Value) -> Trust:
     with value.fields() as fields:
         lists: Lists = fields.take("lists", named(_list), {})
         found = fields.read(Trust, lists=lists)
-        denied: tuple[AddressList, ...] = fields.take("deny", each(lambda item: _denied(item, lists)), ())
-        return replace(found, deny=AddressList.joined(denied))
+        names: set[str] = set()
+        denied: tuple[AddressList, ...] = fields.take("deny", each(lambda item: _denied(item, lists, names)), ())
+        return replace(found, deny=AddressList.joined(denied), denied=frozenset(names))
 
 
 def _list(_name: str, value: Value) -> AddressList:
@@ -72,11 +75,13 @@ def _earlier(one: float | None, other: float | None) -> float | None:
     return min((until for until in (one, other) if until is not None), default=None)
 
 
-def _denied(value: Value, lists: Lists) -> AddressList:
-    """One network as in a list, or the name of one."""
+def _denied(value: Value, lists: Lists, named: set[str]) -> AddressList:
+    """One network as in a list, or the name of one, which is noted in `named`."""
     if value.is_mapping:
         return AddressList((_entry(value),))
     text, names = value.text(), references.names_in(value.reading.root, *IN_FILE)
     if text not in names and (text[:1].isdigit() or ":" in text or "/" in text):
         return AddressList((ListEntry(units.network(text)),))
-    return lists.get(list_name(value), AddressList())
+    name = list_name(value)
+    named.add(name)
+    return lists.get(name, AddressList())

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from gateway.policies.applicability import can_apply, streams
 from gateway.policies.limits import Limit
+from gateway.policies.list_warnings import list_warnings
 from gateway.policies.lists import AddressList, ListEntry
 from gateway.policies.model import Policies
 from gateway.policies.routes import JsonPointer, Route, ToRelay
+from sluice.http.addresses import is_literal
+
+IPV4, IPV6 = ip_address("127.0.0.1"), ip_address("::1")
+LOOPBACK = {"127.0.0.1": IPV4, "localhost": IPV4, "::1": IPV6}
 
 
 def warnings(policies: Policies, now: float) -> Iterator[str]:
     yield from _ended(policies, now)
+    yield from list_warnings(policies, now)
     for name in sorted(policies.signatures.keys() - _signatures_used(policies)):
         yield f"signatures.{name}: never used"
     for index, route in enumerate(policies.routes):
@@ -21,6 +29,8 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
             yield f"routes[{index}]: relays without verify; anybody can post events"
     for index, limit in enumerate(policies.limits):
         yield from _limit_warnings(f"limits[{index}]", limit, policies.routes)
+        yield from _left_out(f"limits[{index}]", limit, policies)
+        yield from _shared_by_mistake(f"limits[{index}]", limit, policies, now)
         yield from _override_warnings(f"limits[{index}].overrides", limit, policies.trust.lists)
     if policies.console.token is None:
         yield "console: no token; the console and admin API are closed"
@@ -38,6 +48,38 @@ def _limit_warnings(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iter
     for route in met if isinstance(limit.cost, JsonPointer) else ():
         if streams(route):
             yield f"{place}: its cost makes {route.path} read bodies, up to {route.body} bytes, that it would stream"
+
+
+def _left_out(place: str, limit: Limit, policies: Policies) -> Iterator[str]:
+    if ("limits", limit.id, "burst") not in policies.written:
+        yield f"{place}: no burst, so it is the amount of the rate: {limit.burst} at once"
+    if ("limits", limit.id, "per") not in policies.written:
+        cure = "write per: [session] or per: [ip], or per: [] if that is meant"
+        yield f"{place}: no per, so all requests share one bucket of {limit.burst}; {cure}"
+
+
+def _shared_by_mistake(place: str, limit: Limit, policies: Policies, now: float) -> Iterator[str]:
+    """Addresses that stand for many."""
+    if set(limit.per) - {"event"} != {"ip"} or limit.observe:
+        return
+    exempt = AddressList.joined(policies.trust.lists[name] for name in limit.exempt)
+    here = LOOPBACK.get(policies.listen.host)
+    if here and exempt.holds(here, now):
+        return  # everybody is
+    if here and not policies.trust.proxies:
+        cure = "if a proxy on this machine sends them, add it to trust.proxies"
+        yield f"{place}: per: [ip], and on {policies.listen.host} every client has the address of this machine; {cure}"
+    met = [it for it in policies.routes if isinstance(it.action, ToRelay) and it.verify and can_apply(limit, it)]
+    if met and not _leaves_workers_alone(limit, exempt, policies, now):
+        cure = "put the workers' addresses into a list workers, and that into except"
+        yield f"{place}: counts all sessions of a worker together on {met[0].path}; {cure}"
+
+
+def _leaves_workers_alone(limit: Limit, exempt: AddressList, policies: Policies, now: float) -> bool:
+    """The list that is called so says it, or else the addresses that the file knows."""
+    hosts = [urlsplit(worker.url).hostname or "" for worker in policies.sessions.workers]
+    known = [ip_address(host) for host in hosts if is_literal(host) and host != "localhost"]
+    return "workers" in limit.exempt or (bool(known) and all(exempt.holds(address, now) for address in known))
 
 
 def _override_warnings(place: str, limit: Limit, lists: Mapping[str, AddressList]) -> Iterator[str]:

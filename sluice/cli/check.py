@@ -17,13 +17,14 @@ from sluice.observe.printable import printable_json
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", default=POLICIES, metavar="FILE", help="default: policies.yaml")
     json_option(parser)
-    parser.set_defaults(run=lambda options: run(options.file, as_json=options.json))
+    parser.add_argument("--no-secrets", action="store_true", help="where they are not at hand, as in CI: do not look")
+    parser.set_defaults(run=lambda it: run(it.file, as_json=it.json, need_secrets=not it.no_secrets))
 
 
-def run(path: Path, *, as_json: bool) -> int:
+def run(path: Path, *, as_json: bool, need_secrets: bool) -> int:
     """The exit code: 0 valid, 1 not."""
     try:
-        policies = load(path)
+        policies = load(path, need_secrets=need_secrets)
     except PolicyError as error:
         _print_problems(error, as_json=as_json)
         return 1

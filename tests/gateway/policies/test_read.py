@@ -449,7 +449,11 @@ trust:
     open: [{network: 192.0.2.7, until: 2099-01-01}]
   deny: [office, {network: 192.0.2.9, until: 2020-01-31T18:00:00Z}]
 limits:
-  - {id: a, rate: 5/second, per: [ip], overrides: [{list: open, burst: 9}, {list: office, burst: 9, until: 2020-01-31}]}
+  - id: a
+    rate: 5/second
+    burst: 5
+    per: [session, ip]
+    overrides: [{list: open, burst: 9}, {list: office, burst: 9, until: 2020-01-31}]
 console: {token: env:TOKEN}
 """,
         TOKEN="t",
@@ -471,12 +475,13 @@ routes:
   - {path: /send, event: {json: /event}, session: {json: /session_id}, upstream: laravel}
   - {path: /**, upstream: laravel, body: 64KiB}
 limits:
-  - {id: queued, rate: 5/second, over: queue}
-  - {id: costly, rate: 5/second, cost: {json: /recipients}}
-  - {id: sends, rate: 2/second, event: message_send, cost: {json: /recipients}}
+  - {id: queued, per: [], rate: 5/second, burst: 5, over: queue}
+  - {id: costly, per: [], rate: 5/second, burst: 5, cost: {json: /recipients}}
+  - {id: sends, per: [], rate: 2/second, burst: 2, event: message_send, cost: {json: /recipients}}
   - id: address
     rate: 2/second
-    per: [ip/24/64]
+    burst: 2
+    per: [ip/24/64, session]
     overrides: [{list: office, unlimited: true, until: 2099-12-31}, {list: office, rate: 5/second}]
 console: {token: env:TOKEN}
 """,

@@ -114,3 +114,18 @@ def test_a_folder_is_no_file() -> None:
     ran = sluice("check", ROOT)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith(f"{ROOT}: cannot be read (is a directory); ")
+
+
+def test_where_no_secrets_are_at_hand_the_rest_is_checked(tmp_path: Path) -> None:
+    ran = sluice("check", "--no-secrets", secrets={})
+    assert (ran.code, ran.err) == (0, "")
+    file = written(tmp_path, "console: {token: file:not-there}\nreley: {}\n")
+    ran = sluice("check", "--no-secrets", file, secrets={})
+    assert (ran.code, ran.out, ran.err) == (1, "", f"{file}:4:1: reley: unknown key; did you mean relay\n")
+
+
+def test_a_secret_in_the_file_is_a_mistake_without_looking_for_secrets_too(tmp_path: Path) -> None:
+    file = written(tmp_path, "console: {token: hunter2}\n")
+    ran = sluice("check", "--no-secrets", file)
+    assert ran.code == 1
+    assert ran.err == f"{file}:3:18: console.token: a secret must not stand in this file; write env:NAME or file:PATH\n"

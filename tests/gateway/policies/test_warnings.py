@@ -1,0 +1,97 @@
+"""What is allowed and still worth a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.policies import load
+
+LISTS = "trust:\n  lists: {office: [192.0.2.0/28, 192.0.2.64/28], guest: [198.51.100.7]}\n"
+LIMIT = "  - {id: a, per: [session], rate: 5/second, burst: 5"
+ROUTE = (
+    "signatures: {hmac: {secret: env:S}}\nrelay: {endpoints: {laravel: {url: http://127.0.0.1:1}}}\n"
+    "routes: [{path: /hooks/*, verify: hmac, session: {json: /s}, relay: laravel}]\n"
+)
+PER_IP = "limits:\n  - {id: a, per: [ip], rate: 5/second, burst: 5"
+BY_WORKER = (
+    "limits[0]: counts all sessions of a worker together on /hooks/*; "
+    "put the workers' addresses into a list workers, and that into except"
+)
+EVERYBODY = "believes everybody's X-Forwarded-For, so each client chooses its own address; name your proxies only"
+
+
+@pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        (
+            "trust: {proxies: [0.0.0.0/0, '::/0', 10.0.0.0/8]}\n",
+            [f"trust.proxies: 0.0.0.0/0 {EVERYBODY}", f"trust.proxies: ::/0 {EVERYBODY}"],
+        ),
+        (
+            "trust: {lists: {all: [0.0.0.0/0]}, deny: [all, '::/0']}\n",
+            [f"trust.{one} is everybody" for one in ("lists.all: 0.0.0.0/0", "deny: 0.0.0.0/0", "deny: ::/0")],
+        ),
+        (LISTS, ["trust.lists.guest: never used", "trust.lists.office: never used"]),
+        (f"{LISTS}  deny: [guest]\nlimits:\n{LIMIT}, except: [office]}}\n", []),
+        (
+            f"{LISTS}  deny: [guest]\nlimits:\n{LIMIT}, except: [office, guest]}}\n",
+            ["limits[0].except: trust.deny refuses all of list guest before any limit"],
+        ),
+        (
+            f"{LISTS}  deny: [192.0.2.0/26, guest]\nlimits:\n{LIMIT}, except: [office]}}\n",
+            ["limits[0].except: trust.deny refuses 192.0.2.0/28 of list office before any limit"],
+        ),
+        (
+            f"{LISTS}  deny: [guest]\nlimits:\n{LIMIT}, except: [office], "
+            "overrides: [{list: guest, unlimited: true}, {list: office, unlimited: true}]}\n",
+            [
+                "limits[0].overrides[0]: trust.deny refuses all of list guest before any limit",
+                "limits[0].overrides[1]: never counts, because except leaves all of list office alone",
+            ],
+        ),
+        (
+            "limits:\n  - {id: a, per: [session], rate: 1000/minute}\n",
+            ["limits[0]: no burst, so it is the amount of the rate: 1000 at once"],
+        ),
+        (
+            "limits:\n  - {id: a, rate: 10/minute, burst: 5}\n",
+            [
+                "limits[0]: no per, so all requests share one bucket of 5; "
+                "write per: [session] or per: [ip], or per: [] if that is meant"
+            ],
+        ),
+        ("limits:\n  - {id: a, per: [], rate: 10/minute, burst: 5}\n", []),
+        (f"{PER_IP}}}\n", []),
+        (
+            f"listen: localhost:1\n{PER_IP}}}\n",
+            [
+                "limits[0]: per: [ip], and on localhost every client has the address of this machine; "
+                "if a proxy on this machine sends them, add it to trust.proxies"
+            ],
+        ),
+        (f"listen: 127.0.0.1:1\ntrust: {{proxies: [127.0.0.1]}}\n{PER_IP}}}\n", []),
+        (f"listen: 127.0.0.1:1\ntrust: {{lists: {{here: [127.0.0.0/8]}}}}\n{PER_IP}, except: [here]}}\n", []),
+        (f"listen: 127.0.0.1:1\n{PER_IP}, mode: observe}}\n", []),
+        (f"{ROUTE}{PER_IP}}}\n", [BY_WORKER]),
+        (f"{ROUTE}trust: {{lists: {{workers: [192.0.2.1]}}}}\n{PER_IP}, except: [workers]}}\n", []),
+        (f"listen: 127.0.0.1:1\n{ROUTE}trust: {{lists: {{here: [127.0.0.0/8]}}}}\n{PER_IP}, except: [here]}}\n", []),
+        (f"{ROUTE}limits:\n{LIMIT.replace('[session]', '[ip, session]')}}}\n", []),
+        (
+            f"{ROUTE}sessions: {{workers: [{{url: http://192.0.2.7:3001}}]}}\n"
+            f"trust: {{lists: {{fleet: [192.0.2.0/24]}}}}\n{PER_IP}, except: [fleet]}}\n",
+            [],
+        ),
+        (
+            f"{ROUTE}sessions: {{workers: [{{url: http://192.0.2.7:3001}}, {{url: http://198.51.100.7:3001}}]}}\n"
+            f"trust: {{lists: {{fleet: [192.0.2.0/24]}}}}\n{PER_IP}, except: [fleet]}}\n",
+            [BY_WORKER],
+        ),
+    ],
+)
+def test_check_warns_of(tmp_path: Path, text: str, warnings: list[str]) -> None:
+    file = tmp_path / "policies.yaml"
+    listen = "" if "listen" in text else "listen: 0.0.0.0:1\n"
+    file.write_text(f"version: 1\n{listen}console: {{token: env:T}}\n{text}")
+    assert list(load(file, environment={"T": "t", "S": "s"}).warnings) == warnings
