@@ -18,7 +18,7 @@ COMPILED = tuple(
         "gateway/ingest": "hold webhooks",
         "gateway/limits": "applicable decide denial_cache headers limiter",
         "gateway/policies": "ranges",
-        "gateway/proxy": "upstream",
+        "gateway/proxy": "quota upstream",
         "relay": "circuit metrics",
         "relay/deliver": "outcome retry sender",
         "relay/dispatch": "attempts batching leases loop permits prefetch slots",

@@ -12,9 +12,10 @@ from gateway import metrics
 from gateway.policies import Upstream
 from gateway.problems import ClientGone, Refusal
 from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
+from gateway.proxy.quota import without_the_looser
 from gateway.request import Head
 from sluice.http import client as http1
-from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING, UPGRADE, Field
+from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, QUOTA, TRANSFER_ENCODING, UPGRADE, Field
 from sluice.http.server import Exchange
 
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -182,6 +183,9 @@ class UpstreamClient:
             raise http1.BadResponse("a status over 599", response_started=True)
         # A 304 may tell the length of the body it leaves out.
         dropped = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH if status in _BODILESS else _NOT_FOR_THE_CLIENT
+        if client.extra_lines and response.fields.kinds & QUOTA:
+            theirs_stay, client.extra_lines = without_the_looser(client.extra_lines, response.fields)
+            dropped |= 0 if theirs_stay else QUOTA
         lines = [field.line for field in response.fields.without(dropped)]
         length = response.fields.first(CONTENT_LENGTH)
         more = not response.complete

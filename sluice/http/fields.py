@@ -28,6 +28,9 @@ PROXY_AUTH: Final = 128
 FORWARDING: Final = 256
 """Who the client is: only for proxies to say."""
 
+QUOTA: Final = 512
+"""X-RateLimit-*: how many more requests somebody lets through."""
+
 _KINDS = {
     b"host": HOST,
     b"content-length": CONTENT_LENGTH,
@@ -43,6 +46,9 @@ _KINDS = {
     b"proxy-authenticate": PROXY_AUTH,
     b"forwarded": FORWARDING,
     b"x-real-ip": FORWARDING,
+    b"x-ratelimit-limit": QUOTA,
+    b"x-ratelimit-remaining": QUOTA,
+    b"x-ratelimit-reset": QUOTA,
 }
 _FORWARDING_PREFIXES = (b"x-forwarded-", b"x-sluice-")
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*)?)[ \t]*")
