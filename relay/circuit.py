@@ -7,10 +7,12 @@ key `sl:{<endpoint>}:circuit`.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
+from relay.deliver.backoff import MAX_RETRY_AFTER
 from relay.policies import CircuitPolicy
 from sluice.config import Rate
 from sluice.store import clock
@@ -21,6 +23,10 @@ _HOLD = load_script("relay", "hold", drains=True)
 
 KEY_PATTERNS = ("sl:{<endpoint>}:circuit",)
 State = Literal["closed", "open", "half-open"]
+Cause = Literal["asked", "failing", "nobody", "probe"]
+"""Why it has opened: the endpoint said "not now", most POSTs of the window failed, none got a 2xx for a window, a probe
+failed."""
+_CAUSES: dict[bytes, Cause] = {name.encode(): name for name in get_args(Cause)}
 _STATES: dict[bytes, State] = {b"closed": "closed", b"open": "open", b"half-open": "half-open"}
 
 
@@ -33,27 +39,68 @@ class Admission:
     """Seconds until asking again makes sense; infinite: not before something else has happened."""
     slow_start_left: float = 0.0
     """Seconds left in which the concurrency grows from 1 to its maximum, as the circuit has closed a moment ago."""
+    ok_at: float = 0.0
+    """When the last POST that got a 2xx began, of any ordering key; 0: none is known. Like `now` in unix seconds, by
+    the store's clock."""
+    now: float = 0.0
+    held: bool = False
+    """By a person."""
+    opened: Cause | None = None
+    """Why the reports have opened it just now."""
+
+
+MAX_KEYS = 3
+"""Ordering keys that failed of which a report tells: from so many on it is the endpoint's fault (`lua/circuit.lua`)."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of the permits of one generation of the circuit."""
+    """What came of the permits of one generation of the circuit. In POSTs."""
 
     successes: int = 0
     failures: int = 0
+    refusals: int = 0
+    """Refused or rejected: they tell something about the endpoint only while nobody gets through."""
     unused: int = 0
     paused: bool = False
     min_pause: float = 0.0
     """Seconds that the endpoint asked to be paused."""
     why: str = ""
+    ok_began: float | None = None
+    """When the last POST that got a 2xx began (monotonic)."""
+    keys: dict[str, None] = field(default_factory=dict)
+    """Hashes of up to `MAX_KEYS` ordering keys that failed."""
+    statuses: dict[int | None, int] = field(default_factory=dict)
+    """How often which status was the answer, where it was no 2xx; None: there was no answer."""
 
     def add(self, other: Report) -> None:
         self.successes += other.successes
         self.failures += other.failures
+        self.refusals += other.refusals
         self.unused += other.unused
         self.paused |= other.paused
         self.min_pause = max(self.min_pause, other.min_pause)
         self.why = other.why or self.why
+        if other.ok_began is not None:
+            self.note_ok(other.ok_began)
+        for key in other.keys:
+            self.note_key(key)
+        for status, times in other.statuses.items():
+            self.note_status(status, times)
+
+    def note_ok(self, began: float) -> None:
+        """A POST that began at this (monotonic) moment got a 2xx."""
+        if self.ok_began is None or began > self.ok_began:
+            self.ok_began = began
+
+    def note_key(self, key: str) -> None:
+        """An ordering key, by its hash, failed."""
+        if len(self.keys) < MAX_KEYS:
+            self.keys[key] = None
+
+    def note_status(self, status: int | None, times: int = 1) -> None:
+        """The answer was no 2xx."""
+        self.statuses[status] = self.statuses.get(status, 0) + times
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +111,9 @@ class CircuitStatus:
     why: str
     held: bool = False
     """By a person, until it is released."""
+    ok_at: float = 0.0
+    """When the last POST that got a 2xx began, of any ordering key; 0: none is known. Unix seconds, as all moments
+    here, by the store's clock."""
 
 
 class Circuit:
@@ -75,6 +125,7 @@ class Circuit:
     def __init__(
         self, store: Store, endpoint: str, policy: CircuitPolicy, rate: Rate | None, *, probe_lease: float
     ) -> None:
+        self.endpoint = endpoint
         self._store = store
         self._key = circuit_key(endpoint)
         self._settings = (
@@ -83,6 +134,8 @@ class Circuit:
             _ms(policy.slow_start),
         )
         self.slow_start = policy.slow_start
+        self.max_pause = min(policy.cap, MAX_RETRY_AFTER)
+        """Seconds after which an endpoint that takes nothing is tried again, whatever it asks for."""
         self.interval = rate.interval if rate else 0.0
         """Seconds between two attempts; 0: no pace."""
 
@@ -97,14 +150,15 @@ class Circuit:
     def admitting(self, want: int, reports: Sequence[tuple[int, Report]] = ()) -> Call:
         """`admit` as a call, to be sent together with others; `admission` reads its answer."""
         args: list[str | int | float] = [*self._settings, want]
-        for generation, r in reports:
-            args += (generation, r.successes, r.failures, int(r.paused), _ms(r.min_pause), r.unused, r.why)
+        for generation, report in reports:
+            args += _report_arguments(generation, report)
         return Call(_ADMIT, [self._key], args)
 
     def admission(self, answer: Sequence[Any]) -> Admission:
-        state, generation, permits, wait, slow_start_left = answer
+        state, generation, permits, wait, slow_start_left, ok_at, now, held, opened = answer
         return Admission(
-            _STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf, slow_start_left / 1000
+            *(_STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf, slow_start_left / 1000),
+            *(ok_at / 1000, now / 1000, bool(held), _CAUSES.get(opened)),
         )
 
     async def hold(self, state: Literal["open", "closed"], why: str) -> bool:
@@ -118,14 +172,15 @@ class Circuit:
     async def view(self) -> CircuitStatus:
         """For people."""
         now, fields = await self._store.run_all(
-            [clock.look(self._key)], [("HMGET", self._key, "state", "until", "why", "held")]
+            [clock.look(self._key)], [("HMGET", self._key, "state", "until", "why", "held", "ok_at")]
         )
-        state, until, why, held = fields
-        reason = (why or b"").decode("utf-8", "replace")
-        if held:
-            return CircuitStatus(_STATES[held], 0.0, reason, held=True)
-        left = int(until or 0) / 1000 - clock.seconds(now)
-        return CircuitStatus(_STATES[state or b"closed"], max(0.0, left), reason)
+        state, until, why, held, ok_at = fields
+        left = 0.0 if held else max(0.0, int(until or 0) / 1000 - clock.seconds(now))
+        return CircuitStatus(
+            *(_STATES[held or state or b"closed"], left, (why or b"").decode("utf-8", "replace")),
+            held=bool(held),
+            ok_at=int(ok_at or 0) / 1000,
+        )
 
 
 def circuit_key(endpoint: str) -> str:
@@ -135,6 +190,19 @@ def circuit_key(endpoint: str) -> str:
 def pace_burst(rate: Rate | None) -> int:
     """How many attempts a pace lets begin at once: those of a second, one at least."""
     return max(1, math.ceil(1 / rate.interval)) if rate else 1
+
+
+def _report_arguments(generation: int, r: Report) -> tuple[str | int | float, ...]:
+    """As arguments of `lua/admit.lua`."""
+    ok_age = -1 if r.ok_began is None else max(0, round((time.monotonic() - r.ok_began) * 1000))
+    if not (r.failures or r.refusals):  # nearly all
+        return generation, r.successes, 0, 0, 0, 0, r.unused, ok_age, "", "", ""
+    keys = "".join(f" {key}" for key in r.keys)
+    statuses = "".join(f"{'-' if status is None else status}:{times} " for status, times in r.statuses.items())
+    return (
+        *(generation, r.successes, r.failures, r.refusals, int(r.paused), _ms(r.min_pause), r.unused, ok_age),
+        *(keys, statuses, r.why),
+    )
 
 
 def _ms(seconds: float) -> int:

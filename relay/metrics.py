@@ -11,6 +11,7 @@ recent(_REFUSED, "sluice_events_refused_total", ["endpoint", "reason"])
 _ATTEMPTS = counts("sluice_attempts_total", "Attempts to deliver.", ["endpoint", "outcome"])
 _ATTEMPT_SECONDS = histograms("sluice_attempt_seconds", "One attempt.", ["endpoint"], SECONDS)
 _DELIVERY_SECONDS = histograms("sluice_delivery_seconds", "From accept to delivery.", ["endpoint"], _WAITS)
+_OPENED = counts("sluice_circuit_opened_total", "Circuits that opened, by why.", ["endpoint", "cause"])
 _EVENT_NAMES: set[str] = set()
 _MAX_EVENT_NAMES = 200
 
@@ -34,3 +35,8 @@ def attempted(endpoint: str, outcome: str, seconds: float, since_accepted: float
     _ATTEMPT_SECONDS.observe(seconds, endpoint)
     if outcome == "delivered":
         _DELIVERY_SECONDS.observe(since_accepted, endpoint)
+
+
+def circuit_opened(endpoint: str, cause: str) -> None:
+    """`cause`: see `relay.circuit.Cause`."""
+    _OPENED.add(endpoint, cause)

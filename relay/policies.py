@@ -35,7 +35,7 @@ def _duration_or_none(value: Value) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A delivery that keeps failing is a dead letter after `attempts`, or `within` seconds of being accepted."""
+    """A delivery that keeps failing while others get through is a dead letter after `attempts`, or `within` seconds."""
 
     attempts: int = setting(parsers.count, 12)
     base: float = setting(parsers.duration, 1.0)

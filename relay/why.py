@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relay.circuit import CircuitStatus
+from relay.deliver.retry import others_got_through
 from relay.queue.history import EndpointHistory, EventHistory
 
 
@@ -48,8 +49,7 @@ def _why_waiting(
     if wait > 0:
         if here.failed == 0 and not here.attempts:
             return f"held back for {_seconds(wait)} more by a limit with over: queue"
-        last = f": {_first_line(here.attempts[-1].reason)}" if here.attempts else ""
-        return f"waits {_seconds(wait)} for attempt {here.failed + 1} of {attempts}{last}"
+        return f"waits {_seconds(wait)} for {_next_attempt(here, event, circuit, attempts)}"
     if not relays:
         return "it is due, but no relay is running"
     if circuit.state == "half-open":
@@ -57,6 +57,16 @@ def _why_waiting(
     if pace is not None:
         return f"it is due, and waits for the pace of {here.endpoint}: one every {_seconds(pace)}"
     return "it is due, and is sent next"
+
+
+def _next_attempt(here: EndpointHistory, event: EventHistory, circuit: CircuitStatus, attempts: int) -> str:
+    last = here.attempts[-1] if here.attempts else None
+    number = f"attempt {min(here.failed + 1, attempts)} of {attempts}"
+    if last is None:
+        return number
+    counts = others_got_through(last.at, circuit.ok_at, event.now)
+    uncounted = "" if counts else ", which does not count while nobody gets through"
+    return f"{number}{uncounted}: {_first_line(last.reason)}"
 
 
 def _first_line(text: str) -> str:

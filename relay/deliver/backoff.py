@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import random
 
 MAX_RETRY_AFTER = 3600.0
+"""Seconds; no receiver is left alone for longer, whatever it asks for."""
 
 
 def delay(

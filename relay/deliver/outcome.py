@@ -1,11 +1,12 @@
-"""What came of an attempt. No I/O.
+"""What came of an attempt. No I/O. What it means is in `retry.py` for the delivery, in `admit.lua` for the endpoint.
 
-2xx                                          Delivered
-429; 503 with Retry-After                    Paused    the endpoint takes nothing now: no attempt is spent
-401 403 404 405 410                          Paused    the endpoint's own fault (a wrong secret, a missing route)
-a name that resolves to a private address    Paused    the same
-408 425 3xx other 5xx; no answer, timeout    Failed    an attempt is spent, and the circuit counts it
-any other status                             Rejected  the event's fault: a dead letter at once
+2xx                                          Delivered  the status line decides, whatever becomes of the body
+429; 503 with Retry-After                    Paused     the endpoint takes nothing now
+a name that resolves to a private address    Paused     the same; nothing was sent
+401 403 404 405 410 419 421 426 451 511      Refused    the endpoint's fault, or this event's: others tell
+408 409 423 425 3xx other 5xx; no answer     Failed     may pass by itself
+any other status                             Rejected   the event's fault, or the endpoint's: others tell
+of a batch, after one of its events failed   NotSent
 
 The answer to a batch is the outcome of each of its events. `207`, or `200` with as many statuses as there are events,
 in their order, has an outcome for each event: a JSON array of numbers, or of objects with a `status`.
@@ -15,21 +16,26 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import orjson
 
-_FAULTS_OF_ENDPOINT = {
+_REFUSED = {
     401: "check that both sides have the same secret",
     403: "the receiver refuses us; check its middleware",
-    404: "the receiver has no such route; check the endpoint's url",
+    404: "the receiver has no such route, or not what the event is about; check the endpoint's url",
     405: "the receiver takes no POST there; check the endpoint's url",
     410: "the receiver says it is gone; check the endpoint's url",
+    419: "Laravel wants a CSRF token; exempt the route from it",
+    421: "the receiver does not serve this host; check the endpoint's url",
+    426: "the receiver wants another protocol; check the endpoint's url",
+    451: "the receiver may not take it for legal reasons",
+    511: "the network between wants a login; check the way to the receiver",
 }
-_FAILED = {408, 425}
+_FAILED = {408, 409, 423, 425}
 MAX_SHOWN = 2048
 """Bytes of the receiver's answer that are kept with a dead letter."""
 _SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -59,14 +65,33 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """As an endpoint answers that is set up wrongly, and one that has not what this one event is about."""
+
+    reason: str
+    retry_after: float | None
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
-    """`status` None: it was never sent."""
+    """`status` None: it was never sent, and never can be.
+
+    `is_proven`: the same receiver took others of its batch, so it is the event's fault.
+    """
 
     reason: str
     status: int | None
+    is_proven: bool = False
 
 
-Outcome = Delivered | Failed | Paused | Rejected
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    reason: str
+    status: int | None = None
+
+
+Outcome = Delivered | Failed | Paused | Refused | Rejected | NotSent
 
 
 _DELIVERED = {status: Delivered(status) for status in range(200, 300)}
@@ -79,8 +104,8 @@ def outcome_of(status: int, headers: Iterable[tuple[bytes, bytes]], answer: byte
     retry_after = parse_retry_after(headers, time.time() if now is None else now)
     if status == 429 or (status == 503 and retry_after is not None):
         return Paused(f"answered {status}", retry_after or 0.0, status)
-    if status in _FAULTS_OF_ENDPOINT:
-        return Paused(f"answered {status}: {_FAULTS_OF_ENDPOINT[status]}", retry_after or 0.0, status)
+    if status in _REFUSED:
+        return Refused(f"answered {status}: {_REFUSED[status]}", retry_after, status)
     if status in _FAILED or status < 400 or status >= 500:
         return Failed(f"answered {status}", retry_after, status)
     shown = _shown(headers, answer)
@@ -119,10 +144,23 @@ def outcomes_of(
     """Of a batch of `events`, in their order. `answer`: the whole body, or more of it than the statuses can be."""
     each = _statuses(answer, events) if status in (_MULTI_STATUS, _OK) else None
     if each is not None:
-        return [outcome_of(one, headers, shown, now) for one, shown in each]
+        outcomes = [outcome_of(one, headers, shown, now) for one, shown in each]
+        return proven(outcomes) if took_any(outcomes) else outcomes
     if status == _MULTI_STATUS:
         return [Failed(f"answered {_MULTI_STATUS} without one status for each event", None, status)] * events
     return [outcome_of(status, headers, answer, now)] * events
+
+
+def took_any(outcomes: Sequence[Outcome]) -> bool:
+    return any(isinstance(outcome, Delivered) for outcome in outcomes)
+
+
+def proven(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """What was rejected was the event's fault, for the receiver took others of its batch."""
+    return [
+        Rejected(outcome.reason, outcome.status, is_proven=True) if isinstance(outcome, Rejected) else outcome
+        for outcome in outcomes
+    ]
 
 
 def _statuses(answer: bytes, events: int) -> list[tuple[int, bytes]] | None:

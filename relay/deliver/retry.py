@@ -1,68 +1,137 @@
-"""What becomes of a delivery after an attempt. No I/O."""
+"""What becomes of a delivery after an attempt. No I/O.
+
+A receiver that refuses everything and one that refuses one event answer in the same way. So what failed is believed to
+be the event's own fault only when somebody else got through at the same time:
+
+                     somebody else got a 2xx                    nobody did
+    Failed, Refused  an attempt is spent, and `retry.for` goes  nothing is spent
+                     on; with the last one a dead letter
+    Rejected         again; rejected after that too, it is a    again, and nothing is spent
+                     dead letter
+    Paused           nothing is spent                           nothing is spent
+
+Whatever it was, the session waits longer each time, by its own backoff, also where the circuit lets it through.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from random import random
 
 from relay.deliver.backoff import MAX_RETRY_AFTER, delay
-from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected
 from relay.policies import Retry
-from relay.queue.codec import Delivery
+from relay.queue.codec import Delivery, Failures
 from relay.queue.history_codec import summary_of
-from relay.queue.queue import Settlement
+from relay.queue.queue import Disposition, Settlement
+
+RECENT = 30.0
+"""Seconds for which a 2xx shows that an endpoint answers, to an event that fails for the first time."""
+
+
+class Evidence:
+    """What was known of the endpoint when an attempt ended. Moments in unix seconds, by the store's clock.
+
+    `max_pause`: seconds after which an endpoint that takes nothing is tried again.
+    """
+
+    def __init__(self, ok_at: float, now: float, max_pause: float) -> None:
+        self.ok_at = ok_at
+        """When the last POST that got a 2xx began, of any ordering key; 0: none is known."""
+        self.now = now
+        self.max_pause = max_pause
+
+
+NO_EVIDENCE = Evidence(0.0, 0.0, MAX_RETRY_AFTER)
+
+
+def others_got_through(failed_at: float, ok_at: float, now: float) -> bool:
+    """Whether the endpoint answered somebody, as far as an event can tell that failed now and before at `failed_at`.
+
+    A POST that began after that and got a 2xx tells it: the event itself had none. `failed_at` 0: it had not failed.
+    """
+    return ok_at > (failed_at or now - RECENT)
 
 
 def settle(
     delivery: Delivery,
     outcome: Outcome,
     retry: Retry,
+    evidence: Evidence,
     *,
     ms: float = 0.0,
     chance: float | None = None,
-    now: float | None = None,
 ) -> Settlement:
-    """`ms`: how long the attempt took. `chance` replaces the random number, `now` (unix seconds) the clock."""
-    reason = "" if isinstance(outcome, Delivered) else outcome.reason
-    summary = summary_of(outcome.status, ms, reason)
-    match outcome:
-        case Delivered():
-            return Settlement(delivery, "delivered", 0, summary)
-        case Rejected():
-            return Settlement(delivery, "dead", reason, summary)
-        case Paused():
-            # The circuit opens now and says when it goes on; this delay is for when a person holds the circuit closed.
-            return Settlement(delivery, "return", _ms(delay(1, retry.base, retry.cap, None, chance)), summary)
-        case Failed(_, retry_after):
-            if delivery.attempt >= retry.attempts:
-                spent = f"{reason}; attempt {delivery.attempt} of {retry.attempts}"
-                return Settlement(delivery, "dead", spent, summary)
-            left = _left(delivery, retry, time.time() if now is None else now)
-            if left is not None and left <= 0:
-                over = f"{reason}; attempt {delivery.attempt}, its time to retry is over"
-                return Settlement(delivery, "dead", over, summary)
-            seconds = delay(delivery.attempt, retry.base, retry.cap, retry_after, chance)
-            if left is not None:  # the last attempt is at the end of the time, unless the endpoint asked for more
-                seconds = max(min(seconds, left), min(retry_after or 0.0, MAX_RETRY_AFTER))
-            return Settlement(delivery, "retry", _ms(seconds), summary)
+    """`ms`: how long the attempt took. `chance` replaces the random number."""
+    if isinstance(outcome, Delivered):
+        return Settlement(delivery, "delivered", 0, summary_of(outcome.status, ms))
+    if isinstance(outcome, NotSent):
+        return Settlement(delivery, "return", 0)
+    before = delivery.failures
+    spent = not isinstance(outcome, Paused) and others_got_through(before.at, evidence.ok_at, evidence.now)
+    summary = summary_of(outcome.status, ms, outcome.reason)
+    end = _end(delivery, outcome, retry, evidence) if spent or isinstance(outcome, Rejected) else None
+    if end is not None:
+        return Settlement(delivery, "dead", end, summary)
+    disposition: Disposition = "unspent"
+    if isinstance(outcome, Rejected):
+        disposition, spent = "rejected", False
+    elif spent:
+        disposition = "retry"
+    seconds = _wait(delivery, outcome, retry, evidence, spent, chance)
+    return Settlement(delivery, disposition, int(seconds * 1000), summary)
 
 
 def settle_batch(
-    deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], retry: Retry, *, ms: float = 0.0
+    deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], retry: Retry, evidence: Evidence, *, ms: float = 0.0
 ) -> list[Settlement]:
     """Of one POST. What failed together is due again together."""
     chance = random()
     return [
-        settle(delivery, outcome, retry, ms=ms, chance=chance)
+        settle(delivery, outcome, retry, evidence, ms=ms, chance=chance)
         for delivery, outcome in zip(deliveries, outcomes, strict=True)
     ]
 
 
-def _left(delivery: Delivery, retry: Retry, now: float) -> float | None:
-    """Seconds left for retries; None: as long as there are attempts."""
-    return None if retry.within is None else delivery.accepted_at + retry.within - now
+def _end(delivery: Delivery, outcome: Outcome, retry: Retry, evidence: Evidence) -> str | None:
+    """Why it is a dead letter; None: it is not. It fails on its own, or the outcome is Rejected.
+
+    A first failure is never the last: it may be the first of an outage, which then takes the others, too.
+    """
+    before, reason = delivery.failures, "" if isinstance(outcome, Delivered) else outcome.reason
+    if isinstance(outcome, Rejected):
+        proven = outcome.status is None or outcome.is_proven
+        since = before.was_rejected and others_got_through(before.at, evidence.ok_at, evidence.now)
+        return reason if proven or since else None
+    if not before.at:
+        return None
+    if delivery.attempt >= retry.attempts:
+        return f"{reason}; attempt {retry.attempts} of {retry.attempts}"
+    if retry.within is not None and _failing_for(before, evidence) >= retry.within:
+        return f"{reason}; attempt {delivery.attempt}, its time to retry is over"
+    return None
 
 
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
+def _wait(
+    delivery: Delivery, outcome: Outcome, retry: Retry, evidence: Evidence, spent: bool, chance: float | None
+) -> float:
+    """Seconds until it is tried again."""
+    longest = min(evidence.max_pause, MAX_RETRY_AFTER)
+    floor = min(_retry_after(outcome), longest)
+    if not spent:
+        return delay(delivery.failures.unspent + 1, retry.base, min(retry.cap, longest), floor, chance)
+    seconds = delay(delivery.attempt, retry.base, retry.cap, floor, chance)
+    if retry.within is None:
+        return seconds
+    # The last attempt is at the end of the time, unless the endpoint asked for more.
+    left = retry.within - _failing_for(delivery.failures, evidence)
+    return max(min(seconds, left), floor)
+
+
+def _failing_for(before: Failures, evidence: Evidence) -> float:
+    """Seconds in which it kept failing while others got through, the time since the last failure included."""
+    return before.for_s + max(0.0, evidence.now - before.at) if before.at else 0.0
+
+
+def _retry_after(outcome: Outcome) -> float:
+    return (outcome.retry_after or 0.0) if isinstance(outcome, (Failed, Refused)) else 0.0

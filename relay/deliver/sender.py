@@ -10,7 +10,19 @@ from functools import lru_cache
 
 import orjson
 
-from relay.deliver.outcome import MAX_SHOWN, Failed, Outcome, Paused, Rejected, outcome_of, outcomes_of
+from relay.deliver.outcome import (
+    MAX_SHOWN,
+    Failed,
+    NotSent,
+    Outcome,
+    Paused,
+    Refused,
+    Rejected,
+    outcome_of,
+    outcomes_of,
+    proven,
+    took_any,
+)
 from relay.policies import Endpoint
 from relay.queue.codec import Delivery, Headers
 from sluice.config import Signature
@@ -27,7 +39,7 @@ _MAX_SHOWN_OF_EACH = 512
 _CACHED_HEADS = 256
 _NOT_JSON = Rejected("the body is not JSON, and only JSON can go into a batch", None)
 _NO_TIME = Failed("its batch was rejected, and there was no time to find out which event was the reason")
-_AFTER_FAILURE = Failed("not sent: an earlier event of its batch failed")
+_AFTER_FAILURE = NotSent("an earlier event of its batch failed")
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
@@ -92,7 +104,10 @@ class Sender:
     async def close(self) -> None:
         await self._pool.close()
 
-    async def _post_together(self, deliveries: Sequence[Delivery], end: float) -> list[Outcome]:
+    async def _post_together(
+        self, deliveries: Sequence[Delivery], end: float, took_some: bool = False
+    ) -> list[Outcome]:
+        """`took_some`: the receiver rejected these together with others, some of which it took by themselves."""
         events = len(deliveries)
         if not events:
             return []
@@ -103,13 +118,24 @@ class Sender:
         except http1.UpstreamError as error:
             return [_outcome_of_error(error)] * events
         outcomes = outcomes_of(status, headers, answer, events)
-        if events == 1 or status < 300 or not isinstance(outcomes[0], Rejected):
+        if status < 300 or not isinstance(outcomes[0], Rejected):
             return outcomes
-        half = events // 2
-        first = await self._post_together(deliveries[:half], end)
-        if any(isinstance(outcome, (Failed, Paused)) for outcome in first):
-            return first + [_AFTER_FAILURE] * (events - half)  # one of them might be of the same session
-        return first + await self._post_together(deliveries[half:], end)
+        if events > 1:
+            return await self._post_halves(deliveries, end, took_some)
+        return proven(outcomes) if took_some else outcomes
+
+    async def _post_halves(self, deliveries: Sequence[Delivery], end: float, took_some: bool) -> list[Outcome]:
+        half = len(deliveries) // 2
+        first = await self._post_together(deliveries[:half], end, took_some)
+        if any(isinstance(outcome, (Failed, Paused, Refused)) for outcome in first):
+            return first + [_AFTER_FAILURE] * (len(deliveries) - half)  # one of them might be of the same session
+        # A session whose event is rejected waits until it is known whether that is the event's fault.
+        stopped = {one.stream for one, outcome in zip(deliveries, first, strict=False) if _may_come_again(outcome)}
+        going = [one for one in deliveries[half:] if one.stream not in stopped]
+        second = await self._post_together(going, end, took_some or took_any(first))
+        sent = iter(second)
+        rest = [_AFTER_FAILURE if one.stream in stopped else next(sent) for one in deliveries[half:]]
+        return (proven(first) if took_any(second) else first) + rest
 
     async def _ask_together(self, deliveries: Sequence[Delivery], end: float) -> Answer:
         ids = b",".join(delivery.id.encode() for delivery in deliveries)
@@ -148,6 +174,10 @@ def _outcome_of_error(error: http1.UpstreamError) -> Outcome:
     if isinstance(error, http1.AddressRefused):
         return Paused(f"{error}; write private: allow at the endpoint if this is intended", 0.0, None)
     return Failed(str(error))
+
+
+def _may_come_again(outcome: Outcome) -> bool:
+    return isinstance(outcome, NotSent) or (isinstance(outcome, Rejected) and not outcome.is_proven)
 
 
 def _is_json(body: bytes) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from relay import metrics
-from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
-from relay.deliver.retry import settle_batch
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected
+from relay.deliver.retry import NO_EVIDENCE, settle_batch
 from relay.dispatch.leases import Leases
 from relay.dispatch.permits import Permits
 from relay.dispatch.prefetch import Prefetch
@@ -20,7 +20,17 @@ from relay.queue.queue import Settlement
 from sluice.observe.log import Log
 
 LOG = Log("relay")
-_KINDS: dict[type[Outcome], str] = {Delivered: "delivered", Failed: "failed", Paused: "paused", Rejected: "rejected"}
+_KINDS: dict[type[Outcome], str] = {
+    Delivered: "delivered",
+    Failed: "failed",
+    Paused: "paused",
+    Refused: "refused",
+    Rejected: "rejected",
+    NotSent: "not_sent",
+}
+
+
+_AGAIN = ("retry", "unspent", "rejected", "return")
 
 
 class Sends(Protocol):
@@ -83,8 +93,9 @@ class Attempts:
             LOG.error("delivery.crashed", exception=error, id=deliveries[0].id)
             outcomes = [Failed(f"an error in sluice: {type(error).__name__}")] * len(deliveries)
         now = time.monotonic()
-        went_well = self._permits.count(generation, outcomes)
-        settled = settle_batch(deliveries, outcomes, self._retry, ms=(now - started) * 1000)
+        went_well = self._permits.count(generation, deliveries, outcomes, started)
+        evidence = NO_EVIDENCE if went_well else self._permits.evidence(now)
+        settled = settle_batch(deliveries, outcomes, self._retry, evidence, ms=(now - started) * 1000)
         self._leases.settle(deliveries, settled)
         self._prefetch.note_ended()
         self._slots.release(deliveries)  # already here, so that the poll that this wakes finds the slot free
@@ -122,7 +133,7 @@ def _log(endpoint: str, outcome: Outcome, settled: Settlement, seconds: float) -
             "outcome": kind,
             "status": outcome.status,
             "reason": None if isinstance(outcome, Delivered) else outcome.reason,
-            "retry_in_ms": settled.argument if settled.disposition in ("retry", "return") else None,
+            "retry_in_ms": settled.argument if settled.disposition in _AGAIN else None,
             "ms": _tenths(seconds * 1000),
             "since_accepted_ms": _tenths(since_accepted * 1000),
         },

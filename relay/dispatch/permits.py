@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import binascii
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from relay import metrics
 from relay.circuit import Admission, Circuit, Report
-from relay.deliver.outcome import Failed, Outcome, Paused
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Rejected, took_any
+from relay.deliver.retry import Evidence
+from relay.queue.codec import Delivery
 from sluice.store.client import Call, StoreAway, StoreRefused
 
 _MAX_WAIT = 0.5  # seconds in which a process sees that another one has closed a half-open circuit
@@ -23,6 +27,8 @@ class Permits:
         """The circuit's last answer."""
         self._circuit = circuit
         self._reports: dict[int, Report] = {}
+        self._asked_at = 0.0
+        self._ok_began = 0.0
         self._slow_until = 0.0
         self._blocked_until = 0.0
 
@@ -74,26 +80,37 @@ class Permits:
 
     def give_back(self, generation: int, permits: int) -> None:
         """Unused ones, where they are scarce."""
-        if permits and (self._circuit.interval or self.admission.state == "half-open"):
+        if permits and (self._circuit.interval or self.admission.state != "closed"):
             self._report(generation).unused += permits
 
-    def count(self, generation: int, outcomes: Sequence[Outcome]) -> bool:
-        """A POST counts once: it failed if one of its events did. Returns whether none did."""
+    def count(self, generation: int, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], began: float) -> bool:
+        """A POST counts once, by its worst outcome. `began`: when (monotonic). Returns whether all went well."""
         report = self._report(generation)
-        for outcome in outcomes:
-            if isinstance(outcome, (Failed, Paused)):
-                report.failures += 1
-                report.why = outcome.reason
-                if isinstance(outcome, Paused):
-                    report.paused = True
-                    report.min_pause = max(report.min_pause, outcome.min_pause)
-                return False
-        report.successes += 1  # a rejected event is the event's fault: the endpoint has answered
-        return True
+        if len(outcomes) == 1 and isinstance(outcomes[0], Delivered):  # nearly all
+            report.successes += 1
+            self._note_ok(report, began)
+            return True
+        if took_any(outcomes):
+            self._note_ok(report, began)
+        return _count_worst(report, deliveries, outcomes)
+
+    def evidence(self, now: float) -> Evidence:
+        """What is known of the endpoint. `now` in monotonic seconds."""
+        answer = self.admission
+        store_now = answer.now + now - self._asked_at
+        ok_at = max(answer.ok_at, store_now - (now - self._ok_began)) if self._ok_began else answer.ok_at
+        return Evidence(ok_at, store_now, self._circuit.max_pause)
+
+    def _note_ok(self, report: Report, began: float) -> None:
+        report.note_ok(began)
+        self._ok_began = max(self._ok_began, began)
 
     def _note(self, admission: Admission, want: int) -> None:
         now = time.monotonic()
+        if admission.opened is not None:
+            metrics.circuit_opened(self._circuit.endpoint, admission.opened)
         self.admission = admission
+        self._asked_at = now
         self._slow_until = now + admission.slow_start_left
         if want:
             self._blocked_until = now + (0 if admission.permits else _wait(admission))
@@ -103,6 +120,44 @@ class Permits:
         if report is None:
             report = self._reports[generation] = Report()
         return report
+
+
+def _count_worst(report: Report, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> bool:
+    """Into the report of a POST of which not all is known to have gone well. Returns whether it has, after all."""
+    kinds = [_rank(outcome) for outcome in outcomes]
+    worst = max(kinds)
+    if worst == _DELIVERED:
+        report.successes += 1
+        return True
+    if worst == _UNSENT:
+        report.unused += 1
+        return True
+    for delivery, outcome, kind in zip(deliveries, outcomes, kinds, strict=True):
+        if kind < _REFUSED or isinstance(outcome, Delivered):
+            continue
+        report.note_key(f"{binascii.crc32(delivery.stream[1:]):08x}")
+        report.note_status(outcome.status)
+        if kind == worst:
+            report.why = outcome.reason
+        if isinstance(outcome, Paused):
+            report.paused = True
+            report.min_pause = max(report.min_pause, outcome.min_pause)
+    if worst == _FAILED:
+        report.failures += 1
+    else:
+        report.refusals += 1
+    return False
+
+
+_UNSENT, _DELIVERED, _REFUSED, _FAILED = range(4)
+
+
+def _rank(outcome: Outcome) -> int:
+    if isinstance(outcome, Delivered):
+        return _DELIVERED
+    if isinstance(outcome, NotSent) or (isinstance(outcome, Rejected) and outcome.status is None):
+        return _UNSENT
+    return _FAILED if isinstance(outcome, (Failed, Paused)) else _REFUSED
 
 
 def _wait(admission: Admission) -> float:

@@ -1,17 +1,23 @@
 -- Purpose    Takes in the results of earlier attempts, then says how many attempts may begin now.
 -- Guarantee  Across all processes: nothing while the circuit is open, at most `probes` at a time while it is half-open,
---            and never more than the pace allows. Results of an older generation are ignored, and all results while it
---            is held.
+--            and never more than the pace allows; but for one attempt that a person has asked for. Results of an older
+--            generation do not move it, nor do any while it is held: what they tell of the endpoint is noted.
 -- KEYS       see circuit.lua
--- ARGV       as in circuit.lua, then 11 how many permits are wanted, and for each report: generation, successes,
---            failures, whether the endpoint said "not now" (0|1), for at least (ms), permits not used, why (for people)
+-- ARGV       as in circuit.lua, then 11 how many permits are wanted, and for each report:
+--            generation; POSTs that succeeded, that failed, that were refused or rejected; whether the endpoint said "not
+--            now" (0|1), for at least (ms); permits not used; ms since the last POST that got a 2xx began (-1: none did);
+--            hashes of ordering keys that failed, with a space before each; '<status | ->:<how often> ' of what was no
+--            2xx; why (for people)
 -- Return     { state, generation, permits, ms to wait when there are none (-1: until something else has happened),
---            ms left of the slow start }
+--            ms left of the slow start, ok_at (ms), now (ms), held (0|1), why it has opened just now ('' | 'asked' |
+--            'failing' | 'nobody' gets through | 'probe' failed) }. A generation below 0 is the number of a probe that a
+--            person has asked for.
 -- Twice      counts results twice and spends permits that nobody uses: both err on the side of sending less, and pass
 --            with the window.
 
 local HELD_WAIT = 1000  -- ms: how soon a process sees that a person has released the circuit
-local FIRST_REPORT, PER_REPORT = 12, 7
+local FIRST_REPORT, PER_REPORT = 12, 11
+local MAX_RUNS, SAME_RUN = 8, 10 * WINDOW  -- of the history: how many; ms within which the same status continues one
 
 -- Returns all results and the failures in the window.
 local function count_results(successes, failures)
@@ -33,26 +39,128 @@ local function count_results(successes, failures)
   return sums[1] + sums[2], sums[2]
 end
 
-local function take_in(of_generation, successes, failures, not_now, min_pause, unused, why)
-  level = math.min(BURST, level + unused)
-  if held or of_generation ~= generation then return end
-  if state == HALF_OPEN then
-    probes_out = math.max(0, probes_out - successes - failures - unused)
-    if not_now or failures > 0 then return trip(min_pause, why) end
-    probes_ok = probes_ok + successes
-    if probes_ok >= PROBES then
-      become(CLOSED)
-      trips = 0
-      call('HDEL', K, 'trips', 'until', 'why')
-    else
-      call('HSET', K, 'probes_out', probes_out, 'probes_ok', probes_ok)
+-- --- what is noted whatever the state is
+
+local function note_history(statuses)
+  local runs = {}
+  for line in string.gmatch(call('HGET', K, 'history') or '', '[^\n]+') do runs[#runs + 1] = line end
+  for status, times in string.gmatch(statuses, '(%S+):(%d+) ') do
+    local first = now
+    for i = #runs, 1, -1 do
+      local same, so_far, since, last = string.match(runs[i], '^(%S+) (%d+) (%d+) (%d+)$')
+      if same == status and now - last <= SAME_RUN then
+        times, first = times + so_far, since
+        table.remove(runs, i)
+        break
+      end
     end
-  elseif state == CLOSED then
-    if not_now then return trip(min_pause, why) end
-    if successes + failures > 0 then
-      local total, failed = count_results(successes, failures)
-      if failures > 0 and total >= MINIMUM and failed / total >= RATIO then trip(min_pause, why) end
-    end
+    runs[#runs + 1] = string.format('%s %d %d %d', status, times, first, now)
+  end
+  while #runs > MAX_RUNS do table.remove(runs, 1) end
+  call('HSET', K, 'history', table.concat(runs, '\n') .. '\n')
+end
+
+local function note_success(age)
+  ok_at = math.max(ok_at, now - age)
+  call('HSET', K, 'ok_at', string.format('%d', ok_at))
+  if trouble then call('HDEL', K, 'trouble') end
+  trouble = nil
+end
+
+local function note_failures(keys, statuses)
+  local before = trouble
+  trouble = trouble or string.format('%d', now)
+  for key in string.gmatch(keys, '%S+') do
+    if failing_keys() < FEW and not string.find(trouble, ' ' .. key, 1, true) then trouble = trouble .. ' ' .. key end
+  end
+  if trouble ~= before then call('HSET', K, 'trouble', trouble) end
+  note_history(statuses)
+end
+
+-- --- what moves it
+
+local function failing_since() return tonumber(string.match(trouble, '^%d+')) end
+
+local function half_open_result(r)
+  probes_out = math.max(0, probes_out - r.successes - r.failures - r.refusals - r.unused)
+  if r.not_now then return trip('asked', r.min_pause, r.why) end
+  if r.failed and (probes_ok == 0 and not r.ok or failing_keys() >= FEW) then return trip('probe', 0, r.why) end
+  probes_ok = probes_ok + r.successes
+  if r.ok and (probes_ok >= PROBES or call('HGET', K, 'few') == '1') then return close() end
+  call('HSET', K, 'probes_out', probes_out, 'probes_ok', probes_ok)
+end
+
+local function closed_result(r)
+  if r.not_now then return trip('asked', r.min_pause, r.why) end
+  if r.successes + r.failures > 0 then
+    local total, failed = count_results(r.successes, r.failures)
+    if r.failures > 0 and total >= MINIMUM and failed / total >= RATIO then return trip('failing', 0, r.why) end
+  end
+  if r.failed and now - failing_since() >= WINDOW then trip('nobody', 0, r.why) end
+end
+
+-- What came of the attempt that a person has asked for. It never makes an open circuit open for longer by itself.
+local function probe_result(r)
+  local number = string.format('%d', -r.generation)
+  if not r.ok and not r.failed then
+    if probe then call('HSET', K, 'probe', string.sub(probe, 1, -2) .. '0') end  -- it found nothing to send
+    return
+  end
+  local status = string.match(r.statuses, '^(%S+):') or '2xx'
+  call('HSET', K, 'probed', string.format('%s %d %s %s', number, now, status, r.why))
+  if probe and string.match(probe, '^%d+') == number then
+    call('HDEL', K, 'probe')
+    probe = nil
+  end
+  if held or state ~= IS_OPEN then return end
+  if r.ok then
+    if call('HGET', K, 'few') == '1' then return close() end
+    open_until = now
+    call('HSET', K, 'until', string.format('%d', open_until))
+  elseif r.not_now then trip('asked', r.min_pause, r.why) end
+end
+
+local function take_in(r)
+  level = math.min(BURST, level + r.unused)
+  if r.ok then note_success(r.ok_age) end
+  if r.failed then note_failures(r.keys, r.statuses) end
+  if r.generation < 0 then return probe_result(r) end
+  if held then return end
+  if r.generation ~= generation then
+    -- The 2xx of an attempt that began before shows that the few that failed are at fault.
+    if r.ok and not r.failed and state == IS_OPEN and call('HGET', K, 'few') == '1' then close() end
+    return
+  end
+  if state == HALF_OPEN then return half_open_result(r) end
+  if state == CLOSED then return closed_result(r) end
+end
+
+local function report_at(i)
+  local r = {
+    generation = tonumber(ARGV[i]), successes = tonumber(ARGV[i + 1]), failures = tonumber(ARGV[i + 2]),
+    refusals = tonumber(ARGV[i + 3]), not_now = ARGV[i + 4] == '1', min_pause = tonumber(ARGV[i + 5]),
+    unused = tonumber(ARGV[i + 6]), ok_age = tonumber(ARGV[i + 7]), keys = ARGV[i + 8], statuses = ARGV[i + 9],
+    why = ARGV[i + 10],
+  }
+  r.ok, r.failed = r.ok_age >= 0, r.failures + r.refusals > 0
+  return r
+end
+
+-- --- permits
+
+-- Whether an attempt that a person has asked for is to begin now: its number, or nil.
+local function asked_probe(wanted)
+  if not probe then return nil end
+  local number, probe_until, is_given = string.match(probe, '^(%d+) (%d+) (%d)$')
+  if now >= tonumber(probe_until) then
+    call('HDEL', K, 'probe')
+  elseif (held or state) == CLOSED then
+    call('HDEL', K, 'probe')
+    call('HSET', K, 'probed', string.format('%s %d closed ', number, now))
+  elseif wanted > 0 and is_given == '0' then
+    call('HSET', K, 'probe', number .. ' ' .. probe_until .. ' 1')
+    level = level - 1
+    return tonumber(number)
   end
 end
 
@@ -70,7 +178,7 @@ local function permits(wanted)
     if given == 0 then wait = math.max(1, probes_until - now) end
   end
   if INTERVAL > 0 and given > 0 then
-    given = math.min(given, math.floor(level))
+    given = math.min(given, math.max(0, math.floor(level)))
     if given == 0 then wait = math.ceil((1 - level) * INTERVAL / 1000) end
     level = level - given
   end
@@ -81,11 +189,10 @@ local function permits(wanted)
 end
 
 refill()
-for i = FIRST_REPORT, #ARGV, PER_REPORT do
-  take_in(tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3] == '1', tonumber(ARGV[i + 4]),
-    tonumber(ARGV[i + 5]), ARGV[i + 6])
-end
-local given, wait = permits(tonumber(ARGV[11]))
+for i = FIRST_REPORT, #ARGV, PER_REPORT do take_in(report_at(i)) end
+local wanted = tonumber(ARGV[11])
+local number, given, wait = asked_probe(wanted), 1, -1
+if not number then given, wait = permits(wanted) end
 save_level()
-local slow = state == CLOSED and not held and math.max(0, closed_at + SLOW_START - now) or 0
-return {held or state, generation, given, wait, closed_at > 0 and slow or 0}
+local slow = state == CLOSED and not held and closed_at > 0 and math.max(0, closed_at + SLOW_START - now) or 0
+return {held or state, number and -number or generation, given, wait, slow, ok_at, now, held and 1 or 0, cause}

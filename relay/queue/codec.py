@@ -64,6 +64,23 @@ class Event:
         return self.session or self.id
 
 
+class Failures:
+    """What an event has failed so far. Never changed. It is described in `lua/partition.lua`."""
+
+    def __init__(self, unspent: int, at: float, for_s: float, was_rejected: bool) -> None:
+        self.unspent = unspent
+        """POSTs since the last one that counted as an attempt."""
+        self.at = at
+        """Unix seconds, by the store's clock: when the last one was settled; 0: none has failed."""
+        self.for_s = for_s
+        """Seconds in which it kept failing while others were delivered."""
+        self.was_rejected = was_rejected
+        """By the last answer."""
+
+
+NO_FAILURES = Failures(0, 0.0, 0.0, False)
+
+
 class Delivery:
     """A leased event on its way to its endpoint. Never changed.
 
@@ -87,6 +104,7 @@ class Delivery:
         crash_count: int = 0,
         head: bytes = b"",
         size: int = 0,
+        failures: Failures = NO_FAILURES,
     ) -> None:
         self.id = id
         self.type = type
@@ -97,7 +115,7 @@ class Delivery:
         self.accepted_at = accepted_at
         """Unix seconds, by the store's clock."""
         self.attempt = attempt
-        """1 for the first."""
+        """1 for the first. What failed while nobody got through is not counted."""
         self.partition = partition
         self.stream = stream
         """Lane letter and session, or event id: within a stream the order is kept."""
@@ -111,6 +129,7 @@ class Delivery:
         """Its record up to where the content begins: settling needs it."""
         self.size = size
         """Bytes of its record."""
+        self.failures = failures
         self.lease = token + b" " + entry_id
         """Token and entry id. Unlike the entry id it changes when the lease was lost and the event is leased again."""
 
@@ -187,7 +206,13 @@ def unpack(record: bytes) -> Stored:
 
 
 def delivery_of(
-    partition: int, token: bytes, entry_id: bytes, record: bytes, failed: int, crash_count: int
+    partition: int,
+    token: bytes,
+    entry_id: bytes,
+    record: bytes,
+    failed: int,
+    crash_count: int,
+    failures: bytes = b"",
 ) -> Delivery:
     """Of a record that `relay/queue/lua/poll.lua` has leased; `failed`: attempts so far."""
     line = record.index(b"\n") + 1
@@ -211,7 +236,13 @@ def delivery_of(
         crash_count,
         record[:begin],
         len(record),
+        _failures(failures) if failures else NO_FAILURES,
     )
+
+
+def _failures(stored: bytes) -> Failures:
+    unspent, at, for_ms, rejected = stored.split(b" ")
+    return Failures(int(unspent), int(at) / 1000, int(for_ms) / 1000, rejected == b"1")
 
 
 @lru_cache(maxsize=1024)

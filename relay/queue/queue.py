@@ -30,14 +30,14 @@ from sluice.store.client import Arg, Call, Store, load_script
 _POLL = load_script("relay.queue", "events", "partition", "poll", drains=True)
 _EXTEND = load_script("relay.queue", "events", "partition", "extend", drains=True)
 _MAX_CRASHES = 3
-_NEVER_TRIED = (0, 0)
+_NEVER_TRIED = (0, 0, b"")
 _COUNTED = (
     *("bytes", "accepted", "delivered", "retried", "replaced", "expired"),
     *("repeats", "refused", "dropped", "lost", "dead", "token"),
 )
 
-Disposition = Literal["delivered", "retry", "return", "dead"]
-"""Retry: an attempt failed. Return: it goes back to the queue, and no attempt is counted."""
+Disposition = Literal["delivered", "retry", "unspent", "rejected", "return", "dead"]
+"""Retry: an attempt failed. Unspent, rejected: it failed, and no attempt is counted. Return: nothing came of it."""
 
 
 class Settlement:
@@ -49,7 +49,7 @@ class Settlement:
         self.delivery = delivery
         self.disposition = disposition
         self.argument = argument
-        """Retry, return: ms until it is due again; dead: the reason."""
+        """Dead: the reason; where it stays in the queue: ms until it is due again."""
         self.summary = summary
         """The attempt in one line, for the history (`history_codec.summary_of`); empty: it was not sent."""
 
@@ -266,10 +266,10 @@ def _settling(result: Settlement) -> tuple[Arg, ...]:
 
 
 def _deliveries(partition: int, token: bytes, rows: list[bytes], tried: list[Any]) -> list[Delivery]:
-    """`rows`: entry id and record of each; `tried`: entry id, attempts that failed and crash count, of some."""
-    before = {tried[i]: (tried[i + 1], tried[i + 2]) for i in range(0, len(tried), 3)}
+    """`rows`: entry id and record of each; `tried`: entry id, attempts that failed, crash count, failures, of some."""
+    before = {tried[i]: (tried[i + 1], tried[i + 2], tried[i + 3]) for i in range(0, len(tried), 4)}
     leased: list[Delivery] = []
     for i in range(0, len(rows), 2):
-        failed, crash_count = before.get(rows[i], _NEVER_TRIED)
-        leased.append(delivery_of(partition, token, rows[i], rows[i + 1], failed, crash_count))
+        failed, crash_count, failures = before.get(rows[i], _NEVER_TRIED)
+        leased.append(delivery_of(partition, token, rows[i], rows[i + 1], failed, crash_count, failures))
     return leased

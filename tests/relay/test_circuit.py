@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -21,9 +22,18 @@ def circuit(store: Store) -> Circuit:
     return Circuit(store, "laravel", POLICY, None, probe_lease=0.1)
 
 
+def failed(times: int = 1, *keys: str, why: str = "answered 500") -> Report:
+    return Report(failures=times, why=why, keys=dict.fromkeys(keys or ("a", "b", "c")), statuses={500: times})
+
+
+def went_well(times: int = 1) -> Report:
+    return Report(successes=times, ok_began=time.monotonic())
+
+
 async def opened(circuit: Circuit) -> Admission:
+    """As many sessions failed."""
     generation = (await circuit.admit(1)).generation
-    return await circuit.admit(1, [(generation, Report(failures=10, why="answered 500"))])
+    return await circuit.admit(1, [(generation, failed(10))])
 
 
 async def half_open(circuit: Circuit, want: int = 1) -> Admission:
@@ -60,11 +70,91 @@ async def test_the_ratio_over_the_minimum_opens_it_and_nothing_is_let_through(ci
     assert (view.state, view.why) == ("open", "answered 500")
 
 
-async def test_not_now_opens_it_at_once_for_as_long_as_was_asked(circuit: Circuit) -> None:
+async def test_not_now_opens_it_at_once_for_as_long_as_was_asked(store: Store) -> None:
+    circuit = Circuit(store, "laravel", replace(POLICY, cap=60.0), None, probe_lease=0.1)
     generation = (await circuit.admit(1)).generation
     admission = await circuit.admit(1, [(generation, Report(failures=1, paused=True, min_pause=7, why="answered 429"))])
     assert admission.state == "open"
     assert 6.5 < admission.wait <= 7
+
+
+@pytest.mark.parametrize(("cap", "at_most"), [(5.0, 5.0), (10.0**8, 3600.0)])
+@pytest.mark.parametrize("asked", [999 * 86400.0, 11_574 * 86400.0])
+async def test_not_now_for_years_is_capped(store: Store, cap: float, at_most: float, asked: float) -> None:
+    circuit = Circuit(store, "laravel", replace(POLICY, cap=cap), None, probe_lease=0.1)
+    generation = (await circuit.admit(1)).generation
+    admission = await circuit.admit(1, [(generation, Report(failures=1, paused=True, min_pause=asked))])
+    assert at_most - 1 < admission.wait <= at_most
+
+
+async def test_refusals_and_rejections_beside_successes_do_not_open_it(store: Store) -> None:
+    circuit = Circuit(store, "laravel", replace(POLICY, window=0.05), None, probe_lease=0.1)
+    generation = (await circuit.admit(1)).generation
+    for _ in range(10):
+        reports = [(generation, refused(50)), (generation, went_well())]
+        assert (await circuit.admit(1, reports)).state == "closed"
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("keys", [("a",), ("a", "b"), ("a", "b", "c", "d")])
+async def test_refusals_alone_open_it_after_a_window_without_a_2xx(store: Store, keys: tuple[str, ...]) -> None:
+    circuit = Circuit(store, "laravel", replace(POLICY, window=0.3), None, probe_lease=0.1)
+    generation = (await circuit.admit(1)).generation
+    began = time.monotonic()
+    while (admission := await circuit.admit(1, [(generation, refused(1, *keys))])).state == "closed":
+        await asyncio.sleep(0.02)
+    assert 0.25 < time.monotonic() - began < 2.0
+    assert (admission.state, admission.opened) == ("open", "nobody")
+
+
+def refused(times: int = 1, *keys: str) -> Report:
+    return Report(refusals=times, why="answered 404", keys=dict.fromkeys(keys or ("a",)), statuses={404: times})
+
+
+async def test_while_few_sessions_fail_it_opens_for_the_shortest_time_and_one_2xx_closes_it(store: Store) -> None:
+    circuit = Circuit(store, "laravel", replace(POLICY, window=0.01, cap=60.0), None, probe_lease=0.1)
+    generation = (await circuit.admit(1)).generation
+    await circuit.admit(1, [(generation, refused(1, "a"))])
+    await asyncio.sleep(0.05)
+    await circuit.admit(1, [(generation, refused(1, "a"))])
+    for _ in range(4):
+        probes = await half_open(circuit, want=3)
+        assert (await circuit.admit(1, [(probes.generation, refused(1, "a"))])).wait <= 0.1
+    probes = await half_open(circuit, want=3)
+    assert (await circuit.admit(1, [(probes.generation, went_well())])).state == "closed"
+
+
+async def test_the_2xx_of_an_earlier_attempt_closes_what_a_poisonous_probe_has_opened(store: Store) -> None:
+    circuit = Circuit(store, "laravel", replace(POLICY, open=60.0, cap=60.0), None, probe_lease=0.1)
+    generation = (await circuit.admit(2)).generation
+    assert (await circuit.admit(1, [(generation, failed(10, "a"))])).state == "open"
+    assert (await circuit.admit(1, [(generation, went_well())])).state == "closed"
+
+
+async def test_a_probe_that_fails_beside_one_that_succeeds_does_not_open_it_again(circuit: Circuit) -> None:
+    await opened(circuit)
+    probes = await half_open(circuit, want=3)
+    after = await circuit.admit(0, [(probes.generation, went_well()), (probes.generation, failed(1, "a"))])
+    assert after.state == "half-open"
+    assert (await circuit.admit(0, [(probes.generation, went_well(2))])).state == "closed"
+
+
+async def test_probes_that_all_fail_again_after_one_that_succeeded_open_it(circuit: Circuit) -> None:
+    await opened(circuit)
+    probes = await half_open(circuit, want=3)
+    await circuit.admit(0, [(probes.generation, went_well())])
+    assert (await circuit.admit(0, [(probes.generation, failed(3, "a", "b", "c"))])).state == "open"
+
+
+async def test_every_process_learns_when_somebody_got_through_last(store: Store, circuit: Circuit) -> None:
+    assert (await circuit.admit(1)).ok_at == 0
+    generation = (await circuit.admit(1)).generation
+    await circuit.admit(1, [(generation, Report(successes=1, ok_began=time.monotonic() - 2.0))])
+    await circuit.hold("open", "")
+    other = await Circuit(store, "laravel", POLICY, None, probe_lease=0.1).admit(1)
+    assert 1.9 < other.now - other.ok_at < 2.5
+    await circuit.admit(1, [(generation, went_well())])
+    assert (await circuit.admit(1)).ok_at > other.ok_at, "also while it is held, and by an attempt from before"
 
 
 async def test_half_open_lets_exactly_the_probes_through_however_many_ask(circuit: Circuit) -> None:
@@ -77,8 +167,8 @@ async def test_half_open_lets_exactly_the_probes_through_however_many_ask(circui
 async def test_all_probes_well_close_it(circuit: Circuit) -> None:
     await opened(circuit)
     probes = await half_open(circuit, want=3)
-    assert (await circuit.admit(1, [(probes.generation, Report(successes=2))])).state == "half-open"
-    assert (await circuit.admit(1, [(probes.generation, Report(successes=1))])).state == "closed"
+    assert (await circuit.admit(1, [(probes.generation, went_well(2))])).state == "half-open"
+    assert (await circuit.admit(1, [(probes.generation, went_well(1))])).state == "closed"
 
 
 async def test_one_failed_probe_opens_it_for_longer_up_to_the_cap(circuit: Circuit) -> None:
@@ -86,7 +176,7 @@ async def test_one_failed_probe_opens_it_for_longer_up_to_the_cap(circuit: Circu
     waits = []
     for _ in range(3):
         probes = await half_open(circuit)
-        waits.append((await circuit.admit(1, [(probes.generation, Report(failures=1))])).wait)
+        waits.append((await circuit.admit(1, [(probes.generation, failed())])).wait)
     assert 0.15 < waits[0] <= 0.2
     assert 0.25 < waits[1] <= 0.3
     assert 0.25 < waits[2] <= 0.3
@@ -177,6 +267,6 @@ async def test_after_closing_it_says_how_long_to_go_slowly(store: Store) -> None
     await opened(circuit)
     probes = await half_open(circuit, want=3)
     assert probes.slow_start_left == 0
-    closed = await circuit.admit(1, [(probes.generation, Report(successes=3))])
+    closed = await circuit.admit(1, [(probes.generation, went_well(3))])
     assert closed.state == "closed"
     assert 4.5 < closed.slow_start_left <= 5.0

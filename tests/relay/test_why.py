@@ -35,7 +35,14 @@ FAILED = replace(WAITING, failed=2, due=1112.0, attempts=(Attempt(1099.0, 500, 3
             "a dead letter: answered 422: no; `sluice dead replay evt_1` sends it again",
         ),
         (replace(WAITING, state="leased", failed=1), CLOSED, None, 1, "being delivered right now, attempt 2"),
-        (FAILED, CLOSED, None, 1, "waits 12.0s for attempt 3 of 12: answered 500"),
+        (FAILED, replace(CLOSED, ok_at=1099.5), None, 1, "waits 12.0s for attempt 3 of 12: answered 500"),
+        (
+            FAILED,
+            replace(CLOSED, ok_at=1098.5),
+            None,
+            1,
+            "waits 12.0s for attempt 3 of 12, which does not count while nobody gets through: answered 500",
+        ),
         (
             FAILED,
             CircuitStatus("open", 4.0, "answered 429"),

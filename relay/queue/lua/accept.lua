@@ -69,7 +69,7 @@ local function replace(e, entry_id, id, coalesce_key)
   local fresh = string.format('%s\0%014d\0%s', stream, seq, id)
   call('ZREM', e.queue, entry_id)
   call('ZADD', e.queue, 0, fresh)
-  call('HDEL', e.attempts, entry_id, entry_id .. CRASHES, entry_id .. LOG, entry_id .. REPLAYED)
+  call('HDEL', e.attempts, entry_id, entry_id .. CRASHES, entry_id .. LOG, entry_id .. REPLAYED, entry_id .. FAILURES)
   call('HSET', e.latest, coalesce_key, fresh)
   release_record(gone, for_several, dedupe_until)
   is_known[gone] = dedupe_until > now

@@ -19,7 +19,7 @@ local find, match, sub = string.find, string.match, string.sub
 -- A lane is one letter, as it is the beginning of every stream, and of several keys of each waiting event.
 local URGENT, NORMAL, BULK = 'u', 'n', 'b'
 -- What follows an entry id in the fields of `attempts` (partition.lua).
-local CRASHES, LOG, REPLAYED = '\2', '\3', '\4'
+local CRASHES, LOG, REPLAYED, FAILURES = '\2', '\3', '\4', '\5'
 local ID_AT = 17  -- behind the stream, where in an entry id the event id begins
 
 local now_text = string.format('%d', now)

@@ -8,7 +8,10 @@
 --                              <1: others followed it then | 0> <entry id of the first one leased>"
 --   KEYS[10] attempts  HASH    entry id -> attempts that failed;  entry id .. CRASHES -> its crash count: holders in a
 --                              row whose lease ended while they had it;  entry id .. LOG -> its last attempts, a line
---                              each: "<when, ms> <summary>";  entry id .. REPLAYED -> it no longer expires
+--                              each: "<when, ms> <summary>";  entry id .. REPLAYED -> it no longer expires;  entry id
+--                              .. FAILURES -> "<failed POSTs since the last that counted as an attempt> <when the last
+--                              one failed, ms> <how long it kept failing while others were delivered, ms> <the last
+--                              answer rejected it: 1 | 0>"
 --   KEYS[11] latest    HASH    coalesce key -> the entry id that a newer event replaces
 --   KEYS[12] dead      ZSET    entry id -> when it died (ms)
 --   KEYS[13] reasons   HASH    entry id -> why it died
@@ -65,5 +68,5 @@ local function first_leased(lease)
 end
 
 local function forget_attempts(entry_id)
-  call('HDEL', ATTEMPTS, entry_id, entry_id .. CRASHES, entry_id .. LOG, entry_id .. REPLAYED)
+  call('HDEL', ATTEMPTS, entry_id, entry_id .. CRASHES, entry_id .. LOG, entry_id .. REPLAYED, entry_id .. FAILURES)
 end

@@ -10,18 +10,20 @@
 --            '': nothing was sent), and for 'delivered' and 'dead' its record up to where the content begins
 --              'delivered'  argument is the length of its record
 --              'retry'      the attempt failed; again after argument ms
---              'return'     not counted as an attempt; again after argument ms. Without a summary it was never sent,
---                           and its crash count stays as it is
+--              'unspent'    the same, but it is not counted, as nobody got through
+--              'rejected'   as 'unspent'; the receiver calls the event wrong, and others are to show whether it is
+--              'return'     not counted either; again after argument ms. Without a summary it was never sent, and its
+--                           crash count stays as it is
 --              'dead'       argument is the reason
 -- Return     { which results were refused (1: the first), ms until something is due (-1: nothing waits), the token of
 --              what was leased ('': nothing was), { entry id, record, for each delivery },
---              { entry id, attempts that failed, crash count, for those where one of both is not 0 } }
+--              { entry id, attempts that failed, crash count, what FAILURES holds, for those that have any } }
 -- Twice      the second time the results are refused, for their tokens are gone, and further deliveries are leased;
 --            those of a lost answer come back when their leases end.
 
 local lease_ms, want, max_crashes = tonumber(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local max_per_stream, max_history = tonumber(ARGV[7]), tonumber(ARGV[8])
-local DELIVERED, RETRY, DEAD = 'delivered', 'retry', 'dead'  -- whatever is none of these is 'return'
+local DELIVERED, RETRY, UNSPENT, REJECTED, DEAD = 'delivered', 'retry', 'unspent', 'rejected', 'dead'
 local FIRST_RESULT, PER_RESULT = 9, 6  -- where the results begin, and how many arguments each has
 local MAX_ATTEMPT_LOG = 2048  -- bytes, of one event
 
@@ -112,7 +114,7 @@ local function settle(entry_id, stream, disposition, argument, summary, head)
   -- Should the record of one that is due again at once be gone, the next lease sees it.
   if (disposition == DEAD or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return rare().lose(entry_id) end
   if disposition == DEAD then return rare().bury(entry_id, head, argument, summary) end
-  if disposition == RETRY or summary ~= '' then rare().note_attempt(entry_id, disposition, summary) end
+  if disposition ~= 'return' or summary ~= '' then rare().note_attempt(entry_id, disposition, summary) end
   wait_until[stream] = math.max(wait_until[stream] or 0, now + argument)
 end
 
@@ -188,11 +190,11 @@ local function lease_one(entry_id, record)
   leased[2 * n_leased + 1], leased[2 * n_leased + 2] = entry_id, record
   n_leased = n_leased + 1
   if not any_attempts then return 0 end
-  local before = call('HMGET', ATTEMPTS, entry_id, entry_id .. CRASHES)
+  local before = call('HMGET', ATTEMPTS, entry_id, entry_id .. CRASHES, entry_id .. FAILURES)
   local failed, crash_count = tonumber(before[1] or 0), tonumber(before[2] or 0)
-  if failed + crash_count > 0 then
+  if failed + crash_count > 0 or before[3] then
     local n = #tried
-    tried[n + 1], tried[n + 2], tried[n + 3] = entry_id, failed, crash_count
+    tried[n + 1], tried[n + 2], tried[n + 3], tried[n + 4] = entry_id, failed, crash_count, before[3] or ''
   end
   return crash_count
 end
@@ -265,8 +267,9 @@ end
 local function define_rare_steps()
   -- Forgets its attempts. Returns how many failed, and the log of the last of them.
   local function take_attempts(entry_id)
-    local before = call('HMGET', ATTEMPTS, entry_id, entry_id .. CRASHES, entry_id .. LOG, entry_id .. REPLAYED)
-    if before[1] or before[2] or before[3] or before[4] then forget_attempts(entry_id) end
+    local before = call('HMGET', ATTEMPTS, entry_id, entry_id .. CRASHES, entry_id .. LOG, entry_id .. REPLAYED,
+      entry_id .. FAILURES)
+    if before[1] or before[2] or before[3] or before[4] or before[5] then forget_attempts(entry_id) end
     return before[1] or '0', before[3] or ''
   end
 
@@ -296,7 +299,7 @@ local function define_rare_steps()
     local _, _, _, coalesce_key = parse_leaving(head)
     leave_queue(entry_id, coalesce_key)
     log_attempt(entry_id, summary)
-    call('HDEL', ATTEMPTS, entry_id .. CRASHES, entry_id .. REPLAYED)
+    call('HDEL', ATTEMPTS, entry_id .. CRASHES, entry_id .. REPLAYED, entry_id .. FAILURES)
     call('ZADD', DEAD_LETTERS, now, entry_id)
     call('HSET', REASONS, entry_id, reason)
     count('dead')
@@ -309,10 +312,22 @@ local function define_rare_steps()
     if tonumber(call('HGET', ATTEMPTS, crashes) or 0) > 0 then call('HINCRBY', ATTEMPTS, crashes, -1) end
   end
 
-  local function note_attempt(entry_id, disposition, summary)
+  local function note_failure(entry_id, disposition)
+    local before = call('HGET', ATTEMPTS, entry_id .. FAILURES) or '0 0 0 0'
+    local unspent, at, failing_for = match(before, '^(%d+) (%d+) (%d+)')
     if disposition == RETRY then
       call('HINCRBY', ATTEMPTS, entry_id, 1)
-      any_attempts = true
+      if at ~= '0' then failing_for = failing_for + math.max(0, now - at) end
+    end
+    unspent = disposition == RETRY and 0 or unspent + 1
+    call('HSET', ATTEMPTS, entry_id .. FAILURES, string.format('%d %d %d %d', unspent, now, failing_for,
+      disposition == REJECTED and 1 or 0))
+    any_attempts = true
+  end
+
+  local function note_attempt(entry_id, disposition, summary)
+    if disposition == RETRY or disposition == UNSPENT or disposition == REJECTED then
+      note_failure(entry_id, disposition)
       count('retried')
     end
     if any_attempts then call('HDEL', ATTEMPTS, entry_id .. CRASHES) end

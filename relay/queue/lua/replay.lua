@@ -11,7 +11,7 @@ for _, entry_id in ipairs(ARGV) do
   if call('ZREM', DEAD_LETTERS, entry_id) == 1 then
     local stream = split(entry_id)
     call('HDEL', REASONS, entry_id)
-    call('HDEL', ATTEMPTS, entry_id)
+    call('HDEL', ATTEMPTS, entry_id, entry_id .. FAILURES)
     call('HSET', ATTEMPTS, entry_id .. REPLAYED, '1')
     call('ZADD', QUEUE, 0, entry_id)
     if call('HEXISTS', LEASES, stream) == 0 then call('ZADD', lane(stream), now, stream) end

@@ -7,6 +7,7 @@ from relay.deliver.outcome import (
     Failed,
     Outcome,
     Paused,
+    Refused,
     Rejected,
     outcome_of,
     outcomes_of,
@@ -21,7 +22,7 @@ def test_2xx_is_delivered(status: int) -> None:
     assert outcome_of(status, [], b"") == Delivered(status)
 
 
-@pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504, 301, 302, 307])
+@pytest.mark.parametrize("status", [408, 409, 423, 425, 500, 502, 503, 504, 301, 302, 307])
 def test_what_may_pass_by_itself_is_a_failure(status: int) -> None:
     assert outcome_of(status, [], b"") == Failed(f"answered {status}", None, status)
 
@@ -36,14 +37,14 @@ def test_503_pauses_only_when_it_says_for_how_long() -> None:
     assert isinstance(outcome_of(503, [], b""), Failed)
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 405, 410])
-def test_the_endpoint_s_own_fault_buries_nothing_and_names_the_cure(status: int) -> None:
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 410, 419, 421, 426, 451, 511])
+def test_what_may_be_the_endpoint_s_fault_or_the_event_s_is_refused_and_names_a_cure(status: int) -> None:
     outcome = outcome_of(status, [], b"")
-    assert isinstance(outcome, Paused)
-    assert "check" in outcome.reason
+    assert isinstance(outcome, Refused)
+    assert len(outcome.reason) > len("answered 404: ")
 
 
-@pytest.mark.parametrize("status", [400, 402, 406, 409, 413, 415, 422, 451])
+@pytest.mark.parametrize("status", [400, 402, 406, 413, 415, 422, 431])
 def test_the_event_s_fault_is_rejected_with_the_answer(status: int) -> None:
     assert outcome_of(status, [], b'{"message":"no"}') == Rejected(f'answered {status}: {{"message":"no"}}', status)
 
@@ -82,9 +83,9 @@ def test_retry_after_is_seconds_or_a_date(value: bytes, seconds: float | None) -
     assert parse_retry_after([(b"Retry-After", value)], NOW) == seconds
 
 
-def test_the_endpoint_s_own_fault_waits_at_least_as_long_as_it_asks() -> None:
+def test_a_refusal_waits_at_least_as_long_as_it_asks() -> None:
     outcome = outcome_of(401, [(b"retry-after", b"90")], b"")
-    assert outcome == Paused("answered 401: check that both sides have the same secret", 90.0, 401)
+    assert outcome == Refused("answered 401: check that both sides have the same secret", 90.0, 401)
 
 
 def test_what_failed_is_not_tried_again_before_the_receiver_asks_for_it() -> None:
@@ -107,10 +108,14 @@ def test_a_batch_may_be_answered_event_by_event(status: int) -> None:
     expected: list[Outcome] = [
         Delivered(200),
         Failed("answered 500", 5.0, 500),
-        Rejected('answered 422: {"status":422,"error":"no such chat"}', 422),
+        Rejected('answered 422: {"status":422,"error":"no such chat"}', 422, is_proven=True),
         Paused("answered 429", 5.0, 429),
     ]
     assert outcomes_of(status, [(b"Retry-After", b"5")], answer, 4) == expected
+
+
+def test_a_batch_whose_events_are_all_rejected_shows_nobody_s_fault() -> None:
+    assert outcomes_of(207, [], b"[422,422]", 2) == [Rejected("answered 422", 422)] * 2
 
 
 @pytest.mark.parametrize("answer", [b"", b"ok", b"[200]", b"[200,200,200]", b'[200,{"error":"x"}]', b'[200,"200"]'])
@@ -120,7 +125,8 @@ def test_207_without_a_status_for_each_event_is_a_failure_of_all(answer: bytes) 
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(201, Delivered), (202, Delivered), (500, Failed), (302, Failed), (429, Paused), (401, Paused)]
+    ("status", "kind"),
+    [(201, Delivered), (202, Delivered), (500, Failed), (302, Failed), (429, Paused), (401, Refused)],
 )
 def test_another_answer_to_a_batch_is_that_of_all_its_events(status: int, kind: type[Outcome]) -> None:
     assert [type(outcome) for outcome in outcomes_of(status, [], b"[422,422]", 2)] == [kind, kind]

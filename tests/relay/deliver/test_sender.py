@@ -14,7 +14,7 @@ import orjson
 import pytest
 from standardwebhooks import Webhook
 
-from relay.deliver.outcome import Delivered, Failed, Outcome, Paused, Rejected
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Rejected
 from relay.deliver.sender import Sender
 from relay.policies import CircuitPolicy, Endpoint, Retry
 from relay.queue.codec import Delivery, Headers
@@ -273,7 +273,7 @@ async def test_the_same_batch_has_the_same_id_and_another_one_another() -> None:
 async def test_the_receiver_may_answer_for_each_event() -> None:
     async with receiver(lambda _: (207, b'[200, {"status": 422, "why": "no"}, 500]')) as laravel:
         outcomes = await post_batch(laravel, numbered(1, 2, 3))
-    rejected = Rejected('answered 422: {"status":422,"why":"no"}', 422)
+    rejected = Rejected('answered 422: {"status":422,"why":"no"}', 422, is_proven=True)
     assert outcomes == [Delivered(200), rejected, Failed("answered 500", None, 500)]
 
 
@@ -297,8 +297,28 @@ async def test_one_bad_event_does_not_bury_its_batch() -> None:
         outcomes = await post_batch(laravel, numbered(*range(8)))
         taken = [number for got in laravel.got if 5 not in numbers_in(got) for number in numbers_in(got)]
         assert len(laravel.got) <= 7
-    assert outcomes == [Rejected("answered 422: no 5", 422) if n == 5 else Delivered(200) for n in range(8)]
+    rejected = Rejected("answered 422: no 5", 422, is_proven=True)
+    assert outcomes == [rejected if n == 5 else Delivered(200) for n in range(8)]
     assert taken == [0, 1, 2, 3, 4, 6, 7]
+
+
+async def test_a_batch_of_which_everything_is_rejected_shows_nobody_s_fault_and_is_not_searched_to_its_end() -> None:
+    async with receiver(lambda _: (422, b"no")) as laravel:
+        outcomes = await post_batch(laravel, numbered(*range(8)))
+        assert [len(numbers_in(got)) for got in laravel.got] == [8, 4, 2, 1]
+    assert outcomes == [Rejected("answered 422: no", 422)] + [NotSent("an earlier event of its batch failed")] * 7
+
+
+async def test_a_session_does_not_overtake_its_event_that_may_come_again_but_others_go_and_show_its_fault() -> None:
+    batch = numbered(0, 1, 2, 3)
+    for other in batch[2:]:
+        other.stream = b"ns2"
+    async with receiver(lambda got: (422, b"no") if 0 in numbers_in(got) else OK) as laravel:
+        outcomes = await post_batch(laravel, batch)
+        assert [numbers_in(got) for got in laravel.got] == [[0, 1, 2, 3], [0, 1], [0], [2, 3]]
+    not_sent = NotSent("an earlier event of its batch failed")
+    rejected = Rejected("answered 422: no", 422, is_proven=True)
+    assert outcomes == [rejected, not_sent, Delivered(200), Delivered(200)]
 
 
 async def test_a_batch_that_is_too_large_for_the_receiver_is_sent_in_parts() -> None:
@@ -313,7 +333,7 @@ async def test_nothing_overtakes_a_part_that_failed() -> None:
     async with receiver(lambda _: next(answers)) as laravel:
         outcomes = await post_batch(laravel, numbered(1, 2, 3, 4))
         assert [numbers_in(got) for got in laravel.got] == [[1, 2, 3, 4], [1, 2]]
-    not_sent = Failed("not sent: an earlier event of its batch failed")
+    not_sent = NotSent("an earlier event of its batch failed")
     assert outcomes == [Failed("answered 500", None, 500)] * 2 + [not_sent] * 2
 
 
@@ -331,7 +351,8 @@ async def test_looking_for_the_bad_event_ends_with_the_timeout() -> None:
             outcomes = await sender.post_batch(numbered(*range(16)))
         assert time.monotonic() - began < 2.0
     assert len(outcomes) == 16
-    assert all(isinstance(outcome, Failed) for outcome in outcomes)
+    assert all(isinstance(outcome, (Failed, NotSent)) for outcome in outcomes)
+    assert isinstance(outcomes[0], Failed)
 
 
 async def test_a_batch_of_which_nothing_is_left_is_not_sent() -> None:

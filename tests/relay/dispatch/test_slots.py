@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from relay.circuit import Circuit, Report
-from relay.deliver.outcome import Delivered, Failed, Paused
+from relay.circuit import Circuit
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected
 from relay.dispatch.permits import Permits
 from relay.dispatch.slots import SUSPECT, Slots
 from relay.policies import CircuitPolicy
@@ -57,10 +57,10 @@ async def test_of_suspects_one_goes_and_the_next_when_it_has_ended(slots: Slots)
 
 async def test_after_an_outage_a_part_of_the_slots_is_free(permits: Permits, slots: Slots) -> None:
     await permits.ask(1)
-    permits.count(permits.admission.generation, [Paused("answered 429", 0.0, 429)])
+    permits.count(permits.admission.generation, [delivery("a")], [Paused("answered 429", 0.0, 429)], time.monotonic())
     assert await permits.ask(1) == 0
     await until(lambda: permits.ask(1), what="a probe")
-    permits.count(permits.admission.generation, [Delivered(200)])
+    permits.count(permits.admission.generation, [delivery("a")], [Delivered(200)], time.monotonic())
     await permits.ask(1)
     now = time.monotonic()
     assert permits.admission.state == "closed"
@@ -72,11 +72,33 @@ async def test_after_an_outage_a_part_of_the_slots_is_free(permits: Permits, slo
 
 
 async def test_reports_that_the_circuit_did_not_get_are_kept_with_later_ones(permits: Permits) -> None:
-    permits.count(7, [Failed("answered 500")])
+    permits.count(7, [delivery("a")], [Failed("answered 500", None, 500)], 10.0)
     lost = permits.take_reports()
-    permits.count(7, [Delivered(200), Delivered(200)])
+    permits.count(7, [delivery("b"), delivery("c")], [Delivered(200), Delivered(200)], 11.0)
     permits.put_back(lost)
-    assert permits.take_reports() == {7: Report(successes=1, failures=1, why="answered 500")}
+    (report,) = permits.take_reports().values()
+    assert (report.successes, report.failures, report.why, report.ok_began) == (1, 1, "answered 500", 11.0)
+    assert (len(report.keys), report.statuses) == (1, {500: 1})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "counted", "unused", "ok"),
+    [
+        ([Rejected("answered 422", 422)], (0, 0, 1), 0, False),
+        ([Refused("answered 404", None, 404), Delivered(200)], (0, 0, 1), 0, True),
+        ([Failed("answered 500", None, 500), Delivered(200), Rejected("no", 422)], (0, 1, 0), 0, True),
+        ([Rejected("cannot be sent", None)], (0, 0, 0), 1, False),
+        ([Rejected("cannot be sent", None), Delivered(200)], (1, 0, 0), 0, True),
+        ([Failed("answered 500", None, 500), NotSent("one before it failed")], (0, 1, 0), 0, False),
+    ],
+)
+async def test_a_post_counts_once_by_its_worst_outcome(
+    permits: Permits, outcomes: list[Outcome], counted: tuple[int, int, int], unused: int, ok: bool
+) -> None:
+    permits.count(7, [delivery(str(i)) for i in range(len(outcomes))], outcomes, 10.0)
+    (report,) = permits.take_reports().values()
+    assert (report.successes, report.failures, report.refusals) == counted
+    assert (report.unused, report.ok_began is not None) == (unused, ok)
 
 
 async def test_unused_permits_are_given_back_only_where_they_are_scarce(permits: Permits) -> None:

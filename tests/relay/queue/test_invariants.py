@@ -144,7 +144,8 @@ class Places(RuleBasedStateMachine):
     @rule(data=st.data(), want=st.integers(0, 3), twice=st.booleans())
     def settle(self, data: st.DataObject, want: int, twice: bool) -> None:
         name, leased = data.draw(st.sampled_from(self.held))
-        endings = [("delivered", 0), ("retry", 0), ("retry", 4000), ("return", 0), ("dead", "answered 422")]
+        endings = [("delivered", 0), ("retry", 0), ("retry", 4000), ("unspent", 9), ("rejected", 0), ("return", 0)]
+        endings.append(("dead", "answered 422"))
         ending = st.sampled_from(endings)
         settled = [Settlement(one, *data.draw(ending), summary="200 1") for one in leased]  # type: ignore[arg-type]
         self.queues[name].look_everywhere()
@@ -271,7 +272,7 @@ class Places(RuleBasedStateMachine):
                 assert following or is_followed == b"0", "what followed a lease waits until it is settled"
             assert set(latest.values()) <= set(waiting), "only what waits is replaced"
             known = set(waiting) | set(died)
-            assert {field[:-1] if field[-1:] in (b"\2", b"\3", b"\4") else field for field in attempts} <= known
+            assert {field[:-1] if field[-1:] in (b"\2", b"\3", b"\4", b"\5") else field for field in attempts} <= known
             holders.update(id_of(entry_id) for entry_id in known)
             size += sum(records[id_of(entry_id)] for entry_id in known)
         counts = self.run(self.queues[name].counts())

@@ -49,7 +49,7 @@ async def test_one_that_failed_and_one_behind_it(store: Store, policies: Path) -
     assert lines[0] == "evt_1: message_received of session s1, normal, 2 bytes"
     assert lines[1].endswith("Z  accepted")
     assert lines[3].startswith("laravel: waits ")
-    assert lines[3].endswith("s for attempt 2 of 12: answered 500")
+    assert lines[3].endswith("s for attempt 2 of 12, which does not count while nobody gets through: answered 500")
     assert lines[4].endswith("Z  500 after 12ms: answered 500")
     ran = sluice("event", "evt_2", "--json", "--policies", policies)
     told = orjson.loads(ran.out)
