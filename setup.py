@@ -15,7 +15,7 @@ COMPILED = tuple(
     f"{folder}/{name}.py"
     for folder, names in {
         "gateway": "client_ip edge metrics plan reload request routing",
-        "gateway/ingest": "hold webhooks",
+        "gateway/ingest": "hold identity webhooks",
         "gateway/limits": "applicable decide denial_cache headers limiter",
         "gateway/policies": "ranges",
         "gateway/proxy": "quota upstream",

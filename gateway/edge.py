@@ -12,7 +12,8 @@ from collections.abc import Coroutine, Mapping, MutableMapping
 from typing import Any
 
 from gateway.ingest.hold import Hold
-from gateway.ingest.webhooks import Ingest, Webhook
+from gateway.ingest.identity import Webhook
+from gateway.ingest.webhooks import Ingest
 from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.limiter import Limiter
@@ -156,10 +157,11 @@ class Edge:
                     plan.json,
                     subject.event or "",
                     subject.session,
-                    decision,
                     plan.rules.sender,
-                    started,
-                )
+                    (plan.rules.proof, plan.claim[0]) if plan.claim and plan.rules.proof else None,
+                ),
+                decision,
+                started,
             )
             log.id = receipt.id
             return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))

@@ -21,7 +21,7 @@ from gateway.problems import BadPath
 from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_json, reading_of, refuse_host
 from gateway.routing import Match, Routes
 from sluice.http.problem import Refusal
-from sluice.http.senders import SENDERS, USUAL
+from sluice.http.senders import USUAL, sender_of
 from sluice.http.signatures import Claim, proof_of
 
 DENIED = "this address is denied (trust.deny)"
@@ -36,8 +36,8 @@ class RouteRules:
         self.max_body = route.body if route else 0
         self.relayed = route is not None and isinstance(route.action, ToRelay)
         self.proof = proof_of(policies.signatures[route.verify]) if route and route.verify else None
-        preset = policies.signatures[route.verify].preset if route and route.verify else None
-        self.sender = SENDERS[preset] if preset and self.relayed else USUAL
+        signature = policies.signatures[route.verify] if route and route.verify else None
+        self.sender = sender_of(signature) if signature and self.relayed else USUAL
         self.reading = (
             reading_of(route, cost_pointers(policies.limits, route)) if route else Reading(False, None, False)
         )
@@ -85,10 +85,16 @@ class Admission:
 class Plan:
     """What is done with a request when its buckets have the tokens."""
 
-    __slots__ = ("buckets", "destination", "json", "rules", "subject")
+    __slots__ = ("buckets", "claim", "destination", "json", "rules", "subject")
 
     def __init__(
-        self, rules: RouteRules, subject: Subject, buckets: list[Bucket], destination: Action, json: Json | None
+        self,
+        rules: RouteRules,
+        subject: Subject,
+        buckets: list[Bucket],
+        destination: Action,
+        json: Json | None,
+        claim: Claim | None,
     ) -> None:
         self.rules = rules
         self.subject = subject
@@ -96,6 +102,8 @@ class Plan:
         self.destination = destination
         self.json = json
         """The body, where something had to be found in it."""
+        self.claim = claim
+        """What has proven it; None: nothing had to."""
 
 
 class Planner:
@@ -180,7 +188,7 @@ class Planner:
                 raise Refusal(413, detail, limit=never.limit.id)
         except Refusal as refusal:
             return self._invalid(refusal, rules, subject, now)
-        return Plan(rules, subject, buckets, route.action, json)
+        return Plan(rules, subject, buckets, route.action, json, admission.claim)
 
     def buckets_before_body(self, admission: Admission, now: float) -> list[Bucket]:
         """Those that refuse a request for sure when they are used up, whatever is in its body."""

@@ -4,9 +4,10 @@
 
 Only `type` must be there. Each endpoint whose `events` match gets the event's own bytes, in order per `session`, at
 `path` behind its url. By its `id`, or by the request's Idempotency-Key and its place in the list, a repeat is known for
-`relay.dedupe`. A list is checked as a whole before any of it is stored; then its events are stored in their order.
-Every request is signed over the exact bytes of its body, as `relay.verify` says. Every refusal is problem+json
-(RFC 9457) and says the cure.
+`relay.dedupe` within its session: what the answer and the receivers are told is the id with the session behind it. A
+list is checked as a whole before any of it is stored; then its events are stored in their order. Every request is
+signed over the exact bytes of its body, as `relay.verify` says. Every refusal is problem+json (RFC 9457) and says the
+cure.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.ingest.identity import REPEATED_SOON
 from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
 from gateway.policies import Policies
 from gateway.problems import ClientGone, Refusal
@@ -42,6 +44,7 @@ MAX_LIST = 1000
 _AT_ONCE = 256
 _KNOWN = ("type", "session", "data", "id", "path")
 _ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
+_PLAIN = re.compile(r"[A-Za-z0-9_:.-]{1,64}")
 _TARGET = re.compile(r"/[!-~]{0,2047}")
 _MAX_SESSION = 200
 _HEADERS = ((b"Content-Type", b"application/json"),)
@@ -147,15 +150,25 @@ def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, p
     event_type = _text(fields, "type", at, EVENT_TYPE, "an event type, 1 to 128 of A-Z a-z 0-9 _ . : / -")
     own_id = _text(fields, "id", at, _ID, "1 to 128 of A-Z a-z 0-9 _ : -") if "id" in fields else ""
     path = _text(fields, "path", at, _TARGET, "a path such as /hooks/orders") if "path" in fields else ""
+    session = _session(fields.get("session"), at)
     return as_event(
         policies.relay,
-        own_id or new_id(f"published\0{idempotency_key}" if idempotency_key else None),
+        _event_id(own_id, idempotency_key, session),
         event_type,
-        _session(fields.get("session"), at),
+        session,
         Post(path.encode(), _HEADERS, own_bytes),
         Json(fields),
-        remember=bool(own_id or idempotency_key),
+        window=policies.relay.dedupe if own_id or idempotency_key else REPEATED_SOON,
     )
+
+
+def _event_id(own_id: str, idempotency_key: str, session: str | None) -> str:
+    """Of two sessions the same id or key means two events. An own id can still be read in it."""
+    if not own_id:
+        return new_id(f"published\0{session}\0{idempotency_key}" if idempotency_key else None)
+    if session is None:
+        return own_id
+    return f"{own_id}.{session if _PLAIN.fullmatch(session) else new_id(session)}"
 
 
 def _refuse_unknown(fields: Members, at: str) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.ingest.hold import Hold
+from gateway.ingest.identity import Webhook, identity_of
 from gateway.limits.decide import Decision
 from gateway.policies import Policies
-from gateway.request import Head, Json
+from gateway.request import Json, json_if_any
 from relay import metrics
 from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID
 from relay.filters import takes
@@ -22,8 +23,8 @@ from sluice.http.senders import USUAL, Sender
 from sluice.http.signatures import AGEING, proof_of
 from sluice.store.client import StoreAway, StoreRefused
 
-_MADE_ANEW = AGEING | {b"host", b"content-length", EVENT_ID.lower(), ATTEMPT.lower(), BATCH_IDS.lower()}
-_REPEATED_SOON = 60.0  # seconds in which a client that heard no answer sends again, without a key of its own
+_OUR_ID = EVENT_ID.lower()
+_MADE_ANEW = AGEING | {b"host", b"content-length", _OUR_ID, ATTEMPT.lower(), BATCH_IDS.lower()}
 _NEVER_STALE = EventPolicy(ttl=None, keep_latest=False, by=None)
 
 
@@ -42,35 +43,6 @@ class Receipt:
         return {"status": "queued", "id": self.id, "promise": promise} | ({"repeat": True} if self.repeat else {})
 
 
-class Webhook:
-    """A request that is to be stored. Never changed."""
-
-    __slots__ = ("body", "decision", "endpoints", "event", "head", "json", "sender", "session", "started")
-
-    def __init__(
-        self,
-        endpoints: Sequence[str],
-        head: Head,
-        body: bytes,
-        json: Json | None,
-        event: str,
-        session: str | None,
-        decision: Decision,
-        sender: Sender,
-        started: float,
-    ) -> None:
-        self.endpoints = endpoints
-        self.head = head
-        self.body = body
-        self.json = json
-        self.event = event
-        self.session = session
-        self.decision = decision
-        self.sender = sender
-        self.started = started
-        """When it came (`time.monotonic`)."""
-
-
 class Ingest:
     """Makes events of verified webhooks and stores them for those of their endpoints that take them.
 
@@ -84,12 +56,12 @@ class Ingest:
         self._hold = hold
         self._made_anew = _MADE_ANEW.union(*(proof_of(each).names for each in policies.signatures.values()))
 
-    async def accept(self, webhook: Webhook) -> Receipt:
-        """Raises Refusal, as the sender repeats it: the store is away, or a backlog is at its cap, and it was held as
-        long as it may be."""
+    async def accept(self, webhook: Webhook, decision: Decision, since: float) -> Receipt:
+        """`since`: when it came (`time.monotonic`). Raises Refusal, as the sender repeats it: the store is away, or a
+        backlog is at its cap, and it was held as long as it may be."""
         known, event = self._policy.endpoints, webhook.event
         endpoints = [name for name in webhook.endpoints if takes(known[name].events, event)]
-        return await self.store(self._event(webhook), endpoints, webhook.sender, webhook.started)
+        return await self.store(self._event(webhook, decision), endpoints, webhook.sender, since)
 
     async def publish(self, event: Event) -> Receipt:
         """For every endpoint that takes it. Raises Refusal 503 like `accept`."""
@@ -117,21 +89,28 @@ class Ingest:
             metrics.accepted(name, event.type)
         return Receipt(event.id, tuple(endpoints), accepted.repeat)
 
-    def _event(self, webhook: Webhook) -> Event:
-        head, session = webhook.head, webhook.session
-        key = head.value(b"idempotency-key")
-        headers = tuple((field.name, field.value) for field in head.forwarded() if field.key not in self._made_anew)
+    def _event(self, webhook: Webhook, decision: Decision) -> Event:
+        known_by = identity_of(webhook, self._policy.dedupe)
+        stays = self._stays_here(webhook.sender)
+        headers = tuple((field.name, field.value) for field in webhook.head.forwarded() if field.key not in stays)
         return as_event(
             self._policy,
-            new_id(f"{' '.join(webhook.endpoints)}\0{session}\0{key.decode('latin-1')}" if key else None),
+            new_id(known_by.key),
             webhook.event,
-            session,
-            Post(head.target, headers, webhook.body),
+            webhook.session,
+            Post(webhook.head.target, headers, webhook.body),
             webhook.json,
-            delay=webhook.decision.delay,
-            delayed_by=webhook.decision.delayed_by,
-            remember=bool(key),
+            window=known_by.window,
+            senders_id=known_by.senders_id,
+            delay=decision.delay,
+            delayed_by=decision.delayed_by,
         )
+
+    def _stays_here(self, sender: Sender) -> frozenset[bytes]:
+        """The headers that are not sent on. The sender's own id is; in a header called as ours, it is told instead."""
+        if sender.id_header not in self._made_anew or sender.id_header == _OUR_ID:
+            return self._made_anew
+        return self._made_anew - {sender.id_header}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +130,12 @@ def as_event(
     post: Post,
     json: Json | None,
     *,
-    remember: bool,
+    window: float,
+    senders_id: str = "",
     delay: float = 0.0,
     delayed_by: DelayedBy | None = None,
 ) -> Event:
-    """An event as the policies say how it travels. `remember`: its id is one by which repeats are meant to be found."""
+    """An event as the policies say how it travels. `window`: seconds in which a repeat of its id is recognised."""
     stale = policy.events.get(event_type, _NEVER_STALE)
     return Event(
         id=event_id,
@@ -165,19 +145,21 @@ def as_event(
         headers=post.headers,
         body=post.body,
         lane=lane_of(event_type, policy.lanes),
-        coalesce_key=_coalesce_key(stale, event_type, json),
+        coalesce_key=_coalesce_key(stale, event_type, post.body, json),
         ttl=stale.ttl or 0.0,
         delay=delay,
         delayed_by=delayed_by,
-        dedupe_window=policy.dedupe if remember else _REPEATED_SOON,
+        dedupe_window=window,
+        senders_id=senders_id,
     )
 
 
-def _coalesce_key(stale: EventPolicy, event: str, json: Json | None) -> str:
+def _coalesce_key(stale: EventPolicy, event: str, body: bytes, json: Json | None) -> str:
     """By what a newer event replaces a waiting older one. Where the pointer leads nowhere, nothing is replaced."""
     if not stale.keep_latest:
         return ""
     if stale.by is None:
         return event
-    value = json.at(stale.by) if json else None
+    content = json if json is not None else json_if_any(body)
+    value = content.at(stale.by) if content is not None else None
     return f"{event}\1{value}" if isinstance(value, (str, int)) else ""

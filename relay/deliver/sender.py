@@ -80,7 +80,7 @@ class Sender:
             head_start = self._head_start(delivery.target, delivery.headers)
         except http1.BadHead as error:
             return Rejected(f"cannot be sent: {error}", None)
-        head = self._head(head_start, delivery.id.encode(), delivery.attempt, delivery.body)
+        head = self._head(head_start, delivery.public_id.encode(), delivery.attempt, delivery.body)
         framing = http1.stated(len(delivery.body))
         try:
             response, answer = await http1.ask(
@@ -138,7 +138,7 @@ class Sender:
         return (proven(first) if took_any(second) else first) + rest
 
     async def _ask_together(self, deliveries: Sequence[Delivery], end: float) -> Answer:
-        ids = b",".join(delivery.id.encode() for delivery in deliveries)
+        ids = b",".join(delivery.public_id.encode() for delivery in deliveries)
         head_start = self._make_head_start(b"", ((b"Content-Type", b"application/json"), (BATCH_IDS, ids)))
         batch_id = b"batch_" + hashlib.sha256(ids).hexdigest()[:28].encode()
         body = b"[%b]" % b",".join(delivery.body for delivery in deliveries)

@@ -57,6 +57,9 @@ class Event:
     """By it the delay follows an edit of the limit (`relay/queue/delays.py`)."""
     dedupe_window: float = 60.0
     """Seconds a repeat of its id is recognised; while the event is in the store it always is."""
+    senders_id: str = ""
+    """What its sender calls it, where receivers are to be told that instead of `id`; not unique, so nothing else goes
+    by it."""
 
     @property
     def ordering_key(self) -> str:
@@ -105,6 +108,7 @@ class Delivery:
         head: bytes = b"",
         size: int = 0,
         failures: Failures = NO_FAILURES,
+        public_id: str = "",
     ) -> None:
         self.id = id
         self.type = type
@@ -130,6 +134,8 @@ class Delivery:
         self.size = size
         """Bytes of its record."""
         self.failures = failures
+        self.public_id = public_id or id
+        """What the receiver is told: the sender's own id, where it has one."""
         self.lease = token + b" " + entry_id
         """Token and entry id. Unlike the entry id it changes when the lease was lost and the event is leased again."""
 
@@ -155,6 +161,8 @@ def pack(event: Event) -> bytes:
     if event.headers and lines.count("\n") != 2 * len(event.headers) - 1:
         raise ValueError("a header has a line break in it")
     about = [event.id, event.type, event.session, event.target.decode("latin-1"), lines]
+    if event.senders_id:
+        about.append(event.senders_id)
     return orjson.dumps(about) + b"\n" + event.body
 
 
@@ -186,7 +194,7 @@ def unpack(record: bytes) -> Stored:
     header, _, rest = record.partition(b"\n")
     sequence, accepted, delay, ttl, _, endpoints, lane, length = header.split(b" ")
     about, _, body = rest[int(length) :].partition(b"\n")
-    identity, kind, session, target, headers = orjson.loads(about)
+    identity, kind, session, target, headers, *_ = orjson.loads(about)
     at = int(accepted)
     return Stored(
         id=identity,
@@ -219,13 +227,14 @@ def delivery_of(
     fields = record[:line].split(b" ")
     begin = line + int(fields[7])
     body = record.index(b"\n", begin) + 1
-    identity, kind, session, target, headers = orjson.loads(record[begin:body])
+    about = orjson.loads(record[begin:body])
+    target: str = about[3]
     return Delivery(
-        identity,
-        kind,
-        session,
+        about[0],
+        about[1],
+        about[2],
         target.encode("latin-1"),
-        _headers(headers),
+        _headers(about[4]),
         record[body:],
         int(fields[1]) / 1000,
         failed + 1,
@@ -237,6 +246,7 @@ def delivery_of(
         record[:begin],
         len(record),
         _failures(failures) if failures else NO_FAILURES,
+        about[5] if len(about) > 5 else "",
     )
 
 

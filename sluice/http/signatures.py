@@ -51,6 +51,11 @@ class Proof(Protocol):
     def names(self) -> frozenset[bytes]:
         """The headers it makes, in lower case."""
 
+    @property
+    def repeats_within(self) -> float:
+        """Seconds in which the first part of a claim, the signature, can prove the same bytes again: the time that it
+        covers may be off by the tolerance both ways. 0: it covers no time, or an id as well."""
+
     def sign(self, body: bytes, now: float, event_id: bytes) -> Pairs:
         """The headers that prove `body` at `now` (unix seconds)."""
 
@@ -105,6 +110,7 @@ class _Stamped:
         self._keys = _Keys(signature)
         self._tolerance = signature.tolerance
         self.names = frozenset((self._header.lower(), self._timestamp.lower()))
+        self.repeats_within = 2 * signature.tolerance
 
     def sign(self, body: bytes, now: float, event_id: bytes) -> Pairs:
         timestamp = b"%d" % now
@@ -125,6 +131,8 @@ class _Stamped:
 class _OverBody:
     """The body alone, signed."""
 
+    repeats_within = 0.0
+
     def __init__(self, signature: Signature) -> None:
         self._header = signature.header.encode() or b"X-Hub-Signature-256"
         self._prefix = _prefix(signature, self._header)
@@ -144,6 +152,8 @@ class _OverBody:
 
 class _Waha:
     """The body alone, signed with SHA-512; what stands beside it is not."""
+
+    repeats_within = 0.0
 
     def __init__(self, signature: Signature) -> None:
         self._keys = _Keys(signature, "sha512")
@@ -173,6 +183,8 @@ class _Waha:
 
 class _Standard:
     """Id, time and body, signed together, once with each secret."""
+
+    repeats_within = 0.0
 
     def __init__(self, signature: Signature) -> None:
         self._keys = _Keys(signature)
@@ -208,6 +220,8 @@ class _Standard:
 
 class _Key:
     """The secret itself, for receivers that want no more."""
+
+    repeats_within = 0.0
 
     def __init__(self, signature: Signature) -> None:
         self._header = signature.header.encode() or b"X-Api-Key"

@@ -155,7 +155,7 @@ async def test_a_repeat_of_its_own_id_is_stored_once(api: Api) -> None:
     first, again = await api.post(event), await api.post(event)
     assert first.json() == {
         "status": "queued",
-        "id": "order-17",
+        "id": "order-17.s1",
         "promise": "memory",
         "endpoints": ["laravel", "orders"],
     }
@@ -297,7 +297,11 @@ async def test_a_full_backlog_is_refused_with_the_cure_and_a_time(tmp_path: Path
     events = listed.json()["events"]
     assert problem(listed, 503) == "the backlog of laravel is full (relay.backlog)"
     assert [told["status"] for told in events] == ["queued", "refused"]
-    assert events[1] == {"status": "refused", "id": "o-9", "detail": "the backlog of laravel is full (relay.backlog)"}
+    assert events[1] == {
+        "status": "refused",
+        "id": "o-9.s1",
+        "detail": "the backlog of laravel is full (relay.backlog)",
+    }
 
 
 async def test_while_the_store_is_away_publishers_are_told_to_send_it_again(tmp_path: Path) -> None:

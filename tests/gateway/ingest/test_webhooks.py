@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from gateway.ingest.hold import Hold
-from gateway.ingest.webhooks import Ingest, Receipt, Webhook
+from gateway.ingest.identity import Webhook
+from gateway.ingest.webhooks import Ingest, Receipt
 from gateway.limits.decide import PASS
 from gateway.policies import load
 from gateway.problems import Refusal
@@ -53,8 +54,8 @@ class Gate:
     async def accept(self, *endpoints: str, event: str = "message_received", shown: Pairs = ()) -> Receipt:
         body = orjson.dumps({"event": event})
         head = a_head((b"Host", b"gate"), *shown)
-        webhook = Webhook(endpoints, head, body, Json({}), event, "s1", PASS, USUAL, time.monotonic())
-        return await self.intake.accept(webhook)
+        webhook = Webhook(endpoints, head, body, Json({}), event, "s1", USUAL, None)
+        return await self.intake.accept(webhook, PASS, time.monotonic())
 
     async def stored(self, endpoint: str) -> list[Delivery]:
         self.queues[endpoint].look_everywhere()
