@@ -16,7 +16,7 @@ COMPILED = tuple(
     for folder, names in {
         "gateway": "client_ip edge metrics plan reload request routing",
         "gateway/ingest": "hold identity webhooks",
-        "gateway/limits": "applicable decide denial_cache headers limiter",
+        "gateway/limits": "applicable decide denial_cache headers limiter local take",
         "gateway/policies": "ranges",
         "gateway/proxy": "quota upstream",
         "relay": "circuit metrics",

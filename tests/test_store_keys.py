@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from gateway.limits import peers
 from gateway.limits.applicable import Limits, Subject
+from gateway.limits.charges import Charges
 from gateway.limits.limiter import Limiter
+from gateway.limits.local import LocalBuckets
 from relay import presence
 from relay.circuit import Circuit, Report
 from relay.policies import CircuitPolicy
@@ -128,7 +131,11 @@ async def use_limits(use: Use) -> None:
     limiter, limit = Limiter(use.store), a_limit("send", rate=HOURLY, per=("session", "ip"))
     subject = Subject(a_client("2001:db8::7"), "send", "s{1}:x", relayed=False)
     for spread in (False, True):
-        await limiter.take(Limits([limit], {}, spread=spread).buckets(subject))
+        buckets = Limits([limit], {}, spread=spread).buckets(subject)
+        await limiter.take(buckets)
+        local = LocalBuckets(1)
+        local.take(buckets, time.monotonic())
+        await Charges(use.store, local).send()
     await peers.run_once(use.store, "gateway-1", limiter)
     await use.look()
 

@@ -5,7 +5,6 @@ take.lua decides the same on the levels in the store; a property test holds it t
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -139,38 +138,3 @@ def outcome(decision: Decision, bucket: Bucket, i: int) -> Outcome | None:
     if mark == REFUSES:
         return "dropped" if bucket.limit.over == "drop" else "rejected"
     return None
-
-
-class LocalBuckets:
-    """Buckets that this process alone counts; beyond `most` of them the least recently used are forgotten."""
-
-    def __init__(self, most: int) -> None:
-        self.forgotten = 0
-        self._most = most
-        self._kept: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, buckets: Sequence[Bucket], now: float, parts: int = 1) -> Decision:
-        """`now`: seconds of any clock; one that goes back adds nothing. `parts`: of that many equal ones, this
-        process has one; a single request can always pass in it."""
-        shares = [_part_of(bucket, parts) for bucket in buckets] if parts > 1 else buckets
-        bursts = [max(bucket.burst / parts, min(bucket.cost, bucket.burst)) for bucket in buckets]
-        levels = [self._level(bucket, burst, now) for bucket, burst in zip(shares, bursts, strict=True)]
-        decision = decide(shares, levels)
-        for bucket, level in zip(shares, decision.levels, strict=True):
-            self._kept[bucket.key] = (level, now)
-            self._kept.move_to_end(bucket.key)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
-            self.forgotten += 1
-        return decision
-
-    def clear(self) -> None:
-        self._kept.clear()
-
-    def _level(self, bucket: Bucket, burst: float, now: float) -> float:
-        level, since = self._kept.get(bucket.key, (burst, now))
-        return min(burst, level + max(0.0, now - since) / bucket.interval)
-
-
-def _part_of(bucket: Bucket, parts: int) -> Bucket:
-    return Bucket(bucket.limit, bucket.key, bucket.mode, bucket.interval * parts, bucket.burst, bucket.cost)

@@ -1,7 +1,7 @@
 """The limiter: one decision over all buckets of a request, exact across processes.
 
 Concurrent requests of a process share a call of `take.lua`. When the store does not answer in time, each limit's
-`when_store_away` decides, and for a moment nobody waits for the store again. Owns the keys `sl:{l}:*`.
+`when_store_away` decides, and for a moment nobody waits for the store again.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ import orjson
 
 from gateway import metrics
 from gateway.limits.applicable import GIVE_BACK, OBSERVE, PREFIX, Bucket
-from gateway.limits.decide import HAD, LACKS, PASS, REFUSES, Decision, LocalBuckets, conclude, outcome
+from gateway.limits.charges import Charges
+from gateway.limits.decide import HAD, LACKS, PASS, REFUSES, Decision, conclude, outcome
 from gateway.limits.denial_cache import DenialCache
+from gateway.limits.local import LocalBuckets
+from gateway.limits.take import TAKE, slots_of, take_arguments
 from sluice.observe.log import Log
-from sluice.store.client import Store, StoreAway, StoreRefused, load_script
+from sluice.store.client import Store, StoreAway, StoreRefused
 from sluice.store.protocol.errors import Full
 from sluice.store.shared_calls import SharedCalls
 
 LOG = Log("gateway")
-TAKE = load_script("gateway.limits", "take")
 _SHARED, _WAITING = 64, 10_000
 _AWAY_FOR = 0.25  # seconds between two tries while the store is away
-_MAX_LOCAL = 100_000
+_MAX_LOCAL = 50_000
 
 
 class _Answer:
@@ -51,6 +53,7 @@ class Limiter:
         self._calls: dict[str, SharedCalls[list[Bucket], _Answer]] = {}
         self._denials = DenialCache()
         self._local = LocalBuckets(_MAX_LOCAL)
+        self._charges = Charges(store, self._local)
         self._away_until = 0.0
         self._away = False
         self._probing = False
@@ -70,8 +73,10 @@ class Limiter:
         denied = self._denials.find(buckets, now)
         if denied:
             return await self._denied_again(buckets, denied)
-        self._probing = self._away  # one finds out whether the store is back; nobody waits with it
+        probes = self._probing = self._away  # one finds out whether the store is back; nobody waits with it
         try:
+            if probes:
+                await self._make_up()
             answer = await self._ask(buckets)
         except (StoreAway, StoreRefused):
             return self._without_store(buckets, time.monotonic())
@@ -79,10 +84,24 @@ class Limiter:
             self._went_away(error)
             return self._without_store(buckets, time.monotonic())
         finally:
-            self._probing = False
+            if probes:
+                self._probing = False
         if self._away:
-            self._came_back()
+            self._away = False
+            LOG.info("limiter.store_back")
         return self._decided(buckets, answer)
+
+    async def settle(self) -> None:
+        """Charges the store with what passed here without it, also where no request comes. For a loop; never raises."""
+        if not self._charges.waiting or self._probing or time.monotonic() < self._away_until:
+            return
+        self._probing = self._away
+        try:
+            await self._make_up()
+        except (StoreAway, StoreRefused):
+            pass  # the next run tries again
+        finally:
+            self._probing = False
 
     def denies(self) -> bool:
         """Some bucket was used up lately, so that it makes sense to ask `denied`."""
@@ -123,11 +142,13 @@ class Limiter:
                 metrics.decided(bucket.limit.id, done)
             # One that has just given its last token refuses the next request.
             self._denials.saw(bucket, levels[i], answer.asked_at, now, refused=refused)
+            if bucket.mode != OBSERVE and bucket.limit.when_store_away == "local":
+                self._local.saw(bucket, levels[i], now)
         return decision
 
     async def _ask(self, buckets: list[Bucket]) -> _Answer:
         """One call; on a cluster one for each slot, side by side. What some took and others refused is given back."""
-        parts = _slots(buckets)
+        parts = slots_of(buckets)
         if len(parts) == 1:
             return await self._calls_of(*parts).ask(buckets)
         by_slot = [(self._calls_of(slot), part) for slot, part in parts.items()]
@@ -170,10 +191,17 @@ class Limiter:
             self._away = True
             LOG.error("limiter.store_away", reason=str(error) or type(error).__name__)
 
-    def _came_back(self) -> None:
-        self._away = False
-        self._local.clear()
-        LOG.info("limiter.store_back")
+    async def _make_up(self) -> None:
+        """If the store is there, it is charged with what passed here without it. Raises StoreAway or StoreRefused.
+
+        A plain question goes first: what a store that is stopped has been asked to take it takes when it goes on.
+        """
+        try:
+            await self._store.ping()
+            await self._charges.send()
+        except (StoreAway, StoreRefused) as error:
+            self._went_away(error)
+            raise
 
     def _without_store(self, buckets: Sequence[Bucket], now: float) -> Decision:
         """What the limits say while the store is away; `local` ones are counted in this process, all or nothing too."""
@@ -188,33 +216,6 @@ class Limiter:
         return replace(decision, levels=_levels_told(buckets, local, decision, self.gateways))
 
 
-async def levels_of(store: Store, buckets: Sequence[Bucket]) -> list[float]:
-    """The tokens of each bucket now; nothing is taken. Raises StoreAway or StoreRefused."""
-    # More than there can be, and only observed: nothing is taken, and the level is in the answer.
-    probes = [replace(bucket, mode=OBSERVE, cost=bucket.burst + 1) for bucket in buckets]
-    rows = [orjson.loads(await store.run(TAKE, *take_arguments([[probe]])))[0] for probe in probes]
-    return [row[3] for row in rows]
-
-
-def take_arguments(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], list[bytes]]:
-    """The keys, each bucket once, and what take.lua is to decide on them."""
-    indices: dict[str, int] = {}
-    numbers: list[tuple[float, int]] = []
-    coded: list[list[int]] = []
-    for buckets in requests:
-        row = []
-        for bucket in buckets:
-            index = indices.get(bucket.key)
-            if index is None:
-                index = indices[bucket.key] = len(indices) + 1
-                numbers.append((bucket.interval * 1e6, bucket.burst))
-            row.append(4 * index + bucket.mode)
-            if bucket.cost != 1:
-                row.append(-bucket.cost)
-        coded.append(row)
-    return list(indices), [orjson.dumps({"buckets": numbers, "requests": coded})]
-
-
 def _levels_told(buckets: Sequence[Bucket], local: Sequence[Bucket], decision: Decision, parts: int) -> Sequence[float]:
     """Of the buckets that refuse the level that is as far from their cost, at the whole rate, as this process's part is
     at its part of the rate. Empty without a refusal: not all levels are known then."""
@@ -222,18 +223,6 @@ def _levels_told(buckets: Sequence[Bucket], local: Sequence[Bucket], decision: D
         return ()
     levels = {bucket.key: level for bucket, level in zip(local, decision.levels, strict=True)}
     return [bucket.cost - (bucket.cost - levels.get(bucket.key, 0.0)) * parts for bucket in buckets]
-
-
-def _slots(buckets: list[Bucket]) -> dict[str, list[Bucket]]:
-    """The buckets by the hash tags of their keys: nearly always one for all."""
-    first = buckets[0].key
-    tag = first[: first.index("}")]
-    if all(bucket.key.startswith(tag) for bucket in buckets):
-        return {tag: buckets}
-    parts: dict[str, list[Bucket]] = {}
-    for bucket in buckets:
-        parts.setdefault(bucket.key[: bucket.key.index("}")], []).append(bucket)
-    return parts
 
 
 def _joined(buckets: Sequence[Bucket], parts: Sequence[Sequence[Bucket]], answers: Sequence[_Answer]) -> _Answer:

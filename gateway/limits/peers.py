@@ -18,7 +18,11 @@ _GATEWAYS = load_script("gateway.limits", "gateways")
 
 
 async def run_once(store: Store, name: str, limiter: Limiter) -> None:
-    """Says that this gateway is there. While the store is away the last number known stays."""
+    """Says that this gateway is there, and settles what has passed without the store.
+
+    While that is away the last number known stays.
+    """
+    await limiter.settle()
     try:
         gateways = int(await store.run(_GATEWAYS, [_KEY], [name, _SILENT_FOR]))
     except (StoreAway, StoreRefused):

@@ -13,7 +13,7 @@ from limits.util import WindowStats
 
 from gateway.limits.applicable import OBSERVE, PREFIX, REFUSE, Enforcement
 from gateway.limits.decide import TOLERANCE
-from gateway.limits.limiter import TAKE
+from gateway.limits.take import TAKE
 from sluice.store.client import Store
 
 

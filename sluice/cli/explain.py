@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.explain import Explanation, HypotheticalRequest, explain, outcome
 from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
-from gateway.limits.limiter import levels_of
+from gateway.limits.take import levels_of
 from gateway.policies import Policies
 from sluice.cli.errors import CommandError
 from sluice.cli.options import header, ip, json_option, policies_option

@@ -19,7 +19,8 @@ import orjson
 
 from gateway.client_ip import client_of
 from gateway.limits.applicable import Bucket, Subject
-from gateway.limits.decide import HAD, LocalBuckets, outcome, wait
+from gateway.limits.decide import HAD, outcome, wait
+from gateway.limits.local import LocalBuckets
 from gateway.plan import Planner
 from gateway.policies import AddressList, Policies
 from sluice.cli.errors import CommandError

@@ -12,15 +12,22 @@
 --            mode: 0 refuse | 1 let pass, to be delayed until there is a token | 2 only observe
 --                 | 3 give back what an earlier call took, of a request that another slot has refused
 --            One argument, because a client pays for each.
+--            batch: only of charges for what passed without the store, a number. Behind the buckets KEYS then has where
+--            the last number of its gateway is noted for an hour; a batch of that number or below does nothing.
 -- Return     JSON: for each request [ marks, us until it would pass, us to delay, the level of each bucket afterwards ]
 --            marks: "" where every bucket had its tokens, else one letter for each: h it had them | r it refuses
 --                 | l it lacks them, and refuses nothing. (No sum of bits: numbers leave here with 14 digits.)
--- Twice      takes twice: it errs on the strict side, and a bucket refills by itself. Giving back is asked for once: it
---            may be lost, and is never done twice.
+-- Twice      takes twice: it errs on the strict side, and a bucket refills by itself. A batch of charges takes once.
+--            Giving back is asked for once: it may be lost, and is never done twice.
 
 local now = micros
 local stamp = math.floor(now / 10)
 local asked = cjson.decode(ARGV[1])
+if asked.batch then
+  local noted = KEYS[#asked.buckets + 1]
+  if asked.batch <= tonumber(call('GET', noted) or 0) then return '[]' end
+  call('SET', noted, asked.batch, 'EX', 3600)
+end
 local limits, levels, changed = asked.buckets, {}, {}
 local REFUSE, DELAY, OBSERVE, GIVE_BACK = 0, 1, 2, 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -12,8 +12,8 @@ from hypothesis import given, settings, strategies as st
 from redis import Redis
 
 from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket, Enforcement
-from gateway.limits.decide import LocalBuckets, conclude, decide, outcome
-from gateway.limits.limiter import TAKE, take_arguments
+from gateway.limits.decide import conclude, decide, outcome
+from gateway.limits.take import TAKE, take_arguments
 from gateway.policies import Over
 from gateway.policies.limits import MAX_LIMITS
 from sluice.config import Rate
@@ -151,72 +151,3 @@ def test_of_any_number_of_limits_those_that_refuse_are_named(redis: Redis, numbe
     assert decision.violated == tuple(buckets[i].limit.id for i in refusing)
     outcomes = [outcome(decision, one, i) for i, one in enumerate(buckets)]
     assert outcomes == ["rejected" if i in refusing else None for i in range(number)]
-
-
-# --- buckets of this process
-
-
-@dataclass
-class Naive:
-    """Every token by itself: `burst` of them, each of which comes back `interval` after the one before it did."""
-
-    interval: float
-    burst: int
-    back_at: list[float] = field(default_factory=list)
-
-    def takes(self, now: float) -> bool:
-        self.back_at = [at for at in self.back_at if at > now]
-        if len(self.back_at) == self.burst:
-            return False
-        self.back_at.append(max([now, *self.back_at]) + self.interval)
-        return True
-
-
-@settings(deadline=None)
-@given(
-    st.integers(1, 5),
-    st.sampled_from([1.0, 2.0, 0.25, 8.0]),
-    st.lists(st.integers(0, 24).map(lambda quarters: quarters / 4), max_size=60),
-)
-def test_a_local_bucket_decides_like_one_that_keeps_every_token(
-    burst: int, interval: float, pauses: list[float]
-) -> None:
-    local, naive, one = LocalBuckets(10), Naive(interval, burst), bucket(burst=burst, interval=interval)
-    now = 0.0
-    for pause in pauses:
-        now += pause
-        assert (local.take([one], now).verdict == "pass") == naive.takes(now)
-
-
-@settings(deadline=None)
-@given(st.floats(0.001, 1000), st.integers(1, 100), st.lists(st.floats(0, 10), max_size=20))
-def test_a_local_bucket_says_exactly_how_long_to_wait(interval: float, burst: int, pauses: list[float]) -> None:
-    local, one, now = LocalBuckets(10), bucket(burst=burst, interval=interval), 0.0
-    for pause in pauses:
-        now += pause * interval
-        decision = local.take([one], now)
-        if decision.verdict != "pass":
-            now += decision.retry_after
-            assert local.take([one], now).verdict == "pass"
-
-
-def test_a_local_bucket_does_not_refill_when_the_clock_goes_back() -> None:
-    local, one = LocalBuckets(10), bucket(burst=1, interval=1.0)
-    assert local.take([one], 100.0).verdict == "pass"
-    assert local.take([one], 50.0).retry_after == 1.0
-
-
-def test_of_too_many_local_buckets_the_least_recently_used_is_forgotten() -> None:
-    local, one = LocalBuckets(2), bucket("one", burst=1)
-    for each in (one, bucket("two"), one, bucket("three")):
-        local.take([each], 0.0)
-    assert local.forgotten == 1
-    assert local.take([one], 0.0).verdict == "reject"
-
-
-def test_a_part_of_a_bucket_has_its_part_of_rate_and_burst_and_room_for_one_request() -> None:
-    local = LocalBuckets(10)
-    verdicts = [local.take([bucket(burst=20)], 0.0, parts=4) for _ in range(6)]
-    assert [decision.verdict for decision in verdicts] == ["pass"] * 5 + ["reject"]
-    assert verdicts[5].retry_after == 400.0
-    assert local.take([bucket("dear", burst=20, cost=15)], 0.0, parts=4).verdict == "pass"

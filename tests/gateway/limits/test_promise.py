@@ -103,8 +103,8 @@ def test_whoever_waits_as_told_passes_and_whoever_waits_a_second_less_does_not(
 
     async def obey(limiter: Limiter, buckets: list[Bucket], decision: Decision) -> None:
         for fewer in (1.0, 0.1):
-            clocks.wait(max(0.0, decision.retry_after - fewer))
             at = time.perf_counter()
+            clocks.wait(max(0.0, decision.retry_after - fewer))
             decision = await limiter.take(buckets)
             if decision.verdict == "pass":
                 assert time.perf_counter() - at > fewer / 2, "before it was due"

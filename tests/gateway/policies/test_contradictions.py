@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import event, given, strategies as st
 
 from gateway.limits.applicable import Limits, Subject
-from gateway.limits.decide import LocalBuckets
+from gateway.limits.local import LocalBuckets
 from gateway.policies import Limit, load
 from sluice.config import PolicyError
 from tests.gateway.making import a_client

@@ -1,0 +1,123 @@
+"""Buckets as this process knows them, for limits with `when_store_away: local`. No I/O, no clock.
+
+While the store answers, its levels are noted here. While it is away this process goes on from them with its part of
+each bucket. What it lets through meanwhile it owes the store: by so much a bucket is lower than if nothing had passed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.limits.applicable import Bucket
+from gateway.limits.decide import Decision, decide
+
+_NOTHING = 1e-6
+"""Tokens that are none."""
+
+
+class _Level:
+    """Of a bucket at a moment. `parts` 0: of all of it, as the store said; else of one of so many equal parts."""
+
+    __slots__ = ("at", "level", "owed", "parts")
+
+    def __init__(self, level: float, at: float, parts: int) -> None:
+        self.level = level
+        self.owed = 0.0
+        """Tokens that the store does not know to be gone; only of a part the level is without them."""
+        self.at = at
+        self.parts = parts
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Tokens that a bucket in the store has to give for what passed without it."""
+
+    bucket: Bucket
+    tokens: float
+
+
+class LocalBuckets:
+    """Beyond `most` buckets the least recently used are forgotten, and are full then."""
+
+    def __init__(self, most: int) -> None:
+        self.forgotten = 0
+        self._most = most
+        self._levels: OrderedDict[str, _Level] = OrderedDict()
+        self._owing: dict[str, Bucket] = {}
+
+    @property
+    def owing(self) -> int:
+        """Of how many buckets the store may have to be told."""
+        return len(self._owing)
+
+    def saw(self, bucket: Bucket, level: float, now: float) -> None:
+        """The level in the store, at a moment before `now`."""
+        known = self._levels.get(bucket.key)
+        if known is None:
+            self._levels[bucket.key] = _Level(level, now, 0)
+            if len(self._levels) > self._most:
+                self._forget_oldest()
+        else:
+            known.level, known.at, known.parts = level, now, 0
+            self._levels.move_to_end(bucket.key)
+
+    def take(self, buckets: Sequence[Bucket], now: float, parts: int = 1) -> Decision:
+        """`now`: seconds of any clock; one that goes back adds nothing. `parts`: of that many equal ones, this
+        process has one; a single request can always pass in a full one."""
+        shares = [_part_of(bucket, parts) for bucket in buckets] if parts > 1 else buckets
+        known = [self._at(bucket, now, parts) for bucket in buckets]
+        decision = decide(shares, [one.level for one in known])
+        for bucket, one, level in zip(buckets, known, decision.levels, strict=True):
+            if level != one.level:
+                one.owed += one.level - level
+                one.level = level
+                self._owing[bucket.key] = bucket
+        while len(self._levels) > self._most:
+            self._forget_oldest()
+        return decision
+
+    def owed(self, now: float, most: int) -> list[Charge]:
+        """Of up to `most` buckets what the store has to be charged. It counts as charged from now on: never twice."""
+        charges = []
+        for key in list(self._owing)[:most]:
+            bucket = self._owing.pop(key)
+            known = self._levels[key]
+            if known.parts:
+                known = self._at(bucket, now, known.parts)
+            else:
+                known.level -= known.owed
+            if known.owed > _NOTHING:
+                charges.append(Charge(bucket, known.owed))
+            known.owed = 0.0
+        return charges
+
+    def _at(self, bucket: Bucket, now: float, parts: int) -> _Level:
+        """This process's part of the bucket, as it is now."""
+        most = max(bucket.burst / parts, min(bucket.cost, bucket.burst))
+        known = self._levels.get(bucket.key)
+        if known is None:
+            known = self._levels[bucket.key] = _Level(most, now, parts)
+            return known
+        gained = max(0.0, now - known.at) / bucket.interval
+        if known.parts:
+            untouched = min(most, known.level + known.owed + gained / parts)
+            known.level = min(most, known.level + gained / parts)
+        else:
+            whole = min(bucket.burst, known.level + gained)
+            untouched = whole * most / bucket.burst if whole > 0 else whole / parts
+            known.level = untouched - known.owed
+        known.owed = untouched - known.level
+        known.at, known.parts = now, parts
+        self._levels.move_to_end(bucket.key)
+        return known
+
+    def _forget_oldest(self) -> None:
+        key, _ = self._levels.popitem(last=False)
+        self._owing.pop(key, None)
+        self.forgotten += 1
+
+
+def _part_of(bucket: Bucket, parts: int) -> Bucket:
+    return Bucket(bucket.limit, bucket.key, bucket.mode, bucket.interval * parts, bucket.burst, bucket.cost)
