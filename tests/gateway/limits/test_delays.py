@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
-from gateway.ingest.webhooks import Ingest
+from gateway.ingest.hold import Hold
+from gateway.ingest.webhooks import Ingest, Webhook
 from gateway.limits.applicable import Limits, Subject
 from gateway.limits.delays import Delays, numbers_under
 from gateway.limits.limiter import Limiter
@@ -16,6 +18,8 @@ from relay.queue import delays
 from relay.queue.delays import NOW, Delayed, Numbers
 from relay.queue.inbox import Inbox
 from relay.queue.layout import any_key
+from sluice.http.bodies import BodyBudget
+from sluice.http.senders import USUAL
 from sluice.store import clock
 from sluice.store.client import Store
 from tests.gateway.making import a_client, a_head
@@ -40,12 +44,13 @@ def policies_of(folder: Path, limits: str) -> Policies:
 async def accept(policies: Policies, store: Store, events: int) -> None:
     """Webhooks of one session, as the gateway takes them in."""
     queues = {name: open_queue(store, one, policies) for name, one in policies.relay.endpoints.items()}
-    limiter, ingest = Limiter(store), Ingest(policies, queues, Inbox(store))
+    limiter, ingest = Limiter(store), Ingest(policies, queues, Hold(Inbox(store), BodyBudget(2**25)))
     limits = Limits(policies.limits, policies.trust.lists)
     subject = Subject(a_client(), "message_received", "s1", relayed=True)
     for _ in range(events):
         decision = await limiter.take(limits.buckets(subject))
-        await ingest.accept(("laravel",), a_head((b"Host", b"gate")), b"{}", None, "message_received", "s1", decision)
+        head, now = a_head((b"Host", b"gate")), time.monotonic()
+        await ingest.accept(Webhook(("laravel",), head, b"{}", None, "message_received", "s1", decision, USUAL, now))
 
 
 async def waits(store: Store) -> list[float]:
