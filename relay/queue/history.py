@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relay.queue import codec, history_codec
-from relay.queue.codec import Lane, Stored, entry_id_of, id_of, stream_of
+from relay.queue import codec, history_codec, locating
+from relay.queue.codec import Lane, Stored, id_of, stream_of
 from relay.queue.history_codec import Attempt, Departed, read_attempts, text
 from relay.queue.layout import PARTITIONS, any_key, own_key, shared_key
 from sluice.store import clock
@@ -103,14 +103,10 @@ async def ids_of_departed(store: Store, endpoint: str, partition: int) -> set[by
 
 async def _in_queue(store: Store, endpoint: str, partition: int, event: Stored) -> EndpointHistory | None:
     """Where it is in the queue of an endpoint; None: not there."""
-    entry_ids = [
-        entry_id_of(event.lane, event.session or event.id, event.sequence, event.id),
-        entry_id_of(event.lane, event.id, event.sequence, event.id),  # where the endpoint keeps no order
-    ]
+    latest: bytes | None = None
     if event.coalesce_key:
         (latest,) = await store.commands(("HGET", own_key(endpoint, partition, "latest"), event.coalesce_key))
-        if latest is not None and id_of(latest) == event.id.encode():
-            entry_ids.insert(0, latest)
+    entry_ids = locating.forms(event, latest)
     queue, dead = own_key(endpoint, partition, "queue"), own_key(endpoint, partition, "dead")
     scores = await store.commands(
         *(("ZSCORE", queue, entry_id) for entry_id in entry_ids),

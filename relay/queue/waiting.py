@@ -15,7 +15,11 @@ from sluice.store.client import Arg, Store, load_script
 _REMOVE = load_script("relay.queue", "events", "partition", "remove", drains=True)
 _EXPIRE_PAGE = 500
 Removal = Literal["skip", "drop", "expire"]
-_REASONS: dict[Removal, str] = {"skip": "skipped by a person", "drop": "dropped by a person", "expire": ""}
+_REASONS: dict[Removal, str] = {
+    "skip": "skipped by a person",
+    "drop": "dropped by a person while it waited",
+    "expire": "",
+}
 
 
 @dataclass(frozen=True, slots=True)

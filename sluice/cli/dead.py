@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sluice.cli import target
 from sluice.cli.options import command, count, moment, rate, subcommands, target_options
-from sluice.cli.screen import print_json, screen, table
+from sluice.cli.screen import print_json, print_rows, screen
 from sluice.console.actions.dead_letters import (
     ANY_ENDPOINT,
     MAX_AT_ONCE,
@@ -91,12 +91,12 @@ def _criteria(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_table(letters: tuple[DeadLetterSummary, ...], *, more: bool) -> None:
-    rows = table("id", "endpoint", "event", "session", "died", "reason")
+    rows = []
     for one in letters:
         cells = (one.id, one.endpoint, one.event, one.session or "-", f"{one.died_at:%Y-%m-%dT%H:%M:%SZ}")
-        rows.add_row(*map(on_one_line, (*cells, first_line(one.reason))))
+        rows.append((*cells, first_line(one.reason)))
+    print_rows(("id", "endpoint", "event", "session", "died", "reason"), rows)
     out = screen()
-    out.print(rows)
     if more:
         out.print("there are more: raise --limit, or say which with --endpoint, --session, --event, --since, …")
     out.print(f"{len(letters)} dead letters; send them again with `sluice dead replay ID` or `--all`")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +42,24 @@ def table(first: str, *titles: str) -> Table:
     for title in titles:
         made.add_column(title)
     return made
+
+
+def print_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table; where the terminal is too narrow for it, a few lines for each row, the first of which is its first cell.
+
+    The last cell is the longest: it has a line of its own there.
+    """
+    out, made = screen(), table(*titles)
+    for row in rows:
+        made.add_row(*row)
+    wanted = Measurement.get(out, out.options.update_width(_UNCUT), made).maximum
+    if wanted <= out.width:
+        out.print(made)
+        return
+    for first, *middle, last in rows:
+        out.print(first)
+        for line in (" · ".join(middle), last):
+            out.print(Padding(Text(on_one_line(line)), (0, 0, 0, 2)))
 
 
 def print_json(value: object) -> None:

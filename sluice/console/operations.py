@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_type_hints
 
-from sluice.console.actions import circuits, dead_letters, events, moving, sessions, status
+from sluice.console.actions import circuits, dead_letters, events, moving, sessions, status, waiting
 from sluice.console.actions.deployment import Deployment, Problem
 
 API = "/_sluice/api"
@@ -58,6 +58,10 @@ FIND_DEAD_LETTERS = Operation("find_dead_letters", "GET", "/dead", dead_letters.
 SHOW_DEAD_LETTER = Operation("show_dead_letter", "GET", "/dead/{endpoint}/{id}", dead_letters.show)
 REPLAY_DEAD_LETTERS = Operation("replay_dead_letters", "POST", "/dead/replay", dead_letters.replay)
 DROP_DEAD_LETTERS = Operation("drop_dead_letters", "POST", "/dead/drop", dead_letters.drop)
+LIST_WAITING = Operation("list_waiting", "GET", "/queue", waiting.find)
+SHOW_WAITING = Operation("show_waiting", "GET", "/queue/{endpoint}/{id}", waiting.show)
+SKIP_WAITING = Operation("skip_waiting", "POST", "/queue/skip", waiting.skip)
+DROP_WAITING = Operation("drop_waiting", "POST", "/queue/drop", waiting.drop)
 MOVE_QUEUE = Operation("move_queue", "POST", "/queue/move", moving.move)
 LIST_CIRCUITS = Operation("list_circuits", "GET", "/circuits", circuits.list_circuits)
 HOLD_CIRCUIT = Operation("hold_circuit", "POST", "/circuits/{endpoint}", circuits.hold)
@@ -71,6 +75,10 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     SHOW_DEAD_LETTER,
     REPLAY_DEAD_LETTERS,
     DROP_DEAD_LETTERS,
+    LIST_WAITING,
+    SHOW_WAITING,
+    SKIP_WAITING,
+    DROP_WAITING,
     MOVE_QUEUE,
     LIST_CIRCUITS,
     HOLD_CIRCUIT,

@@ -36,6 +36,9 @@ READS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "find_none": ("find", ("dead", "list", "--since", LATER), f"/dead?since={LATER}"),
     "show_dead_letter": ("show", ("dead", "show", "evt_1"), "/dead/-/evt_1"),
     "show_one_of_two": ("show", ("dead", "show", "evt/3", "--endpoint", "audit"), "/dead/audit/evt%2F3"),
+    "list_waiting": ("list", ("queue", "list"), "/queue"),
+    "list_some_waiting": ("list", ("queue", "list", "--session", "s3", "--limit", "1"), "/queue?session=s3&limit=1"),
+    "show_waiting": ("show", ("queue", "show", "evt_gone_1"), "/queue/-/evt_gone_1"),
     "list_circuits": ("list", ("circuit", "list"), "/circuits"),
     "show_event": ("show", ("event", "evt_1"), "/events/evt_1"),
     "list_sessions": ("list", ("sessions", "list"), "/sessions"),
@@ -53,6 +56,12 @@ HOLDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "release": (("release", "laravel"), {"hold": None}),
 }
 OF_QUEUES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "skip_waiting": (("skip", "evt_gone_0", "--until", LATER), "/queue/skip", {"ids": ["evt_gone_0"], "until": LATER}),
+    "drop_waiting": (
+        ("drop", "--session", "s3", "--until", LATER, "--yes"),
+        "/queue/drop",
+        {"session": "s3", "until": LATER, "confirm": True},
+    ),
     "move_planned": (("move", "gone", "laravel"), "/queue/move", {"old": "gone", "new": "laravel", "dry_run": True}),
     "move_queue": (
         ("move", "gone", "laravel", "--yes"),
@@ -65,6 +74,9 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
     "a dead letter at two endpoints": (("dead", "show", "evt/3"), "/dead/-/evt%2F3", None, 409),
     "a strange name": (("dead", "show", "\x1b[2J"), "/dead/-/%1b%5b2J", None, 404),
     "no such endpoint": (("dead", "list", "--endpoint", "larvel"), "/dead?endpoint=larvel", None, 404),
+    "which that wait are not said": (("queue", "skip"), "/queue/skip", {}, 400),
+    "an id that does not wait": (("queue", "skip", "evt_1"), "/queue/skip", {"ids": ["evt_1"]}, 404),
+    "a page that is none": (("queue", "list", "--after", "x"), "/queue?after=x", None, 400),
     "a queue that is none": (
         ("queue", "move", "gnoe", "laravel"),
         "/queue/move",

@@ -120,7 +120,15 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
             ["dead", "replay", "--all", "--dry-run", *here],
             ["dead", "replay", HOSTILE, *here],
         ],
-        "queue": [["queue", "move", HOSTILE, "laravel", *here], ["queue", "move", "crm", HOSTILE, *here]],
+        "queue": [
+            ["queue", "list", *here],
+            ["queue", "list", "--json", *here],
+            ["queue", "show", "evt_waits", *here],
+            ["queue", "skip", "--all", "--dry-run", *here],
+            ["queue", "skip", HOSTILE, *here],
+            ["queue", "move", HOSTILE, "laravel", *here],
+            ["queue", "move", "crm", HOSTILE, *here],
+        ],
         "circuit": [["circuit", "list", *here], ["circuit", "hold", HOSTILE, "open", *here]],
         "sessions": [
             ["sessions", "list", *here],

@@ -14,6 +14,7 @@ from sessions.registry import Worker
 from sluice.console import http as api
 from sluice.console.openapi import document
 from sluice.console.operations import API, OPERATIONS
+from tests.relay.making import accept, event
 from tests.sluice.console.test_acting import bury
 from tests.sluice.console.test_http import BEARER, http
 
@@ -26,6 +27,10 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "show_dead_letter": ("/dead/laravel/evt_1", None),
     "replay_dead_letters": ("/dead/replay", {"session": "s1", "dry_run": True}),
     "drop_dead_letters": ("/dead/drop", {"all": True, "confirm": True}),
+    "list_waiting": ("/queue", None),
+    "show_waiting": ("/queue/-/evt_waits", None),
+    "skip_waiting": ("/queue/skip", {"session": "s1", "dry_run": True}),
+    "drop_waiting": ("/queue/drop", {"session": "s9", "confirm": True}),
     "move_queue": ("/queue/move", {"old": "gone", "new": "laravel", "confirm": True}),
     "list_circuits": ("/circuits", None),
     "hold_circuit": ("/circuits/laravel", {"hold": "open", "why": "moving"}),
@@ -71,6 +76,7 @@ def schema_of(identity: str) -> dict[str, Any]:
 @pytest.mark.parametrize("identity", CALLS)
 async def test_what_is_answered_is_what_is_described(http: httpx2.AsyncClient, parts: Resources, identity: str) -> None:
     await bury(parts, "evt_1", body=b'{"to":"49170"}')
+    await accept(parts.queues["laravel"], event("s2", id="evt_waits"))
     await parts.registry.register(Worker("w1", "1", "http://127.0.0.1:3101", 5))
     await parts.registry.place("s1", {"workspace_id": 7})
     path, body = CALLS[identity]
