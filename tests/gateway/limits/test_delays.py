@@ -49,8 +49,8 @@ async def accept(policies: Policies, store: Store, events: int) -> None:
     subject = Subject(a_client(), "message_received", "s1", relayed=True)
     for _ in range(events):
         decision = await limiter.take(limits.buckets(subject))
-        head, now = a_head((b"Host", b"gate")), time.monotonic()
-        await ingest.accept(Webhook(("laravel",), head, b"{}", None, "message_received", "s1", decision, USUAL, now))
+        webhook = Webhook(("laravel",), a_head((b"Host", b"gate")), b"{}", None, "message_received", "s1", USUAL, None)
+        await ingest.accept(webhook, decision, time.monotonic())
 
 
 async def waits(store: Store) -> list[float]:
