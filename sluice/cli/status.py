@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.policies import Policies
+from gateway.proxy.failing import failed, is_failing
 from sluice.cli import remote
 from sluice.cli.options import target_options
 from sluice.cli.policies import policies_of
@@ -26,6 +27,7 @@ from sluice.console.status import (
     ShowStatus,
     Status,
     Traffic,
+    UpstreamStatus,
     WorkerStatus,
 )
 from sluice.observe.printable import on_one_line
@@ -53,8 +55,10 @@ async def fetch(policies: Policies) -> Status:
 
 
 def render(status: Status) -> RenderableType:
-    """One screen: the messages first, then traffic, circuits with their queues, and sessions."""
+    """One screen: the messages first, then traffic, upstreams, circuits with their queues, and sessions."""
     parts = [_messages(status.messages), _requests(status.traffic)]
+    if status.upstreams:
+        parts.append(_upstreams(status.upstreams))
     if status.endpoints:
         parts.append(_endpoints(status.endpoints))
     if status.traffic.limits:
@@ -82,6 +86,19 @@ def _requests(traffic: Traffic) -> RenderableType:
 def _counts(title: str, total: int | None, counts: Mapping[str, int]) -> Text:
     each = "  ".join(f"{on_one_line(name)} {count:,}" for name, count in counts.items())
     return Text.assemble((title, "bold"), f"{_number(total)}  ", (each, "dim"))
+
+
+def _upstreams(upstreams: Mapping[str, UpstreamStatus]) -> Table:
+    table = _table("upstream", "circuit", "last minute", "failed")
+    for name, upstream in upstreams.items():
+        bad = failed(upstream.outcomes)
+        table.add_row(
+            Text(name),
+            Text(upstream.circuit, _COLOURS[upstream.circuit]),
+            _number(sum(upstream.outcomes.values())),
+            Text(_number(bad), "red" if is_failing(upstream.outcomes) else ""),
+        )
+    return table
 
 
 def _endpoints(endpoints: Mapping[str, EndpointStatus]) -> Table:

@@ -22,9 +22,10 @@ from sluice.console import openapi
 from sluice.console.actions.deployment import Problem, ProblemKind
 from sluice.console.audit import Actor, perform
 from sluice.console.decode import Undecodable, decode, encode
-from sluice.console.operations import API, OPERATIONS, Operation, Q
+from sluice.console.operations import API, OPERATIONS, SHOW_STATUS, Operation, Q
 from sluice.http.fields import fields_of
 from sluice.observe.log import Log
+from sluice.process.shared import Shared
 from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("console")
@@ -42,17 +43,20 @@ _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _NO_TOKEN = "console.token is not set; set it in policies.yaml, for example to env:SLUICE_CONSOLE_TOKEN, and restart"  # noqa: S105
 _SEND_TOKEN = "send Authorization: Bearer <console.token>"  # noqa: S105
 
+_FRESH = 1.0
+"""Seconds for which one look at the status serves everybody."""
 _MAX_BODY = 64 * 1024
 _STATUS = {ProblemKind.INVALID: 400, ProblemKind.NOT_FOUND: 404, ProblemKind.CONFLICT: 409}
 
 
 def routes(resources: Resources) -> list[Route]:
     """What `gateway.app.run` takes as its console."""
+    shared: Shared[bytes] = Shared(_FRESH)
     return [
         Route(PREFIX, _to_page),
         *(_file(path, name) for path, name in _FILES.items()),
         Route(f"{API}/openapi.json", _openapi),
-        *(_route(resources, operation) for operation in OPERATIONS),
+        *(_route(resources, operation, shared) for operation in OPERATIONS),
     ]
 
 
@@ -79,12 +83,23 @@ def _description() -> bytes:
     return encode(openapi.document())
 
 
-def _route(resources: Resources, operation: Operation[Any, Any, Any]) -> Route:
+def _route(resources: Resources, operation: Operation[Any, Any, Any], status: Shared[bytes]) -> Route:
+    """`status`: what everybody gets who asks for it within a second."""
+
+    async def perform_for(request: Request) -> bytes | Problem:
+        wanted = await _decoded(operation, request)
+        if operation is SHOW_STATUS:
+            return await status.get(lambda: show_status(wanted))
+        outcome = await perform(operation, resources, wanted, _actor(resources, request), _not_audited)
+        return outcome if isinstance(outcome, Problem) else encode(outcome)
+
+    async def show_status(wanted: Any) -> bytes:
+        return encode(await operation.run(resources, wanted))
+
     async def endpoint(request: Request) -> Response:
         try:
             _authorize(request.headers.get("authorization", ""), resources.policies.console.token)
-            wanted = await _decoded(operation, request)
-            outcome = await perform(operation, resources, wanted, _actor(resources, request), _not_audited)
+            outcome = await perform_for(request)
         except Refusal as refusal:
             return _problem(refusal)
         except Undecodable as error:
@@ -93,7 +108,7 @@ def _route(resources: Resources, operation: Operation[Any, Any, Any]) -> Route:
             return _problem(Refusal(503, "the store does not answer; try again", retry_after=b"1"))
         if isinstance(outcome, Problem):
             return _problem(Refusal(_STATUS[outcome.kind], outcome.message))
-        return Response(encode(outcome), headers=_HEADERS, media_type="application/json")
+        return Response(outcome, headers=_HEADERS, media_type="application/json")
 
     # The last part of a path may hold slashes: an id is whatever its sender made of it.
     path = re.sub(r"}$", ":path}", operation.path)

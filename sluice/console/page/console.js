@@ -134,7 +134,8 @@ function showFile({ policies, revision }) {
 }
 
 function showHealth(snapshot) {
-  const circuits = Object.values(snapshot.endpoints).map((endpoint) => endpoint.circuit?.state);
+  const upstreams = Object.values(snapshot.upstreams).map((upstream) => upstream.circuit);
+  const circuits = Object.values(snapshot.endpoints).map((endpoint) => endpoint.circuit?.state).concat(upstreams);
   const bad = !snapshot.store.ok || snapshot.relays === 0 || circuits.includes("open");
   const count = snapshot.messages.length;
   $("health").className = bad ? "bad" : count ? "look" : "good";
@@ -207,7 +208,10 @@ function shape(name, kind, points) {
 // --- tables
 
 function showTables(snapshot) {
-  const { endpoints, workers, sessions, traffic } = snapshot;
+  const { upstreams, endpoints, workers, sessions, traffic } = snapshot;
+  table("upstreams", "No upstream is configured.",
+    ["Upstream", "Circuit", "Requests", "Failed"],
+    Object.entries(upstreams).map(([name, seen]) => upstreamRow(name, seen)));
   table("endpoints", "No endpoint is configured.",
     ["Endpoint", "Circuit", "Waiting", "Oldest", "Delivered", "Retried", "Dead", "Dropped by policy"],
     Object.entries(endpoints).map(([name, seen]) => endpointRow(name, seen)));
@@ -221,6 +225,18 @@ function showTables(snapshot) {
     ["State", "Sessions"], stateRows(sessions));
   table("events", "Nothing accepted since Sluice was started.",
     ["Event", "Accepted"], Object.entries(traffic.events).map(([type, many]) => [{ text: type }, count(many)]));
+}
+
+function upstreamRow(name, { url, circuit, outcomes, failing_s }) {
+  const failed = Object.entries(outcomes).filter(([outcome]) => outcome !== "answered").sort((one, other) => other[1] - one[1]);
+  const total = Object.values(outcomes).reduce((all, many) => all + many, 0);
+  const why = failed.map(([outcome, many]) => `${number(many)} ${outcome.replace("_", " ")}`).join(", ");
+  return [
+    { text: name, small: url || "all of them together" },
+    { text: circuit, kind: STATES[circuit], left: true, small: failing_s ? `fails for ${age(failing_s)}` : "" },
+    count(total),
+    { ...count(failed.reduce((all, [, many]) => all + many, 0), failing_s ? "bad" : "look"), small: why },
+  ];
 }
 
 function endpointRow(name, seen) {
