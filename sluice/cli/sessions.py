@@ -8,7 +8,7 @@ import sys
 from sluice.cli.options import command, subcommands, target_options
 from sluice.cli.screen import print_json, screen, table
 from sluice.cli.target import ask
-from sluice.console.actions.sessions import ListSessions, ShowSession
+from sluice.console.actions.sessions import ListSessions, Session, SessionList, ShowSession
 from sluice.console.operations import LIST_SESSIONS, SHOW_SESSION
 from sluice.observe.printable import on_one_line
 
@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    found = ask(options, LIST_SESSIONS, ListSessions())
+    found = _all(options)
     if options.json:
         print_json(found)
         return
@@ -37,6 +37,16 @@ def _list(options: argparse.Namespace) -> None:
     out.print(rows)
     unowned = sum(one.worker is None for one in found.sessions)
     out.print(f"{len(found.sessions)} sessions" + (f", {unowned} without a worker" if unowned else ""))
+
+
+def _all(options: argparse.Namespace) -> SessionList:
+    """Page after page."""
+    found: dict[str, Session] = {}
+    page = SessionList((), "")
+    while page.after is not None:
+        page = ask(options, LIST_SESSIONS, ListSessions(after=page.after))
+        found.update((one.session, one) for one in page.sessions)
+    return SessionList(tuple(found[name] for name in sorted(found)), None)
 
 
 def _show(options: argparse.Namespace) -> None:

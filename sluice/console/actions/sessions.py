@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from sessions.registry import SessionRow
 from sluice.config.problems import quoted
-from sluice.console.actions.deployment import Deployment, Problem, moment, not_found
+from sluice.console.actions.deployment import Deployment, Problem, invalid, moment, not_found
+from sluice.console.decode import Bounds
+
+_PLACE = re.compile(r"[0-9]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class ListSessions:
-    pass
+    limit: Annotated[int, Bounds(1, 10_000)] = 1000
+    """About how many."""
+    after: Annotated[str, Bounds(0, 19)] = ""
+    """The `after` of the answer before this; empty: from the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +50,18 @@ class Session:
 @dataclass(frozen=True, slots=True)
 class SessionList:
     sessions: tuple[Session, ...]
+    """By name. Pages are in no order, and one that comes or goes meanwhile may be on two of them or on none."""
+    after: str | None
+    """By which the next page is asked for; null: this is the last."""
 
 
-async def list_sessions(deployment: Deployment, _: ListSessions) -> SessionList:
-    """All sessions, by name."""
-    return SessionList(tuple(_session(row) for row in await deployment.registry.sessions()))
+async def list_sessions(deployment: Deployment, request: ListSessions) -> SessionList | Problem:
+    """Sessions, a page at a time: nobody waits long for one who asks for many."""
+    if not _PLACE.fullmatch(request.after):
+        return invalid("after is what the answer before this one says, or empty")
+    page = await deployment.registry.page(request.after, request.limit)
+    rows = sorted(page.rows, key=lambda row: row.session)
+    return SessionList(tuple(_session(row) for row in rows), page.go_on or None)
 
 
 async def show(deployment: Deployment, request: ShowSession) -> Session | Problem:
