@@ -24,6 +24,7 @@ EVENTS = each(of(parsers.event_glob))
 
 
 def _duration_or_none(value: Value) -> float:
+    value.takes(parsers.pattern(f"{parsers.DURATION}|none"))
     text = value.text()
     if text == "none":
         return 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice.config import parsers, references, units, urls
+from sluice.config import parsers, references, urls
 from sluice.config.fields import Value, section, setting
 from sluice.config.model import Secret
 from sluice.config.parsers import each, of
@@ -19,17 +19,17 @@ class ExistingWorker:
     key: Secret | None = setting(parsers.secret_value, None)
 
 
-def _lease(text: str) -> float:
+def _lease(value: Value) -> float:
     """Renewed each third of it: a shorter one would be lost to a pause of the garbage collector."""
-    seconds = units.duration(text)
+    seconds = parsers.duration(value)
     if seconds < 1:
-        raise Malformed(f"{quoted(text)} is too short", "write 1s or more")
+        raise Malformed(f"{quoted(value.text())} is too short", "write 1s or more")
     return seconds
 
 
 @dataclass(frozen=True, slots=True)
 class SessionsPolicy:
-    lease: float = setting(of(_lease), 15.0)
+    lease: float = setting(_lease, 15.0)
     per_worker: int = setting(parsers.count, 25)
     workers: tuple[ExistingWorker, ...] = setting(each(section(ExistingWorker)), ())
     verify: str | None = setting(references.signature, None)

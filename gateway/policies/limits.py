@@ -37,6 +37,7 @@ def _per(value: Value) -> tuple[tuple[Per, ...], Prefixes]:
 
 
 def _subject(item: Value, found: dict[Per, Prefixes]) -> None:
+    item.takes({"anyOf": [{"enum": list(SUBJECTS)}, parsers.pattern(PREFIX.pattern)]})
     prefix = PREFIX.fullmatch(item.text())
     subject: Per = "ip" if prefix else SUBJECT(item)
     bits = (int(prefix[1]), int(prefix[2] or PREFIXES[1])) if prefix else PREFIXES

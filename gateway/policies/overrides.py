@@ -114,6 +114,7 @@ def _refuse_repeated(value: Value, subject: tuple[OverriddenBy, str], taken: Tak
 
 
 def _true(value: Value) -> bool:
+    value.takes({"const": True})
     if value.text() != "true":
         raise Malformed(f"{quoted(value.text())} is not known here", "write true, or remove it")
     return True

@@ -36,7 +36,7 @@ def load(
         raise PolicyError(tree.problems)
     reading = Reading(path, tree.root, environment, need_secrets, list(tree.problems))
     root = Value("", tree.root, reading)
-    policies = _policies(root, hashlib.sha256(content).hexdigest()[:12])
+    policies = policies_from(root, hashlib.sha256(content).hexdigest()[:12])
     if not reading.problems:
         for place, malformed in contradictions(policies):
             root.at(*place).note(malformed)
@@ -58,7 +58,8 @@ def _content(path: Path) -> bytes:
         raise PolicyError([Problem(0, 0, "", message, cure, str(path))]) from None
 
 
-def _policies(root: Value, revision: str) -> Policies:
+def policies_from(root: Value, revision: str) -> Policies:
+    """What the keys say; what is wrong with them is noted in the reading."""
     with root.fields() as fields:
         fields.need("version", _known_version, VERSION, "version: 1 at the top")
         fields.later("alerts")
@@ -67,6 +68,7 @@ def _policies(root: Value, revision: str) -> Policies:
 
 
 def _known_version(value: Value) -> str:
+    value.takes({"const": int(VERSION)})
     text = value.text()
     if value.tag != "int" or text != VERSION:
         raise Malformed(f"{quoted(text)} is not a version that is known here", "write version: 1")

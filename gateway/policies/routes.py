@@ -162,7 +162,7 @@ def _event(value: Value) -> EventSource:
 def _subject(value: Value, path: str, what: Literal["session", "workspace"]) -> SessionSource | None:
     cure = f"{{json: /{what}_id}}, {{header: X-{what.title()}-Id}} or {{path: {what}}}"
     if not value.is_mapping and not value.is_list:
-        raise Malformed(f"{quoted(value.text())} says not where to look", f"write {cure}")
+        raise Malformed(f"{quoted(value.shown())} says not where to look", f"write {cure}")
     places: Mapping[str, Callable[[Value], SessionSource]] = {
         "json": _json,
         "header": _header,

@@ -28,6 +28,7 @@ COMMANDS = (
     ("worker", "a worker of the demo, which plays an existing one", "processes:add_worker_options"),
     ("demo-laravel", "the Laravel of the demo, with its limiter", "processes:add_laravel_options"),
     ("check", "is a policies file valid", "check:add_options"),
+    ("schema", "JSON Schema of policies.yaml, by which editors complete and check it", "schema:add_options"),
     ("status", "one screen: traffic, circuits, queues, sessions", "status:add_options"),
     ("explain", "what would become of a request, and why", "explain:add_options"),
     ("diff", "what an edit of the policies changes; exit code 0 nothing, 1 something", "diff:add_options"),

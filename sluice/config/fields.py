@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
 Section = TypeVar("Section", bound="DataclassInstance")
+Schema = dict[str, Any]
+"""JSON Schema, as JSON."""
+TEXT: Schema = {"type": ["string", "number", "boolean"]}
+"""A single value is text to us, whatever YAML takes it for."""
 SETTING = "setting"
 KINDS = {yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}
 CURES = {
@@ -87,8 +91,16 @@ class Value:
                 return Value(f"{self.key}.{step}".lstrip("."), node, self.reading).at(*rest)
         return self
 
+    def takes(self, schema: Schema) -> None:
+        """Says what single value is read here: for `sluice schema`, which reads nothing and asks everything."""
+
     def text(self) -> str:
         """What was written, whatever YAML takes it for: `5`, `on` and `1:30` are text here."""
+        self._must_be(yaml.ScalarNode)
+        return str(self.node.value)
+
+    def shown(self) -> str:
+        """A single value where none may stand, for the message that refuses it."""
         self._must_be(yaml.ScalarNode)
         return str(self.node.value)
 

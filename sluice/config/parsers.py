@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import partial
 from typing import TypeVar
 
 from sluice.config import units
-from sluice.config.fields import Value
+from sluice.config.fields import TEXT, Schema, Value
 from sluice.config.model import Secret
 from sluice.config.problems import Malformed, one_of, quoted
 from sluice.config.secrets import Unresolved, secret
@@ -23,20 +24,41 @@ TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 POINTER = re.compile(r"(/([^~/]|~[01])*)+")
 
 
+def pattern(regex: str) -> Schema:
+    """Of text that no number looks like."""
+    return {"type": "string", "pattern": f"^(?:{regex})$"}
+
+
+DURATION, SIZE = r"[0-9]{1,15}(?:ms|s|m|h|d)", r"[0-9]{1,15}(?:B|KiB|MiB|GiB)"
+_TEXTS: dict[object, Schema] = {
+    units.duration: pattern(DURATION),
+    units.size: pattern(SIZE),
+    units.rate: pattern(r"\s*[0-9]+\s*(?:/|\s+per\s+)\s*[0-9]*\s*[A-Za-z]+\s*"),
+    units.percentage: pattern(units.PERCENTAGE.pattern),
+}
+"""What texts may look like, by their parsers."""
+
+
 def of(parse: Callable[[str], T]) -> Callable[[Value], T]:
     """A parser of values from one of text."""
-    return lambda value: parse(value.text())
+
+    def parse_value(value: Value) -> T:
+        value.takes(_TEXTS.get(parse, TEXT))
+        return parse(value.text())
+
+    return parse_value
 
 
 duration, size, rate, until = of(units.duration), of(units.size), of(units.rate), of(units.until)
 
 
-def matching(pattern: re.Pattern[str], what: str, cure: str) -> Callable[[str], str]:
+def matching(regex: re.Pattern[str], what: str, cure: str) -> Callable[[str], str]:
     def parse_text(text: str) -> str:
-        if not pattern.fullmatch(text):
+        if not regex.fullmatch(text):
             raise Malformed(f"{quoted(text)} is not {what}", cure)
         return text
 
+    _TEXTS[parse_text] = {**pattern(regex.pattern), **TEXT}
     return parse_text
 
 
@@ -71,10 +93,9 @@ def named(parse: Callable[[str, Value], T], key: Callable[[str], str] = name) ->
         with value.fields() as fields:
             for written, entry in fields.named():
                 given = written.attempt(of(key), "")
-                try:
-                    found[given] = parse(given, entry)
-                except Malformed as malformed:
-                    entry.note(malformed)
+                one = entry.attempt(partial(parse, given), None)
+                if one is not None:
+                    found[given] = one
         return found
 
     return parse_entries
@@ -82,6 +103,7 @@ def named(parse: Callable[[str, Value], T], key: Callable[[str], str] = name) ->
 
 def choice(*options: Word) -> Callable[[Value], Word]:
     def parse_word(value: Value) -> Word:
+        value.takes({"enum": list(options)})
         text = value.text()
         for option in options:
             if text == option:
@@ -95,6 +117,7 @@ def choice(*options: Word) -> Callable[[Value], Word]:
 
 def count(value: Value) -> int:
     """A whole number from 1 on. YAML would read `010` as eight and `1:30` as ninety."""
+    value.takes({"type": "integer", "minimum": 1, "maximum": units.MAX_AMOUNT})
     text = value.text()
     if value.tag != "int" or not re.fullmatch(r"0|[1-9][0-9_]{0,17}", text):
         raise Malformed(f"{quoted(text)} is not a whole number", "write digits, without quotes")
@@ -106,6 +129,7 @@ def count(value: Value) -> int:
 
 
 def ratio(value: Value) -> float:
+    value.takes({"type": "number", "exclusiveMinimum": 0, "maximum": 1})
     text = value.text()
     if value.tag not in ("int", "float") or not re.fullmatch(r"-?[0-9]{0,9}\.?[0-9]{1,9}", text):
         raise Malformed(f"{quoted(text)} is not a number", "write 0.5")
@@ -128,7 +152,11 @@ def subject_glob(text: str) -> str:
     return text
 
 
+SECRET = pattern("env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+
+
 def secret_value(value: Value) -> Secret:
+    value.takes(SECRET)
     reading = value.reading
     try:
         found = secret(value.text(), reading.environment, reading.source.parent.resolve())

@@ -43,6 +43,7 @@ from sluice.config import (
     Signature,
     StorePolicy,
 )
+from tests.gateway.policies.schema_check import problems_by_schema
 
 DEFAULT = Path(__file__).parents[3] / "policies.yaml"
 ENVIRONMENT = {"WHATSAPP_HMAC_SECRET": "hmac", "SLUICE_CONSOLE_TOKEN": "token"}
@@ -65,7 +66,9 @@ def read(tmp_path: Path) -> Read:
     def read_text(text: str = "", *, need_secrets: bool = True, **environment: str) -> Policies:
         path = tmp_path / "policies.yaml"
         path.write_text(f"version: 1\n{text}\n")
-        return load(path, environment=environment, need_secrets=need_secrets)
+        policies = load(path, environment=environment, need_secrets=need_secrets)
+        assert problems_by_schema(path.read_text()) == []
+        return policies
 
     return read_text
 
