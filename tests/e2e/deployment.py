@@ -110,6 +110,8 @@ class Deployment:
         self._output = folder / "output.txt"
         self._processes: list[asyncio.subprocess.Process] = []
         self.up: asyncio.subprocess.Process | None = None
+        self.environment: dict[str, str] = {}
+        """What its processes get beside ours and the secrets."""
 
     async def start_laravel(self, minute: float) -> None:
         """`minute` in seconds."""
@@ -128,7 +130,7 @@ class Deployment:
         with self._output.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "sluice", *arguments, "--policies", str(self.file)),
-                env={**os.environ, **SECRETS},
+                env={**os.environ, **SECRETS, **self.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

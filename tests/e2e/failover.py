@@ -15,13 +15,16 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from gateway.policies import load
-from tests.e2e.chaos import SESSIONS, Account, bad_receiver, produce
+from tests.e2e.account import Account
+from tests.e2e.bad_receiver import bad_receiver, sessions
+from tests.e2e.chaos import producing
 from tests.e2e.deployment import SECRETS, Deployment, deployment
 from tests.sluice.store.store_servers import Server
 from tests.waiting import until
 
 _UNDER_LOAD = (1.0, 2.0)  # seconds between two failovers
 _CUT_OFF = 1.0
+_SESSIONS = 12
 _LONGEST = 30.0
 
 
@@ -107,17 +110,15 @@ class Stores:
 
 async def failover(folder: Path, free_port: Callable[[], int], *, failovers: int, seed: int) -> Account:
     """Ends once everything accepted was delivered. Raises AssertionError if that takes too long."""
-    chance, account, stop = random.Random(seed), Account(), asyncio.Event()
+    chance, account = random.Random(seed), Account()
     ports = (free_port(), free_port())
     async with (
         _running(Stores(folder, free_port)) as stores,
-        bad_receiver(ports[1], random.Random(seed + 1), account) as calm,
+        bad_receiver(ports[1], account, random.Random(seed + 1)) as calm,
         deployment(folder, ports) as deployed,
     ):
         await _start(deployed, stores)
-        async with asyncio.TaskGroup() as group:
-            for number in range(SESSIONS):
-                group.create_task(produce(deployed, f"session-{number}", account, stop))
+        async with producing(deployed, sessions(_SESSIONS, ()), account):
             for number in range(failovers):
                 await asyncio.sleep(chance.uniform(*_UNDER_LOAD))
                 if number % 2:
@@ -126,9 +127,8 @@ async def failover(folder: Path, free_port: Callable[[], int], *, failovers: int
                 else:
                     account.kills["master cut off"] += 1
                     await stores.cut_off_the_master()
-                before = len(account.accepted)
-                await until(lambda: len(account.accepted) > before, timeout=_LONGEST, what="events to be accepted")  # noqa: B023
-            stop.set()
+                before = len(account.answered)
+                await until(lambda: len(account.answered) > before, timeout=_LONGEST, what="events to be accepted")  # noqa: B023
         calm.set()
         await until(deployed.drained, timeout=60, what=f"everything to be delivered: {account}")
     return account

@@ -17,7 +17,7 @@ async def test_nothing_promised_with_a_replica_is_lost_when_the_store_fails_over
     seed = random.randrange(2**32)
     account = await failover(short_folder, free_port, failovers=2, seed=seed)
     told = f"seed {seed}: {account}"
-    assert len(account.accepted) > 40, told  # fewer beside other tests; each failover waits for some more
+    assert len(account.answered) > 40, told  # fewer beside other tests; each failover waits for some more
     assert account.lost() == [], told
     assert account.out_of_order() == [], told
     assert account.unexplained() == [], told

@@ -24,11 +24,12 @@ def _clock(jump: ClockJump | None) -> Iterator[str]:
     if jump is None:
         return
     direction = "back" if jump.jumped_s < 0 else "forward"
-    what = "nothing waits longer for it" if jump.jumped_s < 0 else "leases and waits may have ended early"
+    early = "leases, waits and times to live may have ended early"
+    what = "nothing waits longer for it" if jump.jumped_s < 0 else early
     shown = f", and times are shown {age(jump.offset_s)} ahead of it" if jump.offset_s >= 1 else ""
     yield (
-        f"the store's clock jumped {direction} by {age(abs(jump.jumped_s))}, {age(jump.ago_s)} ago: {what}, "
-        f"nothing is lost{shown}; keep the clock of the store's machine right: timedatectl set-ntp true"
+        f"the store's clock jumped {direction} by {age(abs(jump.jumped_s))}, {age(jump.ago_s)} ago: "
+        f"{what}{shown}; keep the clock of the store's machine right: timedatectl set-ntp true"
     )
 
 

@@ -245,10 +245,9 @@ def test_a_flood_that_batches_can_deliver_is_none() -> None:
 def test_a_clock_that_was_set_is_told_with_what_it_means_and_the_cure() -> None:
     cure = "keep the clock of the store's machine right: timedatectl set-ntp true"
     assert said(clock_jump=ClockJump(-600.2, 185.0, 598.2)) == [
-        "the store's clock jumped back by 10m, 3m 5s ago: nothing waits longer for it, nothing is lost, "
+        "the store's clock jumped back by 10m, 3m 5s ago: nothing waits longer for it, "
         f"and times are shown 9m 58s ahead of it; {cure}"
     ]
     assert said(clock_jump=ClockJump(600.0, 5.0, 0.0)) == [
-        "the store's clock jumped forward by 10m, 5s ago: leases and waits may have ended early, nothing is lost; "
-        + cure
+        "the store's clock jumped forward by 10m, 5s ago: leases, waits and times to live may have ended early; " + cure
     ]
