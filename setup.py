@@ -27,6 +27,7 @@ COMPILED = tuple(
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_head",
         "sluice/http/server": "asgi cycle exchange flow head metrics protocol",
         "sluice/observe": "log_lines tallies",
+        "sluice/process": "boottime",
         "sluice/store": "client shared_calls",
         "sluice/store/protocol": "link packing routes wire",
     }.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -41,6 +42,10 @@ _NOT_JSON = Rejected("the body is not JSON, and only JSON can go into a batch", 
 _NO_TIME = Failed("its batch was rejected, and there was no time to find out which event was the reason")
 _AFTER_FAILURE = NotSent("an earlier event of its batch failed")
 
+LEASE_OVER = NotSent("its lease was over before it could be sent")
+_BODY_WITHIN = 1.0
+"""Seconds that the body of an answer may take: the status line decides, and the body is for people to read."""
+
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 
@@ -74,8 +79,11 @@ class Sender:
         self._added = tuple(added)
         self._replaced = made.union(name.lower() for name, _ in self._added)
 
-    async def post(self, delivery: Delivery) -> Outcome:
-        """The whole attempt takes at most the endpoint's timeout. Never raises for anything the receiver does."""
+    async def post(self, delivery: Delivery, begin_by: float = math.inf) -> Outcome:
+        """The whole attempt takes at most the endpoint's timeout. Never raises for anything the receiver does.
+
+        `begin_by`: a moment of `boottime`, after which nothing is sent.
+        """
         try:
             head_start = self._head_start(delivery.target, delivery.headers)
         except http1.BadHead as error:
@@ -84,13 +92,17 @@ class Sender:
         framing = http1.stated(len(delivery.body))
         try:
             response, answer = await http1.ask(
-                self._pool, head, framing, delivery.body, within=self._within, most=MAX_SHOWN
+                *(self._pool, head, framing, delivery.body),
+                within=self._within,
+                most=MAX_SHOWN,
+                begin_by=begin_by,
+                body_within=_BODY_WITHIN,
             )
         except http1.UpstreamError as error:
             return _outcome_of_error(error)
         return outcome_of(response.status, () if response.status < 300 else response.headers, answer)
 
-    async def post_batch(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    async def post_batch(self, deliveries: Sequence[Delivery], begin_by: float = math.inf) -> list[Outcome]:
         """One POST to the endpoint's own address, the bodies in a JSON array; an outcome for each, in their order.
 
         A body that is not JSON is rejected before. Where the receiver rejects the array as a whole, it is halved until
@@ -98,14 +110,15 @@ class Sender:
         """
         end = asyncio.get_running_loop().time() + self._timeout
         fit = [_is_json(delivery.body) for delivery in deliveries]
-        sent = iter(await self._post_together([each for each, fits in zip(deliveries, fit, strict=True) if fits], end))
+        fitting = [each for each, fits in zip(deliveries, fit, strict=True) if fits]
+        sent = iter(await self._post_together(fitting, end, begin_by=begin_by))
         return [next(sent) if fits else _NOT_JSON for fits in fit]
 
     async def close(self) -> None:
         await self._pool.close()
 
     async def _post_together(
-        self, deliveries: Sequence[Delivery], end: float, took_some: bool = False
+        self, deliveries: Sequence[Delivery], end: float, took_some: bool = False, begin_by: float = math.inf
     ) -> list[Outcome]:
         """`took_some`: the receiver rejected these together with others, some of which it took by themselves."""
         events = len(deliveries)
@@ -114,7 +127,7 @@ class Sender:
         if asyncio.get_running_loop().time() >= end:
             return [_NO_TIME] * events
         try:
-            status, headers, answer = await self._ask_together(deliveries, end)
+            status, headers, answer = await self._ask_together(deliveries, end, begin_by)
         except http1.UpstreamError as error:
             return [_outcome_of_error(error)] * events
         outcomes = outcomes_of(status, headers, answer, events)
@@ -137,7 +150,7 @@ class Sender:
         rest = [_AFTER_FAILURE if one.stream in stopped else next(sent) for one in deliveries[half:]]
         return (proven(first) if took_any(second) else first) + rest
 
-    async def _ask_together(self, deliveries: Sequence[Delivery], end: float) -> Answer:
+    async def _ask_together(self, deliveries: Sequence[Delivery], end: float, begin_by: float) -> Answer:
         ids = b",".join(delivery.public_id.encode() for delivery in deliveries)
         head_start = self._make_head_start(b"", ((b"Content-Type", b"application/json"), (BATCH_IDS, ids)))
         batch_id = b"batch_" + hashlib.sha256(ids).hexdigest()[:28].encode()
@@ -146,7 +159,12 @@ class Sender:
         timeout = end - asyncio.get_running_loop().time()
         head, framing = self._head(head_start, batch_id, deliveries[0].attempt, body), http1.stated(len(body))
         response, answer = await http1.ask(
-            self._pool, head, framing, body, within=self._within, most=most, timeout=timeout
+            *(self._pool, head, framing, body),
+            within=self._within,
+            most=most,
+            timeout=timeout,
+            begin_by=begin_by,
+            body_within=timeout,  # the statuses of its events may stand in it
         )
         return response.status, response.headers, answer
 
@@ -173,6 +191,8 @@ class Sender:
 def _outcome_of_error(error: http1.UpstreamError) -> Outcome:
     if isinstance(error, http1.AddressRefused):
         return Paused(f"{error}; write private: allow at the endpoint if this is intended", 0.0, None)
+    if isinstance(error, http1.TooLate):
+        return LEASE_OVER
     return Failed(str(error))
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from relay import metrics
 from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected
 from relay.deliver.retry import NO_EVIDENCE, settle_batch
+from relay.deliver.sender import LEASE_OVER
 from relay.dispatch.leases import Leases
 from relay.dispatch.permits import Permits
 from relay.dispatch.prefetch import Prefetch
@@ -18,6 +19,7 @@ from relay.policies import Retry
 from relay.queue.codec import Delivery
 from relay.queue.queue import Settlement
 from sluice.observe.log import Log
+from sluice.process.boottime import boottime
 
 LOG = Log("relay")
 _KINDS: dict[type[Outcome], str] = {
@@ -34,9 +36,11 @@ _AGAIN = ("retry", "unspent", "rejected", "return")
 
 
 class Sends(Protocol):
-    async def post(self, delivery: Delivery) -> Outcome: ...
+    async def post(self, delivery: Delivery, begin_by: float) -> Outcome:
+        """`begin_by`: a moment of `boottime`, after which nothing is sent."""
+        ...
 
-    async def post_batch(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    async def post_batch(self, deliveries: Sequence[Delivery], begin_by: float) -> list[Outcome]:
         """One POST of several, in order; the outcome of each."""
         ...
 
@@ -84,11 +88,14 @@ class Attempts:
     async def _attempt(self, deliveries: list[Delivery], generation: int) -> list[Delivery] | None:
         """Returns what this task goes on with."""
         started = time.monotonic()
+        begin_by = self._leases.begin_by(deliveries)
         try:
-            if self._in_batches:
-                outcomes = await self._sender.post_batch(deliveries)
+            if boottime() > begin_by:
+                outcomes: list[Outcome] = [LEASE_OVER] * len(deliveries)
+            elif self._in_batches:
+                outcomes = await self._sender.post_batch(deliveries, begin_by)
             else:
-                outcomes = [await self._sender.post(deliveries[0])]
+                outcomes = [await self._sender.post(deliveries[0], begin_by)]
         except Exception as error:  # noqa: BLE001 - a bug in sending must not lose deliveries or end the loop
             LOG.error("delivery.crashed", exception=error, id=deliveries[0].id)
             outcomes = [Failed(f"an error in sluice: {type(error).__name__}")] * len(deliveries)

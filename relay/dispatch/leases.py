@@ -6,7 +6,7 @@ They are short, so that the deliveries of a killed process come back soon.
 from __future__ import annotations
 
 import asyncio
-import time
+import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -14,10 +14,12 @@ from relay.dispatch.slots import SUSPECT
 from relay.queue.codec import Delivery
 from relay.queue.queue import Queue, Settlement
 from sluice.observe.log import Log
+from sluice.process.boottime import boottime
 from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("relay")
 _STORE_AWAY_SLEEP = 0.2
+_USABLE = 0.9  # of a lease: a POST begins before so much of it is over
 _SUSPECT_WAIT = 200  # ms until it is seen whether another suspect is still in flight
 
 
@@ -25,7 +27,7 @@ class Leases:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._held: dict[bytes, tuple[Delivery, float]] = {}
-        """And since when (monotonic)."""
+        """And when the poll that leased it, or the call that extended it, was sent: by `boottime`."""
         self._ended: deque[Settlement] = deque()
 
     @property
@@ -33,9 +35,19 @@ class Leases:
         """Whether the queue knows all that has ended."""
         return not self._ended
 
-    def begin(self, deliveries: Sequence[Delivery], now: float) -> None:
+    def begin(self, deliveries: Sequence[Delivery], sent_at: float) -> None:
+        """`sent_at`: by `boottime`, when the poll that leased them was sent."""
         for delivery in deliveries:
-            self._held[delivery.lease] = (delivery, now)
+            self._held[delivery.lease] = (delivery, sent_at)
+
+    def begin_by(self, deliveries: Sequence[Delivery]) -> float:
+        """Until when (`boottime`) a POST of these may begin. After that they may be another's.
+
+        A process that was stopped, or whose machine was, learns it here.
+        """
+        held = [self._held[delivery.lease][1] for delivery in deliveries if delivery.lease in self._held]
+        first = min(held) if len(held) == len(deliveries) else -math.inf
+        return first + self._queue.lease * _USABLE
 
     def settle(self, deliveries: Sequence[Delivery], settled: Sequence[Settlement]) -> None:
         """All of one POST at once, so that they go in one poll."""
@@ -73,13 +85,19 @@ class Leases:
                 pause = min(third, _STORE_AWAY_SLEEP)
 
     async def _extend(self, *, older_than: float) -> None:
-        now = time.monotonic()
-        held = [delivery for delivery, since in self._held.values() if now - since >= older_than]
+        sent_at = boottime()
+        held = [delivery for delivery, since in self._held.values() if sent_at - since >= older_than]
         if not held:
             return
-        for delivery in await self._queue.extend(held):
-            if self._held.pop(delivery.lease, None):
+        lost = {delivery.lease for delivery in await self._queue.extend(held)}
+        for delivery in held:
+            if delivery.lease not in self._held:
+                continue  # it has ended meanwhile
+            if delivery.lease in lost:
+                del self._held[delivery.lease]
                 LOG.warning("delivery.lease_lost", id=delivery.id, endpoint=self._queue.endpoint)
+            else:
+                self._held[delivery.lease] = (delivery, sent_at)
 
     def _end(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:

@@ -43,6 +43,7 @@ from relay.policies import Batch, Retry
 from relay.queue.codec import Delivery
 from relay.queue.queue import Polled, Queue, Settlement
 from sluice.observe.log import Log
+from sluice.process.boottime import boottime
 from sluice.process.loops import Stop
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -125,10 +126,11 @@ class Dispatcher:
         self._prefetch.note_poll()
         capacity = self._capacity(now, plentiful) if leasing else 0
         want = self._wanted(capacity, now)
+        sent_at = boottime()
         posts = await (self._poll_at_once(want) if plentiful else self._poll_in_two(want))
         self._polled_at = now = time.monotonic()
         for deliveries in posts:
-            self._leases.begin(deliveries, now)
+            self._leases.begin(deliveries, sent_at)
         if plentiful:
             self._prefetch.add(posts, now)
             self._attempts.begin_prefetched(now)

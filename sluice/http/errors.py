@@ -5,6 +5,7 @@
     ├── AddressRefused    the name leads only to addresses that are refused        nothing was sent
     ├── ConnectTimeout    no connection in time                                    nothing was sent
     ├── PoolExhausted     no free connection in time, or the pool is closed        nothing was sent
+    ├── TooLate           the moment was over by which it had to begin             nothing was sent
     ├── UpstreamReset     closed before the head of a response was complete
     ├── HeadTimeout       no head of a response in time
     ├── BadResponse       not HTTP/1.1, or its length cannot be trusted
@@ -40,6 +41,10 @@ class ConnectTimeout(UpstreamError):
 
 class PoolExhausted(UpstreamError):
     """Every connection is in use and none came free in time: nothing was sent."""
+
+
+class TooLate(UpstreamError):
+    """The moment was over by which the request had to begin: nothing was sent."""
 
 
 class UpstreamReset(UpstreamError):

@@ -59,12 +59,12 @@ class Taker:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
 
-    async def post(self, delivery: Delivery) -> Outcome:
+    async def post(self, delivery: Delivery, begin_by: float) -> Outcome:
         await asyncio.sleep(0.001)
         self.bodies.append(delivery.body)
         return Delivered(200)
 
-    async def post_batch(self, deliveries: object) -> list[Outcome]:
+    async def post_batch(self, deliveries: object, begin_by: float) -> list[Outcome]:
         raise NotImplementedError
 
     def in_order(self, session: bytes) -> bool:

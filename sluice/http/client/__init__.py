@@ -52,6 +52,7 @@ from sluice.http.errors import (
     HeadTimeout as HeadTimeout,
     IdleTimeout as IdleTimeout,
     PoolExhausted as PoolExhausted,
+    TooLate as TooLate,
     UpstreamError as UpstreamError,
     UpstreamReset as UpstreamReset,
 )

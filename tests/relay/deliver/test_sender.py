@@ -14,12 +14,13 @@ import orjson
 import pytest
 from standardwebhooks import Webhook
 
-from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Rejected
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected
 from relay.deliver.sender import Sender
 from relay.policies import CircuitPolicy, Endpoint, Retry
 from relay.queue.codec import Delivery, Headers
 from sluice.config import Preset, Secret, Signature
 from sluice.http.signatures import refusal
+from sluice.process.boottime import boottime
 from tests.relay.receiver import OK, Got, Receiver, receiver
 from tests.sluice.http.client.upstream import Call, Play, saying, upstream
 
@@ -176,7 +177,7 @@ async def test_a_receiver_that_says_nothing_or_a_byte_at_a_time_is_a_failure_wit
 
     async def trickling(call: Call) -> None:
         await call.head()
-        call.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        call.say(b"HTTP/1.1 200 OK\r\nX: ")
         while True:
             call.say(b"x")
             await call.writer.drain()
@@ -367,3 +368,82 @@ async def test_a_receiver_that_is_away_fails_the_whole_batch() -> None:
         gone = laravel
     outcomes = await post_batch(gone, numbered(1, 2))
     assert outcomes == [Failed(f"no connection to {gone.url}: connection refused")] * 2
+
+
+# --- the status line decides
+
+
+def breaking_off(answer: bytes, *, cut: bool) -> Play:
+    async def play(call: Call) -> None:
+        await call.head()
+        call.say(answer)
+        if cut:
+            await asyncio.sleep(0.05)
+            call.close()
+        else:
+            await call.gone()
+
+    return play
+
+
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 100\r\n\r\nsome", b"Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n", b"\r\nsome"]
+)
+@pytest.mark.parametrize(
+    ("status", "kind"), [(200, Delivered), (204, Delivered), (422, Rejected), (404, Refused), (429, Paused)]
+)
+async def test_the_status_line_decides_when_the_body_hangs_or_is_cut(
+    status: int, kind: type[Outcome], framing: bytes, cut: bool
+) -> None:
+    if status == 204:
+        framing = b"\r\n"
+    async with upstream(breaking_off(b"HTTP/1.1 %d X\r\n" % status + framing, cut=cut)) as up:
+        began = time.monotonic()
+        outcome = await post(replace(an_endpoint(str(up.origin)), timeout=8.0), a_delivery())
+        assert time.monotonic() - began < 4.0
+    assert isinstance(outcome, kind)
+    if kind is Rejected:
+        assert outcome == Rejected("answered 422: some", 422)
+
+
+async def test_a_body_in_broken_chunks_does_not_undo_a_2xx() -> None:
+    answer = b"HTTP/1.1 201 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\nno length\r\n"
+    async with upstream(breaking_off(answer, cut=False)) as up:
+        assert await post(an_endpoint(str(up.origin)), a_delivery()) == Delivered(201)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(200, Delivered), (207, Failed)])
+async def test_a_batch_whose_answer_is_cut_is_delivered_unless_it_was_to_be_answered_event_by_event(
+    status: int, kind: type[Outcome]
+) -> None:
+    answer = b"HTTP/1.1 %d X\r\nContent-Length: 100\r\n\r\n[200," % status
+    async with upstream(breaking_off(answer, cut=True)) as up, sender_of(an_endpoint(str(up.origin))) as sender:
+        assert [type(outcome) for outcome in await sender.post_batch(numbered(1, 2))] == [kind, kind]
+
+
+# --- nothing is sent after its lease
+
+
+async def test_nothing_is_sent_when_the_connection_came_too_late() -> None:
+    """The one connection is in use, until long after the moment by which the second should have begun."""
+    lets_go = asyncio.Event()
+
+    async def play(call: Call) -> None:
+        while True:
+            await call.head()
+            await call.reader.readexactly(len(BODY))
+            await lets_go.wait()
+            call.say(b"HTTP/1.1 200 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    async with upstream(play) as up, sender_of(replace(an_endpoint(str(up.origin)), concurrency=1)) as sender:
+        first = asyncio.create_task(sender.post(a_delivery()))
+        await asyncio.sleep(0.1)
+        second = asyncio.create_task(sender.post(a_delivery(), boottime() + 0.2))
+        await asyncio.sleep(0.4)
+        lets_go.set()
+        assert await first == Delivered(200)
+        assert await second == NotSent("its lease was over before it could be sent")
+        batch = await sender.post_batch(numbered(1, 2), boottime() - 1)
+        assert batch == [NotSent("its lease was over before it could be sent")] * 2
+        assert await sender.post(a_delivery(), boottime() + 60) == Delivered(200)

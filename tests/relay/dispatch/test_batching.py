@@ -36,10 +36,10 @@ class Box:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def post(self, delivery: Delivery) -> Outcome:
+    async def post(self, delivery: Delivery, begin_by: float) -> Outcome:
         raise NotImplementedError
 
-    async def post_batch(self, deliveries: list[Delivery]) -> list[Outcome]:  # type: ignore[override]
+    async def post_batch(self, deliveries: list[Delivery], begin_by: float) -> list[Outcome]:  # type: ignore[override]
         bodies = [delivery.body for delivery in deliveries]
         self.batches.append(bodies)
         await self.gate.wait()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from relay.circuit import Circuit
 from relay.deliver.outcome import Delivered, Outcome
 from relay.dispatch.attempts import Sends
+from relay.dispatch.leases import Leases
 from relay.dispatch.loop import Dispatcher
 from relay.policies import CircuitPolicy, Retry
 from relay.queue.codec import Delivery
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.queue import Queue, Settlement
+from sluice.process.boottime import boottime
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.heard import Heard
@@ -33,12 +36,12 @@ class Slow:
         self.posted: list[bytes] = []
         self.gate = asyncio.Event()
 
-    async def post(self, delivery: Delivery) -> Outcome:
+    async def post(self, delivery: Delivery, begin_by: float) -> Outcome:
         self.posted.append(delivery.body)
         await self.gate.wait()
         return Delivered(200)
 
-    async def post_batch(self, deliveries: object) -> list[Outcome]:
+    async def post_batch(self, deliveries: object, begin_by: float) -> list[Outcome]:
         raise NotImplementedError
 
 
@@ -213,7 +216,7 @@ class Lethal:
         self.died = False
         self.suspects = self.max_suspects = 0
 
-    async def post(self, delivery: Delivery) -> Outcome:
+    async def post(self, delivery: Delivery, begin_by: float) -> Outcome:
         suspect = delivery.crash_count >= 2
         self.suspects += suspect
         self.max_suspects = max(self.max_suspects, self.suspects)
@@ -224,5 +227,53 @@ class Lethal:
         self.suspects -= suspect
         return Delivered(200)
 
-    async def post_batch(self, deliveries: object) -> list[Outcome]:
+    async def post_batch(self, deliveries: object, begin_by: float) -> list[Outcome]:
         raise NotImplementedError
+
+
+class Blocking:
+    """Its first POST blocks the whole process for longer than a lease, as a stopped one would be."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.tokens: list[bytes] = []
+
+    async def post(self, delivery: Delivery, begin_by: float) -> Outcome:
+        self.tokens.append(delivery.token)
+        if len(self.tokens) == 1:
+            time.sleep(self.seconds)
+        return Delivered(200)
+
+    async def post_batch(self, deliveries: object, begin_by: float) -> list[Outcome]:
+        raise NotImplementedError
+
+
+async def test_a_process_that_stood_still_begins_no_post_of_a_lease_that_is_over(store: Store) -> None:
+    sender, stop, queue = Blocking(0.5), Stop(), queue_of(store, 0.3)
+    for number in range(20):
+        await accept(queue, event(f"s{number}"))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(dispatcher_of(store, sender, 0.3).run(stop))
+
+        async def all_delivered() -> bool:
+            return (await queue.counts()).delivered == 20
+
+        await until(all_delivered)
+        stop.request()
+    assert sender.tokens.count(sender.tokens[0]) == 1, "what came with it was leased again before it was sent"
+    assert len(sender.tokens) >= 20
+
+
+async def test_a_lease_that_is_extended_may_be_used_for_longer(store: Store) -> None:
+    queue = queue_of(store, 0.4)
+    await accept(queue, event())
+    leases = Leases(queue)
+    leased_at = boottime()
+    leased = await lease(queue)
+    leases.begin(leased, leased_at)
+    assert leases.begin_by(leased) == pytest.approx(leased_at + 0.36)
+    extending = asyncio.create_task(leases.extend_forever())
+    await until(lambda: leases.begin_by(leased) > leased_at + 0.4)
+    extending.cancel()
+    leases.return_unsent(leased)
+    assert leases.begin_by(leased) < boottime(), "it is held no more"
