@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import orjson
-
 from gateway.client_ip import Client, client_of, forwarding
 from gateway.policies import (
     EventSource,
@@ -22,6 +20,7 @@ from gateway.policies import (
     Trust,
     streams,
 )
+from sluice.http import lenient_json
 from sluice.http.fields import (
     CONNECTION,
     EXPECT,
@@ -124,6 +123,8 @@ class Json:
     """A body that has been parsed because something had to be found in it."""
 
     value: Any
+    readable: bool = True
+    """False: it is no JSON, and nothing is found in it."""
 
     def at(self, pointer: str) -> object:
         """What an RFC 6901 pointer points to; None where it points to nothing."""
@@ -142,16 +143,17 @@ class Json:
 def parse_json(body: bytes, why: str) -> Json:
     """Raises Refusal 400; `why` says what it is needed for."""
     try:
-        return Json(orjson.loads(body))
-    except orjson.JSONDecodeError as error:
+        return Json(lenient_json.loads(body))
+    except ValueError as error:
         raise Refusal(400, f"the body is not JSON ({error}); {why}") from None
 
 
 def json_if_any(body: bytes) -> Json | None:
+    """None: there is no body."""
     try:
-        return Json(orjson.loads(body)) if body else None
-    except orjson.JSONDecodeError:
-        return None
+        return Json(lenient_json.loads(body)) if body else None
+    except ValueError:
+        return Json(None, readable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ class Reading:
     json: str | None
     """What it has to be JSON for, in words; None: it may be anything."""
     cost: bool
-    """A limit looks into it for what the request costs; where it is no JSON, that is one."""
+    """A limit looks into it for what the request costs."""
 
 
 def reading_of(route: Route, costs: Sequence[JsonPointer]) -> Reading:

@@ -33,9 +33,9 @@ from gateway.request import Json
 from relay.queue.codec import Event, new_id
 from sluice.config import Promise
 from sluice.config.parsers import EVENT_TYPE
-from sluice.http import signed_json
+from sluice.http import lenient_json, signed_json
 from sluice.http.bodies import BodyBudget, HeldBody
-from sluice.http.signed_json import Members, parse, problem, wrong
+from sluice.http.signed_json import Members, problem, wrong
 
 PATH = "/_sluice/events"
 MAX_BODY = 8 * 2**20
@@ -108,7 +108,7 @@ async def _store_one(event: Event, intake: Ingest) -> Stored:
 
 def read_events(body: bytes, idempotency_key: str, policies: Policies) -> tuple[list[Event], bool]:
     """The events, and whether they came as a list. Raises Refusal 400 for the first that is wrong, 413 for too many."""
-    content = parse(body)
+    content = _parsed(body)
     if not isinstance(content, list):
         return [_event(content, body.strip(b" \t\n\r"), "", idempotency_key, policies)], False
     if not content:
@@ -120,6 +120,14 @@ def read_events(body: bytes, idempotency_key: str, policies: Policies) -> tuple[
         key = f"{idempotency_key}\0{i}" if idempotency_key else ""
         events.append(_event(fields, own_bytes, f"[{i}]", key, policies))
     return events, True
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        body.decode()
+        return lenient_json.loads(body)
+    except ValueError as error:
+        raise Refusal(400, f"the body is not JSON: {error}") from None
 
 
 def _pieces(text: str) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from gateway.limits.overrides import Overrides
 from gateway.policies import (
     PREFIXES,
     AddressList,
+    BodyCost,
     JsonPointer,
     Limit,
     Per,
@@ -24,6 +25,7 @@ from gateway.policies import (
     applies_to_event,
     can_apply,
 )
+from sluice.http.problem import Refusal
 
 REFUSE: Final = 0
 DELAY: Final = 1
@@ -42,6 +44,10 @@ class Json(Protocol):
 
     def at(self, pointer: str) -> object:
         """What an RFC 6901 pointer points to; None where it points to nothing."""
+
+    @property
+    def readable(self) -> bool:
+        """False: the body is no JSON, and every pointer leads to nothing."""
 
 
 @dataclass(slots=True, init=False)
@@ -97,11 +103,12 @@ class _Special:
 
     def __init__(self, limit: Limit, lists: Mapping[str, AddressList]) -> None:
         self._overrides = Overrides(limit.overrides, lists) if limit.overrides else None
-        self._pointer = limit.cost.pointer if isinstance(limit.cost, JsonPointer) else None
+        self._cost = limit.cost if isinstance(limit.cost, BodyCost) else None
         self._enforce = limit.enforce
 
     def settle(self, bucket: Bucket, subject: Subject, json: Json | None, now: float | None) -> bool:
-        """Whether the limit applies at all; the bucket has the subject's own numbers then."""
+        """Whether the limit applies at all; the bucket has the subject's own numbers then. Raises Refusal 400 where
+        its cost cannot be read."""
         if self._overrides is not None:
             now = time.time() if now is None else now
             override = self._overrides.of(subject.session, subject.workspace, subject.client, now)
@@ -109,11 +116,30 @@ class _Special:
                 if override.rate is None:
                     return False
                 bucket.interval, bucket.burst = override.rate.interval, override.burst
-        if self._pointer is not None and json is not None:
-            bucket.cost = cost_of(json.at(self._pointer))
         if 0 < self._enforce < 1 and share_of(bucket.key.removeprefix(PREFIX)) >= self._enforce:
             bucket.mode = OBSERVE
+        if self._cost is not None and json is not None:
+            found = json.at(self._cost.pointer)
+            cost = cost_of(found) if json.readable else None
+            bucket.cost = _unreadable(bucket, self._cost, json, found) if cost is None else cost
         return True
+
+
+def _unreadable(bucket: Bucket, cost: BodyCost, json: Json, found: object) -> int:
+    """What a request costs that does not say so. A limit that only observes refuses nobody."""
+    if cost.unreadable == "1":
+        return 1
+    if cost.unreadable == "max" or bucket.mode == OBSERVE:
+        return bucket.burst
+    what = f"{cost.pointer} is {_kind(found)}" if json.readable else "the body is not JSON"
+    detail = f"what this costs of limit {bucket.limit.id} cannot be read: {what}"
+    raise Refusal(400, f"{detail}; {cost.pointer} must be a number, a list or an object", limit=bucket.limit.id)
+
+
+def _kind(found: object) -> str:
+    if isinstance(found, bool):
+        return "a boolean"
+    return "a string" if isinstance(found, str) else "no number"
 
 
 _PLACES: Mapping[Per, int] = {"session": 0, "workspace": 1, "event": 2, "ip": 3}
@@ -218,13 +244,16 @@ def cost_pointers(limits: Sequence[Limit], route: Route) -> tuple[JsonPointer, .
     )
 
 
-def cost_of(found: object) -> int:
-    """Tokens: a number (rounded up) for itself, a list for its length, anything else and nothing for one."""
-    if isinstance(found, list):
+def cost_of(found: object) -> int | None:
+    """Tokens: a number (rounded up) for itself, a list and an object for their length, nothing for one. None: it is
+    something else."""
+    if found is None:
+        return 1
+    if isinstance(found, (list, Mapping)):
         return max(1, len(found))
-    if isinstance(found, int | float) and not isinstance(found, bool) and found > 1:
-        return math.ceil(min(found, _MAX_COST))
-    return 1
+    if isinstance(found, (str, bool)) or not isinstance(found, (int, float)) or found != found:
+        return None
+    return math.ceil(min(found, _MAX_COST)) if found > 1 else 1
 
 
 def share_of(name: str) -> float:

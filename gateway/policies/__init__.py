@@ -8,11 +8,13 @@ from gateway.policies.applicability import (
 )
 from gateway.policies.limits import (
     PREFIXES as PREFIXES,
+    BodyCost as BodyCost,
     Limit as Limit,
     LimitHeader as LimitHeader,
     Over as Over,
     Prefixes as Prefixes,
     StoreAway as StoreAway,
+    Unreadable as Unreadable,
 )
 from gateway.policies.lists import Address as Address, AddressList as AddressList, ListEntry as ListEntry
 from gateway.policies.model import Policies as Policies

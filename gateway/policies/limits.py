@@ -17,11 +17,11 @@ from sluice.config.problems import Malformed, quoted
 LimitHeader = Literal["ratelimit", "x-ratelimit"]
 Over = Literal["queue", "drop", "reject"]
 StoreAway = Literal["allow", "deny", "local"]
+Unreadable = Literal["refuse", "max", "1"]
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PREFIX = re.compile(r"ip/([0-9]{1,3})(?:/([0-9]{1,3}))?")
 SUBJECTS: tuple[Per, ...] = ("session", "workspace", "ip", "event")
 SUBJECT = choice(*SUBJECTS)
-ONE: int | JsonPointer = 1
 MAX_LIMITS = 128
 """All of them can apply to one request: one call of take.lua decides them, and the answer's fields name them."""
 Prefixes = tuple[int, int]
@@ -50,11 +50,25 @@ def _subject(item: Value, found: dict[Per, Prefixes]) -> None:
     found[subject] = bits
 
 
-def _cost(value: Value) -> int | JsonPointer:
+@dataclass(frozen=True, slots=True)
+class BodyCost(JsonPointer):
+    """Where the body says what a request costs."""
+
+    unreadable: Unreadable = "refuse"
+    """Where it does not: the request is refused, costs the whole burst, or one token."""
+
+
+def _cost(value: Value) -> int | BodyCost:
     if not value.is_mapping:
         return parsers.count(value)
     with value.fields() as fields:
-        return JsonPointer(fields.need("json", of(parsers.json_pointer), "", "json: /recipients"))
+        return BodyCost(
+            fields.need("json", of(parsers.json_pointer), "", "json: /recipients"),
+            fields.take("unreadable", choice("refuse", "max", "1"), "refuse"),
+        )
+
+
+ONE: int | BodyCost = 1
 
 
 def _enforce(value: Value) -> float:
@@ -80,7 +94,7 @@ class Limit:
     enforce: float = setting(_enforce, 1.0, name="mode")
     """The share of subjects it is enforced for: 1.0 all, 0.0 none (`mode: observe`); the others are only counted."""
     when_store_away: StoreAway = setting(choice("allow", "deny", "local"), "local")
-    cost: int | JsonPointer = setting(_cost, ONE)
+    cost: int | BodyCost = setting(_cost, ONE)
     """Tokens of one request, or where its body says how many (`gateway.limits.applicable.cost_of`)."""
     prefixes: Prefixes = PREFIXES
     """For `per: ip`."""

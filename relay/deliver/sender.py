@@ -9,8 +9,6 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-import orjson
-
 from relay.deliver.outcome import (
     MAX_SHOWN,
     Failed,
@@ -28,6 +26,7 @@ from relay.policies import Endpoint
 from relay.queue.codec import Delivery, Headers
 from sluice.config import Signature
 from sluice.http import addresses, client as http1
+from sluice.http.lenient_json import is_json
 from sluice.http.signatures import proof_of
 
 EVENT_ID = b"Webhook-Id"
@@ -109,7 +108,7 @@ class Sender:
         the bad events are found, all within the endpoint's timeout: no event becomes a dead letter for another's fault.
         """
         end = asyncio.get_running_loop().time() + self._timeout
-        fit = [_is_json(delivery.body) for delivery in deliveries]
+        fit = [is_json(delivery.body) for delivery in deliveries]
         fitting = [each for each, fits in zip(deliveries, fit, strict=True) if fits]
         sent = iter(await self._post_together(fitting, end, begin_by=begin_by))
         return [next(sent) if fits else _NOT_JSON for fits in fit]
@@ -198,11 +197,3 @@ def _outcome_of_error(error: http1.UpstreamError) -> Outcome:
 
 def _may_come_again(outcome: Outcome) -> bool:
     return isinstance(outcome, NotSent) or (isinstance(outcome, Rejected) and not outcome.is_proven)
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    return True

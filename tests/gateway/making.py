@@ -8,8 +8,8 @@ from typing import Literal
 from gateway.client_ip import Client, client_of
 from gateway.policies import (
     AddressList,
+    BodyCost,
     Fixed,
-    JsonPointer,
     Limit,
     ListEntry,
     Override,
@@ -65,7 +65,7 @@ def a_limit(
     observe: bool = False,
     enforce: float = 1.0,
     when_store_away: Literal["allow", "deny", "local"] = "local",
-    cost: int | JsonPointer = 1,
+    cost: int | BodyCost = 1,
     prefixes: tuple[int, int] = (32, 64),
     overrides: tuple[Override, ...] = (),
 ) -> Limit:

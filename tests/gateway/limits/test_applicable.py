@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,18 +19,20 @@ from gateway.limits.applicable import (
 )
 from gateway.policies import (
     AddressList,
+    BodyCost,
     Fixed,
     Header,
-    JsonPointer,
     Limit,
     ListEntry,
     Override,
     PathSegment,
     Per,
+    Unreadable,
 )
 from gateway.request import Json
 from sluice.config import Rate
 from sluice.config.units import network
+from sluice.http.problem import Refusal
 from tests.gateway.making import HOURLY, a_client, a_limit, a_list, a_route
 
 LISTS = {"office": a_list("203.0.113.0/28"), "laravel": a_list("127.0.0.1/32")}
@@ -246,21 +249,22 @@ def test_who_is_unlimited_has_no_bucket() -> None:
         (10**30, 10**9),
         (1e300, 10**9),
         (float("inf"), 10**9),
-        (float("nan"), 1),
         (["a", "b", "c"], 3),
         ([], 1),
-        (True, 1),
-        ("12", 1),
-        ({"a": 1, "b": 2}, 1),
+        ({"a": 1, "b": 2}, 2),
+        ({}, 1),
         (None, 1),
+        (float("nan"), None),
+        (True, None),
+        ("12", None),
     ],
 )
-def test_a_body_costs_what_stands_where_the_limit_looks(found: object, cost: int) -> None:
+def test_a_body_costs_what_stands_where_the_limit_looks(found: object, cost: int | None) -> None:
     assert cost_of(found) == cost
 
 
 def test_a_cost_is_looked_for_in_the_body() -> None:
-    limits = Limits([a_limit("by-body", cost=JsonPointer("/to")), a_limit("fixed", cost=2)], LISTS)
+    limits = Limits([a_limit("by-body", cost=BodyCost("/to")), a_limit("fixed", cost=2)], LISTS)
 
     def costs(json: Json | None) -> list[int]:
         return [bucket.cost for bucket in limits.buckets(a_subject(), json)]
@@ -271,9 +275,34 @@ def test_a_cost_is_looked_for_in_the_body() -> None:
     assert costs(None) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("json", "what"),
+    [
+        (Json(None, readable=False), "the body is not JSON"),
+        (Json({"to": "a,b"}), "/to is a string"),
+        (Json({"to": True}), "/to is a boolean"),
+        (Json({"to": float("nan")}), "/to is no number"),
+    ],
+)
+def test_where_a_cost_cannot_be_read_the_limit_says_what_happens(json: Json, what: str) -> None:
+    def cost(unreadable: Unreadable, **more: Any) -> int:
+        limit = a_limit(cost=BodyCost("/to", unreadable), burst=7, **more)
+        return Limits([limit], LISTS).buckets(a_subject(), json)[0].cost
+
+    with pytest.raises(Refusal) as caught:
+        cost("refuse")
+    assert (caught.value.status, caught.value.more) == (400, {"limit": "limit"})
+    assert caught.value.detail == (
+        f"what this costs of limit limit cannot be read: {what}; /to must be a number, a list or an object"
+    )
+    assert (cost("max"), cost("1")) == (7, 1)
+    assert cost("refuse", observe=True) == 7, "one that only observes refuses nobody"
+    assert Limits([a_limit(cost=BodyCost("/to"))], LISTS).buckets(a_subject(), None)[0].cost == 1, "there is no body"
+
+
 def test_a_cost_over_the_burst_never_passes_where_the_limit_would_refuse_or_delay() -> None:
     def refusing(limit: Limit, *, relayed: bool = False) -> str | None:
-        limit = replace(limit, cost=JsonPointer("/to"), burst=2)
+        limit = replace(limit, cost=BodyCost("/to"), burst=2)
         buckets = Limits([a_limit("first"), limit], LISTS).buckets(a_subject(relayed=relayed), Json({"to": 3}))
         found = impossible(buckets)
         return found.limit.id if found else None
@@ -286,7 +315,7 @@ def test_a_cost_over_the_burst_never_passes_where_the_limit_would_refuse_or_dela
 
 
 def test_a_body_is_read_for_a_cost_only_where_a_request_can_meet_the_limit() -> None:
-    send, spread = JsonPointer("/to"), JsonPointer("/many")
+    send, spread = BodyCost("/to"), BodyCost("/many")
     limits = [
         a_limit("plain"),
         a_limit("send", events=("message_*",), cost=send),

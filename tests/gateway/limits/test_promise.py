@@ -19,7 +19,7 @@ from gateway.limits.decide import Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.limiter import Limiter
 from gateway.plan import retry_after
-from gateway.policies import JsonPointer, Over
+from gateway.policies import BodyCost, Over
 from sluice.config import Rate
 from sluice.store.client import Store
 from tests.gateway.making import a_limit
@@ -67,7 +67,7 @@ def made(prefix: str, request: Sequence[tuple[int, Enforcement, int]]) -> list[B
     """The costs are of a body: what one request costs says nothing of another one."""
     return [
         Bucket(
-            a_limit(f"l{i}", rate=Rate(1, INTERVALS[i]), burst=BURSTS[i], over=OVERS[i], cost=JsonPointer("/to")),
+            a_limit(f"l{i}", rate=Rate(1, INTERVALS[i]), burst=BURSTS[i], over=OVERS[i], cost=BodyCost("/to")),
             f"{prefix}{i}",
             OBSERVE if i == 3 else mode,
             INTERVALS[i],

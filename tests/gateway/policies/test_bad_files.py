@@ -512,6 +512,9 @@ EXPECTED: dict[str, list[str]] = {
     "limit_cost_word": [
         '2:41: limits[0].cost: "many" is not a whole number; write digits, without quotes',
     ],
+    "limit_cost_unreadable": [
+        '2:73: limits[0].cost.unreadable: "2" is not known here; write refuse, max or 1',
+    ],
     "limit_cost_without_pointer": [
         "2:41: limits[0].cost.json: is missing; write json: /recipients",
     ],

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.policies import (
     AddressList,
+    BodyCost,
     Fixed,
     Header,
     JsonPointer,
@@ -288,7 +289,7 @@ limits:
 """
     ).limits
     assert (fixed.cost, fixed.per, fixed.prefixes) == (3, ("workspace", "ip"), (24, 48))
-    assert (by_body.cost, by_body.per, by_body.prefixes) == (JsonPointer("/recipients"), ("event", "session"), (32, 64))
+    assert (by_body.cost, by_body.per, by_body.prefixes) == (BodyCost("/recipients"), ("event", "session"), (32, 64))
     assert (plain.cost, plain.per, plain.overrides) == (1, (), ())
 
 
