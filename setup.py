@@ -49,5 +49,14 @@ def extensions() -> list[Extension]:
 
 if __name__ == "__main__":
     from setuptools import setup
+    from setuptools.command.build_py import build_py
 
-    setup(ext_modules=extensions())
+    class BuildPackages(build_py):
+        """With the policies file of the project, from which `sluice init` makes others."""
+
+        def run(self) -> None:
+            super().run()
+            if not self.editable_mode:
+                self.copy_file("policies.yaml", os.path.join(self.build_lib, "sluice", "cli", "policies.yaml"))
+
+    setup(ext_modules=extensions(), cmdclass={"build_py": BuildPackages})

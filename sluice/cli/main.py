@@ -27,6 +27,7 @@ COMMANDS = (
     ("relay", "the relay alone", "processes:add_relay_options"),
     ("worker", "a worker of the demo, which plays an existing one", "processes:add_worker_options"),
     ("demo-laravel", "the Laravel of the demo, with its limiter", "processes:add_laravel_options"),
+    ("init", "write a policies file, with comments", "init:add_options"),
     ("check", "is a policies file valid", "check:add_options"),
     ("schema", "JSON Schema of policies.yaml, by which editors complete and check it", "schema:add_options"),
     ("status", "one screen: traffic, circuits, queues, sessions", "status:add_options"),
@@ -38,6 +39,7 @@ COMMANDS = (
     ("queue", "what waits for the endpoints, and what was left by those that are gone", "queue:add_options"),
     ("circuit", "circuits of the endpoints: left to the results, or held by a person", "circuit:add_options"),
     ("sessions", "who runs which login", "sessions:add_options"),
+    ("completion", "completion of commands and options for a shell", "completion:add_options"),
 )
 """Name, help, and the function that adds its options."""
 
@@ -69,7 +71,12 @@ def _run(given: Sequence[str]) -> int:
     return 2
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+def whole_parser() -> argparse.ArgumentParser:
+    """With the options of every command."""
+    return _parser([], every=True)
+
+
+def _parser(given: Sequence[str], *, every: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sluice", description="The gate between a Laravel application and its WhatsApp-Web session workers."
     )
@@ -78,7 +85,7 @@ def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
     meant = next((one for one in given if not one.startswith("-")), "")
     for name, about, place in COMMANDS:
         command = commands.add_parser(name, help=about, description=about)
-        if name == meant:
+        if every or name == meant:
             module, _, function = place.partition(":")
             getattr(import_module(f"sluice.cli.{module}"), function)(command)
     return parser

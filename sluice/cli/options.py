@@ -53,6 +53,11 @@ def target_options(parser: argparse.ArgumentParser) -> None:
 # --- values
 
 
+def value_of(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """What reads an option by a parser of the policies."""
+    return lambda text: _read(parse, text)
+
+
 def seconds(text: str) -> float:
     return _read(duration, text)
 

@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     sources, made = tmp_path_factory.mktemp("sources"), tmp_path_factory.mktemp("made")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, sources / package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    for file in ("pyproject.toml", "setup.py", "README.md"):
+    for file in ("pyproject.toml", "setup.py", "README.md", "policies.yaml"):
         shutil.copy(ROOT / file, sources)
     for stranger in ("gateway_old", "tests", "benchmarks"):
         (sources / stranger).mkdir()
@@ -47,7 +47,7 @@ def test_it_adds_four_names_and_no_other(wheel: set[str]) -> None:
 
 def test_everything_in_the_packages_is_in_it(wheel: set[str]) -> None:
     files = {str(file.relative_to(ROOT)) for package in PACKAGES for file in (ROOT / package).rglob("*.*")}
-    ours = {name for name in files if not name.endswith((".so", ".pyc"))}
+    ours = {name for name in files if not name.endswith((".so", ".pyc"))} | {"sluice/cli/policies.yaml"}
     assert {name.rpartition(".")[2] for name in ours} == {"py", "lua", "html", "js", "css", "yaml", "typed"}
     assert {f"{package}/py.typed" for package in PACKAGES} <= ours
     assert {name for name in wheel if name.startswith(tuple(f"{package}/" for package in PACKAGES))} == ours
