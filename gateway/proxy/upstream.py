@@ -124,30 +124,24 @@ class UpstreamClient:
         Sent once more where that is safe and the kept connection turned out to be closed. Raises UpstreamError,
         ClientGone, or Refusal 503 while the circuit is open.
         """
-        if self._circuit is None:
-            return await self._counted(outgoing, client)
-        admission = admit(self._circuit, self.upstream.name)
-        try:
-            response = await self._counted(outgoing, client)
-            judge(admission, response.status)
-            return response
-        except http1.PoolExhausted:
-            raise  # our own limit
-        except http1.UpstreamError as error:
-            admission.failed(str(error))
-            raise
-        finally:
-            admission.abandoned()
-
-    async def _counted(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
+        name, admission = self.upstream.name, None
+        if self._circuit is not None:
+            admission = admit(self._circuit, name)
         began = time.perf_counter()
         try:
             response = await self._ask(outgoing, client)
+            if admission is not None:
+                judge(admission, response.status)
+            metrics.upstream_answered(name, response.status, time.perf_counter() - began)
+            return response
         except http1.UpstreamError as error:
-            metrics.upstream_failed(self.upstream.name, outcome_of(error))
+            metrics.upstream_failed(name, outcome_of(error))
+            if admission is not None and not isinstance(error, http1.PoolExhausted):  # that one is our own limit
+                admission.failed(str(error))
             raise
-        metrics.upstream_answered(self.upstream.name, response.status, time.perf_counter() - began)
-        return response
+        finally:
+            if admission is not None:
+                admission.abandoned()
 
     async def _ask(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
         framing = outgoing.framing()
