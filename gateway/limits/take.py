@@ -36,8 +36,11 @@ async def levels_of(store: Store, buckets: Sequence[Bucket]) -> list[float]:
     """The tokens of each bucket now; nothing is taken. Raises StoreAway or StoreRefused."""
     # More than there can be, and only observed: nothing is taken, and the level is in the answer.
     probes = [replace(bucket, mode=OBSERVE, cost=bucket.burst + 1) for bucket in buckets]
-    rows = [orjson.loads(await store.run(TAKE, *take_arguments([[probe]])))[0] for probe in probes]
-    return [row[3] for row in rows]
+    levels: dict[str, float] = {}
+    for part in slots_of(probes).values() if probes else ():
+        ((_, _, _, *found),) = orjson.loads(await store.run(TAKE, *take_arguments([part])))
+        levels |= zip([probe.key for probe in part], found, strict=True)
+    return [levels[bucket.key] for bucket in buckets]
 
 
 def slots_of(buckets: list[Bucket]) -> dict[str, list[Bucket]]:

@@ -38,6 +38,7 @@ COMMANDS = (
     ("dead", "dead letters: deliveries that wait for a person", "dead:add_options"),
     ("queue", "what waits for the endpoints, and what was left by those that are gone", "queue:add_options"),
     ("circuit", "circuits of the endpoints: left to the results, or held by a person", "circuit:add_options"),
+    ("limits", "how full the buckets of a subject are; full again, and what they delay let go", "limits:add_options"),
     ("sessions", "who runs which login", "sessions:add_options"),
     ("completion", "completion of commands and options for a shell", "completion:add_options"),
 )

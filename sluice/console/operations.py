@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_type_hints
 
-from sluice.console.actions import circuits, dead_letters, events, moving, sessions, status, waiting
+from sluice.console.actions import circuits, dead_letters, events, limits, moving, sessions, status, waiting
 from sluice.console.actions.deployment import Deployment, Problem
 
 API = "/_sluice/api"
@@ -64,6 +64,9 @@ SKIP_WAITING = Operation("skip_waiting", "POST", "/queue/skip", waiting.skip)
 DROP_WAITING = Operation("drop_waiting", "POST", "/queue/drop", waiting.drop)
 MOVE_QUEUE = Operation("move_queue", "POST", "/queue/move", moving.move)
 LIST_CIRCUITS = Operation("list_circuits", "GET", "/circuits", circuits.list_circuits)
+SHOW_LIMITS = Operation("show_limits", "GET", "/limits", limits.show)
+RESET_LIMITS = Operation("reset_limits", "POST", "/limits/reset", limits.reset)
+RELEASE_DELAYED = Operation("release_delayed", "POST", "/limits/release", limits.release)
 HOLD_CIRCUIT = Operation("hold_circuit", "POST", "/circuits/{endpoint}", circuits.hold)
 SHOW_EVENT = Operation("show_event", "GET", "/events/{id}", events.show)
 LIST_SESSIONS = Operation("list_sessions", "GET", "/sessions", sessions.list_sessions)
@@ -82,6 +85,9 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     MOVE_QUEUE,
     LIST_CIRCUITS,
     HOLD_CIRCUIT,
+    SHOW_LIMITS,
+    RESET_LIMITS,
+    RELEASE_DELAYED,
     SHOW_EVENT,
     LIST_SESSIONS,
     SHOW_SESSION,

@@ -40,6 +40,7 @@ READS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "list_some_waiting": ("list", ("queue", "list", "--session", "s3", "--limit", "1"), "/queue?session=s3&limit=1"),
     "show_waiting": ("show", ("queue", "show", "evt_gone_1"), "/queue/-/evt_gone_1"),
     "list_circuits": ("list", ("circuit", "list"), "/circuits"),
+    "show_limits": ("list", ("limits", "show", "--session", "s1"), "/limits?session=s1"),
     "show_event": ("show", ("event", "evt_1"), "/events/evt_1"),
     "list_sessions": ("list", ("sessions", "list"), "/sessions"),
     "show_session": ("show", ("sessions", "show", "s/1"), "/sessions/s%2F1"),
@@ -54,6 +55,10 @@ HOLDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "hold_circuit": (("hold", "laravel", "open", "--why", "moving"), {"hold": "open", "why": "moving"}),
     "hold_closed": (("hold", "laravel", "closed"), {"hold": "closed"}),
     "release": (("release", "laravel"), {"hold": None}),
+}
+OF_SUBJECTS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "reset_limits": (("reset", "--session", "s1"), "/limits/reset", {"session": "s1"}),
+    "release_delayed": (("release", "--session", "s1"), "/limits/release", {"session": "s1"}),
 }
 OF_QUEUES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "skip_waiting": (("skip", "evt_gone_0", "--until", LATER), "/queue/skip", {"ids": ["evt_gone_0"], "until": LATER}),
@@ -83,6 +88,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
         {"old": "gnoe", "new": "laravel", "dry_run": True},
         404,
     ),
+    "no such limit": (("limits", "show", "--limit", "x"), "/limits?limit=x", None, 404),
+    "nobody's limits": (("limits", "reset"), "/limits/reset", {}, 400),
     "no such event": (("event", "evt_9"), "/events/evt_9", None, 404),
     "no such session": (("sessions", "show", "s9"), "/sessions/s9", None, 404),
     "no such circuit": (("circuit", "hold", "larvel", "open"), "/circuits/larvel", {"hold": "open"}, 404),
@@ -167,6 +174,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         f'version: 1\nlisten: {url.removeprefix("http://")}\nstore: {{url: "{store_url}"}}\n'
         'console: {token: "file:token"}\n'
         "relay: {endpoints: {laravel: {url: http://127.0.0.1:1}, audit: {url: http://127.0.0.1:2}}}\n"
+        "limits: [{id: message, per: [session], rate: 1/hour, burst: 2, over: queue}]\n"
     )
     policies, store = load(file), Store(store_url, timeout=5.0)
     queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
@@ -189,7 +197,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_every_operation_is_compared() -> None:
-    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | {"show_status"}
+    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | OF_SUBJECTS.keys() | {"show_status"}
     assert {operation.id for operation in OPERATIONS} <= compared
 
 
@@ -249,6 +257,18 @@ async def test_what_becomes_of_what_waits_is_the_same(place: Place, name: str) -
         await place.fill()
         texts.append(await place.command("queue", *arguments, *way))
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", OF_SUBJECTS)
+async def test_what_becomes_of_the_limits_of_a_subject_is_the_same(place: Place, name: str) -> None:
+    arguments, path, body = OF_SUBJECTS[name]
+    answer = await place.api(path, body)
+    assert answer.status_code == 200
+    for code, out, err in await place.answers(("limits", *arguments, "--json")):
+        assert (code, err) == (0, "")
+        assert orjson.dumps(orjson.loads(out)) == answer.content
+    local, remote = await place.answers(("limits", *arguments))
+    assert local == remote
 
 
 @pytest.mark.parametrize("name", HOLDS)
