@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from sluice.cli.main import main
+from sluice.observe.preallocate import preallocate
 
-sys.exit(main())
+
+def run() -> None:
+    preallocate()
+    from sluice.cli.main import main  # it imports what counts
+
+    sys.exit(main())
+
+
+run()
