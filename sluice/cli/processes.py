@@ -95,7 +95,8 @@ def gateway(policies: Policies, one_of_several: str | None = None) -> None:
         host, port = policies.listen.host, policies.listen.port
         # One that shares the address is given connections as soon as it listens, while the others could answer them.
         with contextlib.ExitStack() as unless_it_runs:
-            bound = None if one_of_several else unless_it_runs.enter_context(serving.listening(host, port))
+            alone = None if one_of_several else serving.inherited() or serving.listening(host, port)
+            bound = unless_it_runs.enter_context(alone) if alone else None
             if not await store_answers(policies, stop):
                 return
             await promise_is_kept(policies)

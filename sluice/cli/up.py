@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from sluice.cli.processes import is_free, processes_option, promise_is_kept, sto
 from sluice.config import data_folder, last_good, live
 from sluice.console.status import Status
 from sluice.demo import deployment as demo
+from sluice.http.server import serving
 from sluice.observe import metrics
 from sluice.process.addresses import EMBEDDED, base_url, store_url
 from sluice.process.loops import Stop
@@ -99,8 +101,8 @@ async def _run_gateways(policies: Policies, processes: int) -> None:
 async def _run(policies: Policies, options: argparse.Namespace) -> None:
     stop = Stop()
     stop.on_signals()
-    is_free(policies.listen.host, policies.listen.port)
-    supervisor = Supervisor(_programs(policies, options), say)
+    bound = _listening(policies, options.processes)
+    supervisor = Supervisor(_programs(policies, options, bound), say)
     stop.on_signals(_kill(supervisor))
     if policies.store.url == EMBEDDED and await asyncio.to_thread(embedded.stop_orphan, policies.data):
         say("an earlier run was killed and left its store behind; it was stopped, its data is kept")
@@ -115,6 +117,8 @@ async def _run(policies: Policies, options: argparse.Namespace) -> None:
                     await _summary(policies)
     finally:
         say("stopping: workers, gateway, relay, store; what is in flight is finished")
+        if bound is not None:
+            bound.close()
         await supervisor.stop()
         say("stopped")
 
@@ -133,7 +137,18 @@ async def _start(supervisor: Supervisor, policies: Policies, options: argparse.N
         await demo.want_sessions(store_url(policies), policies.sessions.lease, options.sessions, options.workers)
 
 
-def _programs(policies: Policies, options: argparse.Namespace) -> list[Program]:
+def _listening(policies: Policies, processes: int) -> socket.socket | None:
+    """Where the one gateway listens: while it is started again, who connects waits instead of being refused.
+
+    None: several gateways listen by themselves. Raises CannotListen.
+    """
+    if processes > 1:
+        is_free(policies.listen.host, policies.listen.port)
+        return None
+    return serving.listening(policies.listen.host, policies.listen.port)
+
+
+def _programs(policies: Policies, options: argparse.Namespace, bound: socket.socket | None) -> list[Program]:
     """In the order they are started."""
     ours = _Ours(policies, "metrics", policies.data / "logs")
     programs = []
@@ -149,7 +164,7 @@ def _programs(policies: Policies, options: argparse.Namespace) -> list[Program]:
     if options.demo:
         programs.append(ours("laravel", "demo-laravel", "--listen", _laravel_address(policies), *pace))
     programs.append(ours("relay", "relay"))
-    programs += _gateways(policies, options.processes, ours)
+    programs += _gateways(policies, options.processes, ours, bound)
     for number in range(1, options.workers + 1):
         traffic = ("--traffic", *pace) if options.demo else ()
         name = f"demo-{number}"
@@ -157,9 +172,11 @@ def _programs(policies: Policies, options: argparse.Namespace) -> list[Program]:
     return programs
 
 
-def _gateways(policies: Policies, processes: int, ours: _Ours) -> list[Program]:
-    if processes == 1:
-        return [ours("gateway", "gateway", ready=lambda: _gateway_answers(policies, ours.logs / "gateway.jsonl"))]
+def _gateways(policies: Policies, processes: int, ours: _Ours, bound: socket.socket | None = None) -> list[Program]:
+    if bound is not None:
+        one = ours("gateway", "gateway", ready=lambda: _gateway_answers(policies, ours.logs / "gateway.jsonl"))
+        number = bound.fileno()
+        return [replace(one, environment={**one.environment, serving.INHERITED: str(number)}, inherits=(number,))]
     if policies.listen.port == 0:
         raise CommandError("listen: several gateway processes need one port; write its number instead of 0")
     first, *others = [f"gateway-{number}" for number in range(1, processes + 1)]

@@ -35,7 +35,8 @@ async def _at_once() -> None:
 class Program:
     """`ready` returns once the child does its work; what comes after it in order starts then.
 
-    `beside`: started and stopped together with the program before it.
+    `beside`: started and stopped together with the program before it. `inherits`: open files that it gets from us, by
+    their numbers.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Program:
     ready: Callable[[], Awaitable[None]] = _at_once
     ended: Callable[[int], None] = lambda pid: None
     beside: bool = False
+    inherits: tuple[int, ...] = ()
 
 
 class Supervisor:
@@ -134,6 +136,7 @@ class _Child:
                 stderr=asyncio.subprocess.STDOUT,
                 env={**os.environ, "SLUICE_SUPERVISED": "1", RESTARTS: str(self._restarts), **self.program.environment},
                 start_new_session=True,
+                pass_fds=self.program.inherits,
             )
         except OSError as error:
             return f"cannot be started ({error})", []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Generator
 from functools import partial
@@ -19,6 +20,7 @@ import uvicorn
 from sluice.http.server import Direct, ServerProtocol
 from sluice.process.loops import Stop
 
+INHERITED = "SLUICE_LISTENING"
 _BACKLOG = 2048
 _DRAINED_WITHIN = 15  # seconds for the requests under way when stopped
 
@@ -48,6 +50,12 @@ def listening(host: str, port: int, *, shared: bool = False) -> socket.socket:
         ) from None
     bound.setblocking(False)
     return bound
+
+
+def inherited() -> socket.socket | None:
+    """The socket on which whoever started us listens already; it goes on listening when we end."""
+    number = os.environ.pop(INHERITED, None)
+    return socket.socket(fileno=int(number)) if number else None
 
 
 class _Server(uvicorn.Server):
