@@ -33,6 +33,8 @@ class Flight:
 
     sent: float
     cost: float
+    number: int = 0
+    """How many were sent to the bucket before it, and it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Ledger:
         self._taken: deque[tuple[float, float, float]] = deque()  # when, how much, and that product right after it
         self._owed = 0.0 if full else burst
         self._unanswered: deque[tuple[float, float]] = deque()  # until when they may take their tokens, and how many
+        self._sent = 0
+        self._promise: tuple[float, float, int] | None = None  # until when to wait, for what cost, and after which one
         self.over = 0.0
         """Tokens by which the limit was exceeded at worst."""
 
@@ -70,7 +74,8 @@ class Ledger:
             at, lost = self._unanswered.popleft()
             self._under_way -= lost
             self._take(at, lost)
-        flight = Flight(now - self._zero, cost)
+        self._sent += 1
+        flight = Flight(now - self._zero, cost, self._sent)
         self._flights[id(flight)] = flight
         self._under_way += cost
         return flight
@@ -107,6 +112,17 @@ class Ledger:
         """True: wrongly. Whatever the moment, there were tokens for it."""
         self._land(flight)
         return self.had(flight.sent + self._zero, flight.cost)
+
+    def promise(self, flight: Flight, until: float) -> None:
+        """It was refused, and is to pass from `until` on if nobody else asks meanwhile."""
+        self._promise = None if self._flights else (until - self._zero, flight.cost, self._sent)
+
+    def was_promised(self, flight: Flight) -> bool:
+        """Whether it came when it was to pass, for no more than was to pass, and was the next one."""
+        if self._promise is None:
+            return False
+        until, cost, number = self._promise
+        return flight.sent >= until and flight.cost <= cost and flight.number == number + 1
 
     def had(self, since: float, cost: float) -> bool:
         """Were there so many tokens at any moment from `since` to now, whatever became of what is under way?"""

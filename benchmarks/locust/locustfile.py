@@ -6,8 +6,9 @@
 
 `--policies` names the file the gateway runs with (policies.yaml here, unless said otherwise): by its limits every
 2xx and every 429 is judged. The exit code is 0 when all is well, 1 when something was over-admitted, more than 0.1 %
-of the refusals were wrong, any answer was 5xx or missing, or the 95th percentile was above --p95; 2 when it could not
-start. What it sends is delivered like anything else: use it on a deployment made for tests. docs/load-test.md.
+of the refusals were wrong, a refusal told a wait that was too short, any answer was 5xx or missing, or the 95th
+percentile was above --p95; 2 when it could not start. What it sends is delivered like anything else: use it on a
+deployment made for tests. docs/load-test.md.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from users import (
     Lifecycle,
     Message,
     NoisySession,
+    Patient,
     QrCode,
     Receipt,
     Send,
@@ -44,6 +46,7 @@ __all__ = [
     "Lifecycle",
     "Message",
     "NoisySession",
+    "Patient",
     "QrCode",
     "Receipt",
     "Send",

@@ -56,6 +56,10 @@ class Findings:
     wrongly_refused: int = 0
     not_judged: int = 0
     """Refusals of which nothing can be said."""
+    waits_kept: int = 0
+    """Requests that waited as long as the refusal before them said, and passed."""
+    waits_broken: int = 0
+    """The same, but refused again by a limit that had refused before."""
     told: dict[str, str] = field(default_factory=dict)
     """Wrong answers in words: of each bucket the last, of over-admissions that is the worst."""
 
@@ -96,10 +100,17 @@ class Oracle:
             self._ledgers[key] = Ledger(numbers.rate, numbers.burst, now, full=full)
         return self._ledgers[key]
 
-    def answered(self, asked: Asked, outcome: Outcome, now: float, refusing: Iterable[str] = ()) -> str | None:
-        """To be called when the answer is there, `refusing` with the ids it names. A wrong answer in words, or None."""
+    def answered(
+        self, asked: Asked, outcome: Outcome, now: float, refusing: Iterable[str] = (), wait: float | None = None
+    ) -> str | None:
+        """To be called when the answer is there, `refusing` with the ids it names, `wait` with the seconds after which it
+        says to ask again. A wrong answer in words, or None."""
         if outcome == "refused":
-            wrong = self._refused(asked, set(refusing))
+            names = set(refusing)
+            wrong = self._waited(asked, names) or self._refused(asked, names)
+            for limit, ledger, flight in asked.parts:
+                if limit.id in names and wait is not None:
+                    ledger.promise(flight, now + wait)
         elif outcome == "passed":
             wrong = self._passed(asked, now)
         else:
@@ -117,6 +128,7 @@ class Oracle:
 
     def _passed(self, asked: Asked, now: float) -> str | None:
         self.findings.passed += 1
+        self.findings.waits_kept += any(ledger.was_promised(flight) for _, ledger, flight in asked.parts)
         wrong = None
         for limit, ledger, flight in asked.parts:
             if _enforces(limit, asked.subject):
@@ -126,6 +138,18 @@ class Oracle:
             else:
                 ledger.unclear(flight, now)
         return wrong
+
+    def _waited(self, asked: Asked, names: set[str]) -> str | None:
+        """Whether it was refused although it had waited as it was told."""
+        broken = [
+            limit.id for limit, ledger, flight in asked.parts if limit.id in names and ledger.was_promised(flight)
+        ]
+        if not broken or not all(self._can_judge(name) for name in broken):
+            return None
+        self.findings.waits_broken += 1
+        self._refused(asked, names)
+        about = _named(self._known[broken[0]], asked.subject)
+        return f"broken wait: limit {broken[0]}, {about}: refused again after the wait that it said"
 
     def _refused(self, asked: Asked, names: set[str]) -> str | None:
         could = False

@@ -43,6 +43,8 @@ class Paced(User):
         self.number = 0
         self._every = 1 / (self.rate * self.run_.pace)
         self._due = 0.0
+        self.told_until = 0.0
+        """Until when the last refusal said to wait."""
 
     def on_start(self) -> None:
         self.connection = Connection(self.host, self.source)
@@ -83,7 +85,9 @@ class Paced(User):
             raise
         now = time.monotonic()
         outcome, refusing = _outcome(answer, self.passes)
-        wrong = self.run_.oracle.answered(asked, outcome, now, refusing)
+        wait = answer.retry_after if isinstance(answer, Answer) and outcome == "refused" else None
+        self.told_until = now + (wait or 0.0)
+        wrong = self.run_.oracle.answered(asked, outcome, now, refusing, wait)
         trouble = _trouble(answer) if outcome in ("unclear", "unanswered") else ""
         self._count(answer, trouble, sent, now)
         fault = trouble or (wrong or "").partition(",")[0]
@@ -184,6 +188,17 @@ class Send(Paced):
         headers = {"Content-Type": "application/json"}
         subject = Subject(self.address, "message_send", self.session, str(self.workspace), ours=self.ours)
         self.ask("message_send", "POST", "/api/messages/send", headers, body, json.dumps(body).encode(), subject)
+
+
+class Patient(Send):
+    """Sends faster than its limit lets it, waits after each refusal as long as it was told, and then has to pass."""
+
+    rate = 3.0
+
+    def wait_time(self) -> float:
+        super().wait_time()
+        self._due = max(self._due, self.told_until)
+        return max(0.0, self._due - time.monotonic())
 
 
 class NoisySession(Webhooks):

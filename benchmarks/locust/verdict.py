@@ -45,6 +45,8 @@ def _lines(run: Run) -> Iterator[str]:
         f"oracle    {run.oracle.over_admitted:,} over-admitted, "
         f"{found.wrongly_refused:,} wrongly refused ({_share(found.wrongly_refused, found.refused):.2%})"
     )
+    if found.waits_kept or found.waits_broken:
+        yield f"waits     {found.waits_kept:,} passed after the wait that a refusal said, {found.waits_broken:,} did not"
     yield from (f"          {told}" for told in found.told.values())
     yield f"since due {_percentiles(counts.since_due)}"
     yield f"  waited  {_percentiles(counts.waited)}"
@@ -71,6 +73,8 @@ def _failures(run: Run, p95: float) -> Iterator[str]:
     wrong = _share(found.wrongly_refused, found.refused)
     if wrong > MAX_WRONGLY_REFUSED:
         yield f"{wrong:.2%} of the refusals were wrong, at most {MAX_WRONGLY_REFUSED:.1%} allowed"
+    if found.waits_broken:
+        yield f"{found.waits_broken:,} refused again after the wait that a refusal said, none allowed"
     if counts.failed:
         each = ", ".join(f"{number:,} times {status}" for status, number in sorted(counts.failed.items()))
         yield f"{counts.failed.total():,} answers 5xx, none allowed ({each})"

@@ -29,6 +29,8 @@ class Unanswered(Exception):
 class Answer:
     status: int
     body: bytes
+    retry_after: float | None = None
+    """Seconds (RFC 9110 section 10.2.3); a date is not understood here."""
 
 
 class Connection:
@@ -45,7 +47,8 @@ class Connection:
         try:
             client.request(method, self._url.path.rstrip("/") + path, body, headers)
             response = client.getresponse()
-            return Answer(response.status, response.read())
+            wait = response.headers.get("Retry-After", "")
+            return Answer(response.status, response.read(), float(wait) if wait.isdecimal() else None)
         except (OSError, HTTPException) as error:
             self.close()
             raise Unanswered(str(error) or type(error).__name__) from None

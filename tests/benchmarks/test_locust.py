@@ -47,6 +47,7 @@ async def test_a_gateway_that_keeps_its_limits_passes(deployed: Deployment) -> N
     assert "let more pass, as they say (queue, observe, enforce): message, trial" in said
     assert "0 over-admitted, 0 wrongly refused" in said
     assert "PASSED" in said
+    assert re.search(r"waits     [1-9][0-9]* passed after the wait that a refusal said, 0 did not", said), said
     for refused in ("typing_indicator, refused", "message_send, refused", "attack, refused"):
         assert refused in said
 

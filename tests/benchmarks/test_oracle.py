@@ -114,3 +114,62 @@ def _limit(
     name: str, *, per: tuple[str, ...] = ("session",), rate: float = 1.0, burst: float = 1.0, **more: object
 ) -> Limit:
     return Limit(name, per=per, numbers=Numbers(rate, burst), **more)  # type: ignore[arg-type]
+
+
+# --- waits
+
+
+def refused(oracle: Oracle, subject: Subject, at: float, wait: float | None, *names: str) -> str | None:
+    return oracle.answered(oracle.sent(subject, None, at), "refused", at, names or ("one",), wait)
+
+
+def waits(oracle: Oracle) -> tuple[int, int]:
+    return oracle.findings.waits_kept, oracle.findings.waits_broken
+
+
+def used_up() -> tuple[Oracle, Subject]:
+    oracle, subject = Oracle([_limit("one", burst=1), _limit("other", burst=1)]), Subject(HERE, session="s")
+    oracle.answered(oracle.sent(subject, None, 0.0), "passed", 0.0)
+    return oracle, subject
+
+
+def test_whoever_waits_as_told_has_to_pass() -> None:
+    oracle, subject = used_up()
+    assert refused(oracle, subject, 0.1, 1.0) is None
+    assert oracle.answered(oracle.sent(subject, None, 1.1), "passed", 1.2) is None
+    assert waits(oracle) == (1, 0)
+
+
+def test_a_refusal_after_the_wait_that_was_told_is_wrong() -> None:
+    oracle, subject = used_up()
+    refused(oracle, subject, 0.1, 0.5)
+    said = refused(oracle, subject, 0.6, 0.5)
+    assert said == "broken wait: limit one, session s: refused again after the wait that it said"
+    assert waits(oracle) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("wait", "at", "names"),
+    [
+        pytest.param(0.5, 0.59, ("one",), id="too early"),
+        pytest.param(None, 0.9, ("one",), id="nothing was told"),
+        pytest.param(0.5, 0.6, ("other",), id="by another limit"),
+    ],
+)
+def test_nothing_was_promised(wait: float | None, at: float, names: tuple[str, ...]) -> None:
+    oracle, subject = used_up()
+    refused(oracle, subject, 0.1, wait)
+    refused(oracle, subject, at, wait, *names)
+    assert waits(oracle) == (0, 0)
+
+
+def test_a_wait_is_for_who_asks_next_and_not_for_who_comes_after_others() -> None:
+    oracle, subject = used_up()
+    refused(oracle, subject, 0.1, 0.5)
+    oracle.answered(oracle.sent(subject, None, 0.7), "unclear", 0.7)
+    refused(oracle, subject, 0.8, 0.5)
+    under_way = oracle.sent(subject, None, 0.9)
+    refused(oracle, subject, 0.9, 0.1)
+    oracle.answered(under_way, "unclear", 0.95)
+    refused(oracle, subject, 1.05, 0.5)
+    assert waits(oracle) == (0, 0)
