@@ -103,8 +103,10 @@ class Oracle:
     def answered(
         self, asked: Asked, outcome: Outcome, now: float, refusing: Iterable[str] = (), wait: float | None = None
     ) -> str | None:
-        """To be called when the answer is there, `refusing` with the ids it names, `wait` with the seconds after which it
-        says to ask again. A wrong answer in words, or None."""
+        """To be called when the answer is there, `refusing` with the ids it names, `wait` with the seconds it says to wait.
+
+        A wrong answer in words, or None.
+        """
         if outcome == "refused":
             names = set(refusing)
             wrong = self._waited(asked, names) or self._refused(asked, names)

@@ -46,7 +46,8 @@ def _lines(run: Run) -> Iterator[str]:
         f"{found.wrongly_refused:,} wrongly refused ({_share(found.wrongly_refused, found.refused):.2%})"
     )
     if found.waits_kept or found.waits_broken:
-        yield f"waits     {found.waits_kept:,} passed after the wait that a refusal said, {found.waits_broken:,} did not"
+        kept, broken = f"{found.waits_kept:,}", f"{found.waits_broken:,}"
+        yield f"waits     {kept} passed after the wait that a refusal said, {broken} did not"
     yield from (f"          {told}" for told in found.told.values())
     yield f"since due {_percentiles(counts.since_due)}"
     yield f"  waited  {_percentiles(counts.waited)}"
