@@ -103,7 +103,7 @@ class Oracle:
     def answered(
         self, asked: Asked, outcome: Outcome, now: float, refusing: Iterable[str] = (), wait: float | None = None
     ) -> str | None:
-        """To be called when the answer is there, `refusing` with the ids it names, `wait` with the seconds it says to wait.
+        """To be called when the answer is there, `refusing` with the ids it names, `wait` with the seconds it says.
 
         A wrong answer in words, or None.
         """
