@@ -9,16 +9,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 from prometheus_client import REGISTRY
 
 from gateway import gauges
+from sluice.cli.main import main
 from sluice.observe import processes
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/operations.md").read_text()
 SENTENCES = PAGE.partition("\n## What `sluice status` says\n")[2].partition("\n## ")[0]
 METRICS = PAGE.partition("\n## Metrics\n")[2].partition("\n## ")[0]
+GROUPS = {("dead",), ("queue",), ("circuit",), ("limits",), ("sessions",)}
+"""Commands that have commands."""
 _WORDS = re.compile(r"\w\S* +\w")
 
 
@@ -84,6 +88,17 @@ def test_every_sentence_on_the_page_is_one_that_can_be_said() -> None:
     assert len(sentences) >= 16
     unsaid = [(piece, one) for one in sentences for piece in pieces(one) if not any(piece in text for text in said)]
     assert unsaid == []
+
+
+def test_every_command_that_a_sentence_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    named = {found for _, text in written() for found in re.findall(r"\bsluice ((?:[a-z]+ ?)+)", text)}
+    commands = {words[:2] if words[:1] in GROUPS else words[:1] for words in (tuple(one.split()) for one in named)}
+    assert len(commands) >= 6
+    for command in commands:
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--help"])
+        assert ended.value.code == 0, command
+        capsys.readouterr()
 
 
 def test_every_row_says_what_it_means_and_what_to_do() -> None:

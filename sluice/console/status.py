@@ -96,6 +96,12 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    these: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class LastMinute:
     """Of all processes on this machine, as of two seconds ago at most."""
 
@@ -104,6 +110,12 @@ class LastMinute:
     """Requests whose limits were decided without the store."""
     refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Events not stored, by endpoint and reason."""
+    unsigned: Mapping[str, Share] = field(default_factory=dict)
+    """Requests that were refused with 401, by route, of those with `verify`."""
+    unrouted: Share | None = None
+    """Requests that match no route."""
+    signed_calls: Mapping[str, int] = field(default_factory=dict)
+    """Calls of workers and publishers that were refused with 401, by the key that names their signature."""
     bodies: int = 0
     """Requests refused because `bodies` was used up."""
     log_writes: int = 0

@@ -13,6 +13,7 @@ from sluice.config import Signature
 from sluice.http.bodies import HeldBody
 from sluice.http.problem import MEDIA_TYPE, Refusal
 from sluice.http.signatures import proof_of
+from sluice.observe.metrics import counts, recent
 
 Members = Mapping[str, Any]
 _KINDS: dict[type, str] = {
@@ -23,6 +24,14 @@ _KINDS: dict[type, str] = {
     str: "a string",
     list: "a list",
 }
+
+
+_REFUSED = counts(
+    "sluice_signed_calls_refused_total",
+    "Calls of the workers' API and of publishers without a right signature.",
+    ["verify"],
+)
+recent(_REFUSED, "sluice_signed_calls_refused_total", ["verify"])
 
 
 async def read(
@@ -37,6 +46,7 @@ async def read(
     proof = proof_of(signature)
     claim = proof.claim(request.headers.raw, now)
     if isinstance(claim, str):
+        _REFUSED.add(name)
         raise Refusal(401, claim)
     stated = request.headers.get("content-length", "")
     body = None if stated.isdigit() and int(stated) > most else await held.read(request.receive, most)
@@ -44,6 +54,7 @@ async def read(
         raise Refusal(413, f"the body may have {most} bytes")
     reason = proof.refusal(claim, body)
     if reason is not None:
+        _REFUSED.add(name)
         raise Refusal(401, reason)
     return body
 

@@ -8,14 +8,14 @@ gateway's own.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import REGISTRY
 
-from sluice.observe.recent import SUFFIX, Recent
+from sluice.observe.recent import SUFFIX, Labels, Recent
 from sluice.observe.tallies import Counts, Histograms, flush
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -28,11 +28,12 @@ def counts(name: str, description: str, labels: Sequence[str]) -> Counts:
     return Counts(Counter(name, description, labels))
 
 
-def recent(counts: Counts, name: str, labels: Sequence[str]) -> Recent:
+def recent(counts: Counts, name: str, labels: Sequence[str], fold: Callable[[Labels], Labels] | None = None) -> Recent:
     """Shows what of it was counted in the last minute. `name`: the counter's, which ends in `_total`."""
     description = f"Of {name}: those of the last minute. For alerts, take the rate of the counter."
     name = name.removesuffix("_total") + SUFFIX
-    return Recent(counts, Gauge(name, description, labels, multiprocess_mode="livesum"))
+    gauge = Gauge(name, description, labels, multiprocess_mode="livesum")
+    return Recent(counts, gauge) if fold is None else Recent(counts, gauge, fold)
 
 
 def histograms(name: str, description: str, labels: Sequence[str], bounds: Sequence[float]) -> Histograms:

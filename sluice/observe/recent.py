@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from prometheus_client import Gauge
 
@@ -18,15 +19,21 @@ EVERY = 2.0
 WINDOW = 60.0
 SUFFIX = "_last_minute"
 
-Totals = dict[tuple[str, ...], int]
+Labels = tuple[str, ...]
+Totals = dict[Labels, int]
+
+
+def _as_counted(labels: Labels) -> Labels:
+    return labels
 
 
 class Recent:
-    """Of one counter."""
+    """Of one counter. `fold`: the labels under which those of the counter are shown, where fewer are enough."""
 
-    def __init__(self, counts: Counts, gauge: Gauge) -> None:
+    def __init__(self, counts: Counts, gauge: Gauge, fold: Callable[[Labels], Labels] = _as_counted) -> None:
         self._counts = counts
         self._gauge = gauge
+        self._fold = fold
         self.started = time.monotonic()
         self._past: deque[tuple[float, Totals]] = deque([(self.started, {})])
         _all.append(self)
@@ -48,7 +55,11 @@ class Recent:
     def sums(self) -> Totals:
         """What this process has counted in the last minute, as of the last look."""
         before, after = self._past[0][1], self._past[-1][1]
-        return {labels: n - before.get(labels, 0) for labels, n in after.items()}
+        sums: Totals = {}
+        for labels, n in after.items():
+            shown = self._fold(labels)
+            sums[shown] = sums.get(shown, 0) + n - before.get(labels, 0)
+        return sums
 
 
 _all: list[Recent] = []

@@ -16,11 +16,13 @@ from starlette.routing import Route
 
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
-from tests.e2e.deployment import Deployment, deployment
+from tests.e2e.deployment import WEBHOOKS, Deployment, deployment
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
+ADDRESS = "{id: address, per: [ip], rate: 3000/minute, burst: 500, except: [laravel]}"
+FEW = "{id: address, per: [ip], rate: 1/hour, burst: 20, over: reject}"
 CURE = r"start it or cure it: curl -i http://127\.0\.0\.1:\d+ shows whether it answers"
 
 
@@ -87,6 +89,31 @@ async def test_an_upstream_that_is_down_is_told_by_every_process_until_it_is_bac
     finally:
         stop.request()
         await laravel
+
+
+async def test_webhooks_that_nobody_can_prove_and_a_limit_that_refuses_most(
+    short_folder: Path, free_port: Callable[[], int]
+) -> None:
+    async with deployment(short_folder, (free_port(), free_port())) as sluice:
+        sluice.file.write_text(sluice.file.read_text().replace(ADDRESS, FEW))
+        await sluice.start_up("--processes", "2")
+
+        async def post() -> int:
+            async with httpx2.AsyncClient(base_url=sluice.gateway, trust_env=False, verify=False) as client:
+                return (await client.post(WEBHOOKS.decode(), json={"event": "message_received"})).status_code
+
+        assert await asyncio.gather(*(post() for _ in range(5))) == [401] * 5
+        await says(
+            sluice,
+            r"route /api/whatsapp/webhooks/\*: 5 of 5 requests of the last minute got 401, and nobody sends them "
+            r"again: compare the secrets of both sides, and their clocks",
+        )
+        assert (await ask(sluice, 55)).count(429) == 40
+        await says(
+            sluice,
+            r"limit address refuses 67%: 40 of 60 requests of the last minute got 429; raise its rate or burst, or see "
+            r"who sends: sluice limits show --limit address",
+        )
 
 
 async def test_a_process_that_was_started_again_is_named(sluice: Deployment) -> None:

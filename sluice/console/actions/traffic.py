@@ -16,6 +16,7 @@ from sluice.console.status import (
     LimitDecisions,
     ProcessStatus,
     RequestCounts,
+    Share,
     Traffic,
     UpstreamStatus,
 )
@@ -27,8 +28,10 @@ _REFUSED = "sluice_events_refused_total"
 _DECISIONS = "sluice_limit_decisions_total"
 _RECENT_DECISIONS = "sluice_limit_decisions_last_minute"
 _RECENT_REFUSED = "sluice_events_refused_last_minute"
+_RECENT_ANSWERS = "sluice_requests_last_minute"
 _RECENT_UPSTREAM = "sluice_upstream_requests_last_minute"
 _WORKERS = "workers"
+_NO_ROUTE = "-"
 
 CircuitState = Literal["closed", "half-open", "open"]
 
@@ -104,6 +107,15 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
             for endpoint in policies.relay.endpoints
             if (refused := dict(samples.sums(_RECENT_REFUSED, "reason", endpoint=endpoint)))
         },
+        unsigned={
+            route.path: Share(answers["401"], sum(answers.values()))
+            for route in policies.routes
+            if route.verify and (answers := samples.sums(_RECENT_ANSWERS, "answer", route=route.path))
+        },
+        unrouted=Share(
+            int(samples.value(_RECENT_ANSWERS, route=_NO_ROUTE, answer="404")), int(samples.value(_RECENT_ANSWERS))
+        ),
+        signed_calls=dict(samples.sums("sluice_signed_calls_refused_last_minute", "verify")),
         bodies=int(samples.value("sluice_bodies_refused_last_minute")),
         log_writes=int(samples.value("sluice_log_writes_failed_last_minute")),
     )

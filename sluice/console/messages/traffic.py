@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from sluice.console.messages.wording import some
-from sluice.console.status import LastMinute, LimitDecisions
+from sluice.console.status import LastMinute, LimitDecisions, Share
 
 _A_LARGE_SHARE = 0.5
+_SOME = 3
 _ENOUGH = 20  # requests: of fewer a share says little
 
 
 def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
+    for route, unsigned in recent.unsigned.items():
+        yield from _unsigned(route, unsigned)
+    if recent.unrouted:
+        yield from _unrouted(recent.unrouted)
+    for verify, calls in recent.signed_calls.items():
+        if calls >= _SOME:
+            yield (
+                f"{some(calls, 'call was', 'calls were')} refused with 401 in the last minute by {verify}: a worker or "
+                "publisher signs with another secret, or its clock is off"
+            )
     for limit, decisions in recent.limits.items():
         yield from _limit(limit, decisions)
     for endpoint, refused in recent.refused.items():
@@ -28,12 +39,28 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
         )
 
 
+def _unsigned(route: str, unsigned: Share) -> Iterator[str]:
+    if unsigned.these >= _SOME and unsigned.these >= _A_LARGE_SHARE * unsigned.total:
+        yield (
+            f"route {route}: {unsigned.these} of {unsigned.total} requests of the last minute got 401, and nobody "
+            f"sends them again: compare the secrets of both sides, and their clocks"
+        )
+
+
+def _unrouted(unrouted: Share) -> Iterator[str]:
+    if unrouted.these >= _ENOUGH and unrouted.these >= _A_LARGE_SHARE * unrouted.total:
+        yield (
+            f"{unrouted.these} of {unrouted.total} requests of the last minute match no route: sluice explain --path "
+            f"PATH says so of one; see routes"
+        )
+
+
 def _limit(limit: str, decisions: LimitDecisions) -> Iterator[str]:
     counted = decisions.allowed + decisions.delayed + decisions.dropped + decisions.rejected
     if counted >= _ENOUGH and decisions.rejected >= _A_LARGE_SHARE * counted:
         yield (
             f"limit {limit} refuses {decisions.rejected / counted:.0%}: {decisions.rejected} of {counted} requests of "
-            f"the last minute got 429; raise its rate or burst, or see who sends: sluice explain"
+            f"the last minute got 429; raise its rate or burst, or see who sends: sluice limits show --limit {limit}"
         )
 
 

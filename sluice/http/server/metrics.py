@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from sluice.observe.metrics import SECONDS, counts, histograms
+from sluice.observe.metrics import SECONDS, counts, histograms, recent
 
 _KNOWN = {*(status.value for status in HTTPStatus), 419, 499, *range(520, 531)}  # Laravel's, nginx's, Cloudflare's
 _text = {status: str(status) if status in _KNOWN else f"{status // 100}xx" for status in range(1000)}.__getitem__
 _REQUESTS = counts("sluice_requests_total", "Requests answered by the gateway.", ["route", "status"])
+
+
+def _fold(labels: tuple[str, ...]) -> tuple[str, ...]:
+    route, status = labels
+    return route, status if status in ("401", "404") else f"{status[0]}xx"
+
+
+recent(_REQUESTS, "sluice_requests_total", ["route", "answer"], _fold)
 _REQUEST_SECONDS = histograms("sluice_request_seconds", "From request to answer.", ["route"], SECONDS)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sluice.console.status import LastMinute, LimitDecisions, StoreStatus
+from sluice.console.status import LastMinute, LimitDecisions, Share, StoreStatus
 from tests.sluice.console.saying import said
 
 
@@ -16,7 +16,7 @@ def recent(**what: object) -> LastMinute:
         (
             recent(limits={"send": LimitDecisions(allowed=50, delayed=8, dropped=2, rejected=340)}),
             "limit send refuses 85%: 340 of 400 requests of the last minute got 429; raise its rate or burst, or see "
-            "who sends: sluice explain",
+            "who sends: sluice limits show --limit send",
         ),
         (
             recent(refused={"laravel": {"backlog_full": 40}}),
@@ -27,6 +27,21 @@ def recent(**what: object) -> LastMinute:
             recent(refused={"laravel": {"store_away": 1}}),
             "laravel: 1 event was refused in the last minute because the store did not take them: see what is wrong "
             "with the store",
+        ),
+        (
+            recent(unsigned={"/hooks/*": Share(40, 41)}),
+            "route /hooks/*: 40 of 41 requests of the last minute got 401, and nobody sends them again: compare the "
+            "secrets of both sides, and their clocks",
+        ),
+        (
+            recent(unrouted=Share(30, 50)),
+            "30 of 50 requests of the last minute match no route: sluice explain --path PATH says so of one; "
+            "see routes",
+        ),
+        (
+            recent(signed_calls={"sessions.verify": 5}),
+            "5 calls were refused with 401 in the last minute by sessions.verify: a worker or publisher signs with "
+            "another secret, or its clock is off",
         ),
         (
             recent(undecided=3),
@@ -53,3 +68,17 @@ def test_a_limit_that_refuses_few_or_only_observes_has_nothing_to_say(decisions:
 def test_while_the_store_is_away_only_that_is_said() -> None:
     (sentence,) = said(last_minute=recent(undecided=3), store=StoreStatus(False, "timed out"))
     assert sentence.startswith("the store does not answer (timed out)")
+
+
+@pytest.mark.parametrize(
+    "calm",
+    [
+        recent(unsigned={"/hooks/*": Share(2, 2)}),
+        recent(unsigned={"/hooks/*": Share(40, 100)}),
+        recent(unrouted=Share(19, 19)),
+        recent(unrouted=Share(30, 100)),
+        recent(signed_calls={"relay.verify": 2}),
+    ],
+)
+def test_a_few_strangers_are_nothing_to_say(calm: LastMinute) -> None:
+    assert said(last_minute=calm) == []
