@@ -6,7 +6,12 @@ command -v "$python" >/dev/null || { echo "missing: $python. Install Python 3.11
 
 is_root() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
-pip_install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -c requirements-dev.lock "$@"; }
+# pip_install runtime|dev: by the lock of what runs, or by that of what develops as well.
+pip_install() {
+  local locks="-c requirements.lock"; [ "$1" = runtime ] || locks="$locks -c requirements-dev.lock"; shift
+  # shellcheck disable=SC2086
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check $locks "$@"
+}
 
 # install_packages runtime: what Sluice needs to run. install_packages dev: that, and what checks, tests and load tests need.
 install_packages() {
@@ -20,10 +25,13 @@ install_packages() {
   fi
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   local what=.; [ "$1" = runtime ] || what=".[$1]"
-  SLUICE_PURE=1 pip_install -e "$what" --config-settings editable_mode=compat \
+  SLUICE_PURE=1 pip_install "$1" -e "$what" --config-settings editable_mode=compat \
     || { echo "the packages could not be installed; is the package index reachable? (pip config list)" >&2; exit 2; }
   echo "$1 $wanted" > .venv/installed
 }
+
+# What compiles stays apart from what runs, and only for as long as it compiles: mypyc brings 75 MB.
+build_tools=.venv/build-tools.$$
 
 # Fails, having said why, where nothing can be compiled.
 install_compiler() {
@@ -34,11 +42,23 @@ install_compiler() {
     return 1
   fi
   if ! .venv/bin/python -c 'import mypyc, setuptools' 2>/dev/null; then
-    # By name: to install Sluice itself anew would take it away for a moment while it runs.
     .venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["build"], sep="\n")' > .venv/build.txt
-    pip_install -r .venv/build.txt \
+    pip_install dev --target "$build_tools" -r .venv/build.txt \
       || { echo "the compiler mypyc could not be installed, so Sluice stays plain Python; is the package index reachable? (pip config list)" >&2; return 1; }
   fi
+}
+
+# compile ARGUMENTS: installs what it takes, builds the hot path with these arguments, and takes the tools away again.
+compile() {
+  local built=0 left
+  for left in .venv/build-tools.*; do # of a script that was killed
+    if [ -d "$left" ] && ! kill -0 "${left##*.}" 2>/dev/null; then rm -rf "$left"; fi
+  done
+  if install_compiler; then
+    PYTHONPATH="$PWD/$build_tools${PYTHONPATH:+:$PYTHONPATH}" .venv/bin/python scripts/hot_path.py build "$@" || built=$?
+  fi
+  rm -rf "$build_tools"
+  return $built
 }
 
 install_jemalloc() {

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from gateway.policies import load
-from sluice.cli.main import COMMANDS, main
+from sluice.cli.main import COMMANDS, main, whole_parser
 from sluice.config import last_good
 
 MISSING = "no such file; write one with sluice init, or name yours (--policies FILE, or sluice check FILE)"
 WRONG = "version: 1\ndata: state\nlimit: []\n"
 MISTAKE = "3:1: limit: unknown key; did you mean limits"
 
-RUNS = {
-    "up": (),
-    "gateway": (),
-    "relay": (),
+GIVEN = {
     "worker": ("--driver", "demo", "--name", "w"),
-    "demo-laravel": (),
-}
-"""What begins to work by the file needs the file itself."""
-LOOKS = {
-    "status": (),
     "explain": ("--path", "/"),
     "replay": ("LOG",),
-    "event": ("evt_1",),
-    "dead": ("list",),
-    "circuit": ("list",),
-    "sessions": ("list",),
 }
-"""What looks into a running Sluice, or asks what it would do, does it by the last good copy."""
-OF_THE_FILE = {"check": ("FILE",), "diff": ("FILE", "FILE")}
-"""What is about the file itself."""
+"""Arguments that are not any word."""
+OF_THE_FILE = {"check", "diff"}
+WITHOUT = {"init", "schema", "completion"}
+"""What needs no policies file."""
+
+
+def _leaves() -> dict[str, tuple[str, ...]]:
+    """Every command of the table that does something by the policies, with arguments that it takes."""
+    found = {}
+    parsers = {"": whole_parser()}
+    while parsers:
+        path, parser = parsers.popitem()
+        below = [it for it in parser._actions if isinstance(it, argparse._SubParsersAction)]
+        for name, inner in below[0].choices.items() if below else ():
+            parsers[f"{path} {name}".strip()] = inner
+        if not below and path.split()[0] not in OF_THE_FILE | WITHOUT:
+            needed = [it for it in parser._actions if not it.option_strings and it.nargs not in ("?", "*")]
+            words = tuple(str(next(iter(it.choices), "x")) if it.choices else "x" for it in needed)
+            found[path] = GIVEN.get(path, words)
+    return found
+
+
+LEAVES = _leaves()
+RUNS = {name for name, _, place in COMMANDS if place.startswith(("up:", "processes:"))}
+"""What begins to work needs the file itself; what looks into a running Sluice does it by the last good copy."""
+LOOKS = sorted(LEAVES.keys() - RUNS)
 
 
 @pytest.fixture
@@ -59,16 +71,16 @@ def run(capsys: pytest.CaptureFixture[str], file: Path, name: str, arguments: tu
     given = [named.get(argument, argument) for argument in arguments]
     if name not in OF_THE_FILE:
         given += ["--policies", str(file)]
-    code = main([name, *given])
+    code = main([*name.split(), *given])
     return (code, *capsys.readouterr())
 
 
-def test_every_command_that_takes_policies_is_here() -> None:
-    assert RUNS.keys() == {name for name, _, place in COMMANDS if place.startswith(("up:", "processes:"))}
-    assert LOOKS.keys() | OF_THE_FILE.keys() <= {name for name, _, _ in COMMANDS}
+def test_every_command_of_the_table_is_here() -> None:
+    assert {path.split()[0] for path in LEAVES} | OF_THE_FILE | WITHOUT == {name for name, _, _ in COMMANDS}
+    assert {"up", "status", "dead list", "dead drop", "queue move", "circuit hold", "sessions show"} <= LEAVES.keys()
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", sorted(RUNS))
 @pytest.mark.parametrize("missing", [False, True])
 def test_nothing_begins_to_work_by_a_wrong_file(
     capsys: pytest.CaptureFixture[str], file: Path, name: str, missing: bool
@@ -76,7 +88,7 @@ def test_nothing_begins_to_work_by_a_wrong_file(
     if missing:
         file.unlink()
     said = f"{file}: {MISSING}" if missing else f"{file}:{MISTAKE}"
-    assert run(capsys, file, name, RUNS[name]) == (2, "", f"sluice: {said}\n")
+    assert run(capsys, file, name, LEAVES[name]) == (2, "", f"sluice: {said}\n")
 
 
 @pytest.mark.parametrize("name", LOOKS)
@@ -89,7 +101,7 @@ def test_what_looks_into_a_running_sluice_uses_the_last_good_copy_and_says_so(
     if missing:
         (file.parent / "state").rename(file.parent / ".sluice")
         file.unlink()
-    _, _, err = run(capsys, file, name, LOOKS[name])
+    _, _, err = run(capsys, file, name, LEAVES[name])
     why = "no such file" if missing else "line 3: limit: unknown key"
     using = f"sluice: {file} is wrong ({why}); using the last good copy, revision {copy.revision}\n"
     assert err.startswith(using)
@@ -104,7 +116,7 @@ def test_without_a_copy_it_says_what_is_wrong_and_where_it_looked(
 ) -> None:
     (file.parent / "state" / last_good.NAME).unlink()
     places = " or ".join(str(file.parent / folder) for folder in ("state", ".sluice"))
-    assert run(capsys, file, name, LOOKS[name]) == (
+    assert run(capsys, file, name, LEAVES[name]) == (
         2,
         "",
         f"sluice: {file}:{MISTAKE}\nthere is no last good copy of {file} in {places}\n",
