@@ -22,7 +22,7 @@ COMPILED = tuple(
         "relay": "circuit metrics",
         "relay/deliver": "outcome retry sender",
         "relay/dispatch": "attempts batching leases loop permits prefetch slots",
-        "relay/queue": "codec history_codec inbox lanes layout queue",
+        "relay/queue": "codec history_codec inbox lanes layout queue usage",
         "sluice/http": "bodies fields signatures",
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_head",
         "sluice/http/server": "asgi cycle exchange flow head metrics protocol",

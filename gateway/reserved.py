@@ -26,6 +26,8 @@ from sluice.store.client import Store, StoreAway, StoreRefused
 
 PREFIX = "/_sluice"
 _PREFIX = PREFIX.encode()
+_FULL_FOR = 10.0
+"""Seconds after the last event that was turned away in which a backlog is called full."""
 
 
 def is_reserved(target: bytes) -> bool:
@@ -52,9 +54,12 @@ def build(
 
     async def readyz(_: Request) -> Response:
         problems = await _not_ready(store, queues, circuits, resources.progress)
-        return JSONResponse(
-            {"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200
-        )
+        body = {
+            "status": "not ready" if problems else "ready",
+            "problems": problems,
+            "warnings": await _full(queues),
+        }
+        return JSONResponse(body, 503 if problems else 200)
 
     async def metrics_page(_: Request) -> Response:
         workers_up = {worker.worker: worker.why is None for worker in resources.watched()}
@@ -89,3 +94,21 @@ async def _not_ready(
         ]
     except (StoreAway, StoreRefused) as error:
         return [f"the store does not answer: {error}"]
+
+
+async def _full(queues: Mapping[str, Queue]) -> list[str]:
+    """Which endpoints refuse events, in words. Other gateways refuse them too, so it is no reason to avoid this one."""
+    warnings: list[str] = []
+    try:
+        for name, queue in queues.items():
+            counts, most = await queue.counts(), queue.destination
+            turned_away = [counts.lately[what] for what in ("refused", "left_out") if what in counts.lately]
+            if any(lately.last < _FULL_FOR for lately in turned_away):
+                used = f"{counts.waiting + counts.leased} of {most.max_events} events"
+                warnings.append(
+                    f"the backlog of {name} is full ({used}, {counts.bytes} of {most.max_bytes} bytes): events are "
+                    "refused, or leave it out (relay.backlog)"
+                )
+    except (StoreAway, StoreRefused):
+        pass
+    return warnings

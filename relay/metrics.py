@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from prometheus_client import Counter
+
 from sluice.observe.metrics import SECONDS, counts, histograms, recent
 
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15, 60, 300, 1800, 7200)
 _ACCEPTED = counts("sluice_events_accepted_total", "Events stored for an endpoint.", ["endpoint", "event"])
 _REFUSED = counts("sluice_events_refused_total", "Events not stored.", ["endpoint", "reason"])
 recent(_REFUSED, "sluice_events_refused_total", ["endpoint", "reason"])
+_LEFT_OUT = counts(
+    "sluice_events_left_out_total", "Events that an endpoint did not get, as its backlog was full.", ["endpoint"]
+)
+_DEAD_DROPPED = Counter(
+    "sluice_dead_letters_dropped_total",
+    "Dead letters dropped: for their age, or at the cap.",
+    ["endpoint", "reason"],
+)
 _ATTEMPTS = counts("sluice_attempts_total", "Attempts to deliver.", ["endpoint", "outcome"])
 _ATTEMPT_SECONDS = histograms("sluice_attempt_seconds", "One attempt.", ["endpoint"], SECONDS)
 _DELIVERY_SECONDS = histograms("sluice_delivery_seconds", "From accept to delivery.", ["endpoint"], _WAITS)
@@ -28,6 +38,15 @@ def accepted(endpoint: str, event: str) -> None:
 
 def refused(endpoint: str, reason: str) -> None:
     _REFUSED.add(endpoint, reason)
+
+
+def left_out(endpoint: str) -> None:
+    _LEFT_OUT.add(endpoint)
+
+
+def dead_letters_dropped(endpoint: str, reason: str, letters: int) -> None:
+    """`reason`: age or cap."""
+    _DEAD_DROPPED.labels(endpoint, reason).inc(letters)
 
 
 def attempted(endpoint: str, outcome: str, seconds: float, since_accepted: float) -> None:

@@ -105,6 +105,10 @@ def _allowed(value: Value) -> bool:
     return choice("refuse", "allow")(value) == "allow"
 
 
+def _required(value: Value) -> bool:
+    return choice("true", "false")(value) == "true"
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     name: str
@@ -124,6 +128,8 @@ class Endpoint:
     batch: Batch | None = setting(section(Batch, _check_batch), None)
     private: bool = setting(_allowed, False)
     """Its name may lead to a private address (`sluice.http.addresses`)."""
+    required: bool = setting(_required, False)
+    """While its backlog is full an event is refused, and not only left out here."""
 
 
 def _endpoint(name: str, value: Value) -> Endpoint:
@@ -178,6 +184,9 @@ class Retention:
     """Seconds in which a delivered event can still be looked at; 0: not at all."""
     dead: float = setting(parsers.duration, 30 * 86400.0)
     """A dead letter is dropped when it is older than this."""
+    dead_events: int = setting(parsers.count, 100_000)
+    """This and the next of each endpoint: where there are more, the oldest dead letters are dropped."""
+    dead_bytes: int = setting(parsers.size, 2**28)
 
 
 @dataclass(frozen=True, slots=True)

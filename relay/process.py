@@ -19,7 +19,7 @@ from relay import presence
 from relay.circuit import Circuit, circuit_key
 from relay.deliver.sender import Sender
 from relay.dispatch.loop import Dispatcher
-from relay.policies import Endpoint, RelaySnapshot
+from relay.policies import Endpoint, RelaySnapshot, Retention
 from relay.queue import janitor
 from relay.queue.layout import PARTITIONS, any_key
 from relay.queue.queue import Queue
@@ -49,6 +49,7 @@ def open_queue(store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> Que
         in_order=endpoint.order == "session",
         max_per_stream=endpoint.batch.max if endpoint.batch else 1,
         keep_history=policies.relay.retention.delivered > 0,
+        required=endpoint.required,
     )
 
 
@@ -71,7 +72,7 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
 
     async def drop_dead() -> None:
         relay = live.current.relay
-        await janitor.run_once(store, relay.endpoints, relay.retention.dead, relay.retention.delivered)
+        await janitor.run_once(store, relay.endpoints, relay.retention)
 
     def slots() -> list[str]:
         circuits = [circuit_key(endpoint) for endpoint in live.current.relay.endpoints]
@@ -84,6 +85,7 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
             relays = _EndpointRelays(store, group)
             relays.apply(policies)
             group.create_task(every(janitor.EVERY, stop, drop_dead))
+            group.create_task(every(janitor.TRIM_EVERY, stop, lambda: relays.trim_dead(live.current.relay.retention)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(store, slots).run_once))
             group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, relays)))
             group.create_task(live.watch(stop, relays.apply))
@@ -149,6 +151,16 @@ class _EndpointRelays:
     def seconds_stuck(self) -> float:
         """Seconds since the last poll of the one that has gone longest without."""
         return max((relay.dispatcher.seconds_stuck for relay in self._relays.things.values()), default=0.0)
+
+    async def trim_dead(self, retention: Retention) -> None:
+        """Where a delivery has become a dead letter since the last time."""
+        for relay in self._relays.things.values():
+            if relay.queue.has_buried:
+                relay.queue.has_buried = False
+                try:
+                    await janitor.trim_dead(self._store, relay.queue.endpoint, retention)
+                except (StoreAway, StoreRefused):
+                    relay.queue.has_buried = True
 
     def stop(self) -> None:
         """Nothing more is leased; the tasks end when what is in flight is settled."""

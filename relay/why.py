@@ -26,7 +26,7 @@ def why(
         case "replaced":
             return f"not sent: {here.reason} took its place (relay.events, keep: latest)"
         case "dropped":
-            return f"dropped by a person or for its age: {_first_line(here.reason)}"
+            return _first_line(here.reason)
         case "dead":
             return f"a dead letter: {_first_line(here.reason)}; `sluice dead replay {event.id}` sends it again"
         case "leased":

@@ -6,7 +6,7 @@ import importlib
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +100,7 @@ async def use_queues(use: Use) -> None:
     await inbox.accept(event("a", lane="normal"), [one.destination])
     await inbox.accept(event("b", delay=60.0, delayed_by=DelayedBy("send", 60.0, 1)), [one.destination])
     await inbox.accept(event("a", lane="bulk"), [one.destination])
+    await inbox.accept(event("a"), [other.destination, replace(one.destination, max_events=1)])
     await use.look()
     delivered, failed, rejected = await poll()
     await poll(

@@ -35,12 +35,19 @@ class Receipt:
     id: str
     endpoints: tuple[str, ...]
     repeat: bool = False
+    left_out: tuple[str, ...] = ()
+    """Endpoints that take such events and do not get this one, as their backlogs are full, unless it is repeated."""
 
     def fields(self, promise: Promise) -> dict[str, object]:
         """What the answer says."""
         if not self.endpoints:
             return {"status": "ignored", "id": self.id}
-        return {"status": "queued", "id": self.id, "promise": promise} | ({"repeat": True} if self.repeat else {})
+        fields: dict[str, object] = {"status": "queued", "id": self.id, "promise": promise}
+        if self.repeat:
+            fields["repeat"] = True
+        if self.left_out:
+            fields["left_out"] = self.left_out
+        return fields
 
 
 class Ingest:
@@ -57,8 +64,8 @@ class Ingest:
         self._made_anew = _MADE_ANEW.union(*(proof_of(each).names for each in policies.signatures.values()))
 
     async def accept(self, webhook: Webhook, decision: Decision, since: float) -> Receipt:
-        """`since`: when it came (`time.monotonic`). Raises Refusal, as the sender repeats it: the store is away, or a
-        backlog is at its cap, and it was held as long as it may be."""
+        """`since`: when it came (`time.monotonic`). Raises Refusal, as the sender repeats it: the store is away, or the
+        backlogs are full (of all endpoints, or of one that is required), and it was held as long as it may be."""
         known, event = self._policy.endpoints, webhook.event
         endpoints = [name for name in webhook.endpoints if takes(known[name].events, event)]
         return await self.store(self._event(webhook, decision), endpoints, webhook.sender, since)
@@ -85,9 +92,13 @@ class Ingest:
             for name in endpoints:
                 metrics.refused(name, "store_away")
             raise sender.refusal("the event could not be stored; send it again", b"2") from None
-        for name in endpoints:
+        left_out = accepted.left_out
+        for name in left_out:
+            metrics.left_out(name)
+        stored = tuple([name for name in endpoints if name not in left_out]) if left_out else tuple(endpoints)
+        for name in stored:
             metrics.accepted(name, event.type)
-        return Receipt(event.id, tuple(endpoints), accepted.repeat)
+        return Receipt(event.id, stored, accepted.repeat, left_out)
 
     def _event(self, webhook: Webhook, decision: Decision) -> Event:
         known_by = identity_of(webhook, self._policy.dedupe)

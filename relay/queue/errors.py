@@ -6,7 +6,7 @@ from sluice.store.protocol.errors import StoreAway
 
 
 class BacklogFull(Exception):
-    """The backlog of `endpoint` is at its cap; nothing was stored, for no endpoint."""
+    """The backlog of `endpoint` is at its cap, and no other endpoint may take the event alone; nothing was stored."""
 
     def __init__(self, endpoint: str) -> None:
         super().__init__(f"the backlog of {endpoint} is full")

@@ -5,8 +5,10 @@ Concurrent callers share a round trip. All rules are in `relay/queue/lua/accept.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from relay.queue.codec import LANE_LETTERS, Event, microseconds, pack
 from relay.queue.errors import BacklogFull, NotReplicated
@@ -19,11 +21,12 @@ from relay.queue.layout import (
     shared_keys,
     wake_channel,
 )
+from relay.queue.usage import Look, Usage, commands_of, read_all
 from sluice.store.client import Arg, Call, Store, StoreAway, by_text, load_script
 from sluice.store.protocol.errors import Full
 from sluice.store.shared_calls import SharedCalls
 
-_ACCEPT = load_script("relay.queue", "events", "accept")
+_ACCEPT = load_script("relay.queue", "events", "lately", "accept")
 _MAX_SHARED, _MAX_WAITING = 64, 4096
 _MAX_CALL = 4 * 1024 * 1024
 
@@ -35,11 +38,13 @@ class Accepted:
     """True: this id was accepted before, and was not stored again."""
     replicas: int = 0
     """How many of the store's replicas have it, at least; 0: none had to."""
+    left_out: tuple[str, ...] = ()
+    """The endpoints that do not get it, as their backlogs are full. A repeat brings it to those that have room then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """An endpoint that an event is for, and how much may wait for it, its dead letters included."""
+    """An endpoint that an event is for, and how much may wait for it in all partitions."""
 
     endpoint: str
     max_bytes: int
@@ -48,6 +53,8 @@ class Destination:
     """Within each session; else no event waits for another."""
     keep_history: bool = True
     """Whether its events can still be found after they have left."""
+    required: bool = False
+    """While it is full an event is refused, and not only left out here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,11 @@ class _Pending:
     event: Event
     destinations: tuple[Destination, ...]
     content: bytes
+
+
+_Answer = tuple[int, tuple[str, ...]]
+"""Of the script, see there, and the endpoints that it left out."""
+_REPEAT, _ASK_AGAIN = 0, 3
 
 
 class Inbox:
@@ -71,56 +83,109 @@ class Inbox:
         self._store = store
         self._replicas = replicas
         self._wait = ("WAIT", replicas, int(replicas_within * 1000))
-        self._accepts: SharedCalls[_Pending, int] = SharedCalls(
+        self._usage: dict[str, Usage] = {}
+        """By endpoint."""
+        self._accepts: SharedCalls[_Pending, _Answer] = SharedCalls(
             self._accept_all, size=_MAX_SHARED, waiting=_MAX_WAITING
         )
 
     async def accept(self, event: Event, destinations: Sequence[Destination]) -> Accepted:
-        """Stores an event for one or more endpoints. When this returns, it is stored as the store's promise says.
+        """Stores an event for those of its endpoints that have room. When this returns, it is stored as the store's
+        promise says.
 
         Raises StoreAway (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or
-        BacklogFull.
+        BacklogFull: none of them has room, or one that is required has not, and nothing was stored.
         """
         pending = _Pending(event, tuple(destinations), pack(event))
         try:
-            answer = await self._accepts.ask(pending)
+            answer, left_out = await self._accepts.ask(pending)
         except Full:
             raise StoreAway("too many events wait to be stored") from None
         if answer < 0:
             raise BacklogFull(destinations[-answer - 1].endpoint)
-        return Accepted(event.id, repeat=answer == 0, replicas=self._replicas)
+        return Accepted(event.id, repeat=answer == _REPEAT, replicas=self._replicas, left_out=left_out)
 
-    async def _accept_all(self, pending: Sequence[_Pending]) -> list[int]:
+    async def _accept_all(self, pending: Sequence[_Pending]) -> list[_Answer]:
         """In the order they came, in calls of a bounded size, as an event may carry a whole video."""
-        answers: list[int] = []
+        answers: list[_Answer] = []
         for together in _by_size(pending):
             answers += await self._accept_together(together)
         return answers
 
-    async def _accept_together(self, pending: Sequence[_Pending]) -> list[int]:
+    async def _accept_together(self, pending: Sequence[_Pending]) -> list[_Answer]:
+        answers = await self._ask(pending)
+        for code, _ in answers:
+            if code == _ASK_AGAIN:
+                await self._ask_again(pending, answers)
+                break
+        return answers
+
+    async def _ask_again(self, pending: Sequence[_Pending], answers: list[_Answer]) -> None:
+        """About those that depend on what other partitions hold, until all have an answer.
+
+        Each partition takes its part of the room only; when that is less than one event, one of them gets all of it.
+        """
+        before, is_final = len(pending) + 1, False
+        while left := [i for i in range(len(pending)) if answers[i][0] == _ASK_AGAIN]:
+            is_final = not is_final and len(left) == before
+            if not is_final:
+                await self._look(_endpoints_of([pending[i] for i in left]))
+            chosen = _of_one_partition(pending, left) if is_final else left
+            for i, answer in zip(chosen, await self._ask([pending[i] for i in chosen], is_final=is_final), strict=True):
+                answers[i] = answer
+            before = len(left)
+
+    async def _ask(self, pending: Sequence[_Pending], *, is_final: bool = False) -> list[_Answer]:
+        """One round trip, but for the first event of an endpoint."""
         by_partition: dict[int, list[int]] = {}
         for i, one in enumerate(pending):
             by_partition.setdefault(partition_of(one.event.ordering_key), []).append(i)
         batches = [_Batch(partition, [pending[i] for i in chosen]) for partition, chosen in by_partition.items()]
-        also: list[Sequence[Arg]] = [*_wakes(batches), *([self._wait] if self._replicas else [])]
-        results = await self._stored([batch.call() for batch in batches], also)
-        answers = [0] * len(pending)
-        for chosen, batch, results_of_batch in zip(by_partition.values(), batches, results, strict=True):
-            for i, answer in zip(chosen, batch.answers(results_of_batch), strict=True):
+        now = time.monotonic()
+        unknown = [to.endpoint for batch in batches for to in batch.destinations if to.endpoint not in self._usage]
+        if unknown:
+            await self._look(unknown)
+        looks = self._looks_along(batches, now)
+        commands: list[Sequence[Arg]] = _wakes(batches)
+        first_look = len(batches) + len(commands)
+        if looks:
+            commands += commands_of(looks)
+        results = await self._stored([batch.call(self._usage, now, is_final) for batch in batches], commands)
+        if looks:
+            read_all(looks, results[first_look:], now)
+        answers: list[_Answer] = [(_ASK_AGAIN, ())] * len(pending)
+        for chosen, batch, result in zip(by_partition.values(), batches, results, strict=False):
+            batch.note_usage(self._usage, result)
+            for i, answer in zip(chosen, batch.answers(result), strict=True):
                 answers[i] = answer
         return answers
 
-    async def _stored(self, calls: list[Call], also: list[Sequence[Arg]]) -> list[list[int]]:
-        if self._replicas:
+    def _looks_along(self, batches: Sequence[_Batch], now: float) -> list[Look]:
+        """At what is due, so that nobody has to ask for it."""
+        due: dict[str, list[int]] = {}
+        for batch in batches:
+            for to in batch.destinations:
+                if self._usage[to.endpoint].is_due(to.max_events, to.max_bytes, now):
+                    due.setdefault(to.endpoint, []).append(batch.partition)
+        return [Look(self._usage[endpoint], answering) for endpoint, answering in due.items()]
+
+    async def _look(self, endpoints: Sequence[str]) -> None:
+        """At all partitions, in a round trip of its own."""
+        now, usages = time.monotonic(), {name: self._usage.get(name) or Usage(name) for name in endpoints}
+        looks = [Look(usage) for usage in usages.values()]
+        read_all(looks, await self._stored([], commands_of(looks)), now)
+        self._usage.update(usages)
+
+    async def _stored(self, calls: list[Call], also: Sequence[Sequence[Arg]]) -> list[Any]:
+        if self._replicas and calls:
             # EVAL and not EVALSHA: the store would send a script that the server has forgotten again, behind the WAIT.
-            results = await self._store.run_all(
-                (), [*(by_text(call.script, call.keys, call.args) for call in calls), *also]
-            )
+            whole = [by_text(call.script, call.keys, call.args) for call in calls]
+            results = await self._store.run_all((), [*whole, *also, self._wait])
             if results[-1] < self._replicas:
                 raise NotReplicated(f"{results[-1]} of {self._replicas} replicas had it in time")
         else:
             results = await self._store.run_all(calls, also)
-        return list(results[: len(calls)])
+        return results
 
 
 class _Batch:
@@ -131,24 +196,28 @@ class _Batch:
         self._pending = pending
         self._number: dict[str, int] = {}
         """By endpoint: its number in the script's arguments and answers, from 1 on."""
-        self._destinations: list[Destination] = []
+        self.destinations: list[Destination] = []
         for one in pending:
             for destination in one.destinations:
                 if destination.endpoint not in self._number:
-                    self._destinations.append(destination)
-                    self._number[destination.endpoint] = len(self._destinations)
+                    self.destinations.append(destination)
+                    self._number[destination.endpoint] = len(self.destinations)
 
     @property
     def endpoints(self) -> list[str]:
         return list(self._number)
 
-    def call(self) -> Call:
+    def call(self, usage: dict[str, Usage], now: float, is_final: bool) -> Call:
         keys = shared_keys(self.partition)
-        keep_history = any(destination.keep_history for destination in self._destinations)
-        args: list[Arg] = [len(self._destinations), MAX_HISTORY if keep_history else 0]
-        for destination in self._destinations:
+        keep_history = any(destination.keep_history for destination in self.destinations)
+        args: list[Arg] = [len(self.destinations), MAX_HISTORY if keep_history else 0, PARTITIONS]
+        for destination in self.destinations:
             keys += own_keys(destination.endpoint, self.partition)
-            args += (-(-destination.max_events // PARTITIONS), -(-destination.max_bytes // PARTITIONS))
+            args += usage[destination.endpoint].budget(
+                *(self.partition, destination.max_events, destination.max_bytes, now),
+                is_final=is_final,
+                is_required=destination.required,
+            )
             args.append("session" if destination.in_order else "none")
         keys.append(endpoints_key(self.partition))
         for one in self._pending:
@@ -161,14 +230,22 @@ class _Batch:
     def _numbers(self, one: _Pending) -> str:
         return " ".join(str(self._number[destination.endpoint]) for destination in one.destinations)
 
-    def answers(self, results: Sequence[int]) -> Iterator[int]:
+    def note_usage(self, usage: dict[str, Usage], results: Sequence[Any]) -> None:
+        """Of what the script answers behind the events' own answers."""
+        at = len(self._pending)
+        for i, destination in enumerate(self.destinations):
+            usage[destination.endpoint].note(self.partition, results[at + 2 * i], results[at + 2 * i + 1])
+
+    def answers(self, results: Sequence[Any]) -> Iterator[_Answer]:
         """Of the script; a refusal names the full endpoint by its number among the event's own destinations."""
-        for one, answer in zip(self._pending, results, strict=True):
-            if answer < 0:
-                full = self._destinations[-answer - 1].endpoint
-                yield -1 - [destination.endpoint for destination in one.destinations].index(full)
+        for one, answer in zip(self._pending, results, strict=False):
+            if isinstance(answer, list):
+                yield answer[0], tuple([self.destinations[number - 1].endpoint for number in answer[1:]])
+            elif answer < 0:
+                full = self.destinations[-answer - 1].endpoint
+                yield -1 - [destination.endpoint for destination in one.destinations].index(full), ()
             else:
-                yield answer
+                yield answer, ()
 
 
 def _delay(event: Event) -> Arg:
@@ -178,7 +255,17 @@ def _delay(event: Event) -> Arg:
     return f"{ms} {by.limit} {microseconds(by.interval)} {by.burst} {int(by.others * 1000)}"
 
 
-def _wakes(batches: Sequence[_Batch]) -> list[tuple[Arg, ...]]:
+def _endpoints_of(pending: Sequence[_Pending]) -> list[str]:
+    return [destination.endpoint for one in pending for destination in one.destinations]
+
+
+def _of_one_partition(pending: Sequence[_Pending], left: Sequence[int]) -> list[int]:
+    """The first of those that are left, and what else is in its partition."""
+    partition = partition_of(pending[left[0]].event.ordering_key)
+    return [i for i in left if partition_of(pending[i].event.ordering_key) == partition]
+
+
+def _wakes(batches: Sequence[_Batch]) -> list[Sequence[Arg]]:
     partitions: dict[str, list[str]] = {}
     for batch in batches:
         for endpoint in batch.endpoints:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,8 +32,8 @@ _EXTEND = load_script("relay.queue", "events", "partition", "extend", drains=Tru
 _MAX_CRASHES = 3
 _NEVER_TRIED = (0, 0, b"")
 _COUNTED = (
-    *("bytes", "accepted", "delivered", "retried", "replaced", "expired"),
-    *("repeats", "refused", "dropped", "lost", "dead", "token"),
+    *("bytes", "dead_bytes", "accepted", "delivered", "retried", "replaced", "expired"),
+    *("repeats", "refused", "left_out", "dropped", "lost", "dead", "token"),
 )
 
 Disposition = Literal["delivered", "retry", "unspent", "rejected", "return", "dead"]
@@ -62,11 +62,31 @@ class Polled:
 
 
 @dataclass(frozen=True, slots=True)
+class Lately:
+    """What a person is noticed until it has not happened for a day."""
+
+    times: int
+    since: float
+    """Seconds since the first time, with no day between two times."""
+    last: float
+    """Seconds since the last time."""
+
+
+Notice = Literal["refused", "left_out", "capped"]
+"""Events refused, or left out here, as the backlog was full; dead letters dropped as there were too many."""
+_NOTICES: tuple[Notice, ...] = ("refused", "left_out", "capped")
+_NOTICE_FIELDS = tuple([f"{what}_{part}" for what in _NOTICES for part in ("lately", "since", "at")])
+_NOTICED_FOR = 24 * 60 * 60 * 1000  # ms
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     waiting: int
     leased: int
     dead: int
     bytes: int
+    """Of what waits or is leased."""
+    dead_bytes: int
     oldest_due: float
     """Seconds since the event that has been due for longest became due; 0 when none is."""
     accepted: int
@@ -76,20 +96,22 @@ class Counts:
     expired: int
     repeats: int
     refused: int
+    left_out: int
+    """While other endpoints took them."""
     buried: int
     dropped: int
-    """By a person, or for their age."""
+    """By a person, for their age, or as there were too many."""
     lost: int
     """Somebody else has taken their content out of the store."""
     claims: int
     """Grows with every poll that leases something, and never shrinks."""
+    lately: Mapping[Notice, Lately]
 
 
 class Queue:
     """`lease` in seconds: `extend` it while an attempt is in flight.
 
-    `max_bytes` and `max_events` may wait, dead letters included; up to `max_per_stream` events of a stream are leased
-    together.
+    `max_bytes` and `max_events` may wait; up to `max_per_stream` events of a stream are leased together.
     """
 
     def __init__(
@@ -103,10 +125,11 @@ class Queue:
         in_order: bool = True,
         max_per_stream: int = 1,
         keep_history: bool = True,
+        required: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.lease = lease
-        self.destination = Destination(endpoint, max_bytes, max_events, in_order, keep_history)
+        self.destination = Destination(endpoint, max_bytes, max_events, in_order, keep_history, required)
         self._store = store
         self._keys = [keys(endpoint, partition) for partition in range(PARTITIONS)]
         self._max_per_stream = max_per_stream
@@ -114,6 +137,8 @@ class Queue:
         self._polls = 0
         self._due = [0.0] * PARTITIONS  # monotonic time from which on each partition is worth polling
         self._woken: set[int] = set()  # while a poll was in flight, whose answer may not know of it
+        self.has_buried = False
+        """There may be more dead letters than at the last time somebody set this to False."""
 
     @property
     def channel(self) -> str:
@@ -154,6 +179,8 @@ class Queue:
         by_partition: dict[int, list[Settlement]] = {}
         for result in settled:
             by_partition.setdefault(result.delivery.partition, []).append(result)
+            if result.disposition == "dead":
+                self.has_buried = True
         shares = self._shares(want, by_partition)
         polled = sorted(by_partition.keys() | shares.keys())
         self._woken.clear()
@@ -229,7 +256,7 @@ class Queue:
                 ("ZCARD", own_key(self.endpoint, partition, "queue")),
                 ("HLEN", own_key(self.endpoint, partition, "leases")),
                 ("ZCARD", own_key(self.endpoint, partition, "dead")),
-                ("HMGET", own_key(self.endpoint, partition, "counts"), *_COUNTED),
+                ("HMGET", own_key(self.endpoint, partition, "counts"), *_COUNTED, *_NOTICE_FIELDS),
             ]
             commands += [
                 ("ZRANGE", own_key(self.endpoint, partition, lane), 0, 0, "WITHSCORES") for lane in LANE_LETTERS
@@ -247,8 +274,27 @@ class Queue:
             oldest_due=max(0.0, *overdue) / 1000 if overdue else 0.0,
             buried=counted.pop("dead"),
             claims=counted.pop("token"),
+            lately=_lately([row[3][len(_COUNTED) :] for row in rows], [now for now, _ in times]),
             **counted,
         )
+
+
+def _lately(rows: Sequence[Sequence[bytes | None]], times: Sequence[int]) -> dict[Notice, Lately]:
+    """`rows`: of each partition the values of `_NOTICE_FIELDS`. `times`: now, in each of them, in ms."""
+    found: dict[Notice, Lately] = {}
+    for i, what in enumerate(_NOTICES):
+        recent = []
+        for row, now in zip(rows, times, strict=True):
+            how_often, since, last = [int(value or 0) for value in row[3 * i : 3 * i + 3]]
+            if how_often and now - last <= _NOTICED_FOR:
+                recent.append((how_often, now - since, now - last))
+        if recent:
+            found[what] = Lately(
+                sum([one[0] for one in recent]),
+                max([one[1] for one in recent]) / 1000,
+                min([one[2] for one in recent]) / 1000,
+            )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

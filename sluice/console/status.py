@@ -182,6 +182,17 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
+class Lately:
+    """What a person has to know until it has not happened for a day."""
+
+    times: int
+    since_s: float
+    """Seconds since it happened first, with no day between two times."""
+    last_s: float
+    """Seconds since it happened last."""
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointStatus:
     """What only the store knows is null while it is away."""
 
@@ -209,6 +220,13 @@ class EndpointStatus:
     """The most that may wait."""
     stalled_s: float = 0.0
     """Seconds for which no relay has taken what is due, though it may be sent; 0: all is taken."""
+    dead_bytes: int | None = None
+    refused: Lately | None = None
+    """Events, as the backlog was full."""
+    left_out: Lately | None = None
+    """Events that other endpoints took while the backlog was full."""
+    dead_dropped: Lately | None = None
+    """Dead letters, as there were too many."""
 
 
 @dataclass(frozen=True, slots=True)

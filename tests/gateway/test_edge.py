@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from gateway import reserved
 from relay import presence
+from relay.queue.errors import BacklogFull
+from relay.queue.inbox import Inbox
 from relay.queue.queue import Counts, Queue
 from sluice.http.signatures import sign
 from sluice.store.client import Store
@@ -30,6 +34,7 @@ from tests.gateway.running import (
     values,
 )
 from tests.gateway.websocket_link import link_to
+from tests.relay.making import event
 from tests.sluice.http.client.upstream import Call, saying
 from tests.waiting import until
 
@@ -675,12 +680,27 @@ async def test_healthz_readyz_and_metrics_answer(gate: Gate, store: Store) -> No
     )
     await presence.report(store, "relay-1")
     ready = await gate.http.get("/_sluice/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": []})
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": [], "warnings": []})
     await gate.post_event()
     metrics = await gate.http.get("/_sluice/metrics")
     assert metrics.status_code == 200
     assert 'sluice_queue_events{endpoint="laravel",place="waiting"} 1.0' in metrics.text
+    assert 'sluice_backlog_capacity_events{endpoint="laravel"} 1e+06' in metrics.text
     assert 'sluice_requests_total{route="/hooks/*",status="202"}' in metrics.text
+
+
+async def test_a_backlog_that_turns_events_away_is_in_the_words_of_readyz(store: Store) -> None:
+    queue, inbox = Queue(store, "crm", lease=5.0, max_bytes=10**6, max_events=1), Inbox(store)
+    assert await reserved._full({"crm": queue}) == []
+    await inbox.accept(event(), [queue.destination])
+    with pytest.raises(BacklogFull):
+        await inbox.accept(event(), [queue.destination])
+    (warning,) = await reserved._full({"crm": queue})
+    assert re.fullmatch(
+        r"the backlog of crm is full \(1 of 1 events, \d+ of 1000000 bytes\): events are refused, or leave it out "
+        r"\(relay.backlog\)",
+        warning,
+    )
 
 
 @pytest.mark.parametrize("path", ["/_sluice", "/_sluice/nothing", "/%5Fsluice/nothing"])

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.policies import Policies, ToRelay, load
-from relay.policies import UNCOUNTED, Batch, Endpoint, Retry
-from sluice.config import Secret
+from relay.policies import UNCOUNTED, Batch, Endpoint, Retention, Retry
+from sluice.config import PolicyError, Secret
 
 Read = Callable[..., Policies]
 
@@ -48,6 +48,38 @@ def test_a_delivery_is_tried_so_often_or_so_long(read: Read) -> None:
     assert endpoint(read, "retry: {attempts: 5}").retry == Retry(5, 1.0, 600.0, within=None)
     assert endpoint(read, "retry: {attempts: 5, for: 1d}").retry == Retry(5, 1.0, 600.0, within=86400.0)
     assert endpoint(read, "retry: {for: 1d}").retry == Retry(UNCOUNTED, 1.0, 600.0, within=86400.0)
+
+
+def test_an_endpoint_can_be_required(read: Read) -> None:
+    assert [endpoint(read, f"required: {word}").required for word in ("true", "false")] == [True, False]
+    assert endpoint(read, "order: none").required is False
+
+
+def test_dead_letters_have_a_budget_of_their_own(read: Read) -> None:
+    assert read("relay: {retention: {}}").relay.retention == Retention(86400.0, 30 * 86400.0, 100_000, 2**28)
+    retention = read("relay: {retention: {dead_events: 7, dead_bytes: 1MiB}}").relay.retention
+    assert (retention.dead_events, retention.dead_bytes) == (7, 2**20)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "relay: {endpoints: {a: {url: http://127.0.0.1, required: maybe}}}",
+            'relay.endpoints.a.required: "maybe" is not known here; write true or false',
+        ),
+        ("relay: {retention: {dead_events: 0}}", "relay.retention.dead_events: 0 is too small; write 1 or more"),
+        (
+            "relay: {retention: {dead_bytes: many}}",
+            'relay.retention.dead_bytes: "many" is not a size; write 512B, 64KiB, 1MiB or 1GiB',
+        ),
+        ("relay: {retention: {dead_event: 5}}", "relay.retention.dead_event: unknown key; did you mean dead_events"),
+    ],
+)
+def test_a_mistake_in_the_budgets_is_named_with_its_cure(read: Read, text: str, message: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        read(text)
+    assert message in str(caught.value)
 
 
 def test_a_circuit_closes_slowly_unless_it_is_told_not_to(read: Read) -> None:

@@ -1,34 +1,42 @@
 -- Purpose    Stores events, each once, at the end of its stream in every endpoint that it is for.
--- Guarantee  An event is stored for all of its endpoints or, when one of them is full, for none. When it has answered 1
---            or 2, it will be leased; an event id that was accepted before is answered 0 and not stored again.
--- KEYS       four of the partition (events.lua), then twelve for each endpoint (partition.lua), then the names of the
+-- Guarantee  An event is stored for all of its endpoints that have room, or for none: when all are full, or one that is
+--            required. What is answered 1 or 2 will be leased. An event id that was accepted before is not stored again,
+--            but for an endpoint that had to leave it out and has room by now.
+-- KEYS       four of the partition (events.lua), then thirteen for each endpoint (partition.lua), then the names of the
 --            partition's endpoints: one is added with its first event, so that it is found when the policies have lost it
--- ARGV       1 how many endpoints  2 how many events that have left stay in the history (0: none)
---            for each endpoint: maximum of events and of bytes, dead letters included; order: 'session' | 'none'
+-- ARGV       1 how many endpoints  2 how many events that have left stay in the history (0: none)  3 how many partitions
+--            for each endpoint: up to how many events and bytes may wait here without looking further; its budget, "<the
+--            most events> <the most bytes that may wait for it> <events> <bytes that wait in the other partitions>
+--            <events> <bytes that wait in this one, as they were last seen> <seen: some time ago | fresh | final: as
+--            fresh, and the last time of asking> <optional | required>"; order: 'session' | 'none'
 --            for each event: lane letter, ordering key (session or event id), event id, recognise repeats for (ms), not
 --            before (ms from now, or "<ms> <limit> <us for one of its tokens> <its burst> <ms for all other limits>" of
 --            what a limit delays), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
 --            ordering key and coalesce key replaces it), its endpoints ("1 3"), content
 -- Return     for each event 1 stored | 2 stored, and for some endpoint in place of an older one | 0 a repeat
---            | -n refused: endpoint n is full
--- Twice      is the same as once: the second time all are repeats.
+--            | -n refused: endpoint n is full | 3 ask again: what the other partitions hold has to be looked at first
+--            | { 0, 1 or 2, n, ... }: but not for these endpoints, which are full. Then, for each endpoint, how many
+--            events and bytes wait in this partition now. After one that is to be asked again so are all others.
+-- Twice      is the same as once: the second time all are repeats, and those that were left out are named again, or
+--            stored where there is room by now.
 
-local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_EVENT = 4, 12, 9
-local STORED, REPLACED, REPEAT = 1, 2, 0
-local BULK_SHARE = 0.9
+local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_ENDPOINT, PER_EVENT = 4, 13, 4, 9
+local FIRST_ENDPOINT = 4
+local STORED, REPLACED, REPEAT, ASK_AGAIN = 1, 2, 0, 3
 local endpoints, max_history = {}, tonumber(ARGV[2])
 
 for i = 1, tonumber(ARGV[1]) do
-  local k, a = SHARED_KEYS + (i - 1) * KEYS_PER_ENDPOINT, 3 * i
+  local k, a = SHARED_KEYS + (i - 1) * KEYS_PER_ENDPOINT, FIRST_ENDPOINT + (i - 1) * PER_ENDPOINT
   local e = {
     queue = KEYS[k + 1], leases = KEYS[k + 5],
     schedule = {[URGENT] = KEYS[k + 2], [NORMAL] = KEYS[k + 3], [BULK] = KEYS[k + 4]},
-    attempts = KEYS[k + 6], latest = KEYS[k + 7], dead = KEYS[k + 8], counts = KEYS[k + 10], history = KEYS[k + 11],
-    delayed = KEYS[k + 12],
-    max_events = tonumber(ARGV[a]), max_bytes = tonumber(ARGV[a + 1]), in_order = ARGV[a + 2] == 'session',
+    attempts = KEYS[k + 6], latest = KEYS[k + 7], counts = KEYS[k + 10], history = KEYS[k + 11],
+    delayed = KEYS[k + 12], left_out = KEYS[k + 13],
+    most_events = tonumber(ARGV[a]), most_bytes = tonumber(ARGV[a + 1]), budget = ARGV[a + 2],
+    in_order = ARGV[a + 3] == 'session',
     happened = {}, page = {}, entries = {}, due = {[URGENT] = {}, [NORMAL] = {}, [BULK] = {}},
   }
-  e.held = call('ZCARD', e.queue) + call('ZCARD', e.dead)
+  e.held = call('ZCARD', e.queue)
   e.bytes = call('HGET', e.counts, 'bytes')
   if not e.bytes then
     call('SADD', KEYS[SHARED_KEYS + ARGV[1] * KEYS_PER_ENDPOINT + 1], match(e.counts, '^sl:{%d+}:(.*):counts$'))
@@ -43,10 +51,13 @@ end
 
 local function count(e, what, by) e.happened[what] = (e.happened[what] or 0) + (by or 1) end
 
--- Bulk is refused first, so that the other lanes still find room.
-local function is_full(e, lane, size)
-  local share = lane == BULK and BULK_SHARE or 1
-  return e.held + 1 > e.max_events * share or e.bytes + size > e.max_bytes * share
+local rare  -- () -> the functions for what rarely happens, see below
+
+-- Whether an event of this size fits in without looking further, as nearly always.
+local function is_roomy(e, lane, size)
+  if lane ~= BULK then return e.held < e.most_events and e.bytes + size <= e.most_bytes end
+  if not e.bulk_events then rare().read_budget(e) end
+  return e.held < e.bulk_events and e.bytes + size <= e.bulk_bytes
 end
 
 local is_known = {}  -- what this call has stored, and what it has replaced: a repeat of either is recognised
@@ -109,16 +120,9 @@ local function append(e, lane, ordering_key, id, seq, not_before)
   return entry_id
 end
 
--- Notes why an event is delayed, so that it can be brought forward when its limit is edited (hasten.lua).
-local function note_delay(e, not_before, limit, others, ordering_key, id)
-  local past = math.min(call('ZCOUNT', e.delayed, '-inf', now), 2)
-  if past > 0 then call('ZREMRANGEBYRANK', e.delayed, 0, past - 1) end
-  call('ZADD', e.delayed, not_before, string.format('%s %d\0%s\0%s', limit, now + others, ordering_key, id))
-end
-
 -- --- one event
 
-local FIRST = 3 + 3 * #endpoints
+local FIRST = FIRST_ENDPOINT + PER_ENDPOINT * #endpoints
 local known_until = {}  -- by event: until when a repeat is recognised, where one of its id has left before
 do
   local ids = {}
@@ -145,49 +149,227 @@ local function next_seq(at)
   return seq
 end
 
-local function accept(at)
-  local lane, ordering_key, id, content = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 8]
-  local coalesce_key = ARGV[at + 6] ~= '' and lane .. ordering_key .. '\0' .. ARGV[at + 6] or ''
-  local delay, limit, others = tonumber(ARGV[at + 4])
-  if not delay then delay, limit, others = match(ARGV[at + 4], '^(%d+) (%S+ %d+ %d+) (%d+)$') end
-  local to = {}
-  for number in string.gmatch(ARGV[at + 7], '%d+') do to[#to + 1] = tonumber(number) end
-  if is_repeat(at, id) then
-    for _, i in ipairs(to) do count(endpoints[i], 'repeats') end
-    return REPEAT
+local lists = {}  -- of endpoints, by their numbers as text
+local function endpoints_of(text)
+  local list = lists[text]
+  if list then return list end
+  list = {}
+  for number in string.gmatch(text, '%d+') do list[#list + 1] = tonumber(number) end
+  lists[text] = list
+  return list
+end
+
+local function new_record(at, own_seq, delay, endpoint_count, coalesce_key)
+  return string.format('%d %s %s %s %s %d %s %d\n', own_seq, now_text, delay, ARGV[at + 5], ARGV[at + 3],
+    endpoint_count, ARGV[at], #coalesce_key) .. coalesce_key .. ARGV[at + 8]
+end
+
+-- Puts the event whose arguments begin at `at` into the queue of an endpoint, or in the place of the older one that
+-- waits there under its coalesce key.
+local function store_for(e, at, coalesce_key, delay, own_seq, record)
+  local older, answer = coalesce_key ~= '' and find_older(e, coalesce_key), STORED
+  if older then
+    replace(e, older, ARGV[at + 2], coalesce_key)
+    answer = REPLACED
+  else
+    local appended = append(e, ARGV[at], ARGV[at + 1], ARGV[at + 2], own_seq, now + delay)
+    if coalesce_key ~= '' then call('HSET', e.latest, coalesce_key, appended) end
   end
-  local size = #coalesce_key + #content
-  for _, i in ipairs(to) do
-    if is_full(endpoints[i], lane, size) then
-      count(endpoints[i], 'refused')
-      return -i
-    end
-  end
-  local own_seq = next_seq(at)
-  local record = string.format('%d %s %s %s %s %d %s %d\n', own_seq, now_text, delay, ARGV[at + 5],
-    ARGV[at + 3], #to, lane, #coalesce_key) .. coalesce_key .. content
-  records[#records + 1], records[#records + 2] = id, record
-  is_known[id] = true
-  if coalesce_key ~= '' then save() end  -- what it replaces is looked for in the store
-  if #to > 1 then call('HSET', REFS, id, #to) end
-  local answer = STORED
-  for _, i in ipairs(to) do
-    local e = endpoints[i]
-    local entry_id = coalesce_key ~= '' and find_older(e, coalesce_key)
-    if entry_id then
-      replace(e, entry_id, id, coalesce_key)
-      answer = REPLACED
-    else
-      local appended = append(e, lane, ordering_key, id, own_seq, now + delay)
-      if coalesce_key ~= '' then call('HSET', e.latest, coalesce_key, appended) end
-    end
-    if limit then note_delay(e, now + delay, limit, others, ordering_key, id) end
-    e.bytes = e.bytes + #record
-    count(e, 'bytes', #record)
-    count(e, 'accepted')
-  end
+  e.bytes = e.bytes + #record
+  count(e, 'bytes', #record)
+  count(e, 'accepted')
   return answer
 end
+
+local is_unsure = false
+
+local function accept(at)
+  if is_unsure then return ASK_AGAIN end  -- else a younger event would go before an older one of its session
+  local lane, id = ARGV[at], ARGV[at + 2]
+  local coalesce_key, delay = ARGV[at + 6], tonumber(ARGV[at + 4])
+  if coalesce_key ~= '' then
+    coalesce_key = lane .. ARGV[at + 1] .. '\0' .. coalesce_key
+    save()  -- what it replaces is looked for in the store
+  end
+  local with = endpoints_of(ARGV[at + 7])
+  if is_repeat(at, id) then return rare().repeat_it(at, coalesce_key, with) end
+  local size, endpoint_count, without = #coalesce_key + #ARGV[at + 8], #with, nil
+  for i = 1, endpoint_count do
+    if not is_roomy(endpoints[with[i]], lane, size) then
+      local refusal
+      with, without, refusal = rare().find_room(with, lane, size, coalesce_key)
+      if refusal then return refusal end
+      break
+    end
+  end
+  local by
+  if not delay then delay, by = match(ARGV[at + 4], '^(%d+) (.*)$') end
+  local own_seq = next_seq(at)
+  local record = new_record(at, own_seq, delay, endpoint_count, coalesce_key)
+  records[#records + 1], records[#records + 2] = id, record
+  is_known[id] = true
+  if coalesce_key ~= '' then save() end
+  if endpoint_count > 1 then call('HSET', REFS, id, #with) end
+  local answer = STORED
+  for i = 1, #with do
+    local e = endpoints[with[i]]
+    if store_for(e, at, coalesce_key, delay, own_seq, record) == REPLACED then answer = REPLACED end
+    if by then rare().note_delay(e, at, delay, by) end
+  end
+  return without and rare().leave_out(at, without, answer) or answer
+end
+
+-- --- what rarely happens
+
+-- Defined only when it happens: a call pays for each function that it defines.
+local function define_rare_steps()
+  local BULK_SHARE = 0.9  -- bulk is refused first, so that the other lanes still find room
+  local MAX_LEFT_OUT = 10000  -- of which it is known for an endpoint in a partition, those that are forgotten last
+  local ROOM, FULL, UNSURE = 1, 2, 3
+  local partitions = tonumber(ARGV[3])
+
+  -- The other partitions may fill up meanwhile: so this one takes its part of the room that was seen, and asks again.
+  local function part(seen, most) return seen + (most - seen) / partitions end
+
+  local function read_budget(e)
+    local all_events, all_bytes, other_events, other_bytes, events, bytes, how, is_required =
+      match(e.budget, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%a+) (%a+)$')
+    e.is_fresh, e.is_final, e.is_required = how ~= 'seen', how == 'final', is_required == 'required'
+    e.max_events, e.max_bytes = all_events - other_events, all_bytes - other_bytes
+    e.max_bulk_events, e.max_bulk_bytes = all_events * BULK_SHARE - other_events, all_bytes * BULK_SHARE - other_bytes
+    e.bulk_events, e.bulk_bytes = e.max_bulk_events, e.max_bulk_bytes
+    if not e.is_final then
+      e.bulk_events, e.bulk_bytes = math.floor(part(events, e.bulk_events)), part(bytes, e.bulk_bytes)
+    end
+  end
+
+  local function room(e, lane, size)
+    if is_roomy(e, lane, size) then return ROOM end
+    read_budget(e)
+    local max_events = lane == BULK and e.max_bulk_events or e.max_events
+    local max_bytes = lane == BULK and e.max_bulk_bytes or e.max_bytes
+    if e.held + 1 > max_events or e.bytes + size > max_bytes then return e.is_fresh and FULL or UNSURE end
+    return UNSURE
+  end
+
+  -- The endpoints of an event that have room and those that are full, or nil if that is not known.
+  local function split_by_room(to, lane, size, coalesce_key)
+    local with, without = {}, {}
+    for _, i in ipairs(to) do
+      local e = endpoints[i]
+      local found = room(e, lane, size)
+      -- What takes the place of an older one needs no more room.
+      if found ~= ROOM and coalesce_key ~= '' and find_older(e, coalesce_key) then found = ROOM end
+      if found == UNSURE then
+        is_unsure = true
+        return nil
+      end
+      local list = found == ROOM and with or without
+      list[#list + 1] = i
+    end
+    return with, without
+  end
+
+  local function refusing(with, without)
+    for _, i in ipairs(without) do
+      if endpoints[i].is_required then return i end
+    end
+    return #with == 0 and without[1]
+  end
+
+  local function tell(e, what)
+    count(e, what)
+    note_lately(e.counts, what, 1)
+  end
+
+  -- With whom it is stored, without whom, and else the answer.
+  local function find_room(to, lane, size, coalesce_key)
+    local with, without = split_by_room(to, lane, size, coalesce_key)
+    if not with then return nil, nil, ASK_AGAIN end
+    if #without == 0 then return with end
+    local refused_by = refusing(with, without)
+    if not refused_by then return with, without end
+    for _, i in ipairs(without) do tell(endpoints[i], 'refused') end
+    return nil, nil, -refused_by
+  end
+
+  local function leave_out(at, without, answer)
+    for _, i in ipairs(without) do
+      local e = endpoints[i]
+      call('ZREMRANGEBYSCORE', e.left_out, '-inf', now)
+      local too_many = call('ZCARD', e.left_out) + 1 - MAX_LEFT_OUT
+      if too_many > 0 then call('ZREMRANGEBYRANK', e.left_out, 0, too_many - 1) end
+      call('ZADD', e.left_out, now + ARGV[at + 3], ARGV[at + 2])
+      tell(e, 'left_out')
+    end
+    return {answer, unpack(without)}
+  end
+
+  -- Notes why an event is delayed, so that it can be brought forward when its limit is edited (hasten.lua).
+  local function note_delay(e, at, delay, by)
+    local past = math.min(call('ZCOUNT', e.delayed, '-inf', now), 2)
+    if past > 0 then call('ZREMRANGEBYRANK', e.delayed, 0, past - 1) end
+    local numbers, others = match(by, '^(%S+ %d+ %d+) (%d+)$')
+    local member = string.format('%s %d\0%s\0%s', numbers, now + others, ARGV[at + 1], ARGV[at + 2])
+    call('ZADD', e.delayed, now + delay, member)
+  end
+
+  -- A repeat is how its sender brings an event to an endpoint that had to leave it out: to that one alone, and in its
+  -- place before younger ones where its record is still here. Where a newer one waits under its coalesce key, that is
+  -- enough.
+  local function store_later(e, at, coalesce_key, endpoint_count)
+    save()  -- it may be of this very call
+    local id, delay = ARGV[at + 2], match(ARGV[at + 4], '^%d+')
+    local record, own_seq = call('HGET', EVENTS, id), nil
+    call('ZREM', e.left_out, id)
+    if coalesce_key ~= '' and find_older(e, coalesce_key) then return end
+    if record then
+      own_seq = tonumber(match(record, '^%d+'))
+      call('HINCRBY', REFS, id, 1)
+    else
+      own_seq = next_seq(at)
+      record = new_record(at, own_seq, delay, endpoint_count, coalesce_key)
+      call('HSET', EVENTS, id, record)
+      call('HSET', REFS, id, 1)
+      is_known[id] = true
+    end
+    store_for(e, at, coalesce_key, delay, own_seq, record)
+  end
+
+  local function left_out_of(id, to)
+    local left_out = {}
+    for _, i in ipairs(to) do
+      local until_then = #to > 1 and call('ZSCORE', endpoints[i].left_out, id)
+      if until_then and tonumber(until_then) > now then left_out[#left_out + 1] = i end
+    end
+    return left_out
+  end
+
+  local function repeat_it(at, coalesce_key, to)
+    local left_out, still = left_out_of(ARGV[at + 2], to), {}
+    if #left_out > 0 then
+      local with
+      with, still = split_by_room(left_out, ARGV[at], #coalesce_key + #ARGV[at + 8], coalesce_key)
+      if not with then return ASK_AGAIN end
+      for _, i in ipairs(with) do store_later(endpoints[i], at, coalesce_key, #to) end
+    end
+    for _, i in ipairs(to) do count(endpoints[i], 'repeats') end
+    return #still == 0 and REPEAT or {REPEAT, unpack(still)}
+  end
+
+  return {
+    read_budget = read_budget, find_room = find_room, leave_out = leave_out, note_delay = note_delay,
+    repeat_it = repeat_it,
+  }
+end
+
+local defined
+rare = function()
+  defined = defined or define_rare_steps()
+  return defined
+end
+
+-- --- all of them
 
 local answers = {}
 for at = FIRST, #ARGV, PER_EVENT do answers[#answers + 1] = accept(at) end
@@ -195,5 +377,6 @@ save()
 for _, e in ipairs(endpoints) do
   for what, by in pairs(e.happened) do call('HINCRBY', e.counts, what, by) end
   append_page(e.history, e.counts, e.page, max_history)
+  answers[#answers + 1], answers[#answers + 2] = e.held, e.bytes
 end
 return answers

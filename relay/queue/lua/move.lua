@@ -12,8 +12,9 @@ local own, place, hold = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local FIRST = 4
 local function there(key) return KEYS[key + own] end
 local T_QUEUE, T_LEASES, T_ATTEMPTS, T_LATEST = there(5), there(9), there(10), there(11)
-local T_DEAD_LETTERS, T_REASONS, T_COUNTS = there(12), there(13), there(14)
+local T_DEAD_LETTERS, T_REASONS, T_COUNTS, T_LEFT_OUT = there(12), there(13), there(14), there(17)
 local T_SCHEDULE = {[URGENT] = there(6), [NORMAL] = there(7), [BULK] = there(8)}
+local bytes_of_place = place == 'dead' and 'dead_bytes' or 'bytes'
 local gone, merged, leased, bytes, streams = 0, 0, 0, 0, {}
 
 -- Whether the other endpoint has it in its queue or among its dead letters, in whichever stream.
@@ -58,7 +59,8 @@ local function goes_on(entry_id, id, record, was_done)
   end
   local _, dedupe_until, for_several, coalesce_key = parse_leaving(record)
   if coalesce_key ~= '' and call('HGET', LATEST, coalesce_key) == entry_id then call('HDEL', LATEST, coalesce_key) end
-  count('bytes', -#record)
+  count(bytes_of_place, -#record)
+  call('ZREM', T_LEFT_OUT, id)  -- a repeat must not bring it once more
   if for_several and (was_done == '1' or is_there(entry_id, id, record, coalesce_key)) then
     merged = merged + 1
     forget_attempts(entry_id)
@@ -110,7 +112,7 @@ for i = FIRST, #ARGV, 2 do
   if place == 'dead' then move_dead(ARGV[i], ARGV[i + 1]) else move_waiting(ARGV[i], ARGV[i + 1]) end
 end
 for stream in pairs(streams) do schedule(stream) end
-if bytes > 0 then call('HINCRBY', T_COUNTS, 'bytes', bytes) end
+if bytes > 0 then call('HINCRBY', T_COUNTS, bytes_of_place, bytes) end
 if gone > 0 then
   count('moved', -gone)
   call('HINCRBY', T_COUNTS, 'moved', gone - merged)

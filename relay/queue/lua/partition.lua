@@ -15,15 +15,18 @@
 --   KEYS[11] latest    HASH    coalesce key -> the entry id that a newer event replaces
 --   KEYS[12] dead      ZSET    entry id -> when it died (ms)
 --   KEYS[13] reasons   HASH    entry id -> why it died
---   KEYS[14] counts    HASH    token: the last one given; bytes: of all records here; history: events on all pages so
---                              far; moved: how many more came from another endpoint than went to one; and how often
---                              each thing has happened
+--   KEYS[14] counts    HASH    token: the last one given; bytes: of all records that wait; dead_bytes: of those that
+--                              are dead; history: events on all pages so far; moved: how many more came from another
+--                              endpoint than went to one; how often each thing has happened; and of some what lately.lua
+--                              notes
 --   KEYS[15] history   LIST    of pages about events that have left, the newest at its end: "<when, ms> <events on it>
 --                              <events on all pages so far>\n", then for each event "<accepted, ms> <state> <failed
 --                              attempts> <bytes of its attempt log> <summary>\n<entry id>\1<its attempt log, as above>"
 --   KEYS[16] delayed   ZSET    what a limit delays -> not before (ms): "<limit> <us for one of its tokens> <its burst>
 --                              <not before for all other limits, ms>\0<session or event id>\0<event id>". What has
 --                              left, or is due, may still stand there.
+--   KEYS[17] left_out  ZSET    id of an event that is not here because the backlog was full, while other endpoints
+--                              took it -> until when (ms) a repeat brings it in
 --
 -- stream = lane letter .. session, or .. event id where there is no session or no order. It holds no byte below 3.
 -- The head of a stream is the first entry id with its prefix, and a lease begins with the head: that is the order. A

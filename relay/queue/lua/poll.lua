@@ -302,6 +302,10 @@ local function define_rare_steps()
     call('HDEL', ATTEMPTS, entry_id .. CRASHES, entry_id .. REPLAYED, entry_id .. FAILURES)
     call('ZADD', DEAD_LETTERS, now, entry_id)
     call('HSET', REASONS, entry_id, reason)
+    local _, _, id = split(entry_id)
+    local size = call('HSTRLEN', EVENTS, id)
+    count('bytes', -size)
+    count('dead_bytes', size)
     count('dead')
   end
 

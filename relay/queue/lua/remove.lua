@@ -28,10 +28,12 @@ local function leave_queue(entry_id, stream, coalesce_key)
   elseif is_head then call('ZADD', lane(stream), now, stream) end
 end
 
-local function bury(entry_id)
+local function bury(entry_id, record)
   call('HDEL', ATTEMPTS, entry_id .. CRASHES, entry_id .. REPLAYED)
   call('ZADD', DEAD_LETTERS, now, entry_id)
   call('HSET', REASONS, entry_id, reason)
+  count('bytes', -#record)
+  count('dead_bytes', #record)
   count('dead')
 end
 
@@ -76,7 +78,7 @@ local function remove(entry_id)
   if not record then
     forget_attempts(entry_id)
     count('lost')
-  elseif how == 'skip' then bury(entry_id)
+  elseif how == 'skip' then bury(entry_id, record)
   else leave(entry_id, id, record, how == 'drop' and 'dropped' or 'expired') end
 end
 

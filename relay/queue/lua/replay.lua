@@ -9,7 +9,10 @@
 local replayed = 0
 for _, entry_id in ipairs(ARGV) do
   if call('ZREM', DEAD_LETTERS, entry_id) == 1 then
-    local stream = split(entry_id)
+    local stream, _, id = split(entry_id)
+    local size = call('HSTRLEN', EVENTS, id)
+    count('bytes', size)
+    count('dead_bytes', -size)
     call('HDEL', REASONS, entry_id)
     call('HDEL', ATTEMPTS, entry_id, entry_id .. FAILURES)
     call('HSET', ATTEMPTS, entry_id .. REPLAYED, '1')

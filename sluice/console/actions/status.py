@@ -11,7 +11,7 @@ from gateway.look import Look, look
 from gateway.policies import Policies
 from gateway.resources import Resources
 from relay.policies import Endpoint
-from relay.queue.queue import Counts
+from relay.queue.queue import Counts, Notice
 from sessions.existing import WatchedWorker
 from sessions.registry import Summary, WorkerRow
 from sluice.config.live import LivePolicies
@@ -26,6 +26,7 @@ from sluice.console.status import (
     DisputedSession,
     EndpointStatus,
     ExistingWorkerStatus,
+    Lately,
     PoliciesStatus,
     PolicyProblem,
     RemovedEndpoint,
@@ -107,7 +108,16 @@ def _endpoint(gateway: Resources, seen: Look, endpoint: Endpoint) -> EndpointSta
         max_per_second=_max_per_second(endpoint),
         backlog=Backlog(backlog.events, backlog.bytes),
         stalled_s=gateway.progress.note(endpoint.name, counts, interval) if counts else 0.0,
+        dead_bytes=counts.dead_bytes if counts else None,
+        refused=_lately(counts, "refused"),
+        left_out=_lately(counts, "left_out"),
+        dead_dropped=_lately(counts, "capped"),
     )
+
+
+def _lately(counts: Counts | None, what: Notice) -> Lately | None:
+    found = counts.lately.get(what) if counts else None
+    return Lately(found.times, found.since, found.last) if found else None
 
 
 def _max_per_second(endpoint: Endpoint) -> float | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sluice.console.actions.circuits import CircuitOfEndpoint
+from sluice.console.messages.backlog import backlog
 from sluice.console.messages.wording import age, each_minute, some
 from sluice.console.status import EndpointStatus, RemovedEndpoint
 
 _LATE = 10.0  # seconds past its time: less is how a pace and a busy second look
-_NEARLY_FULL = 0.8
 _BARELY_MORE = 1.05  # times the rate: what a minute more or less makes of a queue that keeps up
 
 
@@ -41,9 +41,7 @@ def _endpoint(name: str, endpoint: EndpointStatus) -> Iterator[str]:
         yield too_much
     if endpoint.dead:
         yield f"{some(endpoint.dead, 'dead letter waits', 'dead letters wait')} for a person: sluice dead list"
-    full = max(waiting / endpoint.backlog.events, (endpoint.bytes or 0) / endpoint.backlog.bytes)
-    if full >= _NEARLY_FULL:
-        yield f"the backlog is {full:.0%} full; at 100% events are refused with 503"
+    yield from backlog(name, endpoint)
 
 
 def _removed(removed: RemovedEndpoint) -> Iterator[str]:

@@ -233,7 +233,7 @@ async def test_one_that_is_refused_for_itself_does_not_hold_up_the_others(store:
 
 
 async def test_whoever_knows_503_is_told_of_a_full_backlog_at_once(store: Store) -> None:
-    queue = Queue(store, "laravel", lease=30.0, max_bytes=10**6, max_events=4)
+    queue = Queue(store, "laravel", lease=30.0, max_bytes=10**6, max_events=1)
     held = Hold(Inbox(store), BodyBudget(10**6))
     await held.accept(event(), [queue.destination], USUAL)
     begin = time.monotonic()

@@ -16,7 +16,7 @@ from gateway.request import Json
 from relay.process import open_queue
 from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
-from relay.queue.queue import Queue
+from relay.queue.queue import Queue, Settlement
 from sluice.http.bodies import BodyBudget
 from sluice.http.senders import USUAL
 from sluice.store.client import Store
@@ -91,8 +91,32 @@ async def test_a_repeat_is_a_repeat_for_all_endpoints(gate: Gate) -> None:
     assert [(await gate.queues[name].counts()).waiting for name in ("laravel", "archive")] == [1, 1]
 
 
-async def test_one_full_endpoint_refuses_the_event_for_all(tmp_path: Path, store: Store) -> None:
+async def test_an_endpoint_whose_backlog_is_full_is_left_out_and_named(tmp_path: Path, store: Store) -> None:
     gate = Gate(tmp_path, store, POLICIES + "  backlog: {events: 1}\n")
+    await gate.accept("archive")
+    taken = await gate.accept("laravel", "archive")
+    assert taken == Receipt(taken.id, ("laravel",), left_out=("archive",))
+    assert orjson.loads(orjson.dumps(taken.fields("second")))["left_out"] == ["archive"]
+    assert [delivery.id for delivery in await gate.stored("laravel")] == [taken.id]
+
+
+async def test_a_repeat_brings_an_event_to_the_endpoint_that_had_left_it_out(tmp_path: Path, store: Store) -> None:
+    gate = Gate(tmp_path, store, POLICIES + "  backlog: {events: 1}\n")
+    await gate.accept("archive")
+    first = await gate.accept("laravel", "archive", shown=KEY)
+    (waiting,) = await gate.stored("archive")
+    still = await gate.accept("laravel", "archive", shown=KEY)
+    assert (still.repeat, still.endpoints, still.left_out) == (True, ("laravel",), ("archive",))
+    await gate.queues["archive"].poll([Settlement(waiting, "delivered")], 0)
+    again = await gate.accept("laravel", "archive", shown=KEY)
+    assert (again.id, again.repeat, again.left_out) == (first.id, True, ())
+    assert [one.id for one in await gate.stored("archive")] == [first.id]
+    assert [one.id for one in await gate.stored("laravel")] == [first.id]
+
+
+async def test_a_required_endpoint_that_is_full_refuses_the_event_for_all(tmp_path: Path, store: Store) -> None:
+    text = POLICIES.replace("events: [message_*]", "events: [message_*], required: true")
+    gate = Gate(tmp_path, store, text + "  backlog: {events: 1}\n")
     await gate.accept("archive")
     with pytest.raises(Refusal) as caught:
         await gate.accept("laravel", "archive")

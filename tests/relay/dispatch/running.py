@@ -15,11 +15,11 @@ from relay.policies import CircuitPolicy, Endpoint, Retry
 from relay.queue.codec import Event, Lane, new_id
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.history import history_of
+from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
 from sluice.config import Secret, Signature
 from sluice.process.loops import Stop
 from sluice.store.client import Store
-from tests.relay.making import accept
 from tests.waiting import until
 
 SIGNATURE = Signature("laravel", "blazz", Secret(b"s3cret"), tolerance=300)
@@ -67,6 +67,7 @@ class Relay:
         batch = self.endpoint.batch
         per_stream = batch.max if batch else 1
         self.queue = Queue(store, "laravel", lease=5.0, max_bytes=10**7, max_events=10**5, max_per_stream=per_stream)
+        self.inbox = Inbox(store)
         self.dead = DeadLetters(store, "laravel")
         circuit = Circuit(store, "laravel", self.endpoint.circuit, self.endpoint.rate, probe_lease=1.0)
         self.sender = Sender(self.endpoint, SIGNATURE)
@@ -80,7 +81,7 @@ class Relay:
 
     async def accept(self, body: bytes, session: str = "s", lane: Lane = "normal") -> str:
         event = Event(new_id(), "message_received", session, b"/hook?x=1", ((b"content-type", b"a/b"),), body, lane)
-        await accept(self.queue, event)
+        await self.inbox.accept(event, [self.queue.destination])
         self.dispatcher.wake(b"0,1,2,3")
         return event.id
 

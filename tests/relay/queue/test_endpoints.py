@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from relay.policies import Retention
 from relay.queue import endpoints, janitor
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.history import history_of
@@ -46,7 +47,7 @@ async def test_an_endpoint_is_found_from_its_first_event_on(store: Store) -> Non
 async def test_what_an_earlier_version_left_is_found_once(store: Store) -> None:
     await accept(a_queue(store), event())
     await forget_names(store)
-    await janitor.run_once(store, ["laravel"], 60.0, 60.0)
+    await janitor.run_once(store, ["laravel"], Retention(60.0, 60.0))
     assert await endpoints.names(store) == {"laravel", "gone"}
     await forget_names(store)
     await endpoints.search(store)
@@ -68,9 +69,9 @@ async def test_dead_letters_of_an_endpoint_that_is_gone_are_dropped_for_their_ag
     queue.look_everywhere()
     (leased,) = (await queue.poll([], 100)).leased
     await queue.poll([Settlement(leased, "dead", "answered 422")], 0)
-    await janitor.run_once(store, ["laravel"], 60.0, 60.0)
+    await janitor.run_once(store, ["laravel"], Retention(60.0, 60.0))
     assert (await queue.counts()).dead == 1
-    await janitor.run_once(store, ["laravel"], 0.0, 60.0)
+    await janitor.run_once(store, ["laravel"], Retention(60.0, 0.0))
     assert (await queue.counts()).dead == 0
 
 
@@ -81,7 +82,7 @@ async def test_what_is_not_worth_sending_any_more_expires_there_too_and_the_rest
         await accept(queue, one)
     await accept(a_queue(store, "laravel"), event("c", ttl=0.001))
     await asyncio.sleep(0.01)
-    await janitor.run_once(store, ["laravel"], 60.0, 60.0)
+    await janitor.run_once(store, ["laravel"], Retention(60.0, 60.0))
     counts = await queue.counts()
     assert (counts.waiting, counts.expired) == (2, 1)
     history = await history_of(store, ["gone"], stale.id)
@@ -96,9 +97,9 @@ async def test_an_endpoint_of_which_nothing_is_left_leaves_no_key(store: Store) 
     queue.look_everywhere()
     (leased,) = (await queue.poll([], 100)).leased
     await queue.poll([Settlement(leased, "delivered", 0, "200 1")], 0)
-    await janitor.run_once(store, ["laravel"], 60.0, 60.0)
+    await janitor.run_once(store, ["laravel"], Retention(60.0, 60.0))
     assert await endpoints.names(store) == {"laravel", "gone"}, "its history can still be looked at"
-    await janitor.run_once(store, ["laravel"], 60.0, 0.0)
+    await janitor.run_once(store, ["laravel"], Retention(0.0, 60.0))
     assert await endpoints.names(store) == {"laravel"}
     assert await keys_of(store, "gone") == []
     await accept(queue, event())

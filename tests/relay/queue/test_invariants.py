@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -98,6 +99,7 @@ class Places(RuleBasedStateMachine):
         ttl=st.sampled_from([0.0, 0.0, 3.0]),
         delay=st.sampled_from([0.0, 0.0, 2.0]),
         endpoints=st.sampled_from([("one",), ("other",), ENDPOINTS]),
+        room=st.sampled_from([10**6, 10**6, 1]),
     )
     def accept(
         self,
@@ -107,6 +109,7 @@ class Places(RuleBasedStateMachine):
         ttl: float,
         delay: float,
         endpoints: tuple[str, ...],
+        room: int,
     ) -> None:
         number = f"evt_{len(self.given)}"
         given = event(
@@ -120,7 +123,8 @@ class Places(RuleBasedStateMachine):
             dedupe_window=DEDUPE_WINDOW,
         )
         self.given.append((given, endpoints))
-        destinations = [self.queues[name].destination for name in endpoints]
+        one, *others = [self.queues[name].destination for name in endpoints]
+        destinations = [one, *(replace(other, max_events=room) for other in others)]
         assert not self.run(self.inbox.accept(given, destinations)).repeat
 
     @precondition(lambda self: self.given)
@@ -237,7 +241,7 @@ class Places(RuleBasedStateMachine):
 
     def _of_one_endpoint(self, name: str, records: dict[bytes, int]) -> Counter[bytes]:
         holders: Counter[bytes] = Counter()
-        size = 0
+        size = dead_size = 0
         for partition in range(PARTITIONS):
             key = dict(zip(OWN, own_keys(name, partition), strict=True))
             waiting, died, leases, latest, attempts, reasons, *lanes = self.run(
@@ -274,10 +278,11 @@ class Places(RuleBasedStateMachine):
             known = set(waiting) | set(died)
             assert {field[:-1] if field[-1:] in (b"\2", b"\3", b"\4", b"\5") else field for field in attempts} <= known
             holders.update(id_of(entry_id) for entry_id in known)
-            size += sum(records[id_of(entry_id)] for entry_id in known)
+            size += sum(records[id_of(entry_id)] for entry_id in waiting)
+            dead_size += sum(records[id_of(entry_id)] for entry_id in died)
         counts = self.run(self.queues[name].counts())
         held = counts.waiting + counts.leased + counts.dead
-        assert counts.bytes == size
+        assert (counts.bytes, counts.dead_bytes) == (size, dead_size)
         assert held == sum(holders.values())
         gone = counts.delivered + counts.replaced + counts.expired + counts.dropped
         fields = [("HGET", own_key(name, partition, "counts"), "moved") for partition in range(PARTITIONS)]

@@ -206,7 +206,7 @@ async def test_a_delayed_event_waits_and_holds_what_comes_after_it(queue: Queue)
 
 
 async def test_a_full_backlog_refuses_bulk_first(store: Store) -> None:
-    queue = Queue(store, "laravel", lease=30, max_bytes=10**6, max_events=40)
+    queue = Queue(store, "laravel", lease=30, max_bytes=10**6, max_events=10)
     for _ in range(9):
         await accept(queue, event(lane="normal"))
     with pytest.raises(BacklogFull):

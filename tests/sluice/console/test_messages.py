@@ -14,6 +14,7 @@ from sluice.console.status import (
     Backlog,
     ClockJump,
     EndpointStatus,
+    Lately,
     PoliciesStatus,
     PolicyProblem,
     RemovedEndpoint,
@@ -105,8 +106,26 @@ def test_events_that_are_late_name_the_rate_that_holds_them() -> None:
     assert said(laravel=endpoint(waiting=1, oldest_due_s=10.0)) == ["laravel: 1 event waits, the oldest for 10s"]
 
 
+def test_what_a_full_backlog_has_turned_away_is_told_with_since_when_and_the_cure() -> None:
+    lately = Lately(37, 11_400.0, 120.0)
+    when = "in the last 3h 10m, the newest 2m ago"
+    assert said(crm=endpoint(refused=lately)) == [
+        f"crm: 37 events were refused {when}, as the backlog was full: deliver faster, or raise relay.backlog"
+    ]
+    assert said(crm=endpoint(left_out=lately)) == [
+        f"crm: 37 events were left out {when}, as the backlog was full: they come when their senders repeat them; "
+        "raise relay.backlog, or have them refused: relay.endpoints.crm.required: true"
+    ]
+    assert said(crm=endpoint(dead_dropped=Lately(1, 5.0, 5.0))) == [
+        "crm: 1 dead letter was dropped in the last 5s, the newest 5s ago, the oldest of too many: replay those that "
+        "are left, sluice dead list, or raise relay.retention.dead_events and dead_bytes"
+    ]
+
+
 def test_a_backlog_that_fills_up_by_number_or_by_bytes() -> None:
-    sentence = "laravel: the backlog is 85% full; at 100% events are refused with 503"
+    sentence = (
+        "laravel: the backlog is 85% full; at 100% events are refused, or leave this endpoint out (relay.backlog)"
+    )
     assert said(laravel=endpoint(waiting=850)) == [sentence]
     assert said(laravel=endpoint(bytes=850)) == [sentence]
 
