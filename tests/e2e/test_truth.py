@@ -112,7 +112,7 @@ async def test_webhooks_that_nobody_can_prove_and_a_limit_that_refuses_most(
         await says(
             sluice,
             r"limit address refuses 67%: 40 of 60 requests of the last minute got 429; raise its rate or burst, or see "
-            r"who sends: sluice limits show --limit address",
+            r"in the log who sends, and with sluice limits show how full the buckets are",
         )
 
 

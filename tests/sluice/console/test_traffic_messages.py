@@ -16,7 +16,7 @@ def recent(**what: object) -> LastMinute:
         (
             recent(limits={"send": LimitDecisions(allowed=50, delayed=8, dropped=2, rejected=340)}),
             "limit send refuses 85%: 340 of 400 requests of the last minute got 429; raise its rate or burst, or see "
-            "who sends: sluice limits show --limit send",
+            "in the log who sends, and with sluice limits show how full the buckets are",
         ),
         (
             recent(refused={"laravel": {"backlog_full": 40}}),
