@@ -60,8 +60,8 @@ def _limit(limit: str, decisions: LimitDecisions) -> Iterator[str]:
     if counted >= _ENOUGH and decisions.rejected >= _A_LARGE_SHARE * counted:
         yield (
             f"limit {limit} refuses {decisions.rejected / counted:.0%}: {decisions.rejected} of {counted} requests of "
-            "the last minute got 429; raise its rate or burst, or see in the log who sends, and with sluice limits show "
-            "how full the buckets are"
+            "the last minute got 429; raise its rate or burst, or see in the log who sends, and with sluice limits "
+            "show how full the buckets are"
         )
 
 
