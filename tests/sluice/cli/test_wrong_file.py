@@ -36,9 +36,9 @@ def _leaves() -> dict[str, tuple[str, ...]]:
         for name, inner in below[0].choices.items() if below else ():
             parsers[f"{path} {name}".strip()] = inner
         if not below and path.split()[0] not in OF_THE_FILE | WITHOUT:
-            needed = [it for it in parser._actions if not it.option_strings and it.nargs not in ("?", "*")]
-            words = tuple(str(next(iter(it.choices), "x")) if it.choices else "x" for it in needed)
-            found[path] = GIVEN.get(path, words)
+            needed = [it for it in parser._actions if it.required and it.nargs not in ("?", "*")]
+            values = [(*it.option_strings[:1], str(next(iter(it.choices))) if it.choices else "x") for it in needed]
+            found[path] = GIVEN.get(path, tuple(part for value in values for part in value))
     return found
 
 
