@@ -20,6 +20,7 @@ from sluice.store.client import Call, Store, load_script
 
 _ADMIT = load_script("relay", "circuit", "admit", drains=True)
 _HOLD = load_script("relay", "hold", drains=True)
+_PROBE = load_script("relay", "probe", drains=True)
 
 KEY_PATTERNS = ("sl:{<endpoint>}:circuit",)
 State = Literal["closed", "open", "half-open"]
@@ -49,6 +50,8 @@ class Admission:
     """Why the reports have opened it just now."""
 
 
+PROBE_WITHIN = 60.0
+"""Seconds in which an attempt that a person wants has to begin."""
 MAX_KEYS = 3
 """Ordering keys that failed of which a report tells: from so many on it is the endpoint's fault (`lua/circuit.lua`)."""
 
@@ -104,6 +107,29 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """`times` the same status in a row, or beside others. `status` None: no answer."""
+
+    status: int | None
+    times: int
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """`number`: by which `Circuit.probe` called it. `was_closed`: the circuit lets everything through as it is."""
+
+    number: int
+    at: float
+    status: int | None
+    """None: no answer, or 2xx."""
+    went_well: bool
+    was_closed: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitStatus:
     state: State
     retry_after: float
@@ -114,6 +140,18 @@ class CircuitStatus:
     ok_at: float = 0.0
     """When the last POST that got a 2xx began, of any ordering key; 0: none is known. Unix seconds, as all moments
     here, by the store's clock."""
+    failing_since: float = 0.0
+    """When the first POST failed after that; 0: none has."""
+    failing_keys: int = 0
+    """Ordering keys that failed since then; `MAX_KEYS`: so many or more."""
+    answers: tuple[Answers, ...] = ()
+    """What was no 2xx, the last few statuses; oldest first."""
+    opened: int = 0
+    """How often it has opened, and when first and last."""
+    opened_first: float = 0.0
+    opened_last: float = 0.0
+    probed: Probed | None = None
+    """What came of the last attempt that a person has wanted."""
 
 
 class Circuit:
@@ -171,16 +209,54 @@ class Circuit:
 
     async def view(self) -> CircuitStatus:
         """For people."""
-        now, fields = await self._store.run_all(
-            [clock.look(self._key)], [("HMGET", self._key, "state", "until", "why", "held", "ok_at")]
-        )
-        state, until, why, held, ok_at = fields
-        left = 0.0 if held else max(0.0, int(until or 0) / 1000 - clock.seconds(now))
+        now, fields = await self._store.run_all([clock.look(self._key)], [("HMGET", self._key, *_VIEWED)])
+        seen = {name: (value or b"").decode("utf-8", "replace") for name, value in zip(_VIEWED, fields, strict=True)}
+        left = 0.0 if seen["held"] else max(0.0, _moment(seen["until"]) - clock.seconds(now))
+        since, *keys = seen["trouble"].split() or [""]
         return CircuitStatus(
-            *(_STATES[held or state or b"closed"], left, (why or b"").decode("utf-8", "replace")),
-            held=bool(held),
-            ok_at=int(ok_at or 0) / 1000,
+            *(_STATES[(seen["held"] or seen["state"] or "closed").encode()], left, seen["why"]),
+            held=bool(seen["held"]),
+            ok_at=_moment(seen["ok_at"]),
+            failing_since=_moment(since),
+            failing_keys=len(keys),
+            answers=tuple(_answers(line) for line in seen["history"].splitlines()),
+            opened=int(seen["opened"] or 0),
+            opened_first=_moment(seen["opened_first"]),
+            opened_last=_moment(seen["opened_last"]),
+            probed=_probed(seen["probed"]) if seen["probed"] else None,
         )
+
+    async def probe(self) -> int:
+        """Lets one attempt begin within `PROBE_WITHIN` seconds, whatever the state: its number, by which `view` tells
+        what came of it.
+        """
+        number: int = await self._store.run(_PROBE, [self._key], [_ms(PROBE_WITHIN)])
+        return number
+
+
+_VIEWED = (
+    *("state", "until", "why", "held", "ok_at", "trouble", "history"),
+    *("opened", "opened_first", "opened_last", "probed"),
+)
+
+
+def _moment(ms: str) -> float:
+    return int(ms or 0) / 1000
+
+
+def _answers(line: str) -> Answers:
+    """Of the field `history`, as `_probed` of `probed`: both are described in `lua/circuit.lua`."""
+    status, times, first, last = line.split(" ")
+    return Answers(_status(status), int(times), _moment(first), _moment(last))
+
+
+def _probed(text: str) -> Probed:
+    number, at, status, why = text.split(" ", 3)
+    return Probed(int(number), _moment(at), _status(status), status == "2xx", status == "closed", why)
+
+
+def _status(text: str) -> int | None:
+    return int(text) if text.isdigit() else None
 
 
 def circuit_key(endpoint: str) -> str:

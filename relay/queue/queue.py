@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from relay.queue.codec import LANE_LETTERS, Delivery, delivery_of
+from relay.queue.codec import LANE_LETTERS, Delivery, delivery_of, id_of
 from relay.queue.inbox import Destination
 from relay.queue.lanes import quotas
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, wake_channel
@@ -29,6 +29,7 @@ from sluice.store.client import Arg, Call, Store, load_script
 
 _POLL = load_script("relay.queue", "events", "partition", "poll", drains=True)
 _EXTEND = load_script("relay.queue", "events", "partition", "extend", drains=True)
+_ADVANCE = load_script("relay.queue", "events", "partition", "advance", drains=True)
 _MAX_CRASHES = 3
 _NEVER_TRIED = (0, 0, b"")
 _COUNTED = (
@@ -247,6 +248,18 @@ class Queue:
         for leases, extended in zip(by_partition.values(), await self._store.run_all(calls), strict=True):
             lost += [one for one, still in zip(leases, extended, strict=True) if not still]
         return lost
+
+    async def advance_one(self) -> str | None:
+        """Makes an event due now that waits for a backoff, or finds one that is due: its id; None: nothing can be sent.
+
+        Raises StoreAway or StoreRefused.
+        """
+        for partition, partition_keys in enumerate(self._keys):
+            entry_id = await self._store.run(_ADVANCE, partition_keys, [])
+            if entry_id is not None:
+                await self._store.commands(("PUBLISH", self.channel, partition))
+                return id_of(entry_id).decode()
+        return None
 
     async def counts(self) -> Counts:
         """What is in the queue now, and what happened so far."""

@@ -68,6 +68,7 @@ SHOW_LIMITS = Operation("show_limits", "GET", "/limits", limits.show)
 RESET_LIMITS = Operation("reset_limits", "POST", "/limits/reset", limits.reset)
 RELEASE_DELAYED = Operation("release_delayed", "POST", "/limits/release", limits.release)
 HOLD_CIRCUIT = Operation("hold_circuit", "POST", "/circuits/{endpoint}", circuits.hold)
+PROBE_CIRCUIT = Operation("probe_circuit", "POST", "/probes/{endpoint}", circuits.probe)
 SHOW_EVENT = Operation("show_event", "GET", "/events/{id}", events.show)
 LIST_SESSIONS = Operation("list_sessions", "GET", "/sessions", sessions.list_sessions)
 SHOW_SESSION = Operation("show_session", "GET", "/sessions/{session}", sessions.show)
@@ -85,6 +86,7 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     MOVE_QUEUE,
     LIST_CIRCUITS,
     HOLD_CIRCUIT,
+    PROBE_CIRCUIT,
     SHOW_LIMITS,
     RESET_LIMITS,
     RELEASE_DELAYED,

@@ -22,7 +22,7 @@ def messages(status: Status) -> list[str]:
     return [
         *deployment(status),
         *upstreams(status.upstreams),
-        *endpoints(status.endpoints, status.removed),
+        *endpoints(status.endpoints, status.removed, status.at),
         *traffic(status.last_minute, store_answers=status.store.ok),
         *sessions(status.workers, status.sessions, status.existing),
         *machine(status),

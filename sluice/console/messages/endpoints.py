@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
-from sluice.console.actions.circuits import CircuitOfEndpoint
+from relay.circuit import MAX_KEYS
+from sluice.console.actions.circuits import AnswersOfEndpoint, CircuitOfEndpoint
 from sluice.console.messages.backlog import backlog
 from sluice.console.messages.wording import age, each_minute, some
 from sluice.console.status import EndpointStatus, RemovedEndpoint
@@ -13,15 +15,15 @@ _LATE = 10.0  # seconds past its time: less is how a pace and a busy second look
 _BARELY_MORE = 1.05  # times the rate: what a minute more or less makes of a queue that keeps up
 
 
-def endpoints(seen: Mapping[str, EndpointStatus], removed: Sequence[RemovedEndpoint]) -> Iterator[str]:
+def endpoints(seen: Mapping[str, EndpointStatus], removed: Sequence[RemovedEndpoint], now: datetime) -> Iterator[str]:
     for name, endpoint in seen.items():
-        for sentence in _endpoint(name, endpoint):
+        for sentence in _endpoint(name, endpoint, now):
             yield f"{name}: {sentence}"
     for one in removed:
         yield from _removed(one)
 
 
-def _endpoint(name: str, endpoint: EndpointStatus) -> Iterator[str]:
+def _endpoint(name: str, endpoint: EndpointStatus, now: datetime) -> Iterator[str]:
     waiting = endpoint.waiting
     if waiting is None:
         return
@@ -29,7 +31,7 @@ def _endpoint(name: str, endpoint: EndpointStatus) -> Iterator[str]:
     if circuit is not None and circuit.held:
         yield _held(name, circuit, waiting)
     elif circuit is not None and circuit.state != "closed":
-        yield _circuit(circuit, waiting)
+        yield _circuit(name, circuit, waiting, now)
     elif (endpoint.oldest_due_s or 0.0) >= _LATE and not too_much:
         yield _late(endpoint)
     if endpoint.stalled_s and circuit is not None and circuit.state == "closed":
@@ -56,13 +58,32 @@ def _removed(removed: RemovedEndpoint) -> Iterator[str]:
     )
 
 
-def _circuit(circuit: CircuitOfEndpoint, waiting: int) -> str:
+def _circuit(name: str, circuit: CircuitOfEndpoint, waiting: int, now: datetime) -> str:
     because = f" ({circuit.why})" if circuit.why else ""
-    wait = f"{some(waiting, 'event waits', 'events wait')}, nothing is lost"
+    wait = f"{some(waiting, 'event waits', 'events wait')}, nothing is lost{_failing(name, circuit, now)}"
     if circuit.state == "half-open":
         return f"the circuit is half-open{because}: a few probes go through; {wait}"
     left = f"open for {age(circuit.retry_after)} more" if circuit.retry_after else "open until the next probe"
-    return f"the circuit is {left}{because}; {wait}"
+    return f"the circuit is {left}{because}; {wait}; try it now: sluice circuit probe {name}"
+
+
+def _failing(name: str, circuit: CircuitOfEndpoint, now: datetime) -> str:
+    """Since when nobody gets through, and what the answers are."""
+    if circuit.failing_since is None:
+        return ""
+    lately = [one for one in circuit.answers if one.last_at >= circuit.failing_since]
+    answers = f": {', then '.join(answers_of(one) for one in lately)}" if lately else ""
+    since = f"; nobody has got through for {age((now - circuit.failing_since).total_seconds())}{answers}"
+    if not 0 < circuit.failing_sessions < MAX_KEYS:
+        return since
+    only = some(circuit.failing_sessions, "session fails", "sessions fail")
+    return (
+        f"{since}; only {only}: if it is for an event of theirs, see sluice queue list --endpoint {name}, and skip it"
+    )
+
+
+def answers_of(answers: AnswersOfEndpoint) -> str:
+    return f"{answers.status or 'no answer'} x {answers.times}"
 
 
 def _held(name: str, circuit: CircuitOfEndpoint, waiting: int) -> str:

@@ -197,8 +197,8 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_every_operation_is_compared() -> None:
-    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | OF_SUBJECTS.keys() | {"show_status"}
-    assert {operation.id for operation in OPERATIONS} <= compared
+    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | OF_SUBJECTS.keys()
+    assert {operation.id for operation in OPERATIONS} <= compared | {"show_status", "probe_circuit"}
 
 
 @pytest.mark.parametrize("name", READS)
@@ -269,6 +269,15 @@ async def test_what_becomes_of_the_limits_of_a_subject_is_the_same(place: Place,
         assert orjson.dumps(orjson.loads(out)) == answer.content
     local, remote = await place.answers(("limits", *arguments))
     assert local == remote
+
+
+async def test_what_comes_of_a_probe_is_the_same(place: Place) -> None:
+    answer = await place.api("/probes/laravel", {})
+    assert answer.json()["outcome"] == "nothing_waits"
+    for way in (place.local, place.remote):
+        code, out, err = await place.command("circuit", "probe", "laravel", "--json", *way)
+        assert (code, err) == (0, "")
+        assert orjson.dumps(orjson.loads(out)) == answer.content
 
 
 @pytest.mark.parametrize("name", HOLDS)

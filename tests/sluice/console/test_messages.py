@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from relay.circuit import State
-from sluice.console.actions.circuits import CircuitOfEndpoint
+from sluice.console.actions.circuits import AnswersOfEndpoint, CircuitOfEndpoint
 from sluice.console.messages import age, messages
 from sluice.console.status import (
     Backlog,
@@ -87,16 +87,53 @@ def test_all_well_says_nothing() -> None:
         ),
         (
             circuit("open"),
-            "laravel: the circuit is open until the next probe; 1 event waits, nothing is lost",
+            "laravel: the circuit is open until the next probe; 1 event waits, nothing is lost; try it now: "
+            "sluice circuit probe laravel",
         ),
         (
             circuit("open", 200.0, "answered 500"),
-            "laravel: the circuit is open for 3m 20s more (answered 500); 1 event waits, nothing is lost",
+            "laravel: the circuit is open for 3m 20s more (answered 500); 1 event waits, nothing is lost; try it now: "
+            "sluice circuit probe laravel",
         ),
     ],
 )
 def test_a_circuit_that_is_not_closed(seen: CircuitOfEndpoint, sentence: str) -> None:
     assert said(laravel=endpoint(circuit=seen, waiting=1, oldest_due_s=99.0)) == [sentence]
+
+
+SKIP = "if it is for an event of theirs, see sluice queue list --endpoint laravel, and skip it"
+
+
+@pytest.mark.parametrize(
+    ("sessions", "more"),
+    [
+        (3, ""),
+        (
+            2,
+            f"; only 2 sessions fail: {SKIP}",
+        ),
+        (
+            1,
+            f"; only 1 session fails: {SKIP}",
+        ),
+    ],
+)
+def test_a_circuit_says_since_when_nobody_gets_through_and_what_the_answers_are(sessions: int, more: str) -> None:
+    now = datetime.now(UTC)
+    long_ago, since = now - timedelta(days=1), now - timedelta(minutes=12)
+    answers = (
+        AnswersOfEndpoint(502, 3, long_ago, long_ago),
+        AnswersOfEndpoint(500, 120, since, now),
+        AnswersOfEndpoint(None, 2, since, now),
+        AnswersOfEndpoint(401, 3, since, now),
+    )
+    seen = replace(
+        circuit("half-open", 0.0, "answered 401"), failing_since=since, failing_sessions=sessions, answers=answers
+    )
+    assert said(laravel=endpoint(circuit=seen, waiting=1)) == [
+        "laravel: the circuit is half-open (answered 401): a few probes go through; 1 event waits, nothing is lost; "
+        f"nobody has got through for 12m: 500 x 120, then no answer x 2, then 401 x 3{more}"
+    ]
 
 
 def test_events_that_are_late_name_the_rate_that_holds_them() -> None:

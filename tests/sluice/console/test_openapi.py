@@ -33,6 +33,7 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "drop_waiting": ("/queue/drop", {"session": "s9", "confirm": True}),
     "move_queue": ("/queue/move", {"old": "gone", "new": "laravel", "confirm": True}),
     "list_circuits": ("/circuits", None),
+    "probe_circuit": ("/probes/laravel", {}),
     "hold_circuit": ("/circuits/laravel", {"hold": "open", "why": "moving"}),
     "show_limits": ("/limits?session=s1", None),
     "reset_limits": ("/limits/reset", {"session": "s1", "dry_run": True}),

@@ -59,7 +59,9 @@ async def settle(parts: Resources, how: str) -> None:
 async def open_the_circuit(parts: Resources) -> None:
     circuit = open_circuit(parts.store, parts.policies.relay.endpoints["laravel"])
     generation = (await circuit.admit(1)).generation
-    await circuit.admit(1, [(generation, Report(failures=5, paused=True, min_pause=12, why="answered 429"))])
+    report = Report(failures=5, paused=True, min_pause=12, why="answered 429", statuses={429: 5})
+    report.keys = dict.fromkeys(("a", "b", "c"))
+    await circuit.admit(1, [(generation, report)])
 
 
 async def own_sessions(parts: Resources, worker: str, *sessions: str, state: str = "connected") -> None:
@@ -92,6 +94,12 @@ async def test_an_endpoint_shows_its_queue_its_circuit_and_its_bounds(parts: Res
         "held": False,
         "retry_after": 0.0,
         "why": None,
+        "failing_since": None,
+        "failing_sessions": 0,
+        "answers": [],
+        "opened": 0,
+        "opened_first_at": None,
+        "opened_last_at": None,
     }
     assert (seen["accepted"], seen["delivered"], seen["waiting"], seen["dead"]) == (3, 1, 2, 0)
     assert (seen["rate"], seen["backlog"]) == (2.0, {"events": 1000, "bytes": 1024 * 1024})
@@ -111,7 +119,10 @@ async def test_an_open_circuit_says_for_how_long_why_and_that_nothing_is_lost(pa
     assert (circuit["state"], circuit["why"]) == ("open", "answered 429")
     assert 11 < circuit["retry_after"] <= 12
     (sentence,) = seen["messages"]
-    assert sentence == "laravel: the circuit is open for 12s more (answered 429); 2 events wait, nothing is lost"
+    assert sentence == (
+        "laravel: the circuit is open for 12s more (answered 429); 2 events wait, nothing is lost; nobody has got "
+        "through for 0s: 429 x 5; try it now: sluice circuit probe laravel"
+    )
 
 
 async def test_a_dead_letter_says_how_to_find_it(parts: Resources) -> None:
