@@ -735,6 +735,7 @@ async def test_stopping_lets_a_request_under_way_end(tmp_path: Path, store_url: 
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
+        probe.settimeout(0.05)  # while the server stops, new connections are passed over
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 

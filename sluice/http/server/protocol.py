@@ -34,6 +34,8 @@ from sluice.observe.log import Log
 
 HEAD_WITHIN = 30.0
 """Seconds from the first byte of a head to its last."""
+_FIRST_WITHIN = 1.0
+"""Seconds that a new connection has for its request when the server stops."""
 _LINGER = 2.0
 """Seconds a client may go on sending after a refusal: closed at once, the kernel would reset it unread."""
 _MAX_OVERHEAD = 64 * 1024
@@ -81,6 +83,7 @@ class ServerProtocol:
         self._parser: httptools.HttpRequestParser | None = None  # once there are chunks
         self._at: int = _AT_HEAD
         self._last = False  # no request is read after this one
+        self._stopping = False  # nor on any other connection
         self._whole = False  # the parser has come to the end of a message
         self._head = bytearray()  # what has come of a head
         self._prefetch = bytearray()  # what has come after a request that is not answered yet
@@ -122,8 +125,14 @@ class ServerProtocol:
         self.flow.resume_writing()
 
     def shutdown(self) -> None:
-        """No more requests; the one under way is answered first."""
-        if self.cycle is None or self.cycle.response_complete:
+        """No more requests; the one under way is answered first, and so is the first of a new connection: closed
+        before it has come, the kernel would reset it."""
+        self._stopping = True
+        if self.cycle is None:
+            self._stop_timer()
+            self._deadline = self.loop.time() + _FIRST_WITHIN
+            self._timer = self.loop.call_later(_FIRST_WITHIN, self._late)
+        elif self.cycle.response_complete:
             self.transport.close()
         else:
             self.cycle.keep_alive = False
@@ -201,6 +210,8 @@ class ServerProtocol:
             self._start_websocket(head)
             return
         cycle = self.cycle = Cycle(self, head)
+        if self._stopping:
+            cycle.keep_alive = False
         self._last = not cycle.keep_alive
         if head.length == 0:
             self._end_message()
@@ -364,7 +375,7 @@ class ServerProtocol:
                 return
             self._deadline = now + self.timeout_keep_alive
         elif now + 0.01 >= self._deadline:
-            if self._head:
+            if self._head and not self._stopping:
                 self._refuse(408, f"the head took longer than {HEAD_WITHIN:g} seconds")
             else:
                 self.transport.close()

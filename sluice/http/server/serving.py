@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 
 from sluice.http.server import Direct, ServerProtocol
+from sluice.http.server.draining import take_again, take_no_more
 from sluice.process.loops import Stop
 
 INHERITED = "SLUICE_LISTENING"
@@ -55,10 +56,18 @@ def listening(host: str, port: int, *, shared: bool = False) -> socket.socket:
 def inherited() -> socket.socket | None:
     """The socket on which whoever started us listens already; it goes on listening when we end."""
     number = os.environ.pop(INHERITED, None)
-    return socket.socket(fileno=int(number)) if number else None
+    if not number:
+        return None
+    bound = socket.socket(fileno=int(number))
+    take_again(bound)
+    return bound
 
 
 class _Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await take_no_more(sockets or [])
+        await super().shutdown(sockets)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 def listens(port: int) -> bool:
     with socket.socket() as probe:
+        probe.settimeout(0.05)  # while the server stops, new connections are passed over
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
