@@ -17,6 +17,7 @@ from relay.policies import CircuitPolicy
 from relay.queue.codec import Delivery
 from relay.queue.layout import PARTITIONS, any_key
 from relay.queue.queue import Queue, Settlement
+from relay.queue.waiting import Waiting
 from sessions.registry import Owner, Registry, UnknownWorker, Worker
 from sluice.config import Rate
 from sluice.store import clock
@@ -106,6 +107,16 @@ async def test_the_age_of_what_waits_is_told_by_the_time_that_it_waited(
     await asyncio.sleep(1.5)
     assert 1.0 < (await queue.counts()).oldest_due < 1.5 + GRACE
     assert 1.0 < max(await clock.times(store, [any_key(p) for p in range(PARTITIONS)])) - time.time() + 1.5 < 2 + GRACE
+
+
+async def test_what_waits_is_listed_with_the_time_that_is_left(
+    queue: Queue, store: Store, stepping: SteppingClock
+) -> None:
+    await accept(queue, event(delay=60.0))
+    stepping.step(BACK)
+    waiting = Waiting(store, "laravel")
+    ((one,),) = [await waiting.read(page) async for page in waiting.places(None, None, 10)]
+    assert one.due_in == pytest.approx(60, abs=GRACE)
 
 
 async def test_an_open_circuit_lets_a_probe_through_when_its_time_is_over(

@@ -106,8 +106,9 @@ class Attempts:
         self._leases.settle(deliveries, settled)
         self._prefetch.note_ended()
         self._slots.release(deliveries)  # already here, so that the poll that this wakes finds the slot free
+        store_now = self._permits.store_now(now)
         for outcome, result in zip(outcomes, settled, strict=True):
-            _log(self._endpoint, outcome, result, now - started)
+            _log(self._endpoint, outcome, result, now - started, store_now)
         following = self._successor(now) if went_well else None
         if self._prefetch.is_poll_due or not went_well:  # after a failure the circuit is asked first, and at once
             self._wake.set()
@@ -124,9 +125,9 @@ class Attempts:
         return following
 
 
-def _log(endpoint: str, outcome: Outcome, settled: Settlement, seconds: float) -> None:
+def _log(endpoint: str, outcome: Outcome, settled: Settlement, seconds: float, store_now: float) -> None:
     delivery = settled.delivery
-    since_accepted = time.time() - delivery.accepted_at
+    since_accepted = max(0.0, store_now - delivery.accepted_at)
     kind = _KINDS[type(outcome)]
     metrics.attempted(endpoint, kind, seconds, since_accepted)
     LOG.line(

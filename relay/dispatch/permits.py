@@ -94,10 +94,13 @@ class Permits:
             self._note_ok(report, began)
         return _count_worst(report, deliveries, outcomes)
 
+    def store_now(self, now: float) -> float:
+        """Unix seconds, by the time that the moments of an event are of. `now` in monotonic seconds."""
+        return self.admission.now + now - self._asked_at
+
     def evidence(self, now: float) -> Evidence:
         """What is known of the endpoint. `now` in monotonic seconds."""
-        answer = self.admission
-        store_now = answer.now + now - self._asked_at
+        answer, store_now = self.admission, self.store_now(now)
         ok_at = max(answer.ok_at, store_now - (now - self._ok_began)) if self._ok_began else answer.ok_at
         return Evidence(ok_at, store_now, self._circuit.max_pause)
 

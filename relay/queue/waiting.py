@@ -9,7 +9,8 @@ from typing import Any, Literal
 from relay.queue.codec import LANE_LETTERS, Stored, id_of, is_leased, stream_of
 from relay.queue.heads import heads_of
 from relay.queue.history_codec import Attempt, attempt_log_field, read_attempts
-from relay.queue.layout import MAX_HISTORY, PARTITIONS, keys, own_key, partition_of, wake_channel
+from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, partition_of, wake_channel
+from sluice.store import clock
 from sluice.store.client import Arg, Store, load_script
 
 _REMOVE = load_script("relay.queue", "events", "partition", "remove", drains=True)
@@ -42,6 +43,8 @@ class WaitingEvent:
     """Attempts so far that count."""
     due: float
     """Unix seconds when its session is to go on; while it is leased the end of the lease."""
+    due_in: float
+    """Seconds until then; 0: it is due."""
     last_attempt: Attempt | None
 
 
@@ -85,18 +88,22 @@ class Waiting:
         heads = await heads_of(self._store, partition, [id_of(entry_id) for entry_id in entry_ids])
         logs = [attempt_log_field(entry_id) for entry_id in entry_ids]
         dues: list[tuple[Arg, ...]] = [("ZMSCORE", self._key(partition, lane), *streams) for lane in LANE_LETTERS]
-        leases, failed, tried, waits, *moments = await self._store.commands(
-            ("HMGET", self._key(partition, "leases"), *streams),
-            ("HMGET", self._key(partition, "attempts"), *entry_ids),
-            ("HMGET", self._key(partition, "attempts"), *logs),
-            ("ZMSCORE", self._key(partition, "queue"), *entry_ids),
-            *dues,
+        now, leases, failed, tried, waits, *moments = await self._store.run_all(
+            [clock.look(any_key(partition))],
+            [
+                ("HMGET", self._key(partition, "leases"), *streams),
+                ("HMGET", self._key(partition, "attempts"), *entry_ids),
+                ("HMGET", self._key(partition, "attempts"), *logs),
+                ("ZMSCORE", self._key(partition, "queue"), *entry_ids),
+                *dues,
+            ],
         )
         found = []
         for i, head in enumerate(heads):
             if head is None or waits[i] is None:
                 continue
-            due: Any = next((of_lane[i] for of_lane in moments if of_lane[i] is not None), 0)
+            listed: Any = next((of_lane[i] for of_lane in moments if of_lane[i] is not None), 0)
+            due = max(float(listed) / 1000, head[0].not_before)
             attempts = read_attempts(tried[i])
             found.append(
                 WaitingEvent(
@@ -104,7 +111,8 @@ class Waiting:
                     places[i],
                     is_leased(entry_ids[i], leases[i]),
                     int(failed[i] or 0),
-                    max(float(due) / 1000, head[0].not_before),
+                    due,
+                    max(0.0, due - clock.seconds(now)),
                     attempts[-1] if attempts else None,
                 )
             )

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sluice.cli import queue_move, target
@@ -94,8 +93,7 @@ async def _list_page(options: argparse.Namespace, ask: target.Ask) -> int:
 
 
 def _row(one: WaitingSummary) -> Sequence[str]:
-    waits = (one.due_at - datetime.now(UTC)).total_seconds()
-    state = "being delivered" if one.state == "leased" else f"due in {age(waits)}" if waits > 0 else "due"
+    state = "being delivered" if one.state == "leased" else f"due in {age(one.due_in_s)}" if one.due_in_s else "due"
     attempt = f"{one.failed} failed{f': {one.reason}' if one.reason else ''}" if one.failed else one.reason or "-"
     accepted = f"{one.accepted_at:%Y-%m-%dT%H:%M:%SZ}"
     return one.id, one.endpoint, one.event, one.session or "-", accepted, state, attempt

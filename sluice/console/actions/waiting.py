@@ -105,6 +105,8 @@ class WaitingSummary:
     accepted_at: datetime
     due_at: datetime
     """When its session is to go on: the end of a delay, of a backoff, or of the lease."""
+    due_in_s: float
+    """Seconds until then; 0: it is due."""
     failed: int
     """Attempts so far that count."""
     reason: str | None
@@ -360,6 +362,7 @@ def _summary(endpoint: str, one: WaitingEvent) -> WaitingSummary:
         state="leased" if one.leased else "waiting",
         accepted_at=moment(one.event.accepted_at),
         due_at=moment(one.due),
+        due_in_s=one.due_in,
         failed=one.failed,
         reason=one.last_attempt.reason or None if one.last_attempt else None,
         target=one.event.target.decode("latin-1"),
