@@ -35,6 +35,8 @@ class DenialCache:
     def __init__(self) -> None:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._believed_until = 0.0
+        self.pace = 1.0
+        """Seconds in which a second of the buckets' time passes."""
 
     def denies(self, now: float) -> bool:
         """Whether it may know any bucket that refuses; else it need not be asked."""
@@ -71,7 +73,8 @@ class DenialCache:
             if now >= known.asked_at + MAX_SECONDS or (bucket.interval, bucket.burst) != (known.interval, known.burst):
                 return []
             if known.level + (now - known.asked_at) / known.interval < bucket.cost - TOLERANCE:
-                found.append((i, known.known_at + (bucket.cost - known.level) * known.interval - now))
+                missing = (bucket.cost - known.level) * known.interval
+                found.append((i, known.known_at + missing * self.pace - now))
         return found
 
     def forget(self) -> None:

@@ -19,7 +19,7 @@ from gateway.limits.charges import Charges
 from gateway.limits.decide import HAD, LACKS, PASS, REFUSES, Decision, conclude, outcome
 from gateway.limits.denial_cache import DenialCache
 from gateway.limits.local import LocalBuckets
-from gateway.limits.take import TAKE, slots_of, take_arguments
+from gateway.limits.take import SLOW, TAKE, slots_of, take_arguments
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused
 from sluice.store.protocol.errors import Full
@@ -183,7 +183,10 @@ class Limiter:
         except (StoreAway, StoreRefused) as error:
             self._went_away(error)
             raise
-        return [_Answer(row[0], row[1] / 1e6, row[2] / 1e6, row[3:], asked_at) for row in rows]
+        pace = SLOW if len(rows) > len(requests) else 1.0
+        self._denials.pace = pace
+        rows = rows[: len(requests)]
+        return [_Answer(row[0], row[1] / 1e6 * pace, row[2] / 1e6, row[3:], asked_at) for row in rows]
 
     def _went_away(self, error: Exception) -> None:
         self._away_until = time.monotonic() + _AWAY_FOR

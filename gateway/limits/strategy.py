@@ -51,7 +51,7 @@ class TokenBuckets:
     ) -> tuple[bool, float]:
         """Whether so many tokens were there, and the level afterwards."""
         request = orjson.dumps({"buckets": [[_interval(item) * 1e6, item.amount]], "requests": [[4 + mode, -cost]]})
-        ((marks, _, _, level),) = orjson.loads(await self._store.run(TAKE, [_key(item, identifiers)], [request]))
+        marks, _, _, level = orjson.loads(await self._store.run(TAKE, [_key(item, identifiers)], [request]))[0]
         return not marks, level
 
 

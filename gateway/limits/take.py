@@ -11,6 +11,8 @@ from gateway.limits.applicable import OBSERVE, Bucket
 from sluice.store.client import Store, load_script
 
 TAKE = load_script("gateway.limits", "take")
+SLOW = 100 / 99
+"""By so much longer it takes until the time of the scripts has passed, while it is ahead of the clock (clock.lua)."""
 
 
 def take_arguments(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], list[bytes]]:
@@ -38,7 +40,7 @@ async def levels_of(store: Store, buckets: Sequence[Bucket]) -> list[float]:
     probes = [replace(bucket, mode=OBSERVE, cost=bucket.burst + 1) for bucket in buckets]
     levels: dict[str, float] = {}
     for part in slots_of(probes).values() if probes else ():
-        ((_, _, _, *found),) = orjson.loads(await store.run(TAKE, *take_arguments([part])))
+        _, _, _, *found = orjson.loads(await store.run(TAKE, *take_arguments([part])))[0]
         levels |= zip([probe.key for probe in part], found, strict=True)
     return [levels[bucket.key] for bucket in buckets]
 

@@ -17,6 +17,7 @@
 -- Return     JSON: for each request [ marks, us until it would pass, us to delay, the level of each bucket afterwards ]
 --            marks: "" where every bucket had its tokens, else one letter for each: h it had them | r it refuses
 --                 | l it lacks them, and refuses nothing. (No sum of bits: numbers leave here with 14 digits.)
+--            Behind the requests [ "slow" ] while the time runs slower than the clock, as it is ahead of it (clock.lua).
 -- Twice      takes twice: it errs on the strict side, and a bucket refills by itself. A batch of charges takes once.
 --            Giving back is asked for once: it may be lost, and is never done twice.
 
@@ -82,6 +83,7 @@ for r, request in ipairs(asked.requests) do
   answers[r] = answer
 end
 
+if offset > 0 then answers[#answers + 1] = {'slow'} end
 for index in pairs(changed) do
   local interval, burst = limits[index][1], limits[index][2]
   local full_in = math.ceil((burst - levels[index]) * interval / 1000) + 1000 + offset  -- by the store's own clock

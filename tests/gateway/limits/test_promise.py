@@ -21,7 +21,7 @@ from gateway.limits.limiter import Limiter
 from gateway.plan import retry_after
 from gateway.policies import BodyCost, Over
 from sluice.config import Rate
-from sluice.store.client import Store
+from sluice.store.client import Store, clock_key
 from tests.gateway.making import a_limit
 
 EXAMPLES = itertools.count()
@@ -128,3 +128,32 @@ def test_the_fields_never_say_less_than_the_time_it_takes_in_whole_seconds(
     seconds = int(state.rpartition(b"t=")[2])
     assert wait - 1e-5 <= seconds <= max(1.0, wait + 1)
     assert seconds <= int(retry_after(wait)) <= seconds + 1
+
+
+@pytest.mark.anyio
+async def test_while_the_time_of_the_buckets_runs_slower_a_wait_is_as_much_longer(store: Store) -> None:
+    """As after a step back of the store's clock: it loses a hundredth until the clock has caught up."""
+    one = Bucket(a_limit("slow", rate=Rate(1, 2.0), burst=1), "sl:{l}:slow", REFUSE, 2.0, 1, 1)
+    await store.commands(("SET", clock_key(one.key), f"{int(time.time() * 1000)} 60000"))
+    limiter = Limiter(store)
+    assert (await limiter.take([one])).verdict == "pass"
+    for _ in range(3):
+        refused = await limiter.take([one])
+        assert refused.verdict == "reject"
+    await asyncio.sleep(refused.retry_after - 0.02 - 0.3)
+    assert (await limiter.take([one])).verdict == "reject"
+    refused = await Limiter(store).take([one])
+    assert refused.verdict == "reject"
+    await asyncio.sleep(refused.retry_after)
+    assert (await Limiter(store).take([one])).verdict == "pass"
+
+
+@pytest.mark.anyio
+async def test_a_remembered_wait_is_as_much_longer_too(store: Store) -> None:
+    one = Bucket(a_limit("slow", rate=Rate(1, 2000.0), burst=1), "sl:{l}:slow", REFUSE, 2000.0, 1, 1)
+    await store.commands(("SET", clock_key(one.key), f"{int(time.time() * 1000)} 60000"))
+    limiter = Limiter(store)
+    assert (await limiter.take([one])).verdict == "pass"
+    remembered, decided = await limiter.take([one]), await Limiter(store).take([one])
+    assert remembered.retry_after == pytest.approx(2000 / 0.99, abs=1)
+    assert decided.retry_after == pytest.approx(2000 / 0.99, abs=1)
