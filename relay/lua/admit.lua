@@ -4,146 +4,203 @@
 --            generation do not move it, nor do any while it is held: what they tell of the endpoint is noted.
 -- KEYS       see circuit.lua
 -- ARGV       as in circuit.lua, then 11 how many permits are wanted, and for each report:
---            generation; POSTs that succeeded, that failed, that were refused or rejected; whether the endpoint said "not
---            now" (0|1), for at least (ms); permits not used; ms since the last POST that got a 2xx began (-1: none did);
---            hashes of ordering keys that failed, with a space before each; '<status | ->:<how often> ' of what was no
---            2xx; why (for people)
+--            generation; POSTs that succeeded, that failed, that were refused or rejected; whether the endpoint said
+--            "not now" (0|1), for at least (ms); permits not used; ms since the last POST that got a 2xx began (-1:
+--            none did); hashes of ordering keys that failed, with a space before each; '<status | ->:<how often> ' of
+--            what was no 2xx; why (for people)
 -- Return     { state, generation, permits, ms to wait when there are none (-1: until something else has happened),
---            ms left of the slow start, ok_at (ms), now (ms), held (0|1), why it has opened just now ('' | 'asked' |
---            'failing' | 'nobody' gets through | 'probe' failed) }. A generation below 0 is the number of a probe that a
---            person has asked for.
+--            ms left of the slow start, ok_at (ms), now (ms), held (0|1), why it has opened just now ('' | a cause) }.
+--            A generation below 0 is the number of a probe that a person has asked for.
 -- Twice      counts results twice and spends permits that nobody uses: both err on the side of sending less, and pass
 --            with the window.
 
 local HELD_WAIT = 1000  -- ms: how soon a process sees that a person has released the circuit
 local FIRST_REPORT, PER_REPORT = 12, 11
-local MAX_RUNS, SAME_RUN = 8, 10 * WINDOW  -- of the history: how many; ms within which the same status continues one
 
--- Returns all results and the failures in the window.
-local function count_results(successes, failures)
-  local slot_length = math.max(1, WINDOW / 10)
-  local slot = math.floor(now / slot_length)
-  local last = tonumber(call('HGET', K, 'slot') or slot)
+local cause = ''  -- why it has opened in this call
+
+-- Notes results in the window, and that POSTs got a 2xx of which the last one began `ok_age` ms ago (-1: none did).
+local function count_results(successes, failures, ok_age)
+  local slot = math.floor(now / math.max(1, WINDOW / 10))
+  local last = last_slot or slot
   if slot - last >= 10 then forget_results()
   else for past = last + 1, slot do call('HDEL', K, 's' .. past % 10, 'f' .. past % 10) end end
-  call('HSET', K, 'slot', string.format('%d', slot))
-  call('HINCRBY', K, 's' .. slot % 10, successes)
-  call('HINCRBY', K, 'f' .. slot % 10, failures)
-  local all = call('HMGET', K, 's0', 's1', 's2', 's3', 's4', 's5', 's6', 's7', 's8', 's9',
-    'f0', 'f1', 'f2', 'f3', 'f4', 'f5', 'f6', 'f7', 'f8', 'f9')
-  local sums = {0, 0}
-  for i = 1, 20 do
-    local which = i <= 10 and 1 or 2
-    sums[which] = sums[which] + tonumber(all[i] or 0)
-  end
-  return sums[1] + sums[2], sums[2]
+  last_slot = slot
+  if ok_age >= 0 then ok_at = math.max(ok_at, now - ok_age) end
+  call('HSET', K, 'slot', string.format('%d', slot), 'ok_at', string.format('%d', ok_at))
+  if successes > 0 then call('HINCRBY', K, 's' .. slot % 10, successes) end
+  if failures > 0 then call('HINCRBY', K, 'f' .. slot % 10, failures) end
 end
 
--- --- what is noted whatever the state is
+-- Defined only when something has failed, or the circuit is not closed: a call pays for each function that it defines.
+local function define_rare_steps()
+  local MAX_RUNS, SAME_RUN = 8, 10 * WINDOW  -- of the history: how many; ms within which the same status continues one
+  local FEW, LONGEST_PAUSE = 3, 3600000  -- ordering keys; ms
 
-local function note_history(statuses)
-  local runs = {}
-  for line in string.gmatch(call('HGET', K, 'history') or '', '[^\n]+') do runs[#runs + 1] = line end
-  for status, times in string.gmatch(statuses, '(%S+):(%d+) ') do
-    local first = now
-    for i = #runs, 1, -1 do
-      local same, so_far, since, last = string.match(runs[i], '^(%S+) (%d+) (%d+) (%d+)$')
-      if same == status and now - last <= SAME_RUN then
-        times, first = times + so_far, since
-        table.remove(runs, i)
-        break
-      end
+  -- How many ordering keys have failed since the last 2xx, FEW at most.
+  local function failing_keys()
+    if not trouble then return 0 end
+    local _, spaces = string.gsub(trouble, ' ', '')
+    return spaces
+  end
+
+  local function failing_since() return tonumber(string.match(trouble, '^%d+')) end
+
+  -- Opens it, for at least `min_pause` ms: as far as that can be believed.
+  local function trip(new_cause, min_pause, why)
+    local is_few = failing_keys() < FEW
+    trips = is_few and new_cause ~= 'asked' and 1 or trips + 1
+    local pause = math.min(CAP, OPEN_FOR * 2 ^ math.min(trips - 1, 30))
+    open_until = now + math.max(pause, math.min(min_pause, CAP, LONGEST_PAUSE))
+    become(IS_OPEN)
+    forget_results()
+    local moment = string.format('%d', now)
+    call('HSET', K, 'until', string.format('%d', open_until), 'trips', trips, 'why', why, 'cause', new_cause,
+      'few', is_few and '1' or '0', 'opened_last', moment)
+    call('HSETNX', K, 'opened_first', moment)
+    call('HINCRBY', K, 'opened', 1)
+    cause = new_cause
+  end
+
+  local function close()
+    local opened_by = call('HMGET', K, 'few', 'cause')
+    become(CLOSED)
+    trips = 0
+    call('HDEL', K, 'trips', 'until', 'why', 'few', 'cause')
+    if opened_by[1] == '1' and opened_by[2] ~= 'asked' then  -- it was never down: there is no need to go slowly
+      closed_at = 0
+      call('HDEL', K, 'closed_at')
     end
-    runs[#runs + 1] = string.format('%s %d %d %d', status, times, first, now)
   end
-  while #runs > MAX_RUNS do table.remove(runs, 1) end
-  call('HSET', K, 'history', table.concat(runs, '\n') .. '\n')
-end
 
-local function note_success(age)
-  ok_at = math.max(ok_at, now - age)
-  call('HSET', K, 'ok_at', string.format('%d', ok_at))
-  if trouble then call('HDEL', K, 'trouble') end
-  trouble = nil
-end
+  -- Whether few had failed when it opened.
+  local function few_failed() return call('HGET', K, 'few') == '1' end
 
-local function note_failures(keys, statuses)
-  local before = trouble
-  trouble = trouble or string.format('%d', now)
-  for key in string.gmatch(keys, '%S+') do
-    if failing_keys() < FEW and not string.find(trouble, ' ' .. key, 1, true) then trouble = trouble .. ' ' .. key end
+  -- All results in the window, and the failures.
+  local function results()
+    local all = call('HMGET', K, 's0', 's1', 's2', 's3', 's4', 's5', 's6', 's7', 's8', 's9',
+      'f0', 'f1', 'f2', 'f3', 'f4', 'f5', 'f6', 'f7', 'f8', 'f9')
+    local sums = {0, 0}
+    for i = 1, 20 do
+      local which = i <= 10 and 1 or 2
+      sums[which] = sums[which] + tonumber(all[i] or 0)
+    end
+    return sums[1] + sums[2], sums[2]
   end
-  if trouble ~= before then call('HSET', K, 'trouble', trouble) end
-  note_history(statuses)
-end
 
--- --- what moves it
+  -- --- what is noted whatever the state is
 
-local function failing_since() return tonumber(string.match(trouble, '^%d+')) end
-
-local function half_open_result(r)
-  probes_out = math.max(0, probes_out - r.successes - r.failures - r.refusals - r.unused)
-  if r.not_now then return trip('asked', r.min_pause, r.why) end
-  if r.failed and (probes_ok == 0 and not r.ok or failing_keys() >= FEW) then return trip('probe', 0, r.why) end
-  probes_ok = probes_ok + r.successes
-  if r.ok and (probes_ok >= PROBES or call('HGET', K, 'few') == '1') then return close() end
-  call('HSET', K, 'probes_out', probes_out, 'probes_ok', probes_ok)
-end
-
-local function closed_result(r)
-  if r.not_now then return trip('asked', r.min_pause, r.why) end
-  if r.successes + r.failures > 0 then
-    local total, failed = count_results(r.successes, r.failures)
-    if r.failures > 0 and total >= MINIMUM and failed / total >= RATIO then return trip('failing', 0, r.why) end
+  local function note_history(statuses)
+    local runs = {}
+    for line in string.gmatch(call('HGET', K, 'history') or '', '[^\n]+') do runs[#runs + 1] = line end
+    for status, times in string.gmatch(statuses, '(%S+):(%d+) ') do
+      local first = now
+      for i = #runs, 1, -1 do
+        local same, so_far, since, last = string.match(runs[i], '^(%S+) (%d+) (%d+) (%d+)$')
+        if same == status and now - last <= SAME_RUN then
+          times, first = times + so_far, since
+          table.remove(runs, i)
+          break
+        end
+      end
+      runs[#runs + 1] = string.format('%s %d %d %d', status, times, first, now)
+    end
+    while #runs > MAX_RUNS do table.remove(runs, 1) end
+    call('HSET', K, 'history', table.concat(runs, '\n') .. '\n')
   end
-  if r.failed and now - failing_since() >= WINDOW then trip('nobody', 0, r.why) end
+
+  local function note_success(age)
+    ok_at = math.max(ok_at, now - age)
+    call('HSET', K, 'ok_at', string.format('%d', ok_at))
+    if trouble then call('HDEL', K, 'trouble') end
+    trouble = nil
+  end
+
+  local function note_failures(keys, statuses)
+    local before = trouble
+    trouble = trouble or string.format('%d', now)
+    for key in string.gmatch(keys, '%S+') do
+      if failing_keys() < FEW and not string.find(trouble, ' ' .. key, 1, true) then trouble = trouble .. ' ' .. key end
+    end
+    if trouble ~= before then call('HSET', K, 'trouble', trouble) end
+    note_history(statuses)
+  end
+
+  -- --- what moves it
+
+  local function half_open_result(r)
+    probes_out = math.max(0, probes_out - r.successes - r.failures - r.refusals - r.unused)
+    if r.not_now then return trip('asked', r.min_pause, r.why) end
+    if r.failed and (probes_ok == 0 and not r.ok or failing_keys() >= FEW) then return trip('probe', 0, r.why) end
+    probes_ok = probes_ok + r.successes
+    if r.ok and (probes_ok >= PROBES or few_failed()) then return close() end
+    call('HSET', K, 'probes_out', probes_out, 'probes_ok', probes_ok)
+  end
+
+  local function closed_result(r)
+    if r.not_now then return trip('asked', r.min_pause, r.why) end
+    if r.successes + r.failures > 0 then
+      count_results(r.successes, r.failures, r.ok_age)
+      local total, failed = results()
+      if r.failures > 0 and total >= MINIMUM and failed / total >= RATIO then return trip('failing', 0, r.why) end
+    end
+    if r.failed and now - failing_since() >= WINDOW then trip('nobody', 0, r.why) end
+  end
+
+  -- What came of the attempt that a person has asked for. It never makes an open circuit open for longer by itself.
+  local function probe_result(r)
+    local number = string.format('%d', -r.generation)
+    if not r.ok and not r.failed then
+      if probe then call('HSET', K, 'probe', string.sub(probe, 1, -2) .. '0') end  -- it found nothing to send
+      return
+    end
+    local status = string.match(r.statuses, '^(%S+):') or '2xx'
+    call('HSET', K, 'probed', string.format('%s %d %s %s', number, now, status, r.why))
+    if probe and string.match(probe, '^%d+') == number then
+      call('HDEL', K, 'probe')
+      probe = nil
+    end
+    if held or state ~= IS_OPEN then return end
+    if r.ok then
+      if few_failed() then return close() end
+      open_until = now
+      call('HSET', K, 'until', string.format('%d', open_until))
+    elseif r.not_now then trip('asked', r.min_pause, r.why) end
+  end
+
+  return function(r)
+    if r.ok then note_success(r.ok_age) end
+    if r.failed then note_failures(r.keys, r.statuses) end
+    if r.generation < 0 then return probe_result(r) end
+    if held then return end
+    if r.generation ~= generation then
+      -- The 2xx of an attempt that began before shows that the few that failed are at fault.
+      if r.ok and not r.failed and state == IS_OPEN and few_failed() then close() end
+      return
+    end
+    if state == HALF_OPEN then return half_open_result(r) end
+    if state == CLOSED then return closed_result(r) end
+  end
 end
 
--- What came of the attempt that a person has asked for. It never makes an open circuit open for longer by itself.
-local function probe_result(r)
-  local number = string.format('%d', -r.generation)
-  if not r.ok and not r.failed then
-    if probe then call('HSET', K, 'probe', string.sub(probe, 1, -2) .. '0') end  -- it found nothing to send
+local take_in_rare
+
+-- Takes in the report whose arguments begin there.
+local function take_in(i)
+  local of_generation, successes, failures = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local refusals, unused, ok_age = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
+  level = math.min(BURST, level + unused)
+  local failed = failures + refusals > 0
+  if not failed and not trouble and state == CLOSED and not held and of_generation == generation then  -- nearly all
+    if successes > 0 then count_results(successes, 0, ok_age) end
     return
   end
-  local status = string.match(r.statuses, '^(%S+):') or '2xx'
-  call('HSET', K, 'probed', string.format('%s %d %s %s', number, now, status, r.why))
-  if probe and string.match(probe, '^%d+') == number then
-    call('HDEL', K, 'probe')
-    probe = nil
-  end
-  if held or state ~= IS_OPEN then return end
-  if r.ok then
-    if call('HGET', K, 'few') == '1' then return close() end
-    open_until = now
-    call('HSET', K, 'until', string.format('%d', open_until))
-  elseif r.not_now then trip('asked', r.min_pause, r.why) end
-end
-
-local function take_in(r)
-  level = math.min(BURST, level + r.unused)
-  if r.ok then note_success(r.ok_age) end
-  if r.failed then note_failures(r.keys, r.statuses) end
-  if r.generation < 0 then return probe_result(r) end
-  if held then return end
-  if r.generation ~= generation then
-    -- The 2xx of an attempt that began before shows that the few that failed are at fault.
-    if r.ok and not r.failed and state == IS_OPEN and call('HGET', K, 'few') == '1' then close() end
-    return
-  end
-  if state == HALF_OPEN then return half_open_result(r) end
-  if state == CLOSED then return closed_result(r) end
-end
-
-local function report_at(i)
-  local r = {
-    generation = tonumber(ARGV[i]), successes = tonumber(ARGV[i + 1]), failures = tonumber(ARGV[i + 2]),
-    refusals = tonumber(ARGV[i + 3]), not_now = ARGV[i + 4] == '1', min_pause = tonumber(ARGV[i + 5]),
-    unused = tonumber(ARGV[i + 6]), ok_age = tonumber(ARGV[i + 7]), keys = ARGV[i + 8], statuses = ARGV[i + 9],
-    why = ARGV[i + 10],
-  }
-  r.ok, r.failed = r.ok_age >= 0, r.failures + r.refusals > 0
-  return r
+  take_in_rare = take_in_rare or define_rare_steps()
+  take_in_rare({
+    generation = of_generation, successes = successes, failures = failures, refusals = refusals,
+    not_now = ARGV[i + 4] == '1', min_pause = tonumber(ARGV[i + 5]), unused = unused, ok_age = ok_age,
+    keys = ARGV[i + 8], statuses = ARGV[i + 9], why = ARGV[i + 10], ok = ok_age >= 0, failed = failed,
+  })
 end
 
 -- --- permits
@@ -189,7 +246,7 @@ local function permits(wanted)
 end
 
 refill()
-for i = FIRST_REPORT, #ARGV, PER_REPORT do take_in(report_at(i)) end
+for i = FIRST_REPORT, #ARGV, PER_REPORT do take_in(i) end
 local wanted = tonumber(ARGV[11])
 local number, given, wait = asked_probe(wanted), 1, -1
 if not number then given, wait = permits(wanted) end

@@ -17,6 +17,8 @@
 --   ok_at         (ms) when the last POST that got a 2xx began, of any ordering key
 --   trouble       '<when the first POST failed after that, ms> <hashes of up to three ordering keys that failed since>'
 --   few           '1': it has opened while fewer than three ordering keys failed
+--   cause         why it has opened: 'asked' (the endpoint said "not now") | 'failing' (the ratio) | 'nobody' (got
+--                 through) | 'probe' (failed)
 --   history       answers that were no 2xx, up to eight lines: '<status | -> <how often> <first, ms> <last, ms>\n'
 --   opened        how often it has opened; opened_first, opened_last (ms): when
 --   probe         '<number> <until, ms> <given: 0 | 1>' one attempt that a person has asked for, whatever the state
@@ -33,8 +35,8 @@
 --     |                                     +------- a probe failed -------+
 --   held open or closed: from each of them and back, by hold.lua alone; results do not count meanwhile
 --
--- While fewer than three ordering keys fail, it may be they that are at fault: then the first 2xx closes it, and it opens
--- for the shortest time, as their own backoff spares the endpoint.
+-- While fewer than three ordering keys fail, it may be they that are at fault: then the first 2xx closes it, without a
+-- slow start, and it opens for the shortest time, as their own backoff spares the endpoint.
 local K = KEYS[1]
 local CLOSED, IS_OPEN, HALF_OPEN = 'closed', 'open', 'half-open'
 local WINDOW, MINIMUM, RATIO = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -44,23 +46,14 @@ local INTERVAL, BURST = tonumber(ARGV[8]), tonumber(ARGV[9])
 local SLOW_START = tonumber(ARGV[10])
 
 local read = call('HMGET', K, 'state', 'generation', 'until', 'trips', 'probes_out', 'probes_ok', 'probes_until',
-  'level', 'at', 'held', 'closed_at', 'ok_at', 'trouble', 'probe')
+  'level', 'at', 'held', 'closed_at', 'ok_at', 'trouble', 'probe', 'slot')
 local state, generation, open_until = read[1] or CLOSED, tonumber(read[2] or 0), tonumber(read[3] or 0)
 local trips, probes_out, probes_ok = tonumber(read[4] or 0), tonumber(read[5] or 0), tonumber(read[6] or 0)
 local probes_until = tonumber(read[7] or 0)
 local level, at = tonumber(read[8] or BURST), tonumber(read[9] or micros)
 local held, closed_at = read[10], tonumber(read[11] or 0)
 local ok_at, trouble, probe = tonumber(read[12] or 0), read[13], read[14]
-local cause = ''  -- why it has opened in this call
-
-local FEW, LONGEST_PAUSE = 3, 3600000  -- ordering keys; ms
-
--- How many ordering keys have failed since the last 2xx, FEW at most.
-local function failing_keys()
-  if not trouble then return 0 end
-  local _, spaces = string.gsub(trouble, ' ', '')
-  return spaces
-end
+local last_slot = tonumber(read[15])
 
 local function become(new)
   state, generation, probes_out, probes_ok = new, generation + 1, 0, 0
@@ -74,28 +67,6 @@ end
 local function forget_results()
   call('HDEL', K, 'slot', 's0', 's1', 's2', 's3', 's4', 's5', 's6', 's7', 's8', 's9',
     'f0', 'f1', 'f2', 'f3', 'f4', 'f5', 'f6', 'f7', 'f8', 'f9')
-end
-
--- Opens it, for at least `min_pause` ms: as far as that can be believed.
-local function trip(new_cause, min_pause, why)
-  local is_few = failing_keys() < FEW
-  trips = is_few and new_cause ~= 'asked' and 1 or trips + 1
-  local pause = math.min(CAP, OPEN_FOR * 2 ^ math.min(trips - 1, 30))
-  open_until = now + math.max(pause, math.min(min_pause, CAP, LONGEST_PAUSE))
-  become(IS_OPEN)
-  forget_results()
-  local moment = string.format('%d', now)
-  call('HSET', K, 'until', string.format('%d', open_until), 'trips', trips, 'why', why, 'few', is_few and '1' or '0',
-    'opened_last', moment)
-  call('HSETNX', K, 'opened_first', moment)
-  call('HINCRBY', K, 'opened', 1)
-  cause = new_cause
-end
-
-local function close()
-  become(CLOSED)
-  trips = 0
-  call('HDEL', K, 'trips', 'until', 'why', 'few')
 end
 
 local function refill()

@@ -121,7 +121,8 @@ async def test_while_few_sessions_fail_it_opens_for_the_shortest_time_and_one_2x
         probes = await half_open(circuit, want=3)
         assert (await circuit.admit(1, [(probes.generation, refused(1, "a"))])).wait <= 0.1
     probes = await half_open(circuit, want=3)
-    assert (await circuit.admit(1, [(probes.generation, went_well())])).state == "closed"
+    closed = await circuit.admit(1, [(probes.generation, went_well())])
+    assert (closed.state, closed.slow_start_left) == ("closed", 0)
 
 
 async def test_the_2xx_of_an_earlier_attempt_closes_what_a_poisonous_probe_has_opened(store: Store) -> None:

@@ -29,7 +29,7 @@ local function leave_queue(entry_id, stream, coalesce_key)
 end
 
 local function bury(entry_id, record)
-  call('HDEL', ATTEMPTS, entry_id .. CRASHES, entry_id .. REPLAYED)
+  call('HDEL', ATTEMPTS, entry_id .. CRASHES, entry_id .. REPLAYED, entry_id .. FAILURES)
   call('ZADD', DEAD_LETTERS, now, entry_id)
   call('HSET', REASONS, entry_id, reason)
   count('bytes', -#record)
