@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from relay.queue.dead_letters import DeadLetter
+from relay.queue.dead_letter_pages import DeadLetter
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
-from relay.queue.codec import Stored, id_of, sequence_of, unpack
-from relay.queue.history_codec import text
+from relay.queue.codec import id_of
+from relay.queue.dead_letter_pages import DeadLetter, oldest_first
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, shared_key, wake_channel
 from sluice.store import clock
 from sluice.store.client import Arg, Call, Script, Store, load_script
@@ -15,21 +14,6 @@ from sluice.store.protocol.packing import Command
 _REPLAY = load_script("relay.queue", "events", "partition", "replay")
 _DROP = load_script("relay.queue", "events", "partition", "lately", "drop", drains=True)
 _PAGE = 200
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    event: Stored
-    died_at: float
-    """Unix seconds."""
-    reason: str
-    partition: int
-    entry_id: bytes
-
-    @property
-    def sequence(self) -> int:
-        """By which the events of a session are sent in order."""
-        return sequence_of(self.entry_id)
 
 
 async def partition_times(store: Store) -> list[float]:
@@ -44,32 +28,10 @@ class DeadLetters:
         self.endpoint = endpoint
         self._store = store
 
-    async def all(self) -> AsyncIterator[DeadLetter]:
-        """Oldest first within each partition, a page at a time. Letters that leave meanwhile hide none that stay."""
-        for partition in range(PARTITIONS):
-            async for page in self._pages(own_key(self.endpoint, partition, "dead")):
-                entry_ids = [entry_id for entry_id, _ in page]
-                records, reasons = await self._store.commands(
-                    ("HMGET", shared_key(partition, "events"), *(id_of(entry_id) for entry_id in entry_ids)),
-                    ("HMGET", own_key(self.endpoint, partition, "reasons"), *entry_ids),
-                )
-                for (entry_id, died_at), record, reason in zip(page, records, reasons, strict=True):
-                    if record is not None:
-                        yield DeadLetter(unpack(record), died_at / 1000, text(reason), partition, entry_id)
-
-    async def _pages(self, key: str) -> AsyncIterator[list[tuple[bytes, float]]]:
-        """By the moment they died, and not by their rank, which changes when others leave."""
-        last, seen = "-inf", set[bytes]()  # those of the last moment that were already yielded
-        while True:
-            command = ("ZRANGE", key, last, "+inf", "BYSCORE", "LIMIT", 0, _PAGE + len(seen), "WITHSCORES")
-            (flat,) = await self._store.commands(command)
-            page = [(entry_id, at) for entry_id, at in zip(flat[::2], flat[1::2], strict=True) if entry_id not in seen]
-            if not page:
-                return
-            yield [(entry_id, float(at)) for entry_id, at in page]
-            moment = page[-1][1]
-            same = {entry_id for entry_id, at in page if at == moment}
-            last, seen = moment.decode(), same | seen if moment.decode() == last else same
+    async def all(self, *, with_bodies: bool = False) -> AsyncIterator[DeadLetter]:
+        """Oldest first. Letters that leave meanwhile hide none that stay."""
+        async for _, letter in oldest_first(self._store, [self.endpoint], with_bodies=with_bodies):
+            yield letter
 
     async def replay(self, letters: Sequence[DeadLetter]) -> int:
         """Puts them back, in front of younger events of their session. Returns how many were still dead.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay.queue.codec import Stored, entry_id_of, id_of
+from relay.queue.codec import Stored, entry_id_of, id_of, unpack
 from relay.queue.heads import Head, heads_of
-from relay.queue.layout import PARTITIONS, own_key
+from relay.queue.layout import PARTITIONS, own_key, shared_key
 from sluice.store.client import Arg, Store
 
 
@@ -33,6 +33,12 @@ async def locate(store: Store, endpoints: Sequence[str], ids: Sequence[str]) -> 
         for endpoint in endpoints if here else ():
             found += await _at(store, endpoint, partition, here)
     return found
+
+
+async def whole_event(store: Store, partition: int, event_id: str) -> Stored | None:
+    """With its body. Raises StoreAway or StoreRefused."""
+    (record,) = await store.commands(("HGET", shared_key(partition, "events"), event_id))
+    return None if record is None else unpack(record)
 
 
 def forms(event: Stored, latest: bytes | None) -> list[bytes]:

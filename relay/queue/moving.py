@@ -18,7 +18,7 @@ from relay.queue.layout import OWN, PARTITIONS, keys, own_key, own_keys, wake_ch
 from relay.queue.waiting import Waiting
 from sluice.store.client import Arg, Store, load_script
 
-_MOVE = load_script("relay.queue", "events", "partition", "move", drains=True)
+_MOVE = load_script("relay.queue", "events", "partition", "waiting", "move", drains=True)
 _PAGE = 200
 _HOLD_MS = 10_000
 """A stream is not leased at its new endpoint between two steps, so that its younger events there overtake none."""

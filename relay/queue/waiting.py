@@ -13,7 +13,7 @@ from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, 
 from sluice.store import clock
 from sluice.store.client import Arg, Store, load_script
 
-_REMOVE = load_script("relay.queue", "events", "partition", "remove", drains=True)
+_REMOVE = load_script("relay.queue", "events", "partition", "waiting", "remove", drains=True)
 _EXPIRE_PAGE = 500
 Removal = Literal["skip", "drop", "expire"]
 _REASONS: dict[Removal, str] = {

@@ -7,7 +7,7 @@ import asyncio
 import math
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from sluice.cli import target
@@ -15,11 +15,12 @@ from sluice.cli.options import command, count, moment, rate, subcommands, target
 from sluice.cli.screen import print_json, print_rows, screen
 from sluice.console.actions.dead_letters import (
     ANY_ENDPOINT,
-    MAX_AT_ONCE,
-    DeadLetterSummary,
+    MAX_FOUND,
+    Criteria,
     DropDeadLetters,
     Dropped,
     FindDeadLetters,
+    FoundDeadLetters,
     ReplayDeadLetters,
     Replayed,
     ShowDeadLetter,
@@ -37,7 +38,7 @@ from sluice.observe.printable import on_one_line
 
 _MANY = 100  # from so many on, a person may want to cut it short
 _PROGRESS_EVERY = 2.0  # seconds
-_LOOKING_SHARE = 10  # a paced step takes at least so many times as long as looking for its letters
+_MAX_IDS = 250  # in one step: a request of the API has 64 KiB at most
 
 Q = TypeVar("Q", bound=ReplayDeadLetters)
 
@@ -46,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     commands = subcommands(parser)
     listing = command(commands, "list", "list them", _list)
     listing.add_argument("--limit", type=count, default=100, metavar="N", help="at most so many (default: 100)")
+    listing.add_argument("--after", metavar="NEXT", help="go on behind the page that said this")
     show = command(commands, "show", "everything about one, with its body", _show)
     show.add_argument("id", metavar="ID")
     show.add_argument("--endpoint", default=ANY_ENDPOINT, metavar="NAME", help="where it is dead at several")
@@ -76,13 +78,25 @@ def _filter_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    found = target.ask(options, FIND_DEAD_LETTERS, FindDeadLetters(limit=options.limit, **_criteria(options)))
+    criteria = _criteria(options)
+    found = target.run(options, lambda ask: _find(ask, FindDeadLetters(after=options.after, **criteria), options.limit))
     if options.json:
         print_json(found)
     elif not found.letters:
         sys.stdout.write("no dead letters\n")
     else:
-        _print_table(found.letters, more=found.more)
+        _print_table(found)
+
+
+async def _find(ask: target.Ask, request: FindDeadLetters, limit: int) -> FoundDeadLetters:
+    """One page; where the filters leave little, as many calls as it takes to fill it."""
+    found = await ask(FIND_DEAD_LETTERS, replace(request, limit=min(limit, MAX_FOUND)))
+    letters = found.letters
+    while found.next and len(letters) < limit:
+        more = replace(request, limit=min(limit - len(letters), MAX_FOUND), after=found.next)
+        found = await ask(FIND_DEAD_LETTERS, more)
+        letters += found.letters
+    return replace(found, letters=letters)
 
 
 def _criteria(options: argparse.Namespace) -> dict[str, Any]:
@@ -90,16 +104,16 @@ def _criteria(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
-def _print_table(letters: tuple[DeadLetterSummary, ...], *, more: bool) -> None:
+def _print_table(found: FoundDeadLetters) -> None:
     rows = []
-    for one in letters:
+    for one in found.letters:
         cells = (one.id, one.endpoint, one.event, one.session or "-", f"{one.died_at:%Y-%m-%dT%H:%M:%SZ}")
         rows.append((*cells, first_line(one.reason)))
     print_rows(("id", "endpoint", "event", "session", "died", "reason"), rows)
     out = screen()
-    if more:
-        out.print("there are more: raise --limit, or say which with --endpoint, --session, --event, --since, …")
-    out.print(f"{len(letters)} dead letters; send them again with `sluice dead replay ID` or `--all`")
+    if found.next:
+        out.print(f"there are more: the next page is --after {found.next}")
+    out.print(f"{len(found.letters)} dead letters; send them again with `sluice dead replay ID` or `--all`")
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -166,25 +180,31 @@ class _Bulk:
         if total > _MANY:
             until = f"{plan.until:%Y-%m-%dT%H:%M:%S.%fZ}"
             sys.stderr.write(f"{total:,} to do; should this be cut short, run it again with --until {until}\n")
-        count, step, left = 0, self._step(0.0), total
-        while left:
+        count = 0
+        for named in await self._steps(plan):
             began = time.monotonic()
-            outcome = await self._call(until=plan.until, limit=step)
-            handled, left = left - outcome.left, outcome.left
+            outcome = await self._call(until=plan.until, **named)
             count += outcome.done
             self._tell(count, total)
-            if self._interval and left:
-                took = time.monotonic() - began
-                await asyncio.sleep(max(0.0, handled * self._interval - took))
-                step = self._step(took)
-        result: dict[str, Any] = {self._done: count, "left": left}
+            if self._interval and count < total:
+                await asyncio.sleep(max(0.0, outcome.done * self._interval - (time.monotonic() - began)))
+        result: dict[str, Any] = {self._done: count, "left": 0}
         return replace(plan, **result)
 
-    def _step(self, took: float) -> int:
-        """How many at once: of a rate what it allows in a second, or in more where looking for them took long."""
-        if not self._interval:
-            return MAX_AT_ONCE
-        return max(1, min(MAX_AT_ONCE, math.floor(max(1.0, took * _LOOKING_SHARE) / self._interval)))
+    async def _steps(self, plan: Replayed | Dropped) -> list[dict[str, Any]]:
+        """What each step names. The letters are looked for once, so that no step looks through them all again.
+
+        In the order in which they were accepted, so that within a session none overtakes another.
+        """
+        at_once = _MAX_IDS
+        if self._interval:
+            at_once = max(1, min(_MAX_IDS, math.floor(1 / self._interval)))  # what the rate allows in a second
+        if self._request.ids:
+            return [{"limit": at_once}] * math.ceil(plan.left / at_once)
+        criteria = {field.name: getattr(self._request, field.name) for field in fields(Criteria)}
+        found = await _find(self._ask, FindDeadLetters(**{**criteria, "until": plan.until}), sys.maxsize)
+        ids = list(dict.fromkeys(one.id for one in sorted(found.letters, key=lambda one: one.sequence)))
+        return [{"ids": tuple(ids[i : i + at_once]), "all": False} for i in range(0, len(ids), at_once)]
 
     def _tell(self, count: int, total: int) -> None:
         if count < total and time.monotonic() >= self._tell_next:

@@ -89,7 +89,7 @@ async def test_a_refused_event_is_listed_shown_and_delivered_with_its_id_once_th
     assert await scene.run("replay", dead) == "replayed: 1\n"
     await until(lambda: Got(dead, BROKEN, 7, 200) in scene.laravel.got, what="the replayed one")
     assert await scene.run("list") == "no dead letters\n"
-    assert orjson.loads(await scene.run("list", "--json")) == {"letters": [], "more": False}
+    assert orjson.loads(await scene.run("list", "--json")) == {"letters": [], "next": None}
 
 
 async def test_those_of_a_session_are_counted_replayed_in_order_and_the_rest_dropped(scene: Scene) -> None:

@@ -39,16 +39,6 @@ local function move_attempts(entry_id)
   forget_attempts(entry_id)
 end
 
-local function is_leased(stream, seq)
-  local lease = call('HGET', LEASES, stream)
-  if not lease then return false end
-  if tonumber(call('ZSCORE', lane(stream), stream) or 0) <= now then
-    call('HDEL', LEASES, stream)
-    return false
-  end
-  return seq <= tonumber(match(lease, '^%d+ (%d+) '))
-end
-
 -- The event has left this endpoint. Whether it goes to the other one, which otherwise has it already or had it.
 local function goes_on(entry_id, id, record, was_done)
   gone = gone + 1
@@ -102,6 +92,8 @@ end
 local function schedule(stream)
   local is_left = first_of(stream, 1)[1]
   if not is_left then call('ZREM', lane(stream), stream) end
+  local lease = call('HGET', LEASES, stream)
+  if lease then call('HSET', LEASES, stream, without_follower(stream, lease)) end
   local letter = sub(stream, 1, 1)
   local is_empty = #call('ZRANGEBYLEX', T_QUEUE, '[' .. stream .. '\0', '(' .. stream .. '\1', 'LIMIT', 0, 1) == 0
   if is_empty or call('HEXISTS', T_LEASES, stream) == 1 then return end

@@ -10,14 +10,6 @@
 local max_history, how, reason = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local taken, leased, page = 0, 0, {}
 
--- The same lease; where nothing follows what it covers any more, it says so.
-local function without_follower(stream, lease)
-  local last = match(lease, '^%d+ (%d+) ')
-  local follower = call('ZRANGEBYLEX', QUEUE, '(' .. stream .. '\0' .. last .. '\1', '(' .. stream .. '\1', 'LIMIT', 0, 1)
-  if follower[1] then return lease end
-  return (string.gsub(lease, '^(%d+ %d+) 1 ', '%1 0 ', 1))
-end
-
 local function leave_queue(entry_id, stream, coalesce_key)
   local is_head = first_of(stream, 1)[1] == entry_id
   call('ZREM', QUEUE, entry_id)
@@ -50,17 +42,6 @@ end
 local function is_stale(entry_id, record)
   local _, expires = parse_due(record)
   return expires > 0 and expires <= now and call('HEXISTS', ATTEMPTS, entry_id .. REPLAYED) == 0
-end
-
--- Whether somebody holds it. A lease that is over covers nothing any more.
-local function is_leased(stream, seq)
-  local lease = call('HGET', LEASES, stream)
-  if not lease then return false end
-  if tonumber(call('ZSCORE', lane(stream), stream) or 0) <= now then
-    call('HDEL', LEASES, stream)
-    return false
-  end
-  return seq <= tonumber(match(lease, '^%d+ (%d+) '))
 end
 
 local function remove(entry_id)

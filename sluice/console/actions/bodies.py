@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from typing import TypedDict
 
 from relay.queue.codec import Stored
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(TypedDict):
     headers: tuple[tuple[str, str], ...]
     body: str | None
     body_base64: str | None
@@ -19,6 +18,6 @@ class Content:
 def content_of(event: Stored) -> Content:
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers)
     try:
-        return Content(headers, event.body.decode(), None)
+        return {"headers": headers, "body": event.body.decode(), "body_base64": None}
     except UnicodeDecodeError:
-        return Content(headers, None, base64.b64encode(event.body).decode())
+        return {"headers": headers, "body": None, "body_base64": base64.b64encode(event.body).decode()}

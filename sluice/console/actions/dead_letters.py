@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,8 +9,11 @@ from datetime import datetime
 from typing import Annotated
 
 from relay.queue.dead_letter_filter import Filter
-from relay.queue.dead_letters import DeadLetter, DeadLetters, partition_times
+from relay.queue.dead_letter_pages import DeadLetter, DeadPlace, by_ids, oldest_first
+from relay.queue.dead_letters import DeadLetters, partition_times
+from relay.queue.locating import whole_event
 from sluice.config.problems import quoted
+from sluice.console.actions.bodies import content_of
 from sluice.console.actions.deployment import (
     Deployment,
     Problem,
@@ -19,14 +21,17 @@ from sluice.console.actions.deployment import (
     invalid,
     moment,
     not_found,
-    unknown_endpoint,
 )
+from sluice.console.actions.paging import cursor, endpoint_names, read_cursor
 from sluice.console.decode import Bounds
 
 MAX_AT_ONCE = 1000
 """Letters that one call replays or drops."""
+MAX_FOUND = 1000
+"""Letters on one page."""
 ANY_ENDPOINT = "-"
 _MAX_KINDS = 20
+_MAX_LOOKED_AT = 10_000  # letters in one call that finds some
 _MAX_NAMED = 10  # ids in a message
 _REASON = 80  # characters of a reason by which letters are of one kind
 
@@ -54,7 +59,9 @@ class Criteria:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindDeadLetters(Criteria):
-    limit: Annotated[int, Bounds(1, 10_000)] = 100
+    limit: Annotated[int, Bounds(1, MAX_FOUND)] = 100
+    after: str | None = None
+    """The `next` of the page before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,8 @@ class DeadLetterSummary:
     """The path it was sent to."""
     bytes: int
     """Of its body."""
+    sequence: int
+    """In the order of these the events of a session are sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +119,8 @@ class DeadLetterDetails(DeadLetterSummary):
 class FoundDeadLetters:
     letters: tuple[DeadLetterSummary, ...]
     """Oldest first, by when they died."""
-    more: bool
-    """There are more than `limit`."""
+    next: str | None
+    """Ask again with it as `after`; null: there are no more. A page may hold fewer than `limit`, or none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,33 +166,51 @@ class Dropped(_Meant):
 
 async def find(deployment: Deployment, request: FindDeadLetters) -> FoundDeadLetters | Problem:
     """Find dead letters, oldest first."""
-    if problem := _endpoint_problem(deployment, request.endpoint):
-        return problem
-    oldest: list[DeadLetterSummary] = []
-    async for endpoint, letter in _matching(deployment, _filter(request)):
-        oldest.append(_summary(endpoint, letter))
-        if len(oldest) > 2 * request.limit:
-            oldest = sorted(oldest, key=_age)[: request.limit + 1]
-    return FoundDeadLetters(tuple(sorted(oldest, key=_age)[: request.limit]), len(oldest) > request.limit)
+    names = await endpoint_names(deployment, request.endpoint)
+    after = None if request.after is None else _place(request.after)
+    if isinstance(names, Problem):
+        return names
+    if isinstance(after, Problem):
+        return after
+    wanted, last = _filter(request), after
+    letters: list[DeadLetterSummary] = []
+    looked_at = 0
+    bodies = wanted.text is not None
+    async for place, letter in oldest_first(deployment.store, names, after, with_bodies=bodies):
+        is_wanted = wanted.has(letter)
+        if looked_at == _MAX_LOOKED_AT or (is_wanted and len(letters) == request.limit):
+            return FoundDeadLetters(tuple(letters), _cursor(last) if last else None)
+        if is_wanted:
+            letters.append(_summary(place.endpoint, letter))
+        last, looked_at = place, looked_at + 1
+    return FoundDeadLetters(tuple(letters), None)
 
 
 async def show(deployment: Deployment, request: ShowDeadLetter) -> DeadLetterDetails | Problem:
     """One dead letter with its headers and its body."""
     endpoint = None if request.endpoint == ANY_ENDPOINT else request.endpoint
-    if problem := _endpoint_problem(deployment, endpoint):
-        return problem
-    found = [pair async for pair in _matching(deployment, Filter(ids=(request.id,), endpoint=endpoint))]
+    names = await endpoint_names(deployment, endpoint)
+    if isinstance(names, Problem):
+        return names
+    found = [(place.endpoint, letter) for place, letter in await by_ids(deployment.store, names, [request.id])]
     if not found:
         return _unknown([request.id])
     if len(found) > 1:
-        names = ", ".join(name for name, _ in found)
-        return Problem(ProblemKind.CONFLICT, f"{quoted(request.id)} is dead at {names}; name one endpoint")
-    return _details(*found[0])
+        where = ", ".join(name for name, _ in found)
+        return Problem(ProblemKind.CONFLICT, f"{quoted(request.id)} is dead at {where}; name one endpoint")
+    event = await whole_event(deployment.store, found[0][1].partition, request.id)
+    if event is None:
+        return _unknown([request.id])
+    return DeadLetterDetails(**asdict(_summary(*found[0])), **content_of(event))
 
 
 async def replay(deployment: Deployment, request: ReplayDeadLetters) -> Replayed | Problem:
     """Send dead letters again, in the order in which they were accepted, before younger events of their sessions."""
-    outcome = await _act(deployment, request, DeadLetters.replay)
+    endpoints = deployment.policies.relay.endpoints
+    if request.endpoint is not None and request.endpoint not in endpoints:
+        names = await endpoint_names(deployment, request.endpoint)
+        return names if isinstance(names, Problem) else _nobody_sends(request.endpoint)
+    outcome = await _act(deployment, request, [*endpoints], DeadLetters.replay)
     return outcome if isinstance(outcome, Problem) else Replayed(*outcome)
 
 
@@ -191,7 +218,8 @@ async def drop(deployment: Deployment, request: DropDeadLetters) -> Dropped | Pr
     """Erase dead letters for good."""
     if not request.confirm and not request.dry_run:
         return invalid("dropping erases for good: set confirm to true, or look first with dry_run set to true")
-    outcome = await _act(deployment, request, DeadLetters.drop)
+    names = await endpoint_names(deployment, request.endpoint)
+    outcome = names if isinstance(names, Problem) else await _act(deployment, request, names, DeadLetters.drop)
     return outcome if isinstance(outcome, Problem) else Dropped(*outcome)
 
 
@@ -202,13 +230,15 @@ _Done = tuple[int, datetime, tuple[DeadLetterKind, ...], int, int]
 async def _act(
     deployment: Deployment,
     request: ReplayDeadLetters,
+    endpoints: Sequence[str],
     act: Callable[[DeadLetters, Sequence[DeadLetter]], Awaitable[int]],
 ) -> _Done | Problem:
-    if problem := _unsaid(request) or _endpoint_problem(deployment, request.endpoint):
+    if problem := _unsaid(request):
         return problem
     until = request.until or moment(max(await partition_times(deployment.store)))
     wanted = replace(_filter(request), ids=request.ids, until=until.timestamp())
-    letters = [(name, _without_content(one)) async for name, one in _matching(deployment, wanted)]
+    names = [request.endpoint] if request.endpoint else endpoints
+    letters = [(name, _without_content(one)) async for name, one in _matching(deployment, wanted, names)]
     missing = set(request.ids) - {letter.event.id for _, letter in letters}
     if missing and request.until is None:  # with it, an earlier call may have handled them
         return _unknown(sorted(missing))
@@ -237,9 +267,9 @@ def _unsaid(request: ReplayDeadLetters) -> Problem | None:
     return None
 
 
-def _endpoint_problem(deployment: Deployment, endpoint: str | None) -> Problem | None:
-    endpoints = deployment.policies.relay.endpoints
-    return None if endpoint is None or endpoint in endpoints else unknown_endpoint(endpoint, endpoints)
+def _nobody_sends(endpoint: str) -> Problem:
+    cure = f"give what lies there to another first: sluice queue move {endpoint} NEW"
+    return Problem(ProblemKind.CONFLICT, f"{endpoint} is not an endpoint of the policies, so nothing is sent; {cure}")
 
 
 def _filter(criteria: Criteria) -> Filter:
@@ -254,11 +284,30 @@ def _filter(criteria: Criteria) -> Filter:
     )
 
 
-async def _matching(deployment: Deployment, wanted: Filter) -> AsyncIterator[Found]:
-    for name in [wanted.endpoint] if wanted.endpoint else deployment.policies.relay.endpoints:
-        async for letter in DeadLetters(deployment.store, name).all():
-            if wanted.has(letter):
-                yield name, letter
+async def _matching(deployment: Deployment, wanted: Filter, endpoints: Sequence[str]) -> AsyncIterator[Found]:
+    """Where ids are given, without a look at any other letter."""
+    with_bodies = wanted.text is not None
+    if wanted.ids:
+        for place, letter in await by_ids(deployment.store, endpoints, wanted.ids):
+            event = await whole_event(deployment.store, letter.partition, letter.event.id) if with_bodies else None
+            if wanted.has(replace(letter, event=event or letter.event)):
+                yield place.endpoint, letter
+        return
+    async for place, letter in oldest_first(deployment.store, endpoints, with_bodies=with_bodies):
+        if wanted.has(letter):
+            yield place.endpoint, letter
+
+
+def _place(text: str) -> DeadPlace | Problem:
+    read = read_cursor(text, 2)
+    if isinstance(read, Problem):
+        return read
+    endpoint, (died, partition), entry_id = read
+    return DeadPlace(died, endpoint, partition, entry_id)
+
+
+def _cursor(place: DeadPlace) -> str:
+    return cursor(place.endpoint, place.died, place.partition, entry_id=place.entry_id)
 
 
 def _unknown(ids: Sequence[str]) -> Problem:
@@ -269,16 +318,13 @@ def _unknown(ids: Sequence[str]) -> Problem:
 
 def _kinds(letters: Sequence[Found]) -> tuple[tuple[DeadLetterKind, ...], int]:
     counts = Counter((endpoint, letter.event.type, first_line(letter.reason)) for endpoint, letter in letters)
-    kinds = tuple(DeadLetterKind(count, *kind) for kind, count in counts.most_common(_MAX_KINDS))
+    frequent = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_MAX_KINDS]
+    kinds = tuple(DeadLetterKind(count, *kind) for kind, count in frequent)
     return kinds, len(counts) - len(kinds)
 
 
 def first_line(reason: str) -> str:
     return reason.partition("\n")[0][:_REASON]
-
-
-def _age(letter: DeadLetterSummary) -> datetime:
-    return letter.died_at
 
 
 def _summary(endpoint: str, letter: DeadLetter) -> DeadLetterSummary:
@@ -291,15 +337,6 @@ def _summary(endpoint: str, letter: DeadLetter) -> DeadLetterSummary:
         died_at=moment(letter.died_at),
         reason=letter.reason,
         target=letter.event.target.decode("latin-1"),
-        bytes=len(letter.event.body),
+        bytes=letter.size,
+        sequence=letter.sequence,
     )
-
-
-def _details(endpoint: str, letter: DeadLetter) -> DeadLetterDetails:
-    headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in letter.event.headers)
-    try:
-        body, encoded = letter.event.body.decode(), None
-    except UnicodeDecodeError:
-        body, encoded = None, base64.b64encode(letter.event.body).decode()
-    about = asdict(_summary(endpoint, letter))
-    return DeadLetterDetails(**about, headers=headers, body=body, body_base64=encoded)

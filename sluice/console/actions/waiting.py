@@ -6,8 +6,6 @@ again with the `next` of the answer.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,14 +13,12 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
-from relay.queue import endpoints as known
 from relay.queue.codec import Lane
 from relay.queue.dead_letters import partition_times
-from relay.queue.history import history_of
-from relay.queue.locating import locate
+from relay.queue.locating import locate, whole_event
 from relay.queue.waiting import Place, Removal, Waiting, WaitingEvent
 from sluice.config.problems import quoted
-from sluice.console.actions.bodies import Content, content_of
+from sluice.console.actions.bodies import content_of
 from sluice.console.actions.deployment import (
     Deployment,
     Problem,
@@ -30,8 +26,8 @@ from sluice.console.actions.deployment import (
     invalid,
     moment,
     not_found,
-    unknown_endpoint,
 )
+from sluice.console.actions.paging import cursor, endpoint_names, read_cursor
 from sluice.console.decode import Bounds
 
 MAX_AT_ONCE = 1000
@@ -188,7 +184,7 @@ async def find(deployment: Deployment, request: ListWaiting) -> ListedWaiting | 
 async def show(deployment: Deployment, request: ShowWaiting) -> WaitingDetails | Problem:
     """One event that waits, with its headers and its body."""
     endpoint = None if request.endpoint == ANY_ENDPOINT else request.endpoint
-    names = await _names(deployment, endpoint)
+    names = await endpoint_names(deployment, endpoint)
     if isinstance(names, Problem):
         return names
     found = await _by_ids(deployment, names, [request.id])
@@ -197,11 +193,10 @@ async def show(deployment: Deployment, request: ShowWaiting) -> WaitingDetails |
     if len(found) > 1:
         where = ", ".join(name for name, _ in found)
         return Problem(ProblemKind.CONFLICT, f"{quoted(request.id)} waits for {where}; name one endpoint")
-    history = await history_of(deployment.store, names, request.id)
-    if history is None or history.event is None:
+    event = await whole_event(deployment.store, found[0][1].place.partition, request.id)
+    if event is None:
         return _unknown([request.id])
-    content: Content = content_of(history.event)
-    return WaitingDetails(**asdict(_summary(*found[0])), **asdict(content))
+    return WaitingDetails(**asdict(_summary(*found[0])), **content_of(event))
 
 
 async def skip(deployment: Deployment, request: SkipWaiting) -> Skipped | Problem:
@@ -231,7 +226,7 @@ async def _take(deployment: Deployment, request: SkipWaiting, how: Removal) -> _
     until = request.until or moment(max(await partition_times(deployment.store)) + _MS)
     following = None
     if request.ids:
-        names = await _names(deployment, request.endpoint)
+        names = await endpoint_names(deployment, request.endpoint)
         found = [] if isinstance(names, Problem) else await _by_ids(deployment, names, request.ids)
         missing = set(request.ids) - {one.event.id for _, one in found}
         if missing:
@@ -265,28 +260,20 @@ _Start = tuple[list[str], Place | None]
 """The endpoints from the first to look at on, and the place in its queue after which to begin."""
 
 
-async def _names(deployment: Deployment, endpoint: str | None) -> list[str] | Problem:
-    names = sorted({*deployment.policies.relay.endpoints, *await known.names(deployment.store)})
-    if endpoint is None:
-        return names
-    return [endpoint] if endpoint in names else unknown_endpoint(endpoint, names)
-
-
 async def _begin(deployment: Deployment, criteria: WaitingCriteria, after: str | None) -> _Start | Problem:
-    names = await _names(deployment, criteria.endpoint)
+    names = await endpoint_names(deployment, criteria.endpoint)
     if isinstance(names, Problem) or after is None:
         return names if isinstance(names, Problem) else (names, None)
-    try:
-        endpoint, partition, entry_id = base64.urlsafe_b64decode(after.encode()).split(b"/", 2)
-        name, place = endpoint.decode(), Place(int(partition), entry_id)
-    except (ValueError, binascii.Error):
-        return invalid(f"after is {quoted(after)}, which is not the next of a page; leave it out to begin anew")
+    read = read_cursor(after, 1)
+    if isinstance(read, Problem):
+        return read
+    name, (partition,), entry_id = read
     rest = [one for one in names if one >= name]
-    return rest, place if rest[:1] == [name] else None
+    return rest, Place(partition, entry_id) if rest[:1] == [name] else None
 
 
 def _cursor(endpoint: str, place: Place) -> str:
-    return base64.urlsafe_b64encode(b"%b/%d/%b" % (endpoint.encode(), place.partition, place.entry_id)).decode()
+    return cursor(endpoint, place.partition, entry_id=place.entry_id)
 
 
 async def _page(

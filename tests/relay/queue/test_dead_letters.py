@@ -10,9 +10,9 @@ from tests.relay.making import accept, event
 pytestmark = pytest.mark.anyio
 
 
-async def bury(queue: Queue, events: int) -> None:
+async def bury(queue: Queue, events: int, body: bytes = b"{}") -> None:
     for _ in range(events):
-        await accept(queue, event(session=None))
+        await accept(queue, event(None, body))
     left = events
     while left:
         queue.look_everywhere()

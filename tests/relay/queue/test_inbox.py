@@ -167,7 +167,7 @@ async def test_a_dead_letter_of_one_endpoint_keeps_its_body_when_the_other_has_g
     await inbox.accept(event(body=b"precious"), [one.destination, other.destination])
     await one.poll([Settlement((await lease(one))[0], "dead", "answered 422")], 0)
     await other.poll([Settlement((await lease(other))[0], "delivered")], 0)
-    letters = [letter async for letter in DeadLetters(store, "one").all()]
+    letters = [letter async for letter in DeadLetters(store, "one").all(with_bodies=True)]
     assert [(letter.event.body, letter.reason) for letter in letters] == [(b"precious", "answered 422")]
     assert await DeadLetters(store, "one").drop(letters) == 1
     assert sum([await store.redis.hlen(f"sl:{{{p:02d}}}:events") for p in range(4)]) == 0

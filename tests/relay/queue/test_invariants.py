@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.queue import dead_letters as dead, inbox, moving, queue, waiting
+from relay.queue import dead_letters as dead, heads, inbox, moving, queue, waiting
 from relay.queue.codec import LANE_LETTERS, Delivery, Event, Lane, id_of, sequence_of
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
@@ -50,7 +50,7 @@ def with_a_clock_of_ours(script: Script) -> Script:
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
     of_queue = ((inbox, "_ACCEPT"), (queue, "_POLL"), (queue, "_EXTEND"))
-    of_people = ((dead, "_REPLAY"), (dead, "_DROP"), (waiting, "_REMOVE"), (moving, "_MOVE"))
+    of_people = ((dead, "_REPLAY"), (dead, "_DROP"), (waiting, "_REMOVE"), (moving, "_MOVE"), (heads, "_HEADS"))
     for module, name in (*of_queue, *of_people):
         monkeypatch.setattr(module, name, with_a_clock_of_ours(getattr(module, name)))
 

@@ -233,7 +233,7 @@ async def test_dead_letters_are_listed_replayed_in_front_and_dropped(queue: Queu
     first = await lease_one(queue)
     (second,) = await lease(queue, settled=[Settlement(first, "dead", "answered 422: no")])
     await queue.poll([Settlement(second, "dead", "answered 422: no")], 0)
-    letters = [letter async for letter in dead.all()]
+    letters = [letter async for letter in dead.all(with_bodies=True)]
     assert [(letter.event.body, letter.reason) for letter in letters] == [
         (b"1", "answered 422: no"),
         (b"2", "answered 422: no"),

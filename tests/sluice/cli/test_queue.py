@@ -187,7 +187,7 @@ async def test_a_dropped_event_is_gone_with_its_body_and_told_in_its_history(sto
 
 
 async def test_what_is_being_delivered_is_left_alone_and_said(store: Store, policies: Path) -> None:
-    queue = queue_of(store, policies)
+    queue = Queue(store, "laravel", lease=60.0, max_bytes=10**6, max_events=100)
     for number in range(2):
         await wait(queue, f"evt_{number}")
     queue.look_everywhere()

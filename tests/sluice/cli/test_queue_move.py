@@ -26,7 +26,7 @@ def policies(tmp_path: Path, store_url: str) -> Path:
 
 
 async def left_behind(store: Store, events: int, name: str = "crm") -> Queue:
-    queue = Queue(store, name, lease=5.0, max_bytes=10**8, max_events=10**5)
+    queue = Queue(store, name, lease=60.0, max_bytes=10**8, max_events=10**5)
     for _ in range(events):
         await accept(queue, event())
     return queue
