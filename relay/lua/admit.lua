@@ -123,7 +123,7 @@ local function define_rare_steps()
       if failing_keys() < FEW and not string.find(trouble, ' ' .. key, 1, true) then trouble = trouble .. ' ' .. key end
     end
     if trouble ~= before then call('HSET', K, 'trouble', trouble) end
-    note_history(statuses)
+    if statuses ~= '' then note_history(statuses) end
   end
 
   -- --- what moves it
