@@ -8,13 +8,14 @@
     nothing                 it is never taken for a repeat
 
 The first that a webhook has counts. Each is scoped by its endpoints and its session: two sessions with the same id are
-two events.
+two events. The same id or key with another body is refused: one of the two would be lost.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from hashlib import blake2b
 
 from gateway.request import Head, Json, json_if_any
 from sluice.http.senders import Sender
@@ -57,15 +58,17 @@ class Webhook:
 class Identity:
     """What an event is known by. Never changed."""
 
-    __slots__ = ("key", "senders_id", "window")
+    __slots__ = ("digest", "key", "senders_id", "window")
 
-    def __init__(self, key: str | None, window: float, senders_id: str = "") -> None:
+    def __init__(self, key: str | None, window: float, senders_id: str = "", digest: str = "") -> None:
         self.key = key
         """Repeats have the same; None: it has none."""
         self.window = window
         """Seconds in which a repeat is recognised."""
         self.senders_id = senders_id
         """What its sender calls it, for the receiver; or empty."""
+        self.digest = digest
+        """Of what must be the same in a repeat; empty: nothing must."""
 
 
 def identity_of(webhook: Webhook, dedupe: float) -> Identity:
@@ -75,10 +78,10 @@ def identity_of(webhook: Webhook, dedupe: float) -> Identity:
     given = head.value(sender.id_header) if sender.id_header else None
     if given is not None and _SENDERS_ID.fullmatch(given):
         own_id = given.decode()
-        return Identity(f"{scope}id\0{own_id}", dedupe, own_id)
+        return Identity(f"{scope}id\0{own_id}", dedupe, own_id, digest_of(webhook.body))
     key = head.value(b"idempotency-key")
     if key:
-        return Identity(f"{scope}key\0{key.decode('latin-1')}", dedupe)
+        return Identity(f"{scope}key\0{key.decode('latin-1')}", dedupe, digest=digest_of(webhook.body))
     pointers = sender.ids.get(webhook.event)
     named = _named(pointers, webhook) if pointers is not None else None
     if named is not None:
@@ -88,6 +91,10 @@ def identity_of(webhook: Webhook, dedupe: float) -> Identity:
         if proof.repeats_within:
             return Identity(f"{scope}signature\0{signature.decode('latin-1')}", proof.repeats_within)
     return Identity(None, REPEATED_SOON)
+
+
+def digest_of(content: bytes) -> str:
+    return blake2b(content, digest_size=8).hexdigest()
 
 
 def _named(pointers: Sequence[str], webhook: Webhook) -> str | None:

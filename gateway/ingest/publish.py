@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.ingest.identity import REPEATED_SOON
+from gateway.ingest.identity import REPEATED_SOON, digest_of
 from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
 from gateway.policies import Policies
 from gateway.problems import ClientGone, Refusal
@@ -167,6 +167,7 @@ def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, p
         Post(path.encode(), _HEADERS, own_bytes),
         Json(fields),
         window=policies.relay.dedupe if own_id or idempotency_key else REPEATED_SOON,
+        digest=digest_of(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)) if own_id or idempotency_key else "",
     )
 
 
@@ -210,12 +211,13 @@ def _session(value: object, at: str) -> str | None:
 
 
 def _answer(stored: Sequence[Stored], promise: Promise, *, is_list: bool) -> Response:
-    """503 when any of them was not stored: the others are named in it, and found as repeats when all are sent again."""
+    """A refusal when any of them was not stored: the others are named in it, and found as repeats when all are sent
+    again."""
     why = _first_refusal(stored)
     fields = [one.fields(promise) for one in stored]
     if why is not None:
         more = {"events": fields} if is_list else {}
-        return problem(Refusal(503, why.detail, retry_after=why.retry_after, **more))
+        return problem(Refusal(why.status, why.detail, retry_after=why.retry_after, **more))
     return Response(orjson.dumps({"events": fields} if is_list else fields[0]), 202, media_type="application/json")
 
 

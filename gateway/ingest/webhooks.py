@@ -9,13 +9,14 @@ from gateway.ingest.hold import Hold
 from gateway.ingest.identity import Webhook, identity_of
 from gateway.limits.decide import Decision
 from gateway.policies import Policies
+from gateway.problems import Refusal
 from gateway.request import Json, json_if_any
 from relay import metrics
 from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID
 from relay.filters import takes
 from relay.policies import EventPolicy, RelayPolicy
 from relay.queue.codec import DelayedBy, Event, Headers, new_id
-from relay.queue.errors import BacklogFull
+from relay.queue.errors import BacklogFull, OtherContent
 from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
 from sluice.config import Promise
@@ -25,6 +26,10 @@ from sluice.store.client import StoreAway, StoreRefused
 
 _OUR_ID = EVENT_ID.lower()
 _MADE_ANEW = AGEING | {b"host", b"content-length", _OUR_ID, ATTEMPT.lower(), BATCH_IDS.lower()}
+_OTHER_CONTENT = (
+    "an event with this id or key was accepted before, with other content (relay.dedupe); "
+    "give each event an id of its own, and a repeat the same content"
+)
 _NEVER_STALE = EventPolicy(ttl=None, keep_latest=False, by=None)
 
 
@@ -88,6 +93,10 @@ class Ingest:
         except BacklogFull as full:
             metrics.refused(full.endpoint, "backlog_full")
             raise sender.refusal(f"the backlog of {full.endpoint} is full (relay.backlog)", b"30") from None
+        except OtherContent:
+            for name in endpoints:
+                metrics.refused(name, "other_content")
+            raise Refusal(422, _OTHER_CONTENT) from None
         except (StoreAway, StoreRefused):
             for name in endpoints:
                 metrics.refused(name, "store_away")
@@ -113,6 +122,7 @@ class Ingest:
             webhook.json,
             window=known_by.window,
             senders_id=known_by.senders_id,
+            digest=known_by.digest,
             delay=decision.delay,
             delayed_by=decision.delayed_by,
         )
@@ -143,6 +153,7 @@ def as_event(
     *,
     window: float,
     senders_id: str = "",
+    digest: str = "",
     delay: float = 0.0,
     delayed_by: DelayedBy | None = None,
 ) -> Event:
@@ -162,6 +173,7 @@ def as_event(
         delayed_by=delayed_by,
         dedupe_window=window,
         senders_id=senders_id,
+        digest=digest,
     )
 
 

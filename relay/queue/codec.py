@@ -57,6 +57,8 @@ class Event:
     """By it the delay follows an edit of the limit (`relay/queue/delays.py`)."""
     dedupe_window: float = 60.0
     """Seconds a repeat of its id is recognised; while the event is in the store it always is."""
+    digest: str = ""
+    """Not empty: a repeat of its id must have the same."""
     senders_id: str = ""
     """What its sender calls it, where receivers are to be told that instead of `id`; not unique, so nothing else goes
     by it."""

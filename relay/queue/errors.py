@@ -13,5 +13,9 @@ class BacklogFull(Exception):
         self.endpoint = endpoint
 
 
+class OtherContent(Exception):
+    """An event with the same id was accepted before, with other content; this one was not stored."""
+
+
 class NotReplicated(StoreAway):
     """The store has the event, but too few of its replicas have: a failover could lose it, so it is not accepted."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.queue.codec import LANE_LETTERS, Event, microseconds, pack
-from relay.queue.errors import BacklogFull, NotReplicated
+from relay.queue.errors import BacklogFull, NotReplicated, OtherContent
 from relay.queue.layout import (
     MAX_HISTORY,
     PARTITIONS,
@@ -68,7 +68,7 @@ class _Pending:
 
 _Answer = tuple[int, tuple[str, ...]]
 """Of the script, see there, and the endpoints that it left out."""
-_REPEAT, _ASK_AGAIN = 0, 3
+_REPEAT, _ASK_AGAIN, _OTHER = 0, 3, 4
 
 
 class Inbox:
@@ -94,7 +94,7 @@ class Inbox:
         promise says.
 
         Raises StoreAway (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or
-        BacklogFull: none of them has room, or one that is required has not, and nothing was stored.
+        BacklogFull: none of them has room, or one that is required has not, and nothing was stored; or OtherContent.
         """
         pending = _Pending(event, tuple(destinations), pack(event))
         try:
@@ -103,6 +103,8 @@ class Inbox:
             raise StoreAway("too many events wait to be stored") from None
         if answer < 0:
             raise BacklogFull(destinations[-answer - 1].endpoint)
+        if answer == _OTHER:
+            raise OtherContent(event.id)
         return Accepted(event.id, repeat=answer == _REPEAT, replicas=self._replicas, left_out=left_out)
 
     async def _accept_all(self, pending: Sequence[_Pending]) -> list[_Answer]:
@@ -224,7 +226,7 @@ class _Batch:
             event = one.event
             args += (LANE_LETTERS[event.lane], event.ordering_key, event.id)
             args += (int(event.dedupe_window * 1000), _delay(event), int(event.ttl * 1000))
-            args += (event.coalesce_key, self._numbers(one), one.content)
+            args += (event.coalesce_key, self._numbers(one), one.content, event.digest)
         return Call(_ACCEPT, keys, args)
 
     def _numbers(self, one: _Pending) -> str:

@@ -12,17 +12,19 @@
 --            for each event: lane letter, ordering key (session or event id), event id, recognise repeats for (ms), not
 --            before (ms from now, or "<ms> <limit> <us for one of its tokens> <its burst> <ms for all other limits>" of
 --            what a limit delays), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
---            ordering key and coalesce key replaces it), its endpoints ("1 3"), content
+--            ordering key and coalesce key replaces it), its endpoints ("1 3"), content, digest of what must be the same
+--            in a repeat ('': nothing must)
 -- Return     for each event 1 stored | 2 stored, and for some endpoint in place of an older one | 0 a repeat
+--            | 4 refused: its id was accepted with another digest, and would still be recognised
 --            | -n refused: endpoint n is full | 3 ask again: what the other partitions hold has to be looked at first
 --            | { 0, 1 or 2, n, ... }: but not for these endpoints, which are full. Then, for each endpoint, how many
 --            events and bytes wait in this partition now. After one that is to be asked again so are all others.
 -- Twice      is the same as once: the second time all are repeats, and those that were left out are named again, or
 --            stored where there is room by now.
 
-local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_ENDPOINT, PER_EVENT = 4, 13, 4, 9
+local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_ENDPOINT, PER_EVENT = 4, 13, 4, 10
 local FIRST_ENDPOINT = 4
-local STORED, REPLACED, REPEAT, ASK_AGAIN = 1, 2, 0, 3
+local STORED, REPLACED, REPEAT, ASK_AGAIN, OTHER = 1, 2, 0, 3, 4
 local endpoints, max_history = {}, tonumber(ARGV[2])
 
 for i = 1, tonumber(ARGV[1]) do
@@ -208,6 +210,7 @@ local function accept(at)
   local record = new_record(at, own_seq, delay, endpoint_count, coalesce_key)
   records[#records + 1], records[#records + 2] = id, record
   is_known[id] = true
+  if ARGV[at + 9] ~= '' then rare().note_digest(at) end
   if coalesce_key ~= '' then save() end
   if endpoint_count > 1 then call('HSET', REFS, id, #with) end
   local answer = STORED
@@ -345,7 +348,21 @@ local function define_rare_steps()
     return left_out
   end
 
+  -- A digest is remembered as long as its event is recognised.
+  local function note_digest(at)
+    call('ZADD', DEDUPE, now + tonumber(ARGV[at + 3]), ARGV[at + 2] .. DIGEST .. ARGV[at + 9])
+  end
+
+  local function is_other(at)
+    local id, digest = ARGV[at + 2], ARGV[at + 9]
+    if digest == '' or call('ZSCORE', DEDUPE, id .. DIGEST .. digest) then return false end
+    local until_then, record = known_until[(at - FIRST) / PER_EVENT + 1], call('HGET', EVENTS, id)
+    if record then until_then = select(2, parse_leaving(record)) end
+    return not until_then or tonumber(until_then) > now  -- nothing of it is stored yet: it came in this call
+  end
+
   local function repeat_it(at, coalesce_key, to)
+    if is_other(at) then return OTHER end
     local left_out, still = left_out_of(ARGV[at + 2], to), {}
     if #left_out > 0 then
       local with
@@ -359,7 +376,7 @@ local function define_rare_steps()
 
   return {
     read_budget = read_budget, find_room = find_room, leave_out = leave_out, note_delay = note_delay,
-    repeat_it = repeat_it,
+    repeat_it = repeat_it, note_digest = note_digest,
   }
 end
 

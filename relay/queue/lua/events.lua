@@ -3,7 +3,8 @@
 -- A partition is one slot. Its events lie there once, however many endpoints they are for:
 --   KEYS[1] events  HASH    event id -> record
 --   KEYS[2] refs    HASH    event id -> how many endpoints still hold it; only of events for more than one
---   KEYS[3] dedupe  ZSET    id of an event that has left -> until when (ms) a repeat of it is recognised
+--   KEYS[3] dedupe  ZSET    id of an event that has left -> until when (ms) a repeat of it is recognised; and of events
+--                           whose repeats must have the same content: id .. DIGEST .. digest -> the same
 --   KEYS[4] seq     STRING  the last sequence number
 -- then, for each endpoint that the script is about, the keys that partition.lua explains.
 --
@@ -20,6 +21,7 @@ local find, match, sub = string.find, string.match, string.sub
 local URGENT, NORMAL, BULK = 'u', 'n', 'b'
 -- What follows an entry id in the fields of `attempts` (partition.lua).
 local CRASHES, LOG, REPLAYED, FAILURES = '\2', '\3', '\4', '\5'
+local DIGEST = '\2'  -- follows an event id in the members of `dedupe`
 local ID_AT = 17  -- behind the stream, where in an entry id the event id begins
 
 local now_text = string.format('%d', now)

@@ -284,6 +284,32 @@ async def test_only_post_publishes(api: Api, method: str) -> None:
 # --- when it cannot be stored
 
 
+async def test_an_id_or_a_key_with_other_content_is_422_whatever_the_order_of_its_members(api: Api) -> None:
+    for key, own in (("", {"id": "o-1"}), ("k1", {})):
+        first = await api.post_bytes(
+            orjson.dumps({"type": "call", "session": "s1", "data": {"a": 1, "b": 2}} | own), key
+        )
+        again = await api.post_bytes(
+            orjson.dumps(own | {"data": {"b": 2, "a": 1}, "session": "s1", "type": "call"}), key
+        )
+        assert (first.status_code, again.json()["repeat"]) == (202, True)
+        other = await api.post({"type": "call", "session": "s1", "data": {"a": 1, "b": 3}} | own, key)
+        assert problem(other, 422) == (
+            "an event with this id or key was accepted before, with other content (relay.dedupe); "
+            "give each event an id of its own, and a repeat the same content"
+        )
+        assert "retry-after" not in other.headers
+        elsewhere = await api.post({"type": "call", "session": "s2", "data": {"a": 1, "b": 3}} | own, key)
+        assert elsewhere.status_code == 202
+
+
+async def test_a_list_with_one_that_is_422_names_the_others(api: Api) -> None:
+    await api.post({"type": "call", "id": "o-1", "data": 1})
+    listed = await api.post([{"type": "call", "id": "o-2"}, {"type": "call", "id": "o-1", "data": 2}])
+    assert listed.status_code == 422
+    assert [told["status"] for told in listed.json()["events"]] == ["queued", "refused"]
+
+
 async def test_a_full_backlog_is_refused_with_the_cure_and_a_time(tmp_path: Path, store: Store) -> None:
     text = POLICIES.replace('{url: "http://127.0.0.1:1"}', '{url: "http://127.0.0.1:1", events: [order_*]}')
     api = Api(tmp_path, store, text + "  backlog: {events: 1}\n")

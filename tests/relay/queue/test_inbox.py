@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from relay.queue.codec import Delivery, Event
 from relay.queue.dead_letters import DeadLetters
-from relay.queue.inbox import Inbox
+from relay.queue.errors import OtherContent
+from relay.queue.inbox import Accepted, Inbox
 from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
 from tests.relay.making import event
@@ -81,6 +83,41 @@ async def test_a_repeat_is_recognised_by_any_endpoint_and_long_after_it_was_deli
     await lease(queue, [Settlement(delivery, "delivered") for delivery in await lease(queue)])
     assert (await inbox.accept(given, [queue.destination])).repeat
     assert (await queue.counts()).repeats == 2
+
+
+async def test_the_same_id_with_another_digest_is_no_repeat_as_long_as_it_is_recognised(
+    inbox: Inbox, store: Store
+) -> None:
+    queue = queue_of(store, "one")
+    given = event(digest="a1", dedupe_window=600.0)
+    other = replace(given, digest="b2", body=b"other")
+    together = await asyncio.gather(
+        *(inbox.accept(one, [queue.destination]) for one in (given, other, given)), return_exceptions=True
+    )
+    assert [type(one) for one in together] == [Accepted, OtherContent, Accepted]
+    with pytest.raises(OtherContent):
+        await inbox.accept(other, [queue.destination])
+    await lease(queue, [Settlement(delivery, "delivered") for delivery in await lease(queue)])
+    with pytest.raises(OtherContent):
+        await inbox.accept(other, [queue.destination])
+    assert (await inbox.accept(given, [queue.destination])).repeat
+    counts = await queue.counts()
+    assert (counts.accepted, counts.repeats) == (1, 2)
+
+
+async def test_a_digest_is_forgotten_with_its_id(inbox: Inbox, store: Store) -> None:
+    queue = queue_of(store, "one")
+    given = event(digest="a1", dedupe_window=0.05)
+    await inbox.accept(given, [queue.destination])
+    await asyncio.sleep(0.06)
+    assert (await inbox.accept(replace(given, digest="b2"), [queue.destination])).repeat, "it still waits"
+    await lease(queue, [Settlement(delivery, "delivered") for delivery in await lease(queue)])
+    assert not (await inbox.accept(replace(given, digest="b2"), [queue.destination])).repeat
+    for n in range(4):  # what is over is forgotten as others are settled
+        await inbox.accept(event("s1", dedupe_window=0.0, body=b"%d" % n), [queue.destination])
+        await lease(queue, [Settlement(delivery, "delivered") for delivery in await lease(queue)])
+    left = [await store.redis.zrange(f"sl:{{{p:02d}}}:dedupe", 0, -1) for p in range(4)]
+    assert all(b"a1" not in member for members in left for member in members)
 
 
 async def test_a_repeat_in_the_same_call_is_recognised_of_what_it_replaced_too(inbox: Inbox, store: Store) -> None:

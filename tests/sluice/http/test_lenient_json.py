@@ -32,6 +32,7 @@ _TEXT = st.text().filter(lambda text: "Infinity" not in text)
         (b'{"a":1e9999,"b":-1e9999}', {"a": math.inf, "b": -math.inf}),
         (b'{"a":"\xff"}', {"a": CUT}),
         (b'{"a":"\xed\xa0\xbd"}', {"a": CUT * 3}),
+        (b"[1e9999,18446744073709551615,18446744073709551616]", [math.inf, 2**64 - 1, float(2**64)]),
         (b'{"a":1e9999,"b":%b}' % (b"9" * 5000), {"a": math.inf, "b": math.inf}),
         (b'{"a":1e9999,"b":-%b}' % (b"9" * 5000), {"a": math.inf, "b": -math.inf}),
     ],
