@@ -153,7 +153,7 @@ class Summary:
     total: int
     unowned: int
     connected: int
-    """Those that somebody runs. Where more than a thousand have no owner it errs towards fewer."""
+    """Those that somebody runs. Where more than 200 have no owner it errs towards fewer."""
     states: Mapping[str, int]
     """The last ones that were reported, most frequent first. What no worker of ours says is `other`."""
     workers: tuple[WorkerRow, ...]

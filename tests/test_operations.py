@@ -102,8 +102,10 @@ def test_every_command_that_a_sentence_names_exists(capsys: pytest.CaptureFixtur
 
 
 def test_every_row_says_what_it_means_and_what_to_do() -> None:
-    rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
-    assert [row for row in rows if any(len(cell.strip()) < 3 for cell in row.strip("|").split("|")[2:])] == []
+    rows = [line for line in SENTENCES.splitlines() if line.startswith("| `")]
+    assert [row for row in rows if any(len(cell.strip()) < 3 for cell in row.strip("|").split("|")[1:])] == []
+    rows = [line for line in METRICS.splitlines() if line.startswith("| `")]
+    assert [row for row in rows if len(row.strip("|").split("|")[2].strip()) < 3] == []
 
 
 def test_every_metric_is_on_the_page_and_every_one_on_the_page_exists() -> None:

@@ -7,7 +7,7 @@
 --             {state, sessions, …}, {worker, record (JSON), when it stops being live, load, …}}
 -- Twice      is a second look.
 
-local LOOKED_AT = 1000
+local LOOKED_AT = 200
 
 local function kept()
   local sum, found = 0, redis.call('HGETALL', counts)
