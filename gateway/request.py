@@ -118,6 +118,11 @@ def _name_of(host: bytes) -> str:
     return (host[:end] if end > 0 else host).decode().lower()
 
 
+@lru_cache(maxsize=1024)
+def _tokens(pointer: str) -> tuple[str, ...]:
+    return tuple([token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]])
+
+
 @dataclass(frozen=True, slots=True)
 class Json:
     """A body that has been parsed because something had to be found in it."""
@@ -129,9 +134,8 @@ class Json:
     def at(self, pointer: str) -> object:
         """What an RFC 6901 pointer points to; None where it points to nothing."""
         value = self.value
-        for token in pointer.split("/")[1:]:
-            token = token.replace("~1", "/").replace("~0", "~")
-            if isinstance(value, Mapping):
+        for token in _tokens(pointer):
+            if isinstance(value, dict):
                 value = value.get(token)
             elif isinstance(value, list) and _INDEX.fullmatch(token) and int(token) < len(value):
                 value = value[int(token)]
