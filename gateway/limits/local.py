@@ -102,13 +102,14 @@ class LocalBuckets:
             return known
         gained = max(0.0, now - known.at) / bucket.interval
         if known.parts:
-            untouched = min(most, known.level + known.owed + gained / parts)
-            known.level = min(most, known.level + gained / parts)
+            # A cheap request has a smaller part than a dear one: the level shrinks to it, what is owed does not.
+            untouched = known.level + known.owed
+            level = min(max(most, known.level), known.level + gained / parts)
+            known.owed = min(max(most, untouched), untouched + gained / parts) - level
+            known.level = min(most, level)
         else:
             whole = min(bucket.burst, known.level + gained)
-            untouched = whole * most / bucket.burst if whole > 0 else whole / parts
-            known.level = untouched - known.owed
-        known.owed = untouched - known.level
+            known.level = (whole * most / bucket.burst if whole > 0 else whole / parts) - known.owed
         known.at, known.parts = now, parts
         self._levels.move_to_end(bucket.key)
         return known

@@ -126,6 +126,21 @@ def test_a_part_goes_on_from_its_part_of_the_level_and_owes_whole_tokens() -> No
     assert owed(local, 0.0) == [2.0]
 
 
+def test_what_a_dear_request_took_stays_owed_behind_cheap_ones() -> None:
+    local, dear, cheap = LocalBuckets(10), bucket(burst=20, cost=15), bucket(burst=20)
+    assert local.take([dear], 0.0, parts=4).verdict == "pass"
+    assert local.take([cheap], 0.0, parts=4).verdict == "reject"
+    assert owed(local, 0.0) == [15.0]
+
+
+def test_a_dear_request_that_another_limit_refuses_leaves_no_more_than_the_part() -> None:
+    local, dear, cheap, empty = LocalBuckets(10), bucket(burst=20, cost=15), bucket(burst=20), bucket("empty")
+    local.saw(empty, 0.0, 0.0)
+    assert local.take([dear, empty], 0.0, parts=4).verdict == "reject"
+    assert [local.take([cheap], 0.0, parts=4).verdict for _ in range(6)] == ["pass"] * 5 + ["reject"]
+    assert owed(local, 0.0) == [5.0]
+
+
 def test_the_debt_of_a_queue_goes_on_and_is_owed_too() -> None:
     local, one = LocalBuckets(10), bucket(mode=DELAY)
     local.saw(one, -3.0, 0.0)
