@@ -20,7 +20,7 @@ from relay.circuit import Circuit, circuit_key
 from relay.deliver.sender import Sender
 from relay.dispatch.loop import Dispatcher
 from relay.policies import Endpoint, RelaySnapshot, Retention
-from relay.queue import janitor
+from relay.queue import janitor, order
 from relay.queue.layout import PARTITIONS, any_key
 from relay.queue.queue import Queue
 from sluice.config.live import LivePolicies
@@ -85,6 +85,7 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
             relays = _EndpointRelays(store, group)
             relays.apply(policies)
             group.create_task(every(janitor.EVERY, stop, drop_dead))
+            group.create_task(every(order.EVERY, stop, relays.sort))
             group.create_task(every(janitor.TRIM_EVERY, stop, lambda: relays.trim_dead(live.current.relay.retention)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(store, slots).run_once))
             group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, relays)))
@@ -102,6 +103,8 @@ class EndpointRelay:
     def __init__(self, store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> None:
         self.queue = open_queue(store, endpoint, policies)
         self.stop = Stop()
+        self._store = store
+        self._in_order = endpoint.order == "session"
         circuit = open_circuit(store, endpoint)
         self._sender = Sender(endpoint, policies.signatures[endpoint.sign] if endpoint.sign else None)
         self.dispatcher = Dispatcher(
@@ -116,9 +119,28 @@ class EndpointRelay:
     async def run(self) -> None:
         """Until stopped; then what is in flight is finished and settled."""
         try:
+            await self._keep_order()
             await self.dispatcher.run(self.stop)
         finally:
             await self._sender.close()
+
+    async def sort(self) -> None:
+        """What could not be put in order when it began. While the store is away nothing is done; the next run will."""
+        if self._in_order and not self.stop.requested:
+            try:
+                await order.go_on(self._store, self.queue.endpoint)
+            except (StoreAway, StoreRefused):
+                return
+
+    async def _keep_order(self) -> None:
+        """Before anything is leased: else newer events could pass older ones that wait in another form."""
+        while not self.stop.requested:
+            try:
+                await order.keep(self._store, self.queue.endpoint, in_order=self._in_order)
+            except (StoreAway, StoreRefused):
+                await self.stop.sleep(order.EVERY)
+            else:
+                return
 
 
 class _EndpointRelays:
@@ -151,6 +173,10 @@ class _EndpointRelays:
     def seconds_stuck(self) -> float:
         """Seconds since the last poll of the one that has gone longest without."""
         return max((relay.dispatcher.seconds_stuck for relay in self._relays.things.values()), default=0.0)
+
+    async def sort(self) -> None:
+        for relay in self._relays.things.values():
+            await relay.sort()
 
     async def trim_dead(self, retention: Retention) -> None:
         """Where a delivery has become a dead letter since the last time."""

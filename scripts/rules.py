@@ -38,7 +38,16 @@ RETIRED = {
 MAX_CLASS = 200
 LARGE_CLASSES = {"ServerProtocol", "Cycle"}
 """The server side of a connection and of an exchange: each one state machine, on the hot path."""
-SHARED_LUA = {"clock.lua", "lately.lua", "events.lua", "partition.lua", "waiting.lua", "circuit.lua", "prelude.lua"}
+SHARED_LUA = {
+    "clock.lua",
+    "forms.lua",
+    "lately.lua",
+    "events.lua",
+    "partition.lua",
+    "waiting.lua",
+    "circuit.lua",
+    "prelude.lua",
+}
 
 
 def broken_imports() -> Iterator[str]:

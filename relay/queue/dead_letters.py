@@ -11,7 +11,7 @@ from sluice.store import clock
 from sluice.store.client import Arg, Call, Script, Store, load_script
 from sluice.store.protocol.packing import Command
 
-_REPLAY = load_script("relay.queue", "events", "partition", "replay")
+_REPLAY = load_script("relay.queue", "events", "partition", "forms", "replay")
 _DROP = load_script("relay.queue", "events", "partition", "lately", "drop", drains=True)
 _PAGE = 200
 

@@ -107,6 +107,8 @@ class Counts:
     claims: int
     """Grows with every poll that leases something, and never shrinks."""
     lately: Mapping[Notice, Lately]
+    sorting: bool
+    """What waits is put in order first (`relay/queue/order.py`), and nothing is leased."""
 
 
 class Queue:
@@ -269,7 +271,7 @@ class Queue:
                 ("ZCARD", own_key(self.endpoint, partition, "queue")),
                 ("HLEN", own_key(self.endpoint, partition, "leases")),
                 ("ZCARD", own_key(self.endpoint, partition, "dead")),
-                ("HMGET", own_key(self.endpoint, partition, "counts"), *_COUNTED, *_NOTICE_FIELDS),
+                ("HMGET", own_key(self.endpoint, partition, "counts"), *_COUNTED, *_NOTICE_FIELDS, "order"),
             ]
             commands += [
                 ("ZRANGE", own_key(self.endpoint, partition, lane), 0, 0, "WITHSCORES") for lane in LANE_LETTERS
@@ -287,6 +289,7 @@ class Queue:
             oldest_due=max(0.0, *overdue) / 1000 if overdue else 0.0,
             buried=counted.pop("dead"),
             claims=counted.pop("token"),
+            sorting=any(row[3][-1] == b"sorting" for row in rows),
             lately=_lately([row[3][len(_COUNTED) :] for row in rows], [now for now, _ in times]),
             **counted,
         )

@@ -225,6 +225,8 @@ class EndpointStatus:
     """Events, as the backlog was full."""
     left_out: Lately | None = None
     """Events that other endpoints took while the backlog was full."""
+    sorting: bool = False
+    """What waits is put in the order of its sessions, and nothing is sent meanwhile."""
     dead_dropped: Lately | None = None
     """Dead letters, as there were too many."""
 

@@ -115,3 +115,16 @@ async def test_it_stops_in_the_middle_of_an_edit_with_what_is_in_flight_finished
     relay.stop.request()
     relay.receivers["a"].lets_go.set()
     await until(lambda: relay.got("a") == [1], what="the one under way")
+
+
+async def test_the_order_holds_for_all_that_waits_from_the_edit_on(relay: Running) -> None:
+    relay.receivers["a"].lets_go.clear()
+    await relay.edit("a", "b", a=", order: none, concurrency: 2")
+    await relay.accept("a", *range(1, 31))
+    await until(lambda: relay.receivers["a"].waiting == 2, what="two attempts")
+    await relay.edit("a", "b", a=", order: session, concurrency: 2")
+    await relay.accept("a", *range(31, 41))
+    relay.receivers["a"].lets_go.set()
+    await until(lambda: len(relay.got("a")) == 40, what="all of them")
+    begun, rest = relay.got("a")[:2], relay.got("a")[2:]
+    assert rest == sorted(set(range(1, 41)) - set(begun))

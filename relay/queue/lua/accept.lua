@@ -8,7 +8,8 @@
 --            for each endpoint: up to how many events and bytes may wait here without looking further; its budget, "<the
 --            most events> <the most bytes that may wait for it> <events> <bytes that wait in the other partitions>
 --            <events> <bytes that wait in this one, as they were last seen> <seen: some time ago | fresh | final: as
---            fresh, and the last time of asking> <optional | required>"; order: 'session' | 'none'
+--            fresh, and the last time of asking> <optional | required>"; order: 'session' | 'none',
+--            which counts until a relay has said it to the store (forms.lua)
 --            for each event: lane letter, ordering key (session or event id), event id, recognise repeats for (ms), not
 --            before (ms from now, or "<ms> <limit> <us for one of its tokens> <its burst> <ms for all other limits>" of
 --            what a limit delays), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
@@ -35,11 +36,11 @@ for i = 1, tonumber(ARGV[1]) do
     attempts = KEYS[k + 6], latest = KEYS[k + 7], counts = KEYS[k + 10], history = KEYS[k + 11],
     delayed = KEYS[k + 12], left_out = KEYS[k + 13],
     most_events = tonumber(ARGV[a]), most_bytes = tonumber(ARGV[a + 1]), budget = ARGV[a + 2],
-    in_order = ARGV[a + 3] == 'session',
     happened = {}, page = {}, entries = {}, due = {[URGENT] = {}, [NORMAL] = {}, [BULK] = {}},
   }
   e.held = call('ZCARD', e.queue)
-  e.bytes = call('HGET', e.counts, 'bytes')
+  local known = call('HMGET', e.counts, 'bytes', 'order')
+  e.bytes, e.in_order = known[1], (known[2] or ARGV[a + 3]) ~= 'none'
   if not e.bytes then
     call('SADD', KEYS[SHARED_KEYS + ARGV[1] * KEYS_PER_ENDPOINT + 1], match(e.counts, '^sl:{%d+}:(.*):counts$'))
   end

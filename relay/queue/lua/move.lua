@@ -108,6 +108,9 @@ if bytes > 0 then call('HINCRBY', T_COUNTS, bytes_of_place, bytes) end
 if gone > 0 then
   count('moved', -gone)
   call('HINCRBY', T_COUNTS, 'moved', gone - merged)
+  -- They may have come in the other form than they are kept in there (forms.lua): then they are sorted.
+  call('HINCRBY', T_COUNTS, 'arrivals', 1)
+  if call('HGET', T_COUNTS, 'order') == 'session' then call('HSET', T_COUNTS, 'order', 'sorting') end
 end
 save_counts()
 return {gone, merged, leased}

@@ -17,8 +17,8 @@
 --   KEYS[13] reasons   HASH    entry id -> why it died
 --   KEYS[14] counts    HASH    token: the last one given; bytes: of all records that wait; dead_bytes: of those that
 --                              are dead; history: events on all pages so far; moved: how many more came from another
---                              endpoint than went to one; how often each thing has happened; and of some what lately.lua
---                              notes
+--                              endpoint than went to one; how often each thing has happened; of some what lately.lua
+--                              notes; and what forms.lua keeps
 --   KEYS[15] history   LIST    of pages about events that have left, the newest at its end: "<when, ms> <events on it>
 --                              <events on all pages so far>\n", then for each event "<accepted, ms> <state> <failed
 --                              attempts> <bytes of its attempt log> <summary>\n<entry id>\1<its attempt log, as above>"

@@ -412,6 +412,10 @@ end
 
 local refused = #ARGV >= FIRST_RESULT and settle_all() or {}
 
+local SORTING_AGAIN = 200  -- ms until another look while what waits is put in order (sort.lua)
+local is_sorting = want > 0 and call('HGET', COUNTS, 'order') == 'sorting'
+if is_sorting then want = 0 end
+
 leave_out_empty_lanes()
 local urgent, normal, bulk = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 lease_lane(URGENT, math.min(urgent, want))
@@ -428,6 +432,8 @@ for _, letter in ipairs(lanes) do
     if due < 0 or wait < due then due = wait end
   end
 end
+
+if is_sorting then due = SORTING_AGAIN end
 
 local settled = (#ARGV - FIRST_RESULT + 1) / PER_RESULT
 if settled > 0 then

@@ -111,6 +111,7 @@ def _endpoint(gateway: Resources, seen: Look, endpoint: Endpoint) -> EndpointSta
         dead_bytes=counts.dead_bytes if counts else None,
         refused=_lately(counts, "refused"),
         left_out=_lately(counts, "left_out"),
+        sorting=counts.sorting if counts else False,
         dead_dropped=_lately(counts, "capped"),
     )
 

@@ -43,6 +43,8 @@ def _endpoint(name: str, endpoint: EndpointStatus, now: datetime) -> Iterator[st
         yield too_much
     if endpoint.dead:
         yield f"{some(endpoint.dead, 'dead letter waits', 'dead letters wait')} for a person: sluice dead list"
+    if endpoint.sorting:
+        yield "what waits is put in the order of its sessions first (order: session), which takes a running relay"
     yield from backlog(name, endpoint)
 
 

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from relay.queue import dead_letters as dead, heads, inbox, moving, queue, waiting
+from relay.queue import dead_letters as dead, heads, inbox, moving, order, queue, waiting
 from relay.queue.codec import LANE_LETTERS, Delivery, Event, Lane, id_of, sequence_of
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
@@ -50,7 +50,14 @@ def with_a_clock_of_ours(script: Script) -> Script:
 @pytest.fixture
 def clocked(monkeypatch: pytest.MonkeyPatch) -> None:
     of_queue = ((inbox, "_ACCEPT"), (queue, "_POLL"), (queue, "_EXTEND"))
-    of_people = ((dead, "_REPLAY"), (dead, "_DROP"), (waiting, "_REMOVE"), (moving, "_MOVE"), (heads, "_HEADS"))
+    of_people = (
+        (dead, "_REPLAY"),
+        (dead, "_DROP"),
+        (waiting, "_REMOVE"),
+        (moving, "_MOVE"),
+        (heads, "_HEADS"),
+        (order, "_SORT"),
+    )
     for module, name in (*of_queue, *of_people):
         monkeypatch.setattr(module, name, with_a_clock_of_ours(getattr(module, name)))
 
@@ -162,6 +169,13 @@ class Places(RuleBasedStateMachine):
         refused = [id(delivery) for delivery in polled.refused]
         done = [one for one in settled if id(one.delivery) not in refused and one.disposition in ("delivered", "dead")]
         self.ended.update(one.delivery.id + name for one in done if one.disposition == "delivered")
+
+    @rule(name=st.sampled_from(ENDPOINTS), act=st.sampled_from(["session", "none", "go on"]))
+    def sort(self, name: str, act: str) -> None:
+        if act == "go on":
+            self.run(order.go_on(self.store, name))
+        else:
+            self.run(order.keep(self.store, name, in_order=act == "session"))
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ingest.hold import Hold
 from relay.queue.errors import NotReplicated
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
+from sluice.http.bodies import BodyBudget
 from sluice.store.client import Store, StoreAway
 from sluice.store.embedded import find_server
 from tests.relay.making import event
@@ -103,9 +105,9 @@ async def test_without_a_replica_in_time_it_is_not_accepted_and_a_repeat_is_stor
 
 
 async def test_a_short_pause_of_the_replica_is_waited_for(pair: Pair, primary: Store) -> None:
-    inbox, queue = Inbox(primary, replicas=1, replicas_within=0.05), queue_of(primary)
+    hold = Hold(Inbox(primary, replicas=1, replicas_within=0.05), BodyBudget(10**6))
     os.kill(pair.replica.pid, signal.SIGSTOP)
-    accepting = asyncio.create_task(inbox.accept(event(), [queue.destination]))
+    accepting = asyncio.create_task(hold.accept(event(), [queue_of(primary).destination]))
     await asyncio.sleep(0.5)
     os.kill(pair.replica.pid, signal.SIGCONT)
     assert (await accepting).replicas == 1
