@@ -188,6 +188,33 @@ async def numbers(sluice: Deployment) -> dict[str, float]:
     return {name: float(value) for name, value in found}
 
 
+async def test_half_a_copy_changes_nothing_and_a_child_that_starts_again_meanwhile_goes_on_as_before(
+    sluice: Deployment,
+) -> None:
+    await sluice.start_up()
+    before, whole = (await sluice.status())["revision"], sluice.file.read_text()
+    sluice.file.write_text(whole[: whole.index("console:")])  # valid, and without a console
+
+    async def problems() -> list[str]:
+        return [problem["message"] for problem in (await sluice.status())["policies"]["problems"]]
+
+    await until(problems, what="the console to tell")
+    said = "ends without console.token, which the version in force has, so it may be only half written"
+    assert await problems() == [said]
+    assert any(f"revision {before} stays in force: {said}" in sentence for sentence in await messages(sluice))
+    await sluice.kill_child("gateway")
+    await until(lambda: "gateway was killed by SIGKILL" in sluice.said(), what="the gateway to be missed")
+    await until(sluice.ready, timeout=20, what="the gateway to come back")
+    await until(problems, what="the new gateway to tell, too")
+    assert (await sluice.status())["revision"] == before
+    sluice.file.write_text(whole.replace("burst: ", "burst: 1"))
+
+    async def over() -> bool:
+        return (await sluice.status())["revision"] != before and not await problems()
+
+    await until(over, what="the whole copy to be live")
+
+
 async def test_an_endpoint_that_moves_while_events_wait_gets_all_of_them_once_and_in_order(
     sluice: Deployment, free_port: Callable[[], int]
 ) -> None:
