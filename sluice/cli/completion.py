@@ -140,10 +140,18 @@ def _zsh(commands: Sequence[Command]) -> str:
 
 
 def _fish(commands: Sequence[Command]) -> str:
-    lines = ["# Completion of sluice for fish: sluice completion fish | source", "complete -c sluice -f"]
+    lines = [
+        "# Completion of sluice for fish: sluice completion fish | source",
+        "function __sluice_is",
+        "  set -l said (commandline -opc)",
+        "  set -l last (math 1 + (count $argv))",
+        '  test "$said[2..$last]" = "$argv"',
+        "end",
+        "complete -c sluice -f",
+    ]
     for one in commands:
         below = " ".join(name for name, _ in one.commands)
-        seen = [f"__fish_seen_subcommand_from {name}" for name in one.path.split()]
+        seen = [f"__sluice_is {one.path}"] if one.path else []
         ends = [f"not __fish_seen_subcommand_from {below}"] if below else []
         when = "; and ".join(seen + ends) or "true"
         for name, about in (*one.commands, *((choice, "") for choice in one.choices)):
