@@ -48,7 +48,8 @@ def _why_waiting(
         return f"{older}, which goes on in {_seconds(wait)} at the latest" if wait > 0 else older
     if wait > 0:
         if here.failed == 0 and not here.attempts:
-            return f"held back for {_seconds(wait)} more by a limit with over: queue"
+            by = f"the limit {here.delayed_by}" if here.delayed_by else "a limit"
+            return f"held back for {_seconds(wait)} more by {by} with over: queue"
         return f"waits {_seconds(wait)} for {_next_attempt(here, event, circuit, attempts)}"
     if not relays:
         return "it is due, but no relay is running"

@@ -6,7 +6,7 @@ change. Nothing is put off, and nothing is computed twice (`lua/hasten.lua`): wh
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from relay.queue.codec import microseconds
@@ -61,6 +61,12 @@ async def follow(store: Store, endpoint: str, numbers_of: Callable[[Delayed], Nu
     Returns how many events go earlier. Raises StoreAway or StoreRefused: then some may have been shortened.
     """
     return await _hasten(store, endpoint, numbers_of, heeding_others=True)
+
+
+def limit_of(members: Sequence[bytes], event_id: str) -> str | None:
+    """The limit that delays an event, where it is among these members of `delayed`."""
+    found = [_read(member, b"0") for member in members]
+    return next((one.limit for one in found if one.event_id == event_id), None)
 
 
 async def forget_past(store: Store, endpoint: str) -> None:

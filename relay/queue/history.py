@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from relay.queue import codec, history_codec, locating
+from relay.queue import codec, delays, history_codec, locating
 from relay.queue.codec import Lane, Stored, id_of, stream_of
 from relay.queue.history_codec import Attempt, Departed, read_attempts, text
 from relay.queue.layout import PARTITIONS, any_key, own_key, shared_key
@@ -41,6 +41,8 @@ class EndpointHistory:
     """The id of the first of them."""
     reason: str = ""
     """Dead, dropped: why it died. Replaced: the id of the newer event."""
+    delayed_by: str | None = None
+    """The limit that delays it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ async def _in_queue(store: Store, endpoint: str, partition: int, event: Stored) 
         if died is not None:
             return await _dead(store, endpoint, partition, entry_id, float(died) / 1000)
         if is_waiting is not None:
-            return await _waiting(store, endpoint, partition, entry_id, event.lane)
+            return await _waiting(store, endpoint, partition, entry_id, event)
     return None
 
 
@@ -129,15 +131,17 @@ async def _dead(store: Store, endpoint: str, partition: int, entry_id: bytes, di
     return EndpointHistory(endpoint, "dead", int(failed or 0), read_attempts(log), at=died, reason=text(reason))
 
 
-async def _waiting(store: Store, endpoint: str, partition: int, entry_id: bytes, lane: Lane) -> EndpointHistory:
+async def _waiting(store: Store, endpoint: str, partition: int, entry_id: bytes, event: Stored) -> EndpointHistory:
     stream, queue = stream_of(entry_id), own_key(endpoint, partition, "queue")
     begin, end = codec.stream_range(stream)
-    lease, due, older, heads, (failed, log) = await store.commands(
+    not_before = round(event.not_before * 1000)
+    lease, due, older, heads, (failed, log), delayed = await store.commands(
         ("HGET", own_key(endpoint, partition, "leases"), stream),
-        ("ZSCORE", own_key(endpoint, partition, lane), stream),
+        ("ZSCORE", own_key(endpoint, partition, event.lane), stream),
         ("ZLEXCOUNT", queue, begin, b"(" + entry_id),
         ("ZRANGE", queue, begin, end, "BYLEX", "LIMIT", 0, 1),
         ("HMGET", own_key(endpoint, partition, "attempts"), entry_id, history_codec.attempt_log_field(entry_id)),
+        ("ZRANGE", own_key(endpoint, partition, "delayed"), not_before, not_before, "BYSCORE"),
     )
     first = heads[0] if heads and heads[0] != entry_id else None
     return EndpointHistory(
@@ -148,6 +152,7 @@ async def _waiting(store: Store, endpoint: str, partition: int, entry_id: bytes,
         due=float(due) / 1000 if due is not None else None,
         older=int(older),
         waits_for=text(id_of(first)) if first is not None else None,
+        delayed_by=delays.limit_of(delayed, event.id),
     )
 
 

@@ -215,11 +215,8 @@ class _Batch:
         args: list[Arg] = [len(self.destinations), MAX_HISTORY if keep_history else 0, PARTITIONS]
         for destination in self.destinations:
             keys += own_keys(destination.endpoint, self.partition)
-            args += usage[destination.endpoint].budget(
-                *(self.partition, destination.max_events, destination.max_bytes, now),
-                is_final=is_final,
-                is_required=destination.required,
-            )
+            known, most = usage[destination.endpoint], (destination.max_events, destination.max_bytes)
+            args += known.budget(self.partition, most, destination.required, is_final, now)
             args.append("session" if destination.in_order else "none")
         keys.append(endpoints_key(self.partition))
         for one in self._pending:

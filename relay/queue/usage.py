@@ -38,9 +38,10 @@ class Usage:
         return now - self._looked_at > age
 
     def budget(
-        self, partition: int, max_events: int, max_bytes: int, now: float, *, is_final: bool, is_required: bool
+        self, partition: int, most: tuple[int, int], is_required: bool, is_final: bool, now: float
     ) -> tuple[int, int, str]:
         """What `accept.lua` is told: up to how many events and bytes it need not look further, and the budget."""
+        max_events, max_bytes = most
         events, size = self._events[partition], self._bytes[partition]
         other_events, other_bytes = sum(self._events) - events, sum(self._bytes) - size
         here_events, here_bytes = max_events - other_events, max_bytes - other_bytes

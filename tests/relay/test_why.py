@@ -72,6 +72,11 @@ FAILED = replace(WAITING, failed=2, due=1112.0, attempts=(Attempt(1099.0, 500, 3
             "waits behind 3 older of its session, first evt_0, which goes on in 7.0s at the latest",
         ),
         (replace(WAITING, due=1105.0), CLOSED, None, 1, "held back for 5.0s more by a limit with over: queue"),
+        (
+            replace(WAITING, due=1105.0, delayed_by="message"),
+            *(CLOSED, None, 1),
+            "held back for 5.0s more by the limit message with over: queue",
+        ),
         (WAITING, CLOSED, None, 0, "it is due, but no relay is running"),
         (WAITING, CLOSED, 0.06, 1, "it is due, and waits for the pace of laravel: one every 60ms"),
         (WAITING, CLOSED, None, 1, "it is due, and is sent next"),

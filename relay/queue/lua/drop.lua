@@ -19,7 +19,8 @@ for i = 3, #ARGV do
       local accepted, dedupe_until, for_several = parse_leaving(record)
       local before = call('HMGET', ATTEMPTS, entry_id, entry_id .. LOG)
       local reason = string.gsub(call('HGET', REASONS, entry_id) or '', '\n', ' ')
-      add_to_page(page, entry_id, accepted, 'dropped', before[1] or '0', WHY[why] .. '; it had died: ' .. reason, before[2] or '')
+      local summary = WHY[why] .. '; it had died: ' .. reason
+      add_to_page(page, entry_id, accepted, 'dropped', before[1] or '0', summary, before[2] or '')
       count('dead_bytes', -#record)
       release_record(id, for_several, dedupe_until)
     end

@@ -7,6 +7,7 @@ import pytest
 from relay.queue import delays
 from relay.queue.codec import DelayedBy, Event
 from relay.queue.delays import NOW, Delayed, Numbers
+from relay.queue.history import history_of
 from relay.queue.inbox import Inbox
 from relay.queue.layout import any_key
 from relay.queue.queue import Queue, Settlement
@@ -161,6 +162,13 @@ async def test_an_event_for_two_endpoints_is_brought_forward_for_each(store: Sto
         assert await delays.release(store, name) == 1
     assert await bodies(one) == await bodies(other) == [b"x"]
     assert [(await queue.counts()).bytes for queue in (one, other)] == [0, 0]
+
+
+async def test_the_history_of_an_event_names_the_limit_that_delays_it(store: Store, queue: Queue) -> None:
+    one, other = delayed("s1"), event("s2")
+    await accept(store, [queue], one, other)
+    found = [await history_of(store, ["laravel"], given.id) for given in (one, other)]
+    assert [history.endpoints[0].delayed_by for history in found if history] == ["message", None]
 
 
 async def test_more_than_a_page_is_released_whole(store: Store, queue: Queue) -> None:
