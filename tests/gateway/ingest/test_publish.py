@@ -19,6 +19,7 @@ from gateway.policies import Policies, load
 from relay.process import open_queue
 from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
+from relay.queue.queue import Settlement
 from sluice.config import Secret, Signature
 from sluice.http.bodies import BodyBudget
 from sluice.http.signatures import sign
@@ -328,6 +329,17 @@ async def test_a_full_backlog_is_refused_with_the_cure_and_a_time(tmp_path: Path
         "id": "o-9.s1",
         "detail": "the backlog of laravel is full (relay.backlog)",
     }
+
+
+async def test_the_answer_names_the_endpoints_that_leave_an_event_out(tmp_path: Path, store: Store) -> None:
+    api = Api(tmp_path, store, POLICIES + "  backlog: {events: 1}\n")
+    async with api.http:
+        await api.post({"type": "order_paid", "session": "s1", "id": "o-1"})
+        (waiting,) = (await api.queues["laravel"].poll([], 10)).leased
+        await api.queues["laravel"].poll([Settlement(waiting, "delivered")], 0)
+        first = await api.post({"type": "order_paid", "session": "s1", "id": "o-2"})
+    assert first.status_code == 202
+    assert (first.json()["endpoints"], first.json()["left_out"]) == (["laravel"], ["orders"])
 
 
 async def test_while_the_store_is_away_publishers_are_told_to_send_it_again(tmp_path: Path) -> None:
