@@ -20,6 +20,9 @@ BAD = {"missing": 404, "expired": 419, "throttled": 429, "hanging": HANGS}
 HEALTHY = "healthy"
 _HANG = 3.0  # seconds, longer than the endpoint's timeout
 _PERIOD = 8.0  # seconds in which a session `…-phases` is answered badly for the first half
+_OUTAGE_EVERY, _OUTAGE_FOR = 12.0, 2.5  # seconds
+_OUTAGES = (422, 419, 404, 500)
+"""What everybody is answered in an outage, in turn, where it is bad to anybody."""
 _FAILS, _HANGS, _THROTTLES = 0.02, 0.004, 0.002  # of the attempts, where it is bad to anybody
 
 
@@ -63,6 +66,9 @@ def _status(session: str, elapsed: float, chance: random.Random | None) -> int:
     kind, _, when = session.partition("-")
     if kind in BAD and (when == "always" or elapsed % _PERIOD < _PERIOD / 2):
         return BAD[kind]
+    number, since = divmod(elapsed, _OUTAGE_EVERY)
+    if chance and since > _OUTAGE_EVERY - _OUTAGE_FOR:
+        return _OUTAGES[int(number) % len(_OUTAGES)]
     drawn = chance.random() if chance else 1.0
     if drawn < _HANGS:
         return HANGS
