@@ -63,7 +63,7 @@ class Clock:
         if self._redis.pttl(key) > 0:
             assert self._redis.pttl(key) + (self.true + self.error) // 1000 >= self._full_at(key, interval, burst) - 1
             self._redis.persist(key)  # the store that runs here has another clock
-        ((marks, wait, *_),) = orjson.loads(answer)  # type: ignore[arg-type]
+        ((marks, wait, *_), *_) = orjson.loads(answer)  # type: ignore[arg-type]
         return "r" not in marks, int(wait)
 
     def _full_at(self, key: str, interval: int, burst: int) -> float:
