@@ -64,7 +64,7 @@ def settle(
 ) -> Settlement:
     """`ms`: how long the attempt took. `chance` replaces the random number."""
     if isinstance(outcome, Delivered):
-        return Settlement(delivery, "delivered", 0, summary_of(outcome.status, ms))
+        return Settlement(delivery, "delivered", 0, summary_of(outcome.status, ms, delivery.type))
     if isinstance(outcome, NotSent):
         return Settlement(delivery, "return", 0)
     before = delivery.failures

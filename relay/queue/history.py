@@ -6,8 +6,8 @@ Where an event waits is read from the queues. Of one that has left, its attempts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from relay.queue import codec, delays, history_codec, locating
@@ -56,6 +56,8 @@ class EventHistory:
     endpoints: tuple[EndpointHistory, ...]
     event: Stored | None
     """None: it has left everywhere, and its content is gone."""
+    type: str | None = None
+    """None: it has left everywhere undelivered."""
 
 
 async def history_of(store: Store, endpoints: Sequence[str], event_id: str) -> EventHistory | None:
@@ -75,7 +77,9 @@ async def history_of(store: Store, endpoints: Sequence[str], event_id: str) -> E
     for name, entry in (await _departed(store, elsewhere, [partition], event_id)).items():
         here[name] = _endpoint_history(name, entry)
     histories = tuple(history for history in here.values() if history is not None)
-    return EventHistory(event_id, event.session, event.lane, event.accepted_at, times[partition], histories, event)
+    return EventHistory(
+        event_id, event.session, event.lane, event.accepted_at, times[partition], histories, event, event.type
+    )
 
 
 async def forget_older(store: Store, endpoint: str, seconds: float) -> None:
@@ -93,13 +97,22 @@ async def forget_older(store: Store, endpoint: str, seconds: float) -> None:
 
 async def ids_of_departed(store: Store, endpoint: str, partition: int) -> set[bytes]:
     """Of the events that the history of an endpoint knows. Raises StoreAway or StoreRefused."""
-    ids, end = set[bytes](), -1
+    return {id_of(entry.entry_id) async for entry in departed_of(store, endpoint, partition)}
+
+
+async def departed_of(store: Store, endpoint: str, partition: int) -> AsyncIterator[Departed]:
+    """All that the history of an endpoint knows in a partition, the last ones first.
+
+    Raises StoreAway or StoreRefused.
+    """
+    key, end = own_key(endpoint, partition, "history"), -1
     while True:
-        key = own_key(endpoint, partition, "history")
         (pages,) = await store.commands(("LRANGE", key, end - _PAGES + 1, end))
-        ids.update(id_of(entry_id) for page in pages for entry_id in history_codec.entry_ids(page))
+        for page in reversed(pages):
+            for entry in reversed([*history_codec.entries(page)]):
+                yield entry
         if len(pages) < _PAGES:
-            return ids
+            return
         end -= _PAGES
 
 
@@ -180,15 +193,15 @@ async def _departed(
 
 def _history_of_departed(event_id: str, now: float, departed: dict[str, Departed]) -> EventHistory:
     first = next(iter(departed.values()))
-    lane, name = codec.split_stream(stream_of(first.entry_id))
-    session = name if name != event_id else None
+    lane, _ = codec.split_stream(stream_of(first.entry_id))
+    kind = next((entry.type for entry in departed.values() if entry.type), None)
     histories = tuple(_endpoint_history(endpoint, entry) for endpoint, entry in departed.items())
-    return EventHistory(event_id, session, lane, first.accepted_at, now, histories, None)
+    return EventHistory(event_id, first.session, lane, first.accepted_at, now, histories, None, kind)
 
 
 def _endpoint_history(endpoint: str, entry: Departed) -> EndpointHistory:
     attempts = entry.attempts
     if entry.state == "delivered" and entry.summary:
-        attempts = (*attempts, history_codec.read_attempt(entry.at, entry.summary))
+        attempts = (*attempts, replace(history_codec.read_attempt(entry.at, entry.summary), reason=""))
     reason = entry.summary if entry.state in ("replaced", "dropped") else ""
     return EndpointHistory(endpoint, entry.state, entry.failed, attempts, at=entry.at, reason=reason)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from relay.queue.codec import id_of
+from relay.queue.codec import id_of, split_stream, stream_of
 
 Departure = Literal["delivered", "expired", "replaced", "dropped"]
 _DEPARTURES: dict[bytes, Departure] = {name.encode(): name for name in get_args(Departure)}
@@ -33,8 +33,24 @@ class Departed:
     failed: int
     """Attempts that failed before it left."""
     summary: str
-    """Delivered: of the last attempt; replaced: the id of the newer event; dropped: why it had died."""
+    """Delivered: of the last attempt, with the event's type as its reason; replaced: the id of the newer event;
+    dropped: why it had died."""
     attempts: tuple[Attempt, ...]
+
+    @property
+    def type(self) -> str | None:
+        """None: it has left undelivered, or was delivered by an earlier version."""
+        return self.summary.partition(" ")[2].partition(" ")[2] or None if self.state == "delivered" else None
+
+    @property
+    def id(self) -> str:
+        return text(id_of(self.entry_id))
+
+    @property
+    def session(self) -> str | None:
+        """None: it has none, or its endpoint keeps no order."""
+        name = split_stream(stream_of(self.entry_id))[1]
+        return name if name != self.id else None
 
 
 def attempt_log_field(entry_id: bytes) -> bytes:
@@ -68,15 +84,10 @@ def find_on_page(page: bytes, event_id: bytes) -> Departed | None:
     """The last entry about this event; None: the page has none."""
     if b"\0" + event_id + b"\1" not in page:
         return None
-    return next((entry for entry in reversed([*_entries(page)]) if id_of(entry.entry_id) == event_id), None)
+    return next((entry for entry in reversed([*entries(page)]) if id_of(entry.entry_id) == event_id), None)
 
 
-def entry_ids(page: bytes) -> Iterator[bytes]:
-    """Of all the events on a page."""
-    return (entry.entry_id for entry in _entries(page))
-
-
-def _entries(page: bytes) -> Iterator[Departed]:
+def entries(page: bytes) -> Iterator[Departed]:
     at = written_at(page)
     rest = page.partition(b"\n")[2]
     while rest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_type_hints
 
-from sluice.console.actions import circuits, dead_letters, events, limits, moving, sessions, status, waiting
+from sluice.console.actions import circuits, dead_letters, events, finding, limits, moving, sessions, status, waiting
 from sluice.console.actions.deployment import Deployment, Problem
 
 API = "/_sluice/api"
@@ -69,6 +69,7 @@ RESET_LIMITS = Operation("reset_limits", "POST", "/limits/reset", limits.reset)
 RELEASE_DELAYED = Operation("release_delayed", "POST", "/limits/release", limits.release)
 HOLD_CIRCUIT = Operation("hold_circuit", "POST", "/circuits/{endpoint}", circuits.hold)
 PROBE_CIRCUIT = Operation("probe_circuit", "POST", "/probes/{endpoint}", circuits.probe)
+FIND_EVENTS = Operation("find_events", "GET", "/events", finding.find)
 SHOW_EVENT = Operation("show_event", "GET", "/events/{id}", events.show)
 LIST_SESSIONS = Operation("list_sessions", "GET", "/sessions", sessions.list_sessions)
 SHOW_SESSION = Operation("show_session", "GET", "/sessions/{session}", sessions.show)
@@ -90,6 +91,7 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     SHOW_LIMITS,
     RESET_LIMITS,
     RELEASE_DELAYED,
+    FIND_EVENTS,
     SHOW_EVENT,
     LIST_SESSIONS,
     SHOW_SESSION,

@@ -12,6 +12,7 @@ from relay.queue.history import EndpointHistory, EventHistory, State, history_of
 from relay.why import why
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, moment, not_found
+from sluice.console.actions.paging import endpoint_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class EventAtEndpoint:
 class EventDetails:
     id: str
     event: str | None
-    """null: it has left everywhere, and its content with it."""
+    """null: it has left everywhere undelivered, and its content with it."""
     session: str | None
     lane: str
     bytes: int | None
@@ -59,7 +60,8 @@ class EventDetails:
 
 async def show(deployment: Deployment, request: ShowEvent) -> EventDetails | Problem:
     """What has happened to an event, and why it is not there yet."""
-    history = await history_of(deployment.store, list(deployment.policies.relay.endpoints), request.id)
+    names = await endpoint_names(deployment, None)
+    history = await history_of(deployment.store, [] if isinstance(names, Problem) else names, request.id)
     if history is None:
         return not_found(
             f"nothing is known of an event {quoted(request.id)}: it was not accepted, or it left longer ago than "
@@ -68,7 +70,7 @@ async def show(deployment: Deployment, request: ShowEvent) -> EventDetails | Pro
     relays = await presence.alive(deployment.store)
     return EventDetails(
         id=history.id,
-        event=history.event.type if history.event else None,
+        event=history.type,
         session=history.session,
         lane=history.lane,
         bytes=len(history.event.body) if history.event else None,
@@ -80,12 +82,16 @@ async def show(deployment: Deployment, request: ShowEvent) -> EventDetails | Pro
 async def _at_endpoint(
     deployment: Deployment, history: EventHistory, part: EndpointHistory, relays: int
 ) -> EventAtEndpoint:
-    endpoint = deployment.policies.relay.endpoints[part.endpoint]
-    circuit = await open_circuit(deployment.store, endpoint).view()
-    pace = endpoint.rate.interval if endpoint.rate else None
+    endpoint = deployment.policies.relay.endpoints.get(part.endpoint)
+    if endpoint is None:
+        because = f"{part.endpoint} is not an endpoint of the policies: sluice queue move {part.endpoint} NEW"
+    else:
+        circuit = await open_circuit(deployment.store, endpoint).view()
+        pace = endpoint.rate.interval if endpoint.rate else None
+        because = why(part, history, circuit, pace=pace, attempts=endpoint.retry.attempts, relays=relays)
     return EventAtEndpoint(
         state=part.state,
-        why=why(part, history, circuit, pace=pace, attempts=endpoint.retry.attempts, relays=relays),
+        why=because,
         at=None if part.at is None else moment(part.at),
         due_at=moment(part.due) if part.due is not None and part.state == "waiting" else None,
         older=part.older,

@@ -31,7 +31,7 @@ def delivery(attempt: int = 2, failures: Failures = FAILED_ONCE) -> Delivery:
 @pytest.mark.parametrize(
     ("outcome", "before", "evidence", "disposition", "argument", "summary"),
     [
-        (Delivered(200), FAILED_ONCE, NOBODY, "delivered", 0, "200 12"),
+        (Delivered(200), FAILED_ONCE, NOBODY, "delivered", 0, "200 12 m"),
         (NotSent("an earlier one failed"), FAILED_ONCE, SOMEBODY, "return", 0, ""),
         (PAUSED, FAILED_ONCE, NOBODY, "unspent", 500, "429 12 answered 429"),
         (PAUSED, FAILED_ONCE, SOMEBODY, "unspent", 500, "429 12 answered 429"),

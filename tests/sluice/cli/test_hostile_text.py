@@ -111,7 +111,12 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
         "diff": [["diff", wrong, policies], ["diff", policies, policies, "--json"]],
         "replay": [["replay", log, *here], ["replay", log, "--json", *here]],
         "event": [
-            ["event", which, *here, *more] for which in ("evt_dead", "evt_waits", HOSTILE) for more in ([], ["--json"])
+            ["event", "find", "--type", "*", *here],
+            *(
+                ["event", which, *here, *more]
+                for which in ("evt_dead", "evt_waits", HOSTILE)
+                for more in ([], ["--json"])
+            ),
         ],
         "dead": [
             ["dead", "list", *here],

@@ -38,6 +38,7 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "show_limits": ("/limits?session=s1", None),
     "reset_limits": ("/limits/reset", {"session": "s1", "dry_run": True}),
     "release_delayed": ("/limits/release", {"session": "s1"}),
+    "find_events": ("/events?session=s1", None),
     "show_event": ("/events/evt_1", None),
     "list_sessions": ("/sessions", None),
     "show_session": ("/sessions/s1", None),
