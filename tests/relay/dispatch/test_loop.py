@@ -79,7 +79,7 @@ async def test_when_the_attempts_are_used_up_it_is_a_dead_letter_and_the_next_on
         await relay.accept(b"bad")
         await relay.accept(b"good")
         await until(lambda: b"good" in app.bodies)
-        (letter,) = [letter async for letter in relay.dead.all()]
+        (letter,) = [letter async for letter in relay.dead.all(with_bodies=True)]
     assert (letter.event.body, letter.reason) == (b"bad", "answered 500; attempt 3 of 3")
     bodies = [body for body in app.bodies if body != b"other"]
     assert len(bodies) >= 4

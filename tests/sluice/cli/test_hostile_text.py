@@ -18,11 +18,13 @@ import orjson
 import pytest
 from starlette.applications import Starlette
 
-from gateway.policies import Policies, edits, load
+from gateway.policies import edits, load
 from gateway.resources import Resources
 from relay import process as relay_process
 from relay.process import open_circuit, open_queue
-from relay.queue.codec import Event
+from relay.queue.codec import Event, new_id
+from relay.queue.history import history_of
+from relay.queue.queue import Queue
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.cli.main import COMMANDS
 from sluice.console import http as api
@@ -38,6 +40,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202eevil\u2066\u2028\x7f<b>"
 RAW = b"\x1b[2J\r\nno\rno \xff\xfe\x9b31m \0 \xe2\x80\xae live <b>bold</b>"
+RETRY = "{attempts: 9999, base: 100ms, cap: 100ms}"
 RUN_ON = {"up", "gateway", "relay", "worker", "demo-laravel"}
 """They print their own lines and logs; `tests/sluice/observe/test_log.py` is about those."""
 STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -57,22 +60,25 @@ async def deployment(
     port, stop = free_port(), Stop()
 
     def answer(got: Got) -> tuple[int, bytes]:
-        return (500 if b"fails" in got.body else 422, RAW)
+        return ({b"well": 200, b"fails": 500}.get(got.body, 422), RAW)
 
     async with receiver(answer) as laravel:
         file = tmp_path / "policies.yaml"
         file.write_text(
             f'version: 1\nlisten: "127.0.0.1:{port}"\nstore: {{url: "{store_url}"}}\ndata: {tmp_path / "data"}\n'
-            f"relay: {{endpoints: {{laravel: {{url: {laravel.url}, retry: {{base: 1h, cap: 1h}}}}}}}}\n"
+            f"relay: {{endpoints: {{laravel: {{url: {laravel.url}, retry: {RETRY}}}}}}}\n"
             "console: {token: env:SLUICE_CONSOLE_TOKEN}\n"
         )
         policies = load(file, environment=SECRETS)
-        queue = await _fill(store, policies)
+        queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
+        await _fill(store, queue)
         relaying = asyncio.create_task(relay_process.run(edits.live(policies), store_url, stop))
 
         async def attempted() -> bool:
-            counts = await queue.counts()
-            return counts.dead == 1 and counts.retried == 1 and not counts.leased
+            # While others get through, what is rejected twice is the event's own fault.
+            await accept(queue, Event(new_id(), "message", "well", b"/hook", (), b"well", lane="normal"))
+            history = await history_of(store, ["laravel"], "evt_waits")
+            return (await queue.counts()).dead == 1 and history is not None and bool(history.endpoints[0].attempts)
 
         await until(attempted)
         await open_circuit(store, policies.relay.endpoints["laravel"]).hold("closed", HOSTILE)
@@ -84,8 +90,7 @@ async def deployment(
         await asyncio.gather(relaying, serving)
 
 
-async def _fill(store: Store, policies: Policies) -> relay_process.Queue:
-    queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
+async def _fill(store: Store, queue: Queue) -> None:
     for name, body in (("dead", b"{}"), ("waits", b"fails")):
         kind, session = f"message{HOSTILE}", f"{name}{HOSTILE}".replace("\0", "")
         await accept(queue, Event(f"evt_{name}", kind, session, b"/hook", (), body, lane="normal"))
@@ -93,7 +98,6 @@ async def _fill(store: Store, policies: Policies) -> relay_process.Queue:
     await registry.register(Worker("w", "1", f"http://w/{HOSTILE}", 1))
     seen = {f"s{HOSTILE}": ObservedSession(f"state{HOSTILE}", f"phone{HOSTILE}", {"about": HOSTILE})}
     await registry.observe(Worker("x", "1", "http://x", 1), seen)
-    return queue
 
 
 def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
@@ -134,7 +138,15 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
             ["queue", "move", HOSTILE, "laravel", *here],
             ["queue", "move", "crm", HOSTILE, *here],
         ],
-        "circuit": [["circuit", "list", *here], ["circuit", "hold", HOSTILE, "open", *here]],
+        "limits": [["limits", "show", "--session", HOSTILE, *here], ["limits", "show", "--limit", HOSTILE, *here]],
+        "schema": [["schema"]],
+        "completion": [["completion", "bash"], ["completion", HOSTILE]],
+        "init": [["init", f"no/{HOSTILE}".replace("\0", ""), "--yes", "--laravel", HOSTILE]],
+        "circuit": [
+            ["circuit", "list", *here],
+            ["circuit", "show", "laravel", *here],
+            ["circuit", "hold", HOSTILE, "open", *here],
+        ],
         "sessions": [
             ["sessions", "list", *here],
             ["sessions", "list", "--json", *here],
