@@ -13,6 +13,7 @@ from redis.crc import key_slot
 from sluice.store.client import Call, Store, StoreAway, StoreRefused, clock_key
 from sluice.store.protocol.errors import ErrorReply
 from sluice.store.protocol.slots import owners, redirection, slot_of
+from sluice.store.scan import scan
 from tests.sluice.store.store_servers import Server
 from tests.sluice.store.test_client import script
 from tests.waiting import until
@@ -79,6 +80,12 @@ async def test_every_call_goes_to_the_owner_of_its_key_and_results_stay_in_order
     assert await store.run_all([Call(ADD, [key], [i]) for i, key in enumerate(KEYS)]) == list(range(30))
     assert await store.run(ADD, [KEYS[7]], [1]) == 8
     assert await store.commands(*(("GET", key) for key in KEYS[:3]), ("PING",)) == [b"0", b"1", b"2", b"PONG"]
+
+
+@pytest.mark.anyio
+async def test_a_scan_meets_the_keys_of_all_servers(store: Store) -> None:
+    await store.run_all([Call(ADD, [key], [1]) for key in KEYS])
+    assert {key.decode() async for key in scan(store, "*")} >= set(KEYS)
 
 
 @pytest.mark.anyio
