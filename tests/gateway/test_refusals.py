@@ -30,11 +30,11 @@ routes:
   - {{path: /typed/**, event: typed, upstream: laravel}}
 limit_headers: [ratelimit, x-ratelimit]
 limits:
-  - {{id: send, event: send, rate: 10/10 seconds, burst: 4, cost: {{json: /to}}}}
-  - {{id: unread, event: unread, rate: 1/second, burst: 1}}
-  - {{id: live, event: live, rate: 1/second, burst: 1}}
-  - {{id: typed, event: typed, rate: 1/second, burst: 1, over: drop}}
-  - {{id: hook, event: [message_*], per: [session], rate: 1/second, burst: 1}}
+  - {{id: send, event: send, rate: 1/4 seconds, burst: 4, cost: {{json: /to}}}}
+  - {{id: unread, event: unread, rate: 1/3 seconds, burst: 1}}
+  - {{id: live, event: live, rate: 1/3 seconds, burst: 1}}
+  - {{id: typed, event: typed, rate: 1/3 seconds, burst: 1, over: drop}}
+  - {{id: hook, event: [message_*], per: [session], rate: 1/3 seconds, burst: 1}}
   - {{id: wide, rate: 1000/second, burst: 1000}}
 relay:
   endpoints:
@@ -71,24 +71,27 @@ async def test_the_first_and_every_remembered_refusal_is_for_its_own_cost(gate: 
     for _ in range(3):
         for recipients in (1, 2, 4, 2):
             status, headers = await send(recipients)
-            assert (status, wait_told(headers, "send")) == (429, recipients)
-    await asyncio.sleep(wait_told((await send(2))[1], "send"))
-    assert (await send(2))[0] == 200
+            assert status == 429
+            assert 4 * recipients - 3 <= wait_told(headers, "send") <= 4 * recipients
+    await asyncio.sleep(wait_told((await send(1))[1], "send"))
+    assert (await send(1))[0] == 200
 
 
+@pytest.mark.slow
 async def test_a_webhook_is_told_as_much(gate: Gate) -> None:
     assert (await gate.post_event("message_received")).status_code == 202
     for _ in range(3):
-        assert wait_told((await gate.post_event("message_received")).headers, "hook") == 1
-    await asyncio.sleep(1)
+        wait = wait_told((await gate.post_event("message_received")).headers, "hook")
+    await asyncio.sleep(wait)
     assert (await gate.post_event("message_received")).status_code == 202
 
 
+@pytest.mark.slow
 async def test_what_is_refused_before_its_body_is_read_is_told_as_much(gate: Gate) -> None:
     assert (await gate.http.post("/unread/x", json={"session": "s1"})).status_code == 200
     for _ in range(3):
-        assert wait_told((await gate.http.post("/unread/x", json={"session": "s1"})).headers, "unread") == 1
-    await asyncio.sleep(1)
+        wait = wait_told((await gate.http.post("/unread/x", json={"session": "s1"})).headers, "unread")
+    await asyncio.sleep(wait)
     assert (await gate.http.post("/unread/x", json={"session": "s1"})).status_code == 200
 
 
@@ -100,7 +103,7 @@ async def test_a_websocket_that_is_refused_is_told_as_much(gate: Gate, kind: str
             head = lines(await client.head())
         assert head[0].split()[1] == b"429"
         fields = [line.decode().partition(": ") for line in head[1:]]
-        assert wait_told({name.lower(): value for name, _, value in fields}, kind) == 1
+        assert wait_told({name.lower(): value for name, _, value in fields}, kind) <= 3
 
 
 @pytest.fixture
@@ -109,6 +112,7 @@ async def link(store_url: str) -> AsyncIterator[Link]:
         yield link
 
 
+@pytest.mark.slow
 @pytest.mark.our_server("the store is away from each of them alike")
 async def test_without_the_store_a_refusal_is_told_as_much(tmp_path: Path, laravel: Receiver, link: Link) -> None:
     async with gateway(tmp_path, link.url, laravel.url, text=POLICIES) as gate:
@@ -116,7 +120,9 @@ async def test_without_the_store_a_refusal_is_told_as_much(tmp_path: Path, larav
         assert (await gate.http.post("/send/x", json={"to": 4})).status_code == 200
         for recipients in (1, 2, 4):
             refused = await gate.http.post("/send/x", json={"to": recipients})
-            assert (refused.status_code, wait_told(refused.headers, "send")) == (429, recipients)
-        await asyncio.sleep(1)
+            assert refused.status_code == 429
+            assert 4 * recipients - 3 <= wait_told(refused.headers, "send") <= 4 * recipients
+        refused = await gate.http.post("/send/x", json={"to": 1})
+        await asyncio.sleep(wait_told(refused.headers, "send"))
         assert (await gate.http.post("/send/x", json={"to": 1})).status_code == 200
         link.mend()
