@@ -10,7 +10,8 @@ be the event's own fault only when somebody else got through at the same time:
                      dead letter
     Paused           nothing is spent                           nothing is spent
 
-Whatever it was, the session waits longer each time, by its own backoff, also where the circuit lets it through.
+Whatever it was, the session waits longer each time, by its own backoff, also where the circuit lets it through. Where
+nothing is spent that is half a minute at most: nobody knows when the endpoint is back.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ def _wait(
     """Seconds until it is tried again."""
     longest = min(evidence.max_pause, MAX_RETRY_AFTER)
     floor = min(_retry_after(outcome), longest)
-    if not spent:
-        return delay(delivery.failures.unspent + 1, retry.base, min(retry.cap, longest), floor, chance)
+    if not spent:  # the circuit spares the endpoint; a session need not be late when it is back
+        return delay(delivery.failures.unspent + 1, retry.base, min(retry.cap, longest, RECENT), floor, chance)
     seconds = delay(delivery.attempt, retry.base, retry.cap, floor, chance)
     if retry.within is None:
         return seconds
