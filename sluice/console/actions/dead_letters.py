@@ -206,6 +206,8 @@ async def show(deployment: Deployment, request: ShowDeadLetter) -> DeadLetterDet
 
 async def replay(deployment: Deployment, request: ReplayDeadLetters) -> Replayed | Problem:
     """Send dead letters again, in the order in which they were accepted, before younger events of their sessions."""
+    if problem := _unsaid(request):
+        return problem
     endpoints = deployment.policies.relay.endpoints
     if request.endpoint is not None and request.endpoint not in endpoints:
         names = await endpoint_names(deployment, request.endpoint)
@@ -218,6 +220,8 @@ async def drop(deployment: Deployment, request: DropDeadLetters) -> Dropped | Pr
     """Erase dead letters for good."""
     if not request.confirm and not request.dry_run:
         return invalid("dropping erases for good: set confirm to true, or look first with dry_run set to true")
+    if problem := _unsaid(request):
+        return problem
     names = await endpoint_names(deployment, request.endpoint)
     outcome = names if isinstance(names, Problem) else await _act(deployment, request, names, DeadLetters.drop)
     return outcome if isinstance(outcome, Problem) else Dropped(*outcome)
@@ -233,8 +237,6 @@ async def _act(
     endpoints: Sequence[str],
     act: Callable[[DeadLetters, Sequence[DeadLetter]], Awaitable[int]],
 ) -> _Done | Problem:
-    if problem := _unsaid(request):
-        return problem
     until = request.until or moment(max(await partition_times(deployment.store)))
     wanted = replace(_filter(request), ids=request.ids, until=until.timestamp())
     names = [request.endpoint] if request.endpoint else endpoints

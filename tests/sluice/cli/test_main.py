@@ -88,14 +88,6 @@ def test_which_dead_letters_must_be_said(ask: Ask, policies: Path, command_name:
     assert ask("dead", command_name, *which, "--policies", policies) == (2, "", f"sluice: {said}\n")
 
 
-def test_an_endpoint_that_is_not_there(ask: Ask, policies: Path) -> None:
-    assert ask("dead", "list", "--endpoint", "larvel", "--policies", policies) == (
-        2,
-        "",
-        'sluice: there is no endpoint "larvel"; there are laravel, audit\n',
-    )
-
-
 @pytest.mark.parametrize("looking", [("dead", "list"), ("dead", "show", "evt_1"), ("sessions", "list")])
 def test_nothing_is_running_to_look_into(ask: Ask, policies: Path, looking: tuple[str, ...]) -> None:
     """Nor is a secret missed that is not needed for looking."""
