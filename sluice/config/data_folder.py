@@ -10,13 +10,14 @@ class DataFolderError(Exception):
 
 
 def make(data: Path, *inside: str) -> None:
-    """The folder, and these in it, with mode 0700. Raises DataFolderError."""
+    """The folder, and these in it; with mode 0700, unless somebody keeps something in it. Raises DataFolderError."""
     for folder in (data, *(data / name for name in inside)):
         try:
             if folder.exists() and not folder.is_dir():
                 raise NotADirectoryError(0, "it is a file")
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            if not any(folder.iterdir()):  # data: /var/lib must not shut everybody else out
+                folder.chmod(0o700)
         except (OSError, ValueError) as error:
             raise unusable(data, error) from None
 
