@@ -64,7 +64,7 @@ class Hold:
         why = self._why_it_must_wait(event.ordering_key) if self._lines else None
         if why is None:
             try:
-                return await self._inbox.accept(event, destinations)
+                return await self._inbox.accept(event, destinations, is_last_try=not sender.waits_for_room)
             except NOT_NOW as error:
                 why = error
                 if isinstance(error, BacklogFull) and not sender.waits_for_room:
@@ -76,7 +76,7 @@ class Hold:
     async def _wait(self, held: _Held, until: float) -> Accepted:
         size = len(held.event.body)
         if not self.enter(size):
-            raise held.why
+            return await self._last_try(held)
         self._lines.setdefault(held.event.ordering_key, []).append(held)
         if self._trying is None:
             self._trying = asyncio.create_task(self._try_again())
@@ -84,10 +84,17 @@ class Hold:
             async with asyncio.timeout_at(until):
                 return await held.stored
         except TimeoutError:
-            raise held.why from None
+            pass
         finally:
             self.leave(size)
             self._remove(held)
+        return await self._last_try(held)
+
+    async def _last_try(self, held: _Held) -> Accepted:
+        """Only this one counts as a refusal of a backlog. It is not made while others of its line wait for room."""
+        if isinstance(held.why, BacklogFull) and held.event.ordering_key not in self._lines:
+            return await self._inbox.accept(held.event, held.destinations)
+        raise held.why
 
     def _why_it_must_wait(self, ordering_key: str) -> Exception | None:
         line = self._lines.get(ordering_key)
@@ -136,7 +143,8 @@ class Hold:
         """Whether any of them was stored. Those that were not let others go first the next time."""
         first = [line[0] for line in islice(self._lines.values(), self._at_once)]
         answers = await asyncio.gather(
-            *(self._inbox.accept(held.event, held.destinations) for held in first), return_exceptions=True
+            *(self._inbox.accept(held.event, held.destinations, is_last_try=False) for held in first),
+            return_exceptions=True,
         )
         stored = False
         for held, answer in zip(first, answers, strict=True):

@@ -64,6 +64,7 @@ class _Pending:
     event: Event
     destinations: tuple[Destination, ...]
     content: bytes
+    is_last_try: bool
 
 
 _Answer = tuple[int, tuple[str, ...]]
@@ -89,14 +90,14 @@ class Inbox:
             self._accept_all, size=_MAX_SHARED, waiting=_MAX_WAITING
         )
 
-    async def accept(self, event: Event, destinations: Sequence[Destination]) -> Accepted:
+    async def accept(self, event: Event, destinations: Sequence[Destination], *, is_last_try: bool = True) -> Accepted:
         """Stores an event for those of its endpoints that have room. When this returns, it is stored as the store's
-        promise says.
+        promise says. Unless it `is_last_try`, a backlog that is full does not count as a refusal.
 
         Raises StoreAway (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or
         BacklogFull: none of them has room, or one that is required has not, and nothing was stored; or OtherContent.
         """
-        pending = _Pending(event, tuple(destinations), pack(event))
+        pending = _Pending(event, tuple(destinations), pack(event), is_last_try)
         try:
             answer, left_out = await self._accepts.ask(pending)
         except Full:
@@ -227,7 +228,8 @@ class _Batch:
         return Call(_ACCEPT, keys, args)
 
     def _numbers(self, one: _Pending) -> str:
-        return " ".join(str(self._number[destination.endpoint]) for destination in one.destinations)
+        numbers = " ".join(str(self._number[destination.endpoint]) for destination in one.destinations)
+        return numbers if one.is_last_try else f"~{numbers}"
 
     def note_usage(self, usage: dict[str, Usage], results: Sequence[Any]) -> None:
         """Of what the script answers behind the events' own answers."""

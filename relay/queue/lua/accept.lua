@@ -13,8 +13,8 @@
 --            for each event: lane letter, ordering key (session or event id), event id, recognise repeats for (ms), not
 --            before (ms from now, or "<ms> <limit> <us for one of its tokens> <its burst> <ms for all other limits>" of
 --            what a limit delays), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
---            ordering key and coalesce key replaces it), its endpoints ("1 3"), content, digest of what must be the same
---            in a repeat ('': nothing must)
+--            ordering key and coalesce key replaces it), its endpoints ("1 3", or "~1 3": a refusal is not counted,
+--            as it is tried again), content, digest of what must be the same in a repeat ('': nothing must)
 -- Return     for each event 1 stored | 2 stored, and for some endpoint in place of an older one | 0 a repeat
 --            | 4 refused: its id was accepted with another digest, and would still be recognised
 --            | -n refused: endpoint n is full | 3 ask again: what the other partitions hold has to be looked at first
@@ -200,7 +200,7 @@ local function accept(at)
   for i = 1, endpoint_count do
     if not is_roomy(endpoints[with[i]], lane, size) then
       local refusal
-      with, without, refusal = rare().find_room(with, lane, size, coalesce_key)
+      with, without, refusal = rare().find_room(with, lane, size, coalesce_key, sub(ARGV[at + 7], 1, 1) ~= '~')
       if refusal then return refusal end
       break
     end
@@ -287,13 +287,13 @@ local function define_rare_steps()
   end
 
   -- With whom it is stored, without whom, and else the answer.
-  local function find_room(to, lane, size, coalesce_key)
+  local function find_room(to, lane, size, coalesce_key, is_last_try)
     local with, without = split_by_room(to, lane, size, coalesce_key)
     if not with then return nil, nil, ASK_AGAIN end
     if #without == 0 then return with end
     local refused_by = refusing(with, without)
     if not refused_by then return with, without end
-    for _, i in ipairs(without) do tell(endpoints[i], 'refused') end
+    for _, i in ipairs(is_last_try and without or {}) do tell(endpoints[i], 'refused') end
     return nil, nil, -refused_by
   end
 

@@ -242,6 +242,20 @@ async def test_whoever_knows_503_is_told_of_a_full_backlog_at_once(store: Store)
     assert time.monotonic() - begin < 1
 
 
+async def test_only_what_is_refused_in_the_end_counts_as_refused(store: Store) -> None:
+    queue = Queue(store, "laravel", lease=30.0, max_bytes=10**6, max_events=1)
+    held, patient = Hold(Inbox(store), BodyBudget(10**6)), Sender(hold=1.0, waits_for_room=True)
+    await held.accept(event("s1"), [queue.destination], patient)
+    waiting = asyncio.create_task(held.accept(event("s2"), [queue.destination], patient))
+    await asyncio.sleep(0.5)
+    await drain(queue)
+    assert not (await waiting).repeat
+    assert (await queue.counts()).refused == 0
+    with pytest.raises(BacklogFull):
+        await held.accept(event("s3"), [queue.destination], patient)
+    assert (await queue.counts()).refused == 1
+
+
 # --- the existing workers, with their repeats
 
 
