@@ -118,6 +118,8 @@ class LastMinute:
     """Calls of workers and publishers that were refused with 401, by the key that names their signature."""
     bodies: int = 0
     """Requests refused because `bodies` was used up."""
+    held: int = 0
+    """Webhooks that wait right now to be stored or decided."""
     log_writes: int = 0
     """Batches of log lines that were lost."""
 

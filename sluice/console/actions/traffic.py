@@ -117,6 +117,7 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
         ),
         signed_calls=dict(samples.sums("sluice_signed_calls_refused_last_minute", "verify")),
         bodies=int(samples.value("sluice_bodies_refused_last_minute")),
+        held=int(samples.value("sluice_held_requests")),
         log_writes=int(samples.value("sluice_log_writes_failed_last_minute")),
     )
 

@@ -25,6 +25,11 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
             )
     for limit, decisions in recent.limits.items():
         yield from _limit(limit, decisions)
+    if recent.held and store_answers:
+        yield (
+            f"{some(recent.held, 'webhook is', 'webhooks are')} held until there is room in a backlog, then refused: "
+            "cure what delays the deliveries (sluice circuit list), or raise relay.backlog"
+        )
     for endpoint, refused in recent.refused.items():
         yield from _refused(endpoint, refused)
     if recent.undecided and store_answers:

@@ -52,6 +52,11 @@ def recent(**what: object) -> LastMinute:
             recent(bodies=1),
             "1 request was refused in the last minute because the memory for request bodies was used up: raise bodies",
         ),
+        (
+            recent(held=2),
+            "2 webhooks are held until there is room in a backlog, then refused: cure what delays the deliveries "
+            "(sluice circuit list), or raise relay.backlog",
+        ),
     ],
 )
 def test_what_was_refused_lately_says_how_much_why_and_the_cure(last_minute: LastMinute, sentence: str) -> None:
@@ -66,7 +71,7 @@ def test_a_limit_that_refuses_few_or_only_observes_has_nothing_to_say(decisions:
 
 
 def test_while_the_store_is_away_only_that_is_said() -> None:
-    (sentence,) = said(last_minute=recent(undecided=3), store=StoreStatus(False, "timed out"))
+    (sentence,) = said(last_minute=recent(undecided=3, held=2), store=StoreStatus(False, "timed out"))
     assert sentence.startswith("the store does not answer (timed out)")
 
 
