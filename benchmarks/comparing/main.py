@@ -49,8 +49,8 @@ routes:
   - {{path: /**, upstream: web}}
 limits:
   - {{id: a, event: read, per: [session], rate: 1000000/second, burst: 1000000, over: reject}}
-  - {{id: b, event: read, per: [ip], rate: 2000000/second, burst: 2000000, over: reject, except: [office]}}
-  - {{id: c, event: read, per: [], rate: 3000000/second, burst: 3000000, over: reject}}
+  - {{id: b, event: read, per: [ip], rate: 1000000/second, burst: 2000000, over: reject, except: [office]}}
+  - {{id: c, event: read, per: [], rate: 1000000/second, burst: 3000000, over: reject}}
   - {{id: message, event: message_received, per: [session], rate: 1000000/second, burst: 1000000, over: queue}}
 relay:
   backlog: {{bytes: 8GiB, events: 4000000}}
