@@ -195,8 +195,15 @@ class Circuit:
     def admission(self, answer: Sequence[Any]) -> Admission:
         state, generation, permits, wait, slow_start_left, ok_at, now, held, opened = answer
         return Admission(
-            *(_STATES[state], generation, permits, wait / 1000 if wait >= 0 else math.inf, slow_start_left / 1000),
-            *(ok_at / 1000, now / 1000, bool(held), _CAUSES.get(opened)),
+            _STATES[state],
+            generation,
+            permits,
+            wait / 1000 if wait >= 0 else math.inf,
+            slow_start_left / 1000,
+            ok_at / 1000,
+            now / 1000,
+            bool(held),
+            _CAUSES.get(opened),
         )
 
     async def hold(self, state: Literal["open", "closed"], why: str) -> bool:

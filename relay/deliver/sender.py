@@ -91,7 +91,10 @@ class Sender:
         framing = http1.stated(len(delivery.body))
         try:
             response, answer = await http1.ask(
-                *(self._pool, head, framing, delivery.body),
+                self._pool,
+                head,
+                framing,
+                delivery.body,
                 within=self._within,
                 most=MAX_SHOWN,
                 begin_by=begin_by,
@@ -158,7 +161,10 @@ class Sender:
         timeout = end - asyncio.get_running_loop().time()
         head, framing = self._head(head_start, batch_id, deliveries[0].attempt, body), http1.stated(len(body))
         response, answer = await http1.ask(
-            *(self._pool, head, framing, body),
+            self._pool,
+            head,
+            framing,
+            body,
             within=self._within,
             most=most,
             timeout=timeout,

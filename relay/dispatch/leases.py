@@ -45,8 +45,12 @@ class Leases:
 
         A process that was stopped, or whose machine was, learns it here.
         """
-        held = [self._held[delivery.lease][1] for delivery in deliveries if delivery.lease in self._held]
-        first = min(held) if len(held) == len(deliveries) else -math.inf
+        first = math.inf
+        for delivery in deliveries:
+            held = self._held.get(delivery.lease)
+            if held is None:
+                return -math.inf
+            first = min(first, held[1])
         return first + self._queue.lease * _USABLE
 
     def settle(self, deliveries: Sequence[Delivery], settled: Sequence[Settlement]) -> None:
