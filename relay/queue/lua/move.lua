@@ -13,6 +13,7 @@ local FIRST = 4
 local function there(key) return KEYS[key + own] end
 local T_QUEUE, T_LEASES, T_ATTEMPTS, T_LATEST = there(5), there(9), there(10), there(11)
 local T_DEAD_LETTERS, T_REASONS, T_COUNTS, T_LEFT_OUT = there(12), there(13), there(14), there(17)
+local T_DELAYED = there(16)
 local T_SCHEDULE = {[URGENT] = there(6), [NORMAL] = there(7), [BULK] = there(8)}
 local bytes_of_place = place == 'dead' and 'dead_bytes' or 'bytes'
 local gone, merged, leased, bytes, streams = 0, 0, 0, 0, {}
@@ -62,6 +63,18 @@ local function goes_on(entry_id, id, record, was_done)
   return true, coalesce_key
 end
 
+-- So that it still goes sooner when the limit that delays it is raised.
+local function move_delay(record, id)
+  local not_before = string.format('%d', (parse_due(record)))
+  if tonumber(not_before) <= now then return end
+  for _, member in ipairs(call('ZRANGEBYSCORE', DELAYED, not_before, not_before)) do
+    if sub(member, -#id - 1) == '\0' .. id then
+      call('ZREM', DELAYED, member)
+      call('ZADD', T_DELAYED, not_before, member)
+    end
+  end
+end
+
 local function move_waiting(entry_id, was_done)
   local stream, seq, id = split(entry_id)
   if not call('ZSCORE', QUEUE, entry_id) then return end
@@ -71,8 +84,10 @@ local function move_waiting(entry_id, was_done)
   end
   call('ZREM', QUEUE, entry_id)
   streams[stream] = true  -- of which nothing leased is left, or what was is before this one
-  local moves, coalesce_key = goes_on(entry_id, id, call('HGET', EVENTS, id), was_done)
+  local record = call('HGET', EVENTS, id)
+  local moves, coalesce_key = goes_on(entry_id, id, record, was_done)
   if not moves then return end
+  move_delay(record, id)
   call('ZADD', T_QUEUE, 0, entry_id)
   if coalesce_key ~= '' then call('HSETNX', T_LATEST, coalesce_key, entry_id) end
 end

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from relay.queue.codec import Delivery
+from relay.queue.codec import DelayedBy, Delivery
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.history import history_of
 from relay.queue.inbox import Inbox
@@ -136,3 +136,16 @@ async def test_what_is_being_delivered_is_left_and_moved_when_its_lease_is_over(
     late = await short.poll([Settlement(leased, "delivered", 0, "200 1")], 0)
     assert late.refused == [leased], "whoever held it comes too late"
     assert [one.body for one in await lease(new)] == [b"0"]
+
+
+async def test_what_a_limit_delays_is_still_known_as_delayed_by_it(store: Store, old: Queue, new: Queue) -> None:
+    for number in range(3):
+        delayed = event("a", id=f"evt_{number}", delay=60.0 * (number + 1), delayed_by=DelayedBy("send", 60.0, 1))
+        await accept(old, delayed)
+    assert await move(store) == Moved(3, 0, 0)
+    for number in range(3):
+        history = await history_of(store, ["old", "new"], f"evt_{number}")
+        assert history is not None
+        assert [(one.endpoint, one.state, one.delayed_by) for one in history.endpoints] == [("new", "waiting", "send")]
+    (keys,) = await store.commands(("KEYS", "*:old:delayed"))
+    assert keys == []
