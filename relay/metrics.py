@@ -18,6 +18,11 @@ _DEAD_DROPPED = Counter(
     "Dead letters dropped: for their age, or at the cap.",
     ["endpoint", "reason"],
 )
+_BODIES_DROPPED = Counter(
+    "sluice_kept_bodies_dropped_total",
+    "Bodies of delivered events dropped before their time, as they had too many bytes.",
+    ["endpoint"],
+)
 _ATTEMPTS = counts("sluice_attempts_total", "Attempts to deliver.", ["endpoint", "outcome"])
 _ATTEMPT_SECONDS = histograms("sluice_attempt_seconds", "One attempt.", ["endpoint"], SECONDS)
 _DELIVERY_SECONDS = histograms("sluice_delivery_seconds", "From accept to delivery.", ["endpoint"], _WAITS)
@@ -47,6 +52,11 @@ def left_out(endpoint: str) -> None:
 def dead_letters_dropped(endpoint: str, reason: str, letters: int) -> None:
     """`reason`: age or cap."""
     _DEAD_DROPPED.labels(endpoint, reason).inc(letters)
+
+
+def bodies_dropped(endpoint: str, bodies: int) -> None:
+    """At the cap."""
+    _BODIES_DROPPED.labels(endpoint).inc(bodies)
 
 
 def attempted(endpoint: str, outcome: str, seconds: float, since_accepted: float) -> None:

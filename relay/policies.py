@@ -187,6 +187,10 @@ class Retention:
     dead_events: int = setting(parsers.count, 100_000)
     """This and the next of each endpoint: where there are more, the oldest dead letters are dropped."""
     dead_bytes: int = setting(parsers.size, 2**28)
+    bodies: float = setting(_duration_or_none, 0.0)
+    """Seconds in which a delivered event can be sent once more; 0: not at all."""
+    bodies_bytes: int = setting(parsers.size, 2**28)
+    """Of each endpoint: where these events have more, the oldest can no longer be sent once more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ def open_queue(store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> Que
         max_per_stream=endpoint.batch.max if endpoint.batch else 1,
         keep_history=policies.relay.retention.delivered > 0,
         required=endpoint.required,
+        keep_bodies=policies.relay.retention.bodies > 0,
     )
 
 
@@ -86,7 +87,7 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
             relays.apply(policies)
             group.create_task(every(janitor.EVERY, stop, drop_dead))
             group.create_task(every(order.EVERY, stop, relays.sort))
-            group.create_task(every(janitor.TRIM_EVERY, stop, lambda: relays.trim_dead(live.current.relay.retention)))
+            group.create_task(every(janitor.TRIM_EVERY, stop, lambda: relays.trim(live.current.relay.retention)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(store, slots).run_once))
             group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, relays)))
             group.create_task(live.watch(stop, relays.apply))
@@ -178,15 +179,19 @@ class _EndpointRelays:
         for relay in self._relays.things.values():
             await relay.sort()
 
-    async def trim_dead(self, retention: Retention) -> None:
-        """Where a delivery has become a dead letter since the last time."""
+    async def trim(self, retention: Retention) -> None:
+        """Where a delivery has become a dead letter since the last time, or its body was kept."""
         for relay in self._relays.things.values():
-            if relay.queue.has_buried:
-                relay.queue.has_buried = False
-                try:
-                    await janitor.trim_dead(self._store, relay.queue.endpoint, retention)
-                except (StoreAway, StoreRefused):
-                    relay.queue.has_buried = True
+            queue = relay.queue
+            had_buried, had_kept = queue.has_buried, queue.has_kept
+            queue.has_buried = queue.has_kept = False
+            try:
+                if had_buried:
+                    await janitor.trim_dead(self._store, queue.endpoint, retention)
+                if had_kept:
+                    await janitor.trim_kept(self._store, queue.endpoint, retention)
+            except (StoreAway, StoreRefused):
+                queue.has_buried, queue.has_kept = had_buried or queue.has_buried, had_kept or queue.has_kept
 
     def stop(self) -> None:
         """Nothing more is leased; the tasks end when what is in flight is settled."""

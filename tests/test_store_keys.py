@@ -87,7 +87,8 @@ class Use:
 async def use_queues(use: Use) -> None:
     inbox = Inbox(use.store)
     one, other = (
-        Queue(use.store, name, lease=30.0, max_bytes=10**6, max_events=100) for name in ("laravel", "warehouse")
+        Queue(use.store, name, lease=30.0, max_bytes=10**6, max_events=100, keep_bodies=True)
+        for name in ("laravel", "warehouse")
     )
 
     async def poll(*settled: Settlement) -> list[Settlement]:

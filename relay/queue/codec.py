@@ -189,6 +189,8 @@ class Stored:
     lane: Lane
     coalesce_key: bytes
     """The field of `latest` by which a newer event finds it; empty: none replaces it."""
+    senders_id: str = ""
+    """What receivers are told instead of `id`, where its sender had an id of its own."""
 
 
 def unpack(record: bytes) -> Stored:
@@ -196,7 +198,7 @@ def unpack(record: bytes) -> Stored:
     header, _, rest = record.partition(b"\n")
     sequence, accepted, delay, ttl, _, endpoints, lane, length = header.split(b" ")
     about, _, body = rest[int(length) :].partition(b"\n")
-    identity, kind, session, target, headers, *_ = orjson.loads(about)
+    identity, kind, session, target, headers, *more = orjson.loads(about)
     at = int(accepted)
     return Stored(
         id=identity,
@@ -212,6 +214,7 @@ def unpack(record: bytes) -> Stored:
         expires=(at + int(ttl)) / 1000 if ttl != b"0" else 0.0,
         lane=_LANES[lane.decode()],
         coalesce_key=rest[: int(length)],
+        senders_id=more[0] if more else "",
     )
 
 

@@ -44,7 +44,7 @@ async def search(store: Store) -> None:
 
 
 async def forget_empty(store: Store, endpoint: str) -> None:
-    """Deletes all that is left of an endpoint where none of its events waits, is dead or in its history.
+    """Deletes all that is left of an endpoint where none of its events waits, is dead, kept or in its history.
 
     For one that the policies do not name. Raises StoreAway or StoreRefused.
     """

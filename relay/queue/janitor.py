@@ -1,7 +1,9 @@
-"""Drops what is too old: dead letters that nobody came for within `retention.dead`, and what is known of what is over.
+"""Drops what is too old: dead letters that nobody came for within `retention.dead`, bodies of delivered events, and
+what is known of what is over.
 
-Of dead letters that are too many, the oldest go. For every endpoint that has anything in the store, whether the
-policies name it or not. Where they do not, no relay clears away what is not worth sending any more, so it is done here.
+Of dead letters or bodies that are too many, the oldest go. For every endpoint that has anything in the store, whether
+the policies name it or not. Where they do not, no relay clears away what is not worth sending any more, so it is done
+here.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from relay import metrics
 from relay.policies import Retention
 from relay.queue import delays, endpoints, history
 from relay.queue.dead_letters import DeadLetters
+from relay.queue.kept import Kept
 from relay.queue.waiting import Waiting
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused
@@ -19,7 +22,7 @@ from sluice.store.client import Store, StoreAway, StoreRefused
 LOG = Log("relay")
 EVERY = 60.0
 TRIM_EVERY = 1.0
-"""Seconds for which there may be more dead letters than `retention` says."""
+"""Seconds for which there may be more dead letters, or bodies of delivered events, than `retention` says."""
 
 
 async def run_once(store: Store, policies: Collection[str], retention: Retention) -> None:
@@ -43,6 +46,13 @@ async def trim_dead(store: Store, endpoint: str, retention: Retention) -> None:
         LOG.warning("dead.capped", endpoint=endpoint, letters=dropped)
 
 
+async def trim_kept(store: Store, endpoint: str, retention: Retention) -> None:
+    """Drops the oldest bodies of delivered events where they have too many bytes. Raises StoreAway or StoreRefused."""
+    dropped = await Kept(store, endpoint).trim(retention.bodies_bytes)
+    if dropped:
+        metrics.bodies_dropped(endpoint, dropped)
+
+
 async def _clean(store: Store, endpoint: str, retention: Retention) -> None:
     dropped = await DeadLetters(store, endpoint).drop_older(retention.dead)
     await history.forget_older(store, endpoint, retention.delivered)
@@ -51,6 +61,8 @@ async def _clean(store: Store, endpoint: str, retention: Retention) -> None:
         metrics.dead_letters_dropped(endpoint, "age", dropped)
         LOG.info("dead.dropped", endpoint=endpoint, letters=dropped, older_than_s=retention.dead)
     await trim_dead(store, endpoint, retention)
+    await Kept(store, endpoint).drop_older(retention.bodies)
+    await trim_kept(store, endpoint, retention)
 
 
 async def _clear_stranded(store: Store, endpoint: str) -> None:

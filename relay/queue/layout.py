@@ -18,7 +18,7 @@ MAX_HISTORY = 25_000
 SHARED = ("events", "refs", "dedupe", "seq")
 OWN = (
     *("queue", "urgent", "normal", "bulk", "leases", "attempts"),
-    *("latest", "dead", "reasons", "counts", "history", "delayed", "left_out"),
+    *("latest", "dead", "reasons", "counts", "history", "delayed", "left_out", "bodies", "kept"),
 )
 KEY_PATTERNS = (
     *(f"sl:{{<nn>}}:{name}" for name in (*SHARED, "endpoints")),

@@ -33,7 +33,7 @@ _ADVANCE = load_script("relay.queue", "events", "partition", "advance", drains=T
 _MAX_CRASHES = 3
 _NEVER_TRIED = (0, 0, b"")
 _COUNTED = (
-    *("bytes", "dead_bytes", "accepted", "delivered", "retried", "replaced", "expired"),
+    *("bytes", "dead_bytes", "kept_bytes", "accepted", "delivered", "retried", "replaced", "expired"),
     *("repeats", "refused", "left_out", "dropped", "lost", "dead", "token"),
 )
 
@@ -73,9 +73,10 @@ class Lately:
     """Seconds since the last time."""
 
 
-Notice = Literal["refused", "left_out", "capped"]
-"""Events refused, or left out here, as the backlog was full; dead letters dropped as there were too many."""
-_NOTICES: tuple[Notice, ...] = ("refused", "left_out", "capped")
+Notice = Literal["refused", "left_out", "capped", "unkept"]
+"""Events refused, or left out here, as the backlog was full; dead letters dropped as there were too many, and bodies of
+delivered events."""
+_NOTICES: tuple[Notice, ...] = ("refused", "left_out", "capped", "unkept")
 _NOTICE_FIELDS = tuple([f"{what}_{part}" for what in _NOTICES for part in ("lately", "since", "at")])
 _NOTICED_FOR = 24 * 60 * 60 * 1000  # ms
 
@@ -88,6 +89,8 @@ class Counts:
     bytes: int
     """Of what waits or is leased."""
     dead_bytes: int
+    kept_bytes: int
+    """Of delivered events whose bodies are kept."""
     oldest_due: float
     """Seconds since the event that has been due for longest became due; 0 when none is."""
     accepted: int
@@ -129,6 +132,7 @@ class Queue:
         max_per_stream: int = 1,
         keep_history: bool = True,
         required: bool = False,
+        keep_bodies: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.lease = lease
@@ -137,11 +141,14 @@ class Queue:
         self._keys = [keys(endpoint, partition) for partition in range(PARTITIONS)]
         self._max_per_stream = max_per_stream
         self._max_history = MAX_HISTORY if keep_history else 0
+        self._keep_bodies = int(keep_bodies)
         self._polls = 0
         self._due = [0.0] * PARTITIONS  # monotonic time from which on each partition is worth polling
         self._woken: set[int] = set()  # while a poll was in flight, whose answer may not know of it
         self.has_buried = False
         """There may be more dead letters than at the last time somebody set this to False."""
+        self.has_kept = False
+        """The same of the bodies of delivered events."""
 
     @property
     def channel(self) -> str:
@@ -184,6 +191,8 @@ class Queue:
             by_partition.setdefault(result.delivery.partition, []).append(result)
             if result.disposition == "dead":
                 self.has_buried = True
+        if self._keep_bodies and settled:
+            self.has_kept = True
         shares = self._shares(want, by_partition)
         polled = sorted(by_partition.keys() | shares.keys())
         self._woken.clear()
@@ -219,7 +228,7 @@ class Queue:
     def _poll_call(self, partition: int, settled: list[Settlement], want: int) -> Call:
         args: list[Arg] = [
             *(int(self.lease * 1000), *self._quotas(want), want),
-            *(_MAX_CRASHES, self._max_per_stream, self._max_history),
+            *(_MAX_CRASHES, self._max_per_stream, self._max_history, self._keep_bodies),
         ]
         for result in settled:
             args += _settling(result)

@@ -1,13 +1,15 @@
-"""`sluice event`: what has happened to one event, and why it is not there yet."""
+"""`sluice event`: what has happened to one event, and why it is not there yet; events found, and sent once more."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 
+from sluice.cli import event_resend
 from sluice.cli.errors import CommandError
-from sluice.cli.options import count, moment, target_options
+from sluice.cli.options import count, moment, rate, target_options
 from sluice.cli.screen import print_json, print_rows, screen
 from sluice.cli.target import ask
 from sluice.console.actions.events import EventDetails, ShowEvent
@@ -17,27 +19,49 @@ from sluice.observe.printable import on_one_line
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID | find", help="an event; or find, and which")
-    parser.add_argument("--session", metavar="ID", help="find: of this session")
-    parser.add_argument("--type", metavar="TYPE", help="find: of this event type or glob")
-    parser.add_argument("--endpoint", metavar="NAME", help="find: for this endpoint")
-    parser.add_argument("--since", type=moment, metavar="WHEN", help="find: accepted since a moment, or 2h ago")
-    parser.add_argument("--limit", type=count, default=100, metavar="N", help="find: at most so many (default: 100)")
+    parser.add_argument("id", metavar="ID | find | resend", help="an event; or find or resend, and which")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="resend: these events that were delivered")
+    parser.add_argument("--session", metavar="ID", help="find, resend: of this session")
+    parser.add_argument("--type", metavar="TYPE", help="find, resend: of this event type or glob")
+    parser.add_argument("--endpoint", metavar="NAME", help="find, resend: for this endpoint")
+    since = "find: accepted since a moment, or 2h ago; resend: delivered since then"
+    parser.add_argument("--since", type=moment, metavar="WHEN", help=since)
+    parser.add_argument("--limit", type=count, metavar="N", help="find: at most so many (default: 100)")
+    parser.add_argument("--until", type=moment, metavar="WHEN", help="resend: delivered before it")
+    parser.add_argument("--all", action="store_true", help="resend: all that the filters leave")
+    parser.add_argument("--rate", type=rate, metavar="RATE", help="resend: 1000/minute at most")
+    parser.add_argument("--yes", action="store_true", help="resend: do it; without it only what would happen is said")
     target_options(parser)
     parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> None:
+_OF_RESEND = ("until", "all", "rate", "yes")
+_OF_BOTH = ("session", "type", "endpoint", "since")
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.id == "resend":
+        _refuse(options, ("limit",), "find")
+        return event_resend.run(options)
+    _refuse(options, _OF_RESEND, "resend")
+    if options.ids:
+        raise CommandError("one event at a time: sluice event ID; several go with resend: sluice event resend ID ID")
     if options.id == "find":
         _find(options)
-        return
-    if given := [name for name in ("session", "type", "endpoint", "since") if getattr(options, name) is not None]:
-        raise CommandError(f"--{given[0]} goes with find: sluice event find --{given[0]} …")
+        return 0
+    _refuse(options, (*_OF_BOTH, "limit"), "find")
     event = ask(options, SHOW_EVENT, ShowEvent(options.id))
     if options.json:
         print_json(event)
     else:
         _print(event)
+    return 0
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], verb: str) -> None:
+    """Options that go with `verb` only."""
+    if given := [name for name in names if getattr(options, name) not in (None, False)]:
+        raise CommandError(f"--{given[0]} goes with {verb}: sluice event {verb} --{given[0]} …")
 
 
 def _find(options: argparse.Namespace) -> None:
@@ -46,7 +70,7 @@ def _find(options: argparse.Namespace) -> None:
         event=options.type,
         endpoint=options.endpoint,
         since=options.since,
-        limit=options.limit,
+        limit=100 if options.limit is None else options.limit,
     )
     found = ask(options, FIND_EVENTS, request)
     if options.json:
@@ -78,6 +102,9 @@ def _print(event: EventDetails) -> None:
             lines.append(f"{_moment(attempt.at)}  {attempt.status or 'no answer'} after {attempt.ms:g}ms{reason}")
         if part.at:
             lines.append(f"{_moment(part.at)}  {part.state}")
+        if part.kept_until:
+            command = f"sluice event resend {event.id} --endpoint {name}"
+            lines.append(f"{_moment(part.kept_until)}  is how long its body is kept: {command}")
     out = screen()
     for line in lines:
         out.print(on_one_line(line))

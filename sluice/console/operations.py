@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar, cast, get_args, get_type_hints
 
-from sluice.console.actions import circuits, dead_letters, events, finding, limits, moving, sessions, status, waiting
+from sluice.console.actions import (
+    circuits,
+    dead_letters,
+    events,
+    finding,
+    limits,
+    moving,
+    resending,
+    sessions,
+    status,
+    waiting,
+)
 from sluice.console.actions.deployment import Deployment, Problem
 
 API = "/_sluice/api"
@@ -70,6 +81,7 @@ RELEASE_DELAYED = Operation("release_delayed", "POST", "/limits/release", limits
 HOLD_CIRCUIT = Operation("hold_circuit", "POST", "/circuits/{endpoint}", circuits.hold)
 PROBE_CIRCUIT = Operation("probe_circuit", "POST", "/probes/{endpoint}", circuits.probe)
 FIND_EVENTS = Operation("find_events", "GET", "/events", finding.find)
+RESEND_EVENTS = Operation("resend_events", "POST", "/events/resend", resending.resend)
 SHOW_EVENT = Operation("show_event", "GET", "/events/{id}", events.show)
 LIST_SESSIONS = Operation("list_sessions", "GET", "/sessions", sessions.list_sessions)
 SHOW_SESSION = Operation("show_session", "GET", "/sessions/{session}", sessions.show)
@@ -92,6 +104,7 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     RESET_LIMITS,
     RELEASE_DELAYED,
     FIND_EVENTS,
+    RESEND_EVENTS,
     SHOW_EVENT,
     LIST_SESSIONS,
     SHOW_SESSION,

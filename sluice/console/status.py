@@ -231,6 +231,10 @@ class EndpointStatus:
     """What waits is put in the order of its sessions, and nothing is sent meanwhile."""
     dead_dropped: Lately | None = None
     """Dead letters, as there were too many."""
+    kept_bytes: int | None = None
+    """Of delivered events that can be sent once more."""
+    bodies_dropped: Lately | None = None
+    """Bodies of delivered events, before their time, as they had too many bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,9 @@ def test_an_endpoint_can_be_required(read: Read) -> None:
 
 
 def test_dead_letters_have_a_budget_of_their_own(read: Read) -> None:
-    assert read("relay: {retention: {}}").relay.retention == Retention(86400.0, 30 * 86400.0, 100_000, 2**28)
+    assert read("relay: {retention: {}}").relay.retention == Retention(
+        86400.0, 30 * 86400.0, 100_000, 2**28, 0.0, 2**28
+    )
     retention = read("relay: {retention: {dead_events: 7, dead_bytes: 1MiB}}").relay.retention
     assert (retention.dead_events, retention.dead_bytes) == (7, 2**20)
 
@@ -72,6 +74,14 @@ def test_dead_letters_have_a_budget_of_their_own(read: Read) -> None:
         (
             "relay: {retention: {dead_bytes: many}}",
             'relay.retention.dead_bytes: "many" is not a size; write 512B, 64KiB, 1MiB or 1GiB',
+        ),
+        (
+            "relay: {retention: {bodies: yes}}",
+            'relay.retention.bodies: "yes" is not a duration; write 250ms, 5s, 2m, 1h or 1d, or none',
+        ),
+        (
+            "relay: {retention: {bodies_bytes: 0}}",
+            'relay.retention.bodies_bytes: "0" is not a size; write 512B, 64KiB, 1MiB or 1GiB',
         ),
         ("relay: {retention: {dead_event: 5}}", "relay.retention.dead_event: unknown key; did you mean dead_events"),
     ],
@@ -99,6 +109,12 @@ def test_delivered_events_are_kept_for_a_day_or_as_long_as_is_said(read: Read) -
     assert read("relay: {retention: {delivered: 1h}}").relay.retention.delivered == 3600.0
     relay = read("relay: {retention: {delivered: none, dead: 2d}}").relay
     assert (relay.retention.delivered, relay.retention.dead) == (0.0, 2 * 86400.0)
+
+
+def test_bodies_of_delivered_events_are_kept_where_it_is_said(read: Read) -> None:
+    retention = read("relay: {retention: {bodies: 3d, bodies_bytes: 64KiB}}").relay.retention
+    assert (retention.bodies, retention.bodies_bytes) == (3 * 86400.0, 2**16)
+    assert read("relay: {retention: {bodies: none}}").relay.retention.bodies == 0.0
 
 
 def test_publishers_prove_themselves_by_a_signature(read: Read) -> None:

@@ -2,7 +2,7 @@
 -- Guarantee  An event is stored for all of its endpoints that have room, or for none: when all are full, or one that is
 --            required. What is answered 1 or 2 will be leased. An event id that was accepted before is not stored again,
 --            but for an endpoint that had to leave it out and has room by now.
--- KEYS       four of the partition (events.lua), then thirteen for each endpoint (partition.lua), then the names of the
+-- KEYS       four of the partition (events.lua), then fifteen for each endpoint (partition.lua), then the names of the
 --            partition's endpoints: one is added with its first event, so that it is found when the policies have lost it
 -- ARGV       1 how many endpoints  2 how many events that have left stay in the history (0: none)  3 how many partitions
 --            for each endpoint: up to how many events and bytes may wait here without looking further; its budget, "<the
@@ -23,7 +23,7 @@
 -- Twice      is the same as once: the second time all are repeats, and those that were left out are named again, or
 --            stored where there is room by now.
 
-local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_ENDPOINT, PER_EVENT = 4, 13, 4, 10
+local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_ENDPOINT, PER_EVENT = 4, 15, 4, 10
 local FIRST_ENDPOINT = 4
 local STORED, REPLACED, REPEAT, ASK_AGAIN, OTHER = 1, 2, 0, 3, 4
 local endpoints, max_history = {}, tonumber(ARGV[2])

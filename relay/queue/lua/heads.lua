@@ -1,6 +1,6 @@
 -- Purpose    Reads events without their bodies, which may be large: for lists.
 -- Guarantee  Changes nothing, and reads no more than a bounded number of bytes in one call.
--- KEYS       1 events (events.lua)
+-- KEYS       1 events (events.lua), or bodies (partition.lua)
 -- ARGV       1 how many bytes of records are read at most, but for the first  then event ids
 -- Return     for each event, as far as that reaches: what stands in its record before the body, bytes of its body
 --            ('', 0: there is none)

@@ -16,7 +16,7 @@
 --   KEYS[12] dead      ZSET    entry id -> when it died (ms)
 --   KEYS[13] reasons   HASH    entry id -> why it died
 --   KEYS[14] counts    HASH    token: the last one given; bytes: of all records that wait; dead_bytes: of those that
---                              are dead; history: events on all pages so far; moved: how many more came from another
+--                              are dead; kept_bytes: of those in `bodies`; history: events on all pages so far; moved: how many more came from another
 --                              endpoint than went to one; how often each thing has happened; of some what lately.lua
 --                              notes; and what forms.lua keeps
 --   KEYS[15] history   LIST    of pages about events that have left, the newest at its end: "<when, ms> <events on it>
@@ -27,6 +27,9 @@
 --                              left, or is due, may still stand there.
 --   KEYS[17] left_out  ZSET    id of an event that is not here because the backlog was full, while other endpoints
 --                              took it -> until when (ms) a repeat brings it in
+--   KEYS[18] bodies    HASH    event id -> record of an event that was delivered, as it was (`retention.bodies`)
+--   KEYS[19] kept      ZSET    of each in `bodies`: sequence number (14 digits) .. '\0' .. event id -> when it was
+--                              delivered (ms)
 --
 -- stream = lane letter .. session, or .. event id where there is no session or no order. It holds no byte below 3.
 -- The head of a stream is the first entry id with its prefix, and a lease begins with the head: that is the order. A

@@ -6,6 +6,7 @@
 -- ARGV       1 lease (ms)  2..4 at least so many of urgent, normal, bulk  5 at most in all (0: only settle)
 --            6 holders that may crash on one event before it becomes a dead letter  7 at most so many of one stream in
 --            one lease  8 how many events that have left stay in the history (0: none)
+--            9 1: the records of delivered events are kept | 0
 --            then for each result: token, entry id, disposition, argument, summary of the attempt (one line for people;
 --            '': nothing was sent), and for 'delivered' and 'dead' its record up to where the content begins
 --              'delivered'  argument is the length of its record
@@ -22,9 +23,10 @@
 --            those of a lost answer come back when their leases end.
 
 local lease_ms, want, max_crashes = tonumber(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local max_per_stream, max_history = tonumber(ARGV[7]), tonumber(ARGV[8])
+local max_per_stream, max_history, keeps_bodies = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
 local DELIVERED, RETRY, UNSPENT, REJECTED, DEAD = 'delivered', 'retry', 'unspent', 'rejected', 'dead'
-local FIRST_RESULT, PER_RESULT = 9, 6  -- where the results begin, and how many arguments each has
+local FIRST_RESULT, PER_RESULT = 10, 6  -- where the results begin, and how many arguments each has
+local RESENT = '~'  -- in the id of an event that a person has sent once more
 local MAX_ATTEMPT_LOG = 2048  -- bytes, of one event
 
 local any_attempts = call('HLEN', ATTEMPTS) > 0  -- there are mostly none: then nobody looks for those of each event
@@ -110,7 +112,10 @@ local wait_until = {}
 
 local function settle(entry_id, stream, disposition, argument, summary, head)
   local id = sub(entry_id, #stream + ID_AT)
-  if disposition == DELIVERED then return leave(entry_id, id, head, tonumber(argument), DELIVERED, summary) end
+  if disposition == DELIVERED then
+    if keeps_bodies then rare().keep_body(id) end
+    return leave(entry_id, id, head, tonumber(argument), DELIVERED, summary)
+  end
   -- Should the record of one that is due again at once be gone, the next lease sees it.
   if (disposition == DEAD or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return rare().lose(entry_id) end
   if disposition == DEAD then return rare().bury(entry_id, head, argument, summary) end
@@ -280,6 +285,21 @@ local function define_rare_steps()
     count('lost')
   end
 
+  -- So that it can be sent once more. What was sent so once more is not kept beside the first (relay/queue/kept.py).
+  local function keep_body(id)
+    if find(id, RESENT, 1, true) then return end
+    local record = call('HGET', EVENTS, id)
+    if not record then return end
+    local before = call('HGET', KEYS[18], id)  -- of one that was accepted again after its repeats were forgotten
+    if before then
+      call('ZREM', KEYS[19], string.format('%014d\0%s', match(before, '^%d+'), id))
+      count('kept_bytes', -#before)
+    end
+    call('HSET', KEYS[18], id, record)
+    call('ZADD', KEYS[19], now, string.format('%014d\0%s', match(record, '^%d+'), id))
+    count('kept_bytes', #record)
+  end
+
   local function attempt_log_with(entry_id, summary)
     local before = call('HGET', ATTEMPTS, entry_id .. LOG) or ''
     local line = now_text .. ' ' .. summary .. '\n'
@@ -398,7 +418,7 @@ local function define_rare_steps()
 
   return {
     take_attempts = take_attempts, lose = lose, bury = bury, take_back_crash = take_back_crash,
-    note_attempt = note_attempt, lease_stream = lease_stream,
+    note_attempt = note_attempt, lease_stream = lease_stream, keep_body = keep_body,
   }
 end
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from relay import presence
 from relay.process import open_circuit
 from relay.queue.history import EndpointHistory, EventHistory, State, history_of
+from relay.queue.kept import Kept
 from relay.why import why
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, moment, not_found
@@ -43,6 +44,8 @@ class EventAtEndpoint:
     waits_for: str | None
     """The id of the first of them."""
     attempts: tuple[EventAttempt, ...]
+    kept_until: datetime | None
+    """Until then it can be sent once more, if nothing is dropped for want of room; null: its body is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,4 +100,13 @@ async def _at_endpoint(
         older=part.older,
         waits_for=part.waits_for,
         attempts=tuple(EventAttempt(moment(one.at), one.status, one.ms, one.reason) for one in part.attempts),
+        kept_until=await _kept_until(deployment, history, part),
     )
+
+
+async def _kept_until(deployment: Deployment, history: EventHistory, part: EndpointHistory) -> datetime | None:
+    keeps = deployment.policies.relay.retention.bodies
+    if not keeps or part.state != "delivered" or part.at is None:
+        return None
+    kept = await Kept(deployment.store, part.endpoint).by_ids([history.id])
+    return moment(kept[0].place.delivered / 1000 + keeps) if kept else None

@@ -113,6 +113,8 @@ def _endpoint(gateway: Resources, seen: Look, endpoint: Endpoint) -> EndpointSta
         left_out=_lately(counts, "left_out"),
         sorting=counts.sorting if counts else False,
         dead_dropped=_lately(counts, "capped"),
+        kept_bytes=counts.kept_bytes if counts else None,
+        bodies_dropped=_lately(counts, "unkept"),
     )
 
 

@@ -1,4 +1,4 @@
-"""What an endpoint could not take in or keep, as its backlog or its dead letters were at their cap."""
+"""What an endpoint could not take in or keep, as its backlog, its dead letters or its kept bodies were at their cap."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def backlog(name: str, endpoint: EndpointStatus) -> Iterator[str]:
         yield (
             f"{were} dropped {_when(dropped)}, the oldest of too many: replay those that are left, sluice dead list, "
             "or raise relay.retention.dead_events and dead_bytes"
+        )
+    if endpoint.bodies_dropped:
+        were = some(endpoint.bodies_dropped.times, "delivered event", "delivered events")
+        yield (
+            f"the bodies of {were} were dropped early {_when(endpoint.bodies_dropped)}, as there were too many bytes, "
+            "so they cannot be sent once more: raise relay.retention.bodies_bytes, or keep them for less long (bodies)"
         )
 
 

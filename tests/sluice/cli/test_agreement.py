@@ -61,6 +61,11 @@ OF_SUBJECTS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "reset_limits": (("reset", "--session", "s1"), "/limits/reset", {"session": "s1"}),
     "release_delayed": (("release", "--session", "s1"), "/limits/release", {"session": "s1"}),
 }
+OF_EVENTS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "resend_planned": (("evt_kept",), {"ids": ["evt_kept"], "dry_run": True}),
+    "resend_events": (("evt_kept", "--yes"), {"ids": ["evt_kept"]}),
+    "resend_by_session": (("--session", "s4", "--yes"), {"session": "s4"}),
+}
 OF_QUEUES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "skip_waiting": (("skip", "evt_gone_0", "--until", LATER), "/queue/skip", {"ids": ["evt_gone_0"], "until": LATER}),
     "drop_waiting": (
@@ -93,6 +98,13 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
     "nobody's limits": (("limits", "reset"), "/limits/reset", {}, 400),
     "events that are not said": (("event", "find"), "/events", None, 400),
     "no such event": (("event", "evt_9"), "/events/evt_9", None, 404),
+    "which to send once more is not said": (("event", "resend"), "/events/resend", {"dry_run": True}, 400),
+    "one that was not delivered": (
+        ("event", "resend", "evt_1"),
+        "/events/resend",
+        {"ids": ["evt_1"], "dry_run": True},
+        404,
+    ),
     "no such session": (("sessions", "show", "s9"), "/sessions/s9", None, 404),
     "no such circuit": (("circuit", "hold", "larvel", "open"), "/circuits/larvel", {"hold": "open"}, 404),
     "which are not said": (("dead", "replay"), "/dead/replay", {}, 400),
@@ -144,6 +156,11 @@ class Place:
                 queue.look_everywhere()
                 (leased,) = (await queue.poll([], 10)).leased
                 await queue.poll([Settlement(leased, "dead", "answered 422: \x1b[2Jno")], 0)
+        laravel = self.resources.queues["laravel"]
+        await Inbox(self.store).accept(event(id="evt_kept", session="s4"), [laravel.destination])
+        laravel.look_everywhere()
+        (leased,) = (await laravel.poll([], 10)).leased
+        await laravel.poll([Settlement(leased, "delivered", 0, "200 1 message_received")], 0)
         gone = Queue(self.store, "gone", lease=5.0, max_bytes=10**6, max_events=100).destination
         for number in range(2):
             await Inbox(self.store).accept(event(id=f"evt_gone_{number}", session="s3"), [gone])
@@ -175,7 +192,8 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
     file.write_text(
         f'version: 1\nlisten: {url.removeprefix("http://")}\nstore: {{url: "{store_url}"}}\n'
         'console: {token: "file:token"}\n'
-        "relay: {endpoints: {laravel: {url: http://127.0.0.1:1}, audit: {url: http://127.0.0.1:2}}}\n"
+        "relay: {endpoints: {laravel: {url: http://127.0.0.1:1}, audit: {url: http://127.0.0.1:2}}, "
+        "retention: {bodies: 1d}}\n"
         "limits: [{id: message, per: [session], rate: 1/hour, burst: 2, over: queue}]\n"
     )
     policies, store = load(file), Store(store_url, timeout=5.0)
@@ -199,7 +217,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_every_operation_is_compared() -> None:
-    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | OF_SUBJECTS.keys()
+    compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | OF_SUBJECTS.keys() | OF_EVENTS.keys()
     assert {operation.id for operation in OPERATIONS} <= compared | {"show_status", "probe_circuit"}
 
 
@@ -258,6 +276,23 @@ async def test_what_becomes_of_what_waits_is_the_same(place: Place, name: str) -
         assert orjson.dumps(orjson.loads(out)) == answer.content
         await place.fill()
         texts.append(await place.command("queue", *arguments, *way))
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", OF_EVENTS)
+async def test_what_is_sent_once_more_is_the_same(place: Place, name: str) -> None:
+    arguments, body = OF_EVENTS[name]
+    answer = await place.api("/events/resend", {**body, "until": LATER})
+    assert answer.status_code == 200
+    assert (answer.json()["meant"], answer.json()["resent"]) == (1, 0 if "dry_run" in body else 1)
+    texts = []
+    for way in (place.local, place.remote):
+        await place.fill()
+        code, out, err = await place.command("event", "resend", *arguments, "--until", LATER, "--json", *way)
+        assert (code, err) == (0, "")
+        assert orjson.dumps(orjson.loads(out)) == answer.content
+        await place.fill()
+        texts.append(await place.command("event", "resend", *arguments, "--until", LATER, *way))
     assert texts[0] == texts[1]
 
 

@@ -66,7 +66,7 @@ async def deployment(
         file = tmp_path / "policies.yaml"
         file.write_text(
             f'version: 1\nlisten: "127.0.0.1:{port}"\nstore: {{url: "{store_url}"}}\ndata: {tmp_path / "data"}\n'
-            f"relay: {{endpoints: {{laravel: {{url: {laravel.url}, retry: {RETRY}}}}}}}\n"
+            f"relay: {{endpoints: {{laravel: {{url: {laravel.url}, retry: {RETRY}}}}}, retention: {{bodies: 1d}}}}\n"
             "console: {token: env:SLUICE_CONSOLE_TOKEN}\n"
         )
         policies = load(file, environment=SECRETS)
@@ -91,7 +91,7 @@ async def deployment(
 
 
 async def _fill(store: Store, queue: Queue) -> None:
-    for name, body in (("dead", b"{}"), ("waits", b"fails")):
+    for name, body in (("dead", b"{}"), ("waits", b"fails"), ("kept", b"well")):
         kind, session = f"message{HOSTILE}", f"{name}{HOSTILE}".replace("\0", "")
         await accept(queue, Event(f"evt_{name}", kind, session, b"/hook", (), body, lane="normal"))
     registry = Registry(store, 15.0)
@@ -116,9 +116,12 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
         "replay": [["replay", log, *here], ["replay", log, "--json", *here]],
         "event": [
             ["event", "find", "--type", "*", *here],
+            ["event", "resend", "--all", *here],
+            ["event", "resend", "--all", "--json", *here],
+            ["event", "resend", HOSTILE, *here],
             *(
                 ["event", which, *here, *more]
-                for which in ("evt_dead", "evt_waits", HOSTILE)
+                for which in ("evt_dead", "evt_waits", "evt_kept", HOSTILE)
                 for more in ([], ["--json"])
             ),
         ],

@@ -157,6 +157,10 @@ def test_what_a_full_backlog_has_turned_away_is_told_with_since_when_and_the_cur
         "crm: 1 dead letter was dropped in the last 5s, the newest 5s ago, the oldest of too many: replay those that "
         "are left, sluice dead list, or raise relay.retention.dead_events and dead_bytes"
     ]
+    assert said(crm=endpoint(bodies_dropped=lately)) == [
+        f"crm: the bodies of 37 delivered events were dropped early {when}, as there were too many bytes, so they "
+        "cannot be sent once more: raise relay.retention.bodies_bytes, or keep them for less long (bodies)"
+    ]
 
 
 def test_a_backlog_that_fills_up_by_number_or_by_bytes() -> None:

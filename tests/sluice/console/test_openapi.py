@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from gateway.resources import Resources
+from relay.queue.queue import Queue, Settlement
 from sessions.registry import Worker
 from sluice.console import http as api
 from sluice.console.openapi import document
@@ -39,6 +40,7 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "reset_limits": ("/limits/reset", {"session": "s1", "dry_run": True}),
     "release_delayed": ("/limits/release", {"session": "s1"}),
     "find_events": ("/events?session=s1", None),
+    "resend_events": ("/events/resend", {"session": "s4", "endpoint": "laravel"}),
     "show_event": ("/events/evt_1", None),
     "list_sessions": ("/sessions", None),
     "show_session": ("/sessions/s1", None),
@@ -78,9 +80,17 @@ def schema_of(identity: str) -> dict[str, Any]:
     return {**schema, "components": {"schemas": schemas}}
 
 
+async def deliver_and_keep(parts: Resources, identity: str) -> None:
+    queue = Queue(parts.store, "laravel", lease=5.0, max_bytes=10**6, max_events=100, keep_bodies=True)
+    await accept(queue, event("s4", id=identity))
+    leased = (await queue.poll([], 10)).leased
+    await queue.poll([Settlement(one, "delivered", 0, "200 1 message_received") for one in leased], 0)
+
+
 @pytest.mark.parametrize("identity", CALLS)
 async def test_what_is_answered_is_what_is_described(http: httpx2.AsyncClient, parts: Resources, identity: str) -> None:
     await bury(parts, "evt_1", body=b'{"to":"49170"}')
+    await deliver_and_keep(parts, "evt_kept")
     await accept(parts.queues["laravel"], event("s2", id="evt_waits"))
     await parts.registry.register(Worker("w1", "1", "http://127.0.0.1:3101", 5))
     await parts.registry.place("s1", {"workspace_id": 7})
