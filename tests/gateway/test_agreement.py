@@ -25,7 +25,7 @@ import orjson
 import pytest
 
 from gateway.policies import load
-from sluice.cli import explain
+from sluice.cli import policies as cli_policies
 from sluice.cli.main import main
 from sluice.config.problems import PolicyError
 from sluice.http.signatures import sign
@@ -274,7 +274,7 @@ def remaining(response: HTTPResponse) -> dict[str, int]:
 def test_explain_replay_and_the_gateway_agree(
     seed: int, tmp_path: Path, store_url: str, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explain, "load", lru_cache(load))  # parsing the same file is most of what explain costs
+    monkeypatch.setattr(cli_policies, "load", lru_cache(load))  # parsing the same file is most of what explain costs
     choose, port, file, in_the_log = random.Random(seed), free_port(), tmp_path / "policies.yaml", seed % 2 == 0
     while True:
         limits = some_limits(choose, in_the_log=in_the_log)

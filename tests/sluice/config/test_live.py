@@ -475,7 +475,7 @@ async def test_a_copy_that_stands_still_half_way_does_not_go_live(
     file.write_text(whole_text)
     edited = whole_text.replace("burst: 5", "burst: 50").replace("16MiB", "17MiB")
     async with watched(file) as it:
-        await until(lambda: it.live._last_digests)
+        await until(lambda: it.live._in_force)
         write_in_place(file, half)
         refused = await it.said(1)
         assert isinstance(refused, Refused)
@@ -494,7 +494,7 @@ async def test_a_shorter_file_goes_live_when_it_has_not_changed_for_long(
     monkeypatch.setattr(whole, "STILL_FOR", 1.0)
     file.write_text(TWO_LIMITS)
     async with watched(file) as it:
-        await until(lambda: it.live._last_digests)
+        await until(lambda: it.live._in_force)
         write_in_place(file, GOOD)
         assert isinstance(await it.said(1), Refused)
         await it.goes_live(GOOD)
@@ -505,14 +505,14 @@ async def test_a_shorter_file_goes_live_when_it_has_not_changed_for_long(
 async def test_what_is_moved_into_place_goes_live_at_once(file: Path, text: str) -> None:
     file.write_text(MARKED)
     async with watched(file) as it:
-        await until(lambda: it.live._last_digests)
+        await until(lambda: it.live._in_force)
         rename_over(file, text)
         await it.goes_live(text)
 
 
 async def test_a_mistake_in_a_shorter_file_is_told_at_once(file: Path) -> None:
     async with watched(file) as it:
-        await until(lambda: it.live._last_digests)
+        await until(lambda: it.live._in_force)
         write_in_place(file, "version: 1\nlimit: []\n")
         refused = await it.said(1)
         assert isinstance(refused, Refused)
@@ -524,7 +524,7 @@ async def test_a_secret_that_is_rotated_beside_a_half_written_file_does_not_make
     text = "version: 1\nsignatures: {workers: {preset: blazz, secret: file:hmac}}\nlimits: []\nbodies: 1MiB\n"
     file.write_text(text)
     async with watched(file) as it:
-        await until(lambda: it.live._last_digests)
+        await until(lambda: it.live._in_force)
         write_in_place(file, text[: text.index("limits")])
         assert isinstance(await it.said(1), Refused)
         rename_over(file.parent / "hmac", "two")
