@@ -172,7 +172,7 @@ async def test_a_later_signal_ends_everybody_at_once_and_what_was_accepted_goes_
     assert "stopping at once: what is in flight is cut" in scene.sluice.said()
     scene.laravel.lets_go.set()
     await scene.sluice.start_up()
-    assert await scene.sluice.drained()
+    await until(scene.sluice.drained, timeout=20, what="it to be sent again when its lease is over")
     assert {one.id for one in scene.laravel.got} == {sent}
 
 
