@@ -211,10 +211,14 @@ async def test_a_session_that_two_claim_stays_where_it_is_and_is_warned_of_once(
 async def test_it_is_asked_three_times_a_lease_until_stopped(registry: Registry, node: Node) -> None:
     stop = Stop()
     node.lists("s1")
+
+    async def is_owned() -> bool:
+        return isinstance(await registry.owner_of("s1"), Owner)
+
     async with asyncio.TaskGroup() as group:
         group.create_task(ExistingWorkers(registry, [plain(node)], capacity=5).run(stop))
         await until(lambda: node.asked >= 4)
-        assert isinstance(await registry.owner_of("s1"), Owner)
+        await until(is_owned)
         stop.request()
 
 

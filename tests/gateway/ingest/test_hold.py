@@ -184,10 +184,10 @@ async def test_a_limit_that_denies_is_429_after_the_hold(tmp_path: Path, hold_fo
 async def test_a_webhook_that_we_fail_to_handle_is_429_and_no_500(
     tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> None:
+    def broken(*_: object) -> bool:
         raise RuntimeError("a bug of ours")
 
-    monkeypatch.setattr(Hold, "accept", broken)
+    monkeypatch.setattr("gateway.ingest.webhooks.takes", broken)
     async with guarded(tmp_path, store_url) as gate:
         answer = await gate.post_event()
     assert reason(answer) == (429, REDUCED_CAPACITY, "the request could not be handled; send it again")
