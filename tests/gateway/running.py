@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -70,7 +70,8 @@ sessions: {{lease: 15s, verify: workers}}
 """
 
 
-_SECONDS = itertools.count()
+_SIGNED: deque[int] = deque(maxlen=200)
+"""The seconds in which the last webhooks were signed."""
 _NAME = re.compile(rb"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+:", re.MULTILINE)
 
 
@@ -182,7 +183,7 @@ class Gate:
         """A signed webhook. None is signed in the same second as another, as that would be a repeat of it."""
         if body is None:
             body = b'{"event": %s, "data": {"session_id": %s}}' % (_json(event), _json(session))
-        proof = sign(signature, body, time.time() - next(_SECONDS) % 250 if at is None else at)
+        proof = sign(signature, body, _unused_second() if at is None else at)
         sent = {name.decode(): value.decode() for name, value in proof} | (headers or {})
         return await self.http.post("/hooks/message", content=body, headers=sent)
 
@@ -190,6 +191,14 @@ class Gate:
         body = orjson.dumps(fields)
         proof = {name.decode(): value.decode() for name, value in sign(SIGNATURE, body, time.time())}
         assert (await self.http.post(path, content=body, headers=proof)).status_code == 200
+
+
+def _unused_second() -> int:
+    second = int(time.time())
+    while second in _SIGNED:
+        second -= 1
+    _SIGNED.append(second)
+    return second
 
 
 def _json(value: object) -> bytes:
