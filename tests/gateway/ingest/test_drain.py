@@ -32,7 +32,8 @@ def begin(policies: Policies, port: int) -> tuple[Stop, asyncio.Task[None]]:
 async def test_existing_workers_lose_nothing_while_the_gateway_is_restarted_again_and_again(
     tmp_path: Path, store_url: str, store: Store, free_port: Callable[[], int]
 ) -> None:
-    policies, port = read_policies(tmp_path, store_url, "http://127.0.0.1:1", text=POLICIES), free_port()
+    text = POLICIES.replace("rate: 1000/second, burst: 1000,", "rate: 1000000/second, burst: 1000000,")
+    policies, port = read_policies(tmp_path, store_url, "http://127.0.0.1:1", text=text), free_port()
     bodies = [
         b'{"event": "message_sent", "data": {"session_id": "s%d", "message": {"id": "%d"}}}' % (n % 10, n)
         for n in range(3000)
