@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sluice.cli import target
 from sluice.cli.options import command, count, moment, rate, subcommands, target_options
-from sluice.cli.screen import print_json, print_rows, screen
+from sluice.cli.screen import is_sure, print_json, print_rows, screen
 from sluice.console.actions.dead_letters import (
     ANY_ENDPOINT,
     MAX_FOUND,
@@ -161,7 +161,7 @@ class _Bulk:
             self._print_kinds(plan)
         if self._options.dry_run:
             return 0
-        if asking and (self._options.json or not _is_sure()):
+        if asking and (self._options.json or not is_sure("erase them for good?")):
             sys.stderr.write(f"sluice: nothing was {self._done}; say yes, or give --yes\n")
             return 1
         outcome = await self._do_all(plan)
@@ -219,8 +219,3 @@ class _Bulk:
         if plan.other_kinds:
             sys.stdout.write(f"          and {plan.other_kinds:,} kinds more\n")
         sys.stdout.write(f"would be {self._done}: {plan.left}\n")
-
-
-def _is_sure() -> bool:
-    sys.stdout.flush()
-    return sys.stdin.isatty() and input("erase them for good? [y/N] ").strip().lower() in ("y", "yes")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sluice.cli import queue_move, target
 from sluice.cli.options import command, count, moment, subcommands, target_options
-from sluice.cli.screen import print_json, print_rows
+from sluice.cli.screen import is_sure, print_json, print_rows
 from sluice.console.actions.deployment import Deployment
 from sluice.console.actions.waiting import (
     ANY_ENDPOINT,
@@ -32,6 +32,7 @@ from sluice.console.operations import DROP_WAITING, LIST_WAITING, SHOW_WAITING, 
 _PROGRESS_EVERY = 2.0  # seconds
 _TITLES = ("id", "endpoint", "event", "session", "accepted", "state", "last attempt")
 Q = TypeVar("Q", bound=SkipWaiting)
+T = TypeVar("T", Skipped, DroppedWaiting)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +117,7 @@ def _drop(options: argparse.Namespace) -> int:
 async def _take_all(
     options: argparse.Namespace,
     ask: target.Ask,
-    operation: Operation[Deployment, Q, Skipped] | Operation[Deployment, Q, DroppedWaiting],
+    operation: Operation[Deployment, Q, T],
     request: Q,
     done: str,
 ) -> int:
@@ -129,7 +130,7 @@ async def _take_all(
         if options.json:
             print_json(plan)
         return 0
-    if asking and (options.json or not _is_sure()):
+    if asking and (options.json or not is_sure("erase them for good?")):
         sys.stderr.write(f"sluice: nothing was {done}; say yes, or give --yes\n")
         return 1
     outcome = await _every(ask, operation, replace(request, until=plan.until), done, plan.meant)
@@ -147,18 +148,18 @@ _CURE = "so run it again in a moment, or hold the circuit open before: sluice ci
 
 async def _every(
     ask: target.Ask,
-    operation: Operation[Deployment, Q, Skipped] | Operation[Deployment, Q, DroppedWaiting],
+    operation: Operation[Deployment, Q, T],
     request: Q,
     done: str,
     total: int,
-) -> Skipped | DroppedWaiting:
+) -> T:
     """All pages as one. `total`: for progress."""
-    some: Skipped | DroppedWaiting = await ask(operation, request)  # type: ignore[arg-type]
+    some = await ask(operation, request)
     meant, leased, count, kinds = some.meant, some.leased, some.done, Counter(_counts(some.kinds))
     tell_next = time.monotonic() + _PROGRESS_EVERY
     while some.next:
         following = replace(request, after=some.next, until=some.until)
-        some = await ask(operation, following)  # type: ignore[arg-type]
+        some = await ask(operation, following)
         meant, leased, count = meant + some.meant, leased + some.leased, count + some.done
         kinds.update(_counts(some.kinds))
         if total and time.monotonic() >= tell_next:
@@ -179,8 +180,3 @@ def _print_kinds(plan: Skipped | DroppedWaiting, done: str) -> None:
         sys.stdout.write(f"{kind.count:>8,}  {kind.endpoint}  {kind.event}\n")
     leased = f", of which {plan.leased:,} are being delivered right now" if plan.leased else ""
     sys.stdout.write(f"would be {done}: {plan.meant}{leased}\n")
-
-
-def _is_sure() -> bool:
-    sys.stdout.flush()
-    return sys.stdin.isatty() and input("erase them for good? [y/N] ").strip().lower() in ("y", "yes")

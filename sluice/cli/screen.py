@@ -66,3 +66,9 @@ def print_json(value: object) -> None:
     """As the HTTP API answers it, but indented."""
     document = orjson.dumps(value, option=orjson.OPT_UTC_Z | orjson.OPT_INDENT_2).decode()
     sys.stdout.write(printable_json(document) + "\n")
+
+
+def is_sure(question: str) -> bool:
+    """Whether a person says yes; nobody does where no terminal is."""
+    sys.stdout.flush()
+    return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -23,6 +23,7 @@ from sluice.console.actions.deployment import (
     not_found,
 )
 from sluice.console.actions.paging import cursor, endpoint_names, read_cursor
+from sluice.console.actions.selection import unsaid
 from sluice.console.decode import Bounds
 
 MAX_AT_ONCE = 1000
@@ -206,7 +207,7 @@ async def show(deployment: Deployment, request: ShowDeadLetter) -> DeadLetterDet
 
 async def replay(deployment: Deployment, request: ReplayDeadLetters) -> Replayed | Problem:
     """Send dead letters again, in the order in which they were accepted, before younger events of their sessions."""
-    if problem := _unsaid(request):
+    if problem := unsaid(request, Criteria, "dead letters", "dead letters"):
         return problem
     endpoints = deployment.policies.relay.endpoints
     if request.endpoint is not None and request.endpoint not in endpoints:
@@ -220,7 +221,7 @@ async def drop(deployment: Deployment, request: DropDeadLetters) -> Dropped | Pr
     """Erase dead letters for good."""
     if not request.confirm and not request.dry_run:
         return invalid("dropping erases for good: set confirm to true, or look first with dry_run set to true")
-    if problem := _unsaid(request):
+    if problem := unsaid(request, Criteria, "dead letters", "dead letters"):
         return problem
     names = await endpoint_names(deployment, request.endpoint)
     outcome = names if isinstance(names, Problem) else await _act(deployment, request, names, DeadLetters.drop)
@@ -257,16 +258,6 @@ async def _act(
 
 def _without_content(letter: DeadLetter) -> DeadLetter:
     return replace(letter, event=replace(letter.event, body=b"", headers=()))
-
-
-def _unsaid(request: ReplayDeadLetters) -> Problem | None:
-    given = [field.name for field in fields(Criteria) if getattr(request, field.name) is not None]
-    if request.ids and request.all:
-        return invalid("ids and all exclude each other: name the dead letters, or mean all of them")
-    if not (request.ids or request.all or given):
-        names = ", ".join(field.name for field in fields(Criteria))
-        return invalid(f"say which dead letters are meant: by ids, by {names}, or by all")
-    return None
 
 
 def _nobody_sends(endpoint: str) -> Problem:

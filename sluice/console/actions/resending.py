@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Annotated
@@ -24,11 +24,11 @@ from sluice.console.actions.deployment import (
     Deployment,
     Problem,
     ProblemKind,
-    invalid,
     moment,
     not_found,
 )
 from sluice.console.actions.paging import cursor, endpoint_names, read_cursor
+from sluice.console.actions.selection import unsaid
 from sluice.console.decode import Bounds
 
 MAX_AT_ONCE = 1000
@@ -98,7 +98,7 @@ class Resent:
 
 async def resend(deployment: Deployment, request: ResendEvents) -> Resent | Problem:
     """Send events once more that were delivered, as long as their bodies are kept."""
-    if problem := _unsaid(request):
+    if problem := unsaid(request, KeptCriteria, "events", "delivered events"):
         return problem
     endpoint = await _endpoint(deployment, request)
     if isinstance(endpoint, Problem):
@@ -147,16 +147,6 @@ def _full(endpoint: str, until: datetime) -> Problem:
         f"it; then ask again with until {until:%Y-%m-%dT%H:%M:%S.%fZ}, and none is sent twice"
     )
     return Problem(ProblemKind.CONFLICT, message)
-
-
-def _unsaid(request: ResendEvents) -> Problem | None:
-    given = [field.name for field in fields(KeptCriteria) if getattr(request, field.name) is not None]
-    if request.ids and request.all:
-        return invalid("ids and all exclude each other: name the events, or mean all of them")
-    if not (request.ids or request.all or given):
-        names = ", ".join(field.name for field in fields(KeptCriteria))
-        return invalid(f"say which delivered events are meant: by ids, by {names}, or by all")
-    return None
 
 
 # --- of which endpoint

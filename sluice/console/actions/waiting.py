@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
@@ -28,6 +28,7 @@ from sluice.console.actions.deployment import (
     not_found,
 )
 from sluice.console.actions.paging import cursor, endpoint_names, read_cursor
+from sluice.console.actions.selection import unsaid
 from sluice.console.decode import Bounds
 
 MAX_AT_ONCE = 1000
@@ -218,7 +219,7 @@ _Outcome = tuple[int, int, datetime, str | None, tuple[WaitingKind, ...], int]
 
 
 async def _take(deployment: Deployment, request: SkipWaiting, how: Removal) -> _Outcome | Problem:
-    if problem := _unsaid(request):
+    if problem := unsaid(request, WaitingCriteria, "events", "waiting events"):
         return problem
     place = await _begin(deployment, request, request.after)
     if isinstance(place, Problem):
@@ -242,16 +243,6 @@ async def _take(deployment: Deployment, request: SkipWaiting, how: Removal) -> _
             removed = await Waiting(deployment.store, endpoint).remove(places, how)
             taken, leased = taken + removed.taken, leased + removed.leased
     return len(found), leased, until, following, kinds, taken
-
-
-def _unsaid(request: SkipWaiting) -> Problem | None:
-    given = [field.name for field in fields(WaitingCriteria) if getattr(request, field.name) is not None]
-    if request.ids and request.all:
-        return invalid("ids and all exclude each other: name the events, or mean all of them")
-    if not (request.ids or request.all or given):
-        names = ", ".join(field.name for field in fields(WaitingCriteria))
-        return invalid(f"say which waiting events are meant: by ids, by {names}, or by all")
-    return None
 
 
 # --- pages
