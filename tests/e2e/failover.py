@@ -127,11 +127,15 @@ async def failover(folder: Path, free_port: Callable[[], int], *, failovers: int
                 else:
                     account.kills["master cut off"] += 1
                     await stores.cut_off_the_master()
-                before = len(account.answered)
-                await until(lambda: len(account.answered) > before, timeout=_LONGEST, what="events to be accepted")  # noqa: B023
+                await _more_answered(account)
         calm.set()
         await until(deployed.drained, timeout=60, what=f"everything to be delivered: {account}")
     return account
+
+
+async def _more_answered(account: Account) -> None:
+    before = len(account.answered)
+    await until(lambda: len(account.answered) > before, timeout=_LONGEST, what="events to be accepted")
 
 
 async def _start(deployed: Deployment, stores: Stores) -> None:
