@@ -128,8 +128,15 @@ async def test_a_process_that_was_started_again_is_named(sluice: Deployment) -> 
 
 
 async def test_the_page_of_metrics_names_what_runs(sluice: Deployment) -> None:
-    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
+    page = ""
+
+    async def has_all() -> bool:
+        nonlocal page
         page = (await client.get(f"{sluice.gateway}/_sluice/metrics")).text
+        return all(f'process_open_fds{{process="{name}"}}' in page for name in ("gateway-1", "gateway-2", "relay"))
+
+    async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
+        await until(has_all, what="each process to have counted for the first time")
     for name in ("process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"):
         found = dict(re.findall(rf'^{name}{{process="([\w-]+)"}} (\S+)$', page, re.MULTILINE))
         assert found.keys() == {"gateway-1", "gateway-2", "relay"}
