@@ -105,10 +105,6 @@ def _allowed(value: Value) -> bool:
     return choice("refuse", "allow")(value) == "allow"
 
 
-def _required(value: Value) -> bool:
-    return choice("true", "false")(value) == "true"
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     name: str
@@ -128,7 +124,7 @@ class Endpoint:
     batch: Batch | None = setting(section(Batch, _check_batch), None)
     private: bool = setting(_allowed, False)
     """Its name may lead to a private address (`sluice.http.addresses`)."""
-    required: bool = setting(_required, False)
+    required: bool = setting(parsers.boolean, False)
     """While its backlog is full an event is refused, and not only left out here."""
 
 

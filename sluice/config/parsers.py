@@ -115,6 +115,10 @@ def choice(*options: Word) -> Callable[[Value], Word]:
     return parse_word
 
 
+def boolean(value: Value) -> bool:
+    return choice("true", "false")(value) == "true"
+
+
 def count(value: Value) -> int:
     """A whole number from 1 on. YAML would read `010` as eight and `1:30` as ninety."""
     value.takes({"type": "integer", "minimum": 1, "maximum": units.MAX_AMOUNT})

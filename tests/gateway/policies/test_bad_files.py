@@ -117,7 +117,26 @@ EXPECTED: dict[str, list[str]] = {
         "4:27: routes[0].session.jsn: unknown key; did you mean json",
     ],
     "unknown_key_merge": [
-        "3:12: sessions.<<: unknown key; known here: lease, per_worker, workers, verify",
+        "3:12: sessions.<<: unknown key; known here: lease, per_worker, workers, verify, "
+        "advertise, shared_profiles, shields",
+    ],
+    "unknown_shield": [
+        "2:22: sessions.shields.bulks: unknown key; did you mean bulk",
+    ],
+    "shield_not_a_truth": [
+        '2:30: sessions.shields.divide: "no" is not known here; write true or false',
+    ],
+    "advertise_with_a_path": [
+        (
+            '2:23: sessions.advertise: "http://10.0.0.1:8080/sluice" has a path, which Laravel leaves out; write '
+            "scheme, host and port only"
+        ),
+    ],
+    "advertise_everywhere": [
+        (
+            '2:23: sessions.advertise: "http://0.0.0.0:8080" is no address that can be called; write '
+            "http://127.0.0.1:8080"
+        ),
     ],
     "key_of_two_kinds": [
         "4:24: routes[0].event: must say one place to look; write {json: /event} or {header: X-Event-Type}",
