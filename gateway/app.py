@@ -19,7 +19,6 @@ from gateway.ingest.hold import Hold
 from gateway.ingest.webhooks import Ingest
 from gateway.limits import delays, peers
 from gateway.limits.limiter import Limiter
-from gateway.owners import WorkerProxy
 from gateway.policies import Policies, Upstream, edits
 from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.failing import Failing
@@ -27,6 +26,7 @@ from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.reload import ConnectedUpstream, Reloader, Snapshot
 from gateway.resources import Resources
+from gateway.workers.proxy import WorkerProxy
 from relay import inflow
 from relay.inflow import Inflow
 from relay.process import open_queue, settings_of

@@ -17,13 +17,13 @@ from gateway.ingest.webhooks import Ingest
 from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.limiter import Limiter
-from gateway.owners import WorkerProxy
 from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
 from gateway.policies import Policies, ToRelay, ToUpstream, ToWorkers
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake, serve as serve_websocket
 from gateway.request import Head, Json, head_of
+from gateway.workers.proxy import WorkerProxy
 from sessions.registry import Registry
 from sluice.http import client as http1
 from sluice.http.bodies import BodyBudget, HeldBody

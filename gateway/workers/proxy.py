@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from gateway.policies import Upstream
 from gateway.problems import Refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
+from gateway.workers.owners import Owners
 from sessions.registry import NoCapacity, Owner, Registry, Unknown, Unowned
 from sluice.http import client as http1
 from sluice.http.server import Exchange
@@ -22,46 +22,10 @@ FENCE = b"X-Sluice-Fence"
 _HELD_FOR = 5.0
 _HELD_AT_MOST = 1000
 _LOOK_AGAIN = 0.1
-_MAX_CACHED = 100_000
 _MAX_WORKERS = 256
 _MISDIRECTED = 421
 
 Find = Callable[[], Awaitable["Owner | Unowned"]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Cached:
-    owner: Owner
-    until: float
-
-
-class Owners:
-    """Who owns a session, remembered up to the end of its lease."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self._cache: OrderedDict[str, _Cached] = OrderedDict()
-
-    async def find(self, session: str) -> Owner | Unowned | Unknown:
-        """Raises StoreAway or StoreRefused when it has to ask and cannot."""
-        known = self._cache.get(session)
-        if known is not None and time.monotonic() < known.until:
-            return known.owner
-        found = await self._registry.owner_of(session)
-        if isinstance(found, Owner):
-            self.remember(session, found)
-        else:
-            self.forget(session)
-        return found
-
-    def remember(self, session: str, owner: Owner) -> None:
-        self._cache[session] = _Cached(owner, time.monotonic() + owner.lease_left)
-        self._cache.move_to_end(session)
-        if len(self._cache) > _MAX_CACHED:
-            self._cache.popitem(last=False)
-
-    def forget(self, session: str) -> None:
-        self._cache.pop(session, None)
 
 
 class WorkerProxy:
