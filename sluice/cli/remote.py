@@ -18,8 +18,8 @@ from gateway.policies import Policies
 from sluice.cli.errors import CommandError
 from sluice.config.problems import Malformed, quoted
 from sluice.config.secrets import secret
-from sluice.console.decode import Undecodable, decode, encode
 from sluice.console.operations import API, D, Operation, Q, R
+from sluice.http.decode import Undecodable, decode, encode
 from sluice.process.addresses import base_url
 
 _LOCAL_TIMEOUT, _TIMEOUT = 3.0, 30.0

@@ -20,8 +20,8 @@ from sluice.cli.errors import CommandError
 from sluice.cli.policies import policies_of
 from sluice.console.actions.deployment import Deployment, Problem
 from sluice.console.audit import Actor, perform
-from sluice.console.decode import Undecodable, decode, encode
 from sluice.console.operations import Operation, Q, R
+from sluice.http.decode import Undecodable, decode, encode
 from sluice.process.addresses import EMBEDDED, store_url
 from sluice.store.client import Store, StoreAway
 

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from gateway.policies import Policies
 from sluice.console.actions.deployment import Deployment, Problem
-from sluice.console.decode import encode
 from sluice.console.operations import D, Operation, Q, R
+from sluice.http.decode import encode
 
 _MAX_FILE = 16 * 1024 * 1024
 _LOCK_TIMEOUT = 1.0  # seconds

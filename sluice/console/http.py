@@ -21,8 +21,8 @@ from sluice.config import Secret
 from sluice.console import openapi
 from sluice.console.actions.deployment import Problem, ProblemKind
 from sluice.console.audit import Actor, perform
-from sluice.console.decode import Undecodable, decode, encode
 from sluice.console.operations import API, OPERATIONS, SHOW_STATUS, Operation, Q
+from sluice.http.decode import Undecodable, decode, encode
 from sluice.http.fields import fields_of
 from sluice.observe.log import Log
 from sluice.process.shared import Shared

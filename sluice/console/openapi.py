@@ -13,8 +13,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from sluice import __version__
-from sluice.console.decode import Bounds, types_of
 from sluice.console.operations import API, OPERATIONS, Operation
+from sluice.http.decode import Bounds, Form, is_required, types_of
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _PROBLEM = {
@@ -112,7 +112,7 @@ class _Schemas:
         if origin in (Union, UnionType):
             return _or_null(self.of(next(one for one in arguments if one is not NoneType)))
         if origin is Annotated:
-            return {**self.of(arguments[0]), **_bounds(arguments[0], arguments[1])}
+            return {**self.of(arguments[0]), **_constraints(arguments[0], arguments[1:])}
         if origin is Literal:
             return {"type": "string", "enum": list(arguments)}
         if origin is tuple and arguments[-1] is Ellipsis:
@@ -121,7 +121,7 @@ class _Schemas:
             size = len(arguments)  # of one kind: not every tool reads prefixItems
             return {"type": "array", "items": self.of(arguments[0]), "minItems": size, "maxItems": size}
         if origin is Mapping:
-            return {"type": "object", "additionalProperties": self.of(arguments[1])}
+            return {"type": "object", **_names(arguments[0]), "additionalProperties": self.of(arguments[1])}
         if kind is datetime:
             return {"type": "string", "format": "date-time"}
         if is_dataclass(kind):
@@ -152,7 +152,7 @@ class _Schemas:
         return made
 
     def required(self, kind: Any) -> list[str]:
-        return [field.name for field in fields(kind) if field.default is MISSING]
+        return [field.name for field in fields(kind) if is_required(field)]
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -162,8 +162,22 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**made, "enum": [*schema["enum"], None]} if "enum" in schema else made
 
 
+def _names(kind: Any) -> dict[str, Any]:
+    """Of a mapping's names, where not every text is one."""
+    return {"propertyNames": _constraints(str, get_args(kind)[1:])} if get_origin(kind) is Annotated else {}
+
+
+def _constraints(kind: Any, constraints: tuple[Bounds | Form, ...]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for one in constraints:
+        made |= {"pattern": f"^(?:{one.pattern})$"} if isinstance(one, Form) else _bounds(kind, one)
+    return made
+
+
 def _bounds(kind: Any, bounds: Bounds) -> dict[str, int]:
-    lower, upper = {int: ("minimum", "maximum"), str: ("minLength", "maxLength")}.get(kind, ("minItems", "maxItems"))
+    by_kind = {int: ("minimum", "maximum"), float: ("minimum", "maximum"), str: ("minLength", "maxLength")}
+    mapping = get_origin(kind) is Mapping
+    lower, upper = by_kind.get(kind, ("minProperties", "maxProperties") if mapping else ("minItems", "maxItems"))
     return {lower: bounds.minimum, upper: bounds.maximum}
 
 

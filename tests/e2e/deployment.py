@@ -20,9 +20,9 @@ import orjson
 from gateway.policies import Policies, load
 from sluice.cli import status
 from sluice.cli.errors import CommandError
-from sluice.console.decode import encode
 from sluice.demo import traffic
 from sluice.http import client as http1
+from sluice.http.decode import encode
 from sluice.http.signatures import sign
 from tests.waiting import until
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from relay.circuit import Circuit, CircuitStatus, Probed, State
 from relay.process import open_circuit, open_queue
 from sluice.console.actions.deployment import Deployment, Problem, moment, unknown_endpoint
-from sluice.console.decode import Bounds
+from sluice.http.decode import Bounds
 
 PROBED_WITHIN = 4.0
 """Seconds in which it is awaited what comes of a probe."""

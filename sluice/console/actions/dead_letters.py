@@ -24,7 +24,7 @@ from sluice.console.actions.deployment import (
 )
 from sluice.console.actions.paging import cursor, endpoint_names, read_cursor
 from sluice.console.actions.selection import unsaid
-from sluice.console.decode import Bounds
+from sluice.http.decode import Bounds
 
 MAX_AT_ONCE = 1000
 """Letters that one call replays or drops."""

@@ -14,7 +14,7 @@ from relay.queue.layout import PARTITIONS, partition_of
 from relay.queue.waiting import Waiting
 from sluice.console.actions.deployment import Deployment, Problem, invalid, moment
 from sluice.console.actions.paging import endpoint_names
-from sluice.console.decode import Bounds
+from sluice.http.decode import Bounds
 
 _MAX_LOOKED_AT = 20_000  # events of each of the three kinds, in one call
 _PAGE = 500

@@ -18,7 +18,7 @@ from gateway.policies import Limit, Over
 from relay.queue import delays
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, invalid, moment, not_found
-from sluice.console.decode import Bounds
+from sluice.http.decode import Bounds
 from sluice.store.client import Store
 
 _HAIR = 1e-6

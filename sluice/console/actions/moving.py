@@ -9,7 +9,7 @@ from relay.queue.moving import Mover
 from relay.queue.stranded import counts_of, stranded
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, ProblemKind, invalid, not_found, unknown_endpoint
-from sluice.console.decode import Bounds
+from sluice.http.decode import Bounds
 
 MAX_AT_ONCE = 1000
 """Events that one call moves."""

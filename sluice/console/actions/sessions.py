@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from sessions.registry import SessionRow
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, invalid, moment, not_found
-from sluice.console.decode import Bounds
+from sluice.http.decode import Bounds
 
 _PLACE = re.compile(r"[0-9]*", re.ASCII)
 

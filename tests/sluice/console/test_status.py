@@ -19,8 +19,8 @@ from relay.queue.queue import Settlement
 from sessions.registry import Report as Said, Worker
 from sluice.console.actions.deployment import moment
 from sluice.console.actions.status import show
-from sluice.console.decode import encode
 from sluice.console.status import ShowStatus
+from sluice.http.decode import encode
 from sluice.http.server import metrics as server_metrics
 from sluice.process.loops import Stop
 from sluice.store.client import Store

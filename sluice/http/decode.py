@@ -1,13 +1,15 @@
 """Dataclasses out of JSON: requests, read strictly, and the answers of another gateway, read leniently.
 
 The types that a dataclass may have here are those that `sluice.console.openapi` can describe: str, int, float, bool,
-datetime, Literal, `X | None`, tuples, `Mapping[str, X]`, dataclasses of these, and `Annotated[X, Bounds(…)]`.
+datetime, Literal, `X | None`, tuples, `Mapping[str, X]`, dataclasses of these, and `Annotated[X, Bounds(…)]`, also with
+a `Form(…)`. A name of a mapping may be annotated, too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -22,10 +24,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Of a number, of the characters of a text or of the items of a list; both ends are allowed."""
+    """Of a number, of the characters of a text or of the items of a list or mapping; both ends are allowed."""
 
     minimum: int
     maximum: int
+
+    def hold(self, value: Any) -> bool:
+        return self.minimum <= (value if isinstance(value, int | float) else len(value)) <= self.maximum
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the whole of a text looks like: by a pattern, and in words, for whoever wrote something else."""
+
+    pattern: str
+    said: str
+
+    def hold(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value) is not None
 
 
 class Undecodable(Exception):
@@ -69,9 +85,13 @@ def _dataclass(kind: Any, value: object, place: str, mode: _Mode) -> object:
         name = f"{place}.{field.name}" if place else field.name
         if field.name in value:
             found[field.name] = _member(types[field.name], value[field.name], name, mode)
-        elif field.default is MISSING:
+        elif is_required(field):
             raise Undecodable(f"{name} is missing; it has to be {expected(types[field.name])}")
     return kind(**found)
+
+
+def is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _member(kind: Any, value: object, place: str, mode: _Mode) -> object:
@@ -87,11 +107,14 @@ def _value(kind: Any, value: object, place: str, mode: _Mode) -> object:
     if origin in (Union, UnionType):
         return None if value is None else _value(_without_none(arguments), value, place, mode)
     if origin is Annotated:
-        return _bounded(_value(arguments[0], value, place, mode), arguments[1])
+        return _constrained(_value(arguments[0], value, place, mode), arguments[1:])
     if origin is tuple and isinstance(value, list):
         return _items(arguments, value, place, mode)
     if origin is Mapping and isinstance(value, dict):
-        return {name: _member(arguments[1], one, f"{place}.{name}", mode) for name, one in value.items()}
+        return {
+            _member(arguments[0], name, place, mode): _member(arguments[1], one, f"{place}.{name}", mode)
+            for name, one in value.items()
+        }
     if is_dataclass(kind):
         return _dataclass(kind, value, place, mode)
     return _scalar(kind, value, mode)
@@ -102,10 +125,9 @@ def _without_none(arguments: tuple[Any, ...]) -> Any:
     return kind
 
 
-def _bounded(value: Any, bounds: Bounds) -> object:
-    size = value if isinstance(value, int) else len(value)
-    if not bounds.minimum <= size <= bounds.maximum:
-        raise ValueError(size)
+def _constrained(value: Any, constraints: tuple[Bounds | Form, ...]) -> object:
+    if not all(one.hold(value) for one in constraints):
+        raise ValueError(value)
     return value
 
 
@@ -139,7 +161,8 @@ def expected(kind: Any) -> str:
     if origin in (Union, UnionType):
         return f"{expected(_without_none(arguments))} or null"
     if origin is Annotated:
-        return _expected_within(arguments[0], arguments[1])
+        forms = [one.said for one in arguments[1:] if isinstance(one, Form)]
+        return forms[0] if forms else _expected_within(arguments[0], arguments[1])
     if origin is Literal:
         return one_of(quoted(one) for one in arguments)
     if origin is tuple:
@@ -149,8 +172,8 @@ def expected(kind: Any) -> str:
 
 
 def _expected_within(kind: Any, bounds: Bounds) -> str:
-    if kind is int:
-        return f"a whole number from {bounds.minimum} to {bounds.maximum}"
+    if kind in (int, float):
+        return f"{expected(kind)} from {bounds.minimum} to {bounds.maximum}"
     unit = "characters" if kind is str else "items"
     return f"{expected(kind)} of at most {bounds.maximum} {unit}"
 
