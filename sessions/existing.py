@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import orjson
@@ -53,7 +52,7 @@ class ExistingWorkers:
 
     def __init__(self, registry: Registry, workers: Sequence[ExistingWorker], capacity: int) -> None:
         self._registry = registry
-        self._workers = {name_of(worker.url): worker for worker in workers}
+        self._workers = {worker.name: worker for worker in workers}
         self._capacity = capacity
         self._http = httpx2.AsyncClient(trust_env=False, timeout=_TIMEOUT)
         self._seen: dict[str, WatchedWorker] = {}
@@ -119,12 +118,6 @@ class ExistingWorkers:
             log.warning("session.claimed_twice", session=dispute.session, owner=dispute.owner, also_at=name)
         since = before.since if before and not before.why else time.time()
         self._seen[name] = WatchedWorker(name, url, None, since, True, tuple(disputed))
-
-
-def name_of(url: str) -> str:
-    """host:port, by which an existing worker is known."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def sessions_in(body: bytes) -> dict[str, ObservedSession]:

@@ -23,6 +23,7 @@ Found = Iterator[tuple[tuple[str | int, ...], Malformed]]
 def contradictions(policies: Policies) -> Found:
     yield from _bodies_over_the_budget(policies)
     yield from _shadowed(policies.routes)
+    yield from _taken_by_prefixes(policies)
     yield from _without_effect(policies.limits)
     if policies.routes:  # without any, nothing is known of what will come
         yield from _events_of_no_route(policies.limits, policies.routes)
@@ -66,6 +67,16 @@ def _taking(covering: Sequence[tuple[int, Route]], methods: frozenset[str]) -> S
             return [(at, other)]
     taken = frozenset[str]().union(*(other.methods for _, other in covering))
     return [(at, other) for at, other in covering if other.methods & methods] if methods and methods <= taken else []
+
+
+def _taken_by_prefixes(policies: Policies) -> Found:
+    """What a worker sends below its prefix is routed without it, so no route sees that path."""
+    for index, worker in enumerate(policies.sessions.workers):
+        for at, route in enumerate(policies.routes):
+            if worker.prefix and paths.covers(f"{worker.prefix}/**", route.path):
+                message = f"{quoted(worker.prefix)} takes all requests of routes[{at}] ({route.path})"
+                yield ("sessions", "workers", index, "prefix"), Malformed(message, "write another, such as /w/w1")
+                break
 
 
 def _without_effect(limits: Sequence[Limit]) -> Found:

@@ -116,6 +116,7 @@ def choice(*options: Word) -> Callable[[Value], Word]:
 
 
 def boolean(value: Value) -> bool:
+    value.takes({"type": "boolean"})
     return choice("true", "false")(value) == "true"
 
 

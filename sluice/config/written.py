@@ -67,7 +67,7 @@ def changes(before: Mapping[Path, Written], after: Mapping[Path, Written]) -> It
 
 
 def written(root: yaml.Node, secrets: Mapping[str, Secret]) -> dict[Path, Written]:
-    """By path. An item of a list is called by its `id`, its path, its network or whom it is for, not by its number.
+    """By path. An item of a list is called by its `id`, name, path, network or whom it is for, not by its number.
 
     `secrets`: those that were read, by the key that problems are told with (`signatures.workers.secret`).
     """
@@ -101,7 +101,7 @@ def _name(item: yaml.Node, index: int) -> str:
     entries = {key.value: value for key, value in item.value} if isinstance(item, yaml.MappingNode) else {}
     if "path" in entries:
         return " ".join((*sorted(_texts(entries.get("methods"))), *_texts(entries["path"])))
-    for name in ("id", "network", "url"):
+    for name in ("id", "name", "network", "url"):
         if name in entries:
             return ", ".join(_texts(entries[name]))
     for name in ("session", "workspace", "list"):

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sessions.existing import ExistingWorkers, name_of
-from sessions.policies import ExistingWorker
+from sessions.existing import ExistingWorkers
+from sessions.policies import ExistingWorker, host_and_port
 from sessions.registry import Owner, Registry, Unknown, Unowned
 from sluice.config import Secret
 from sluice.process.loops import Stop
@@ -40,7 +40,7 @@ class Node:
         self._task = asyncio.create_task(self._server.serve())
         await until(lambda: self._server.started)
         self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
-        self.name = name_of(self.url)
+        self.name = host_and_port(self.url)
 
     async def end(self) -> None:
         self._server.should_exit = True

@@ -11,7 +11,10 @@ from sluice.config import PolicyError
 
 BAD = Path(__file__).parent / "bad"
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-ENVIRONMENT = {"HMAC": "secret", "EMPTY": "", "LINES": "two\nlines", "WHSEC": WHSEC, "WHSEC_SHORT": "whsec_c2hvcnQ="}
+ENVIRONMENT = {
+    "HMAC": "secret", "EMPTY": "", "LINES": "two\nlines", "BYTES": "\udcff",
+    "WHSEC": WHSEC, "WHSEC_SHORT": "whsec_c2hvcnQ=",
+}  # fmt: skip
 
 EXPECTED: dict[str, list[str]] = {
     "empty": [
@@ -118,7 +121,7 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "unknown_key_merge": [
         "3:12: sessions.<<: unknown key; known here: lease, per_worker, workers, verify, "
-        "advertise, shared_profiles, shields",
+        "advertise, shared_profiles, shields, restore",
     ],
     "unknown_shield": [
         "2:22: sessions.shields.bulks: unknown key; did you mean bulk",
@@ -938,6 +941,79 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "size_too_large": [
         '2:9: bodies: "999999999999999GiB" is too much; write 1048576GiB or less',
+    ],
+    "worker_default_name_taken": [
+        (
+            '2:60: sessions.workers[1].url: "127.0.0.1:3001" is the name of sessions.workers[0]; give each '
+            "worker its own, with name: w1"
+        ),
+    ],
+    "worker_host_no_name": [
+        '2:28: sessions.workers[0].url: "wörker:3001" is not a name of a worker; add name: w1',
+    ],
+    "worker_key_for_header": [
+        (
+            "2:56: sessions.workers[0].key: has line breaks or characters beyond ASCII, or is over 4096 "
+            "bytes, or begins or ends with a blank; write what a header can carry"
+        ),
+    ],
+    "worker_key_in": [
+        '2:74: sessions.workers[0].key_in: "query" is not known here; write field or header',
+    ],
+    "worker_key_in_without_key": [
+        "2:59: sessions.workers[0].key_in: does nothing without key; add it or remove key_in",
+    ],
+    "worker_key_not_utf8": [
+        "2:56: sessions.workers[0].key: is not UTF-8; write what JSON can carry",
+    ],
+    "worker_name": [
+        '2:57: sessions.workers[0].name: "a b" is not a name of a worker; write 1 to 64 of A-Z a-z 0-9 . _ : [ ] -',
+    ],
+    "worker_name_taken": [
+        (
+            '2:97: sessions.workers[1].name: "w1" is the name of sessions.workers[0]; give each worker its '
+            "own, with name: w1"
+        ),
+    ],
+    "worker_prefix": [
+        '4:44: sessions.workers[0].prefix: "w/w1" does not begin with /; write /w/w1',
+        '5:44: sessions.workers[1].prefix: "/w/w2/" ends with /; write it without, such as /w/w1',
+        '6:44: sessions.workers[2].prefix: "/" ends with /; write it without, such as /w/w1',
+        (
+            '7:44: sessions.workers[3].prefix: "/w//w4" is no prefix of a path; write 1 to 8 segments of '
+            "at most 64 of A-Z a-z 0-9 . _ ~ -, such as /w/w1"
+        ),
+        (
+            '8:44: sessions.workers[4].prefix: "/w/{id}" is no prefix of a path; write 1 to 8 segments of '
+            "at most 64 of A-Z a-z 0-9 . _ ~ -, such as /w/w1"
+        ),
+        (
+            '9:44: sessions.workers[5].prefix: "/w/../w6" is no prefix of a path; write 1 to 8 segments of '
+            "at most 64 of A-Z a-z 0-9 . _ ~ -, such as /w/w1"
+        ),
+        '10:44: sessions.workers[6].prefix: "/_sluice/w7" is reserved for Sluice; write another, such as /w/w1',
+    ],
+    "worker_prefix_taken": [
+        (
+            '2:101: sessions.workers[1].prefix: "/w" and "/w" of sessions.workers[0] cannot be told apart; '
+            "give each worker its own, such as /w/w1 and /w/w2"
+        ),
+        (
+            '2:143: sessions.workers[2].prefix: "/w/w3" and "/w" of sessions.workers[0] cannot be told '
+            "apart; give each worker its own, such as /w/w1 and /w/w2"
+        ),
+    ],
+    "worker_prefix_takes_route": [
+        (
+            '4:59: sessions.workers[0].prefix: "/api" takes all requests of routes[0] (/api/sessions); '
+            "write another, such as /w/w1"
+        ),
+    ],
+    "worker_url_taken": [
+        '2:61: sessions.workers[1].url: "http://node" is that of sessions.workers[0], too; keep one of them',
+    ],
+    "sessions_restore": [
+        '2:21: sessions.restore: "10min" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
     ],
 }
 

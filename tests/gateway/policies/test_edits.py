@@ -58,6 +58,11 @@ def limit(extra: str) -> str:
                 "sessions.workers.http://two is new: url http://two",
             ],
         ),
+        (
+            "sessions: {workers: [{url: 'http://one', name: w1}]}",
+            "sessions: {workers: [{url: 'http://two', name: w1}]}",
+            ["sessions.workers.w1.url changes from http://one to http://two"],
+        ),
     ],
 )
 def test_keys_and_values_are_those_of_the_file(tmp_path: Path, before: str, after: str, described: list[str]) -> None:

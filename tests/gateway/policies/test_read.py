@@ -150,7 +150,7 @@ def test_default_relay(default: Policies) -> None:
 
 
 def test_default_sessions(default: Policies) -> None:
-    assert default.sessions == SessionsPolicy(15.0, 25, (), "workers")
+    assert default.sessions == SessionsPolicy(15.0, 25, (), "workers", restore=600.0)
 
 
 # --- what is left out
@@ -200,7 +200,14 @@ trust:
   lists: {bad: [192.0.2.0/24]}
   deny: [bad, 198.51.100.7]
 relay: {backlog: {events: 1_000}, events: {presence: {ttl: 5s}}}
-sessions: {workers: [{url: 'http://127.0.0.1:3001/', key: env:KEY}, {url: http://127.0.0.1:3002}]}
+sessions:
+  workers:
+    - {url: 'http://127.0.0.1:3001/', key: env:KEY}
+    - {url: 'http://[::1]:3002', name: w2, prefix: /w/w2, key: env:KEY, key_in: header}
+    - {url: https://Node}
+  restore: 20m
+  shared_profiles: true
+  advertise: http://sluice:8080/
 """,
         KEY="k",
     )
@@ -212,8 +219,14 @@ sessions: {workers: [{url: 'http://127.0.0.1:3001/', key: env:KEY}, {url: http:/
     assert policies.trust.deny == a_list("192.0.2.0/24", "198.51.100.7/32")
     assert policies.relay.backlog == Backlog(2**30, 1000)
     assert policies.relay.events == {"presence": EventPolicy(5.0, False, None)}
-    first = ExistingWorker("http://127.0.0.1:3001", Secret(b"k"))
-    assert policies.sessions.workers == (first, ExistingWorker("http://127.0.0.1:3002", None))
+    assert policies.sessions.workers == (
+        ExistingWorker("http://127.0.0.1:3001", Secret(b"k"), "field", "127.0.0.1:3001", ""),
+        ExistingWorker("http://[::1]:3002", Secret(b"k"), "header", "w2", "/w/w2"),
+        ExistingWorker("https://Node", None, "field", "node:443", ""),
+    )
+    assert policies.sessions.restore == 1200.0
+    assert policies.sessions.shared_profiles
+    assert policies.sessions.advertise == "http://sluice:8080"
 
 
 def test_the_other_ways_to_find_event_and_session(read: Read) -> None:
