@@ -19,6 +19,7 @@ COMPILED = tuple(
         "gateway/limits": "applicable decide denial_cache headers limiter local take",
         "gateway/policies": "ranges",
         "gateway/proxy": "quota upstream",
+        "gateway/workers": "prefixes",
         "relay": "circuit metrics",
         "relay/deliver": "outcome retry sender",
         "relay/dispatch": "attempts batching leases loop permits prefetch slots",

@@ -17,12 +17,14 @@ from gateway.ingest.webhooks import Ingest
 from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.limiter import Limiter
+from gateway.metrics import unknown_prefix
 from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
 from gateway.policies import Policies, ToRelay, ToUpstream, ToWorkers
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake, serve as serve_websocket
 from gateway.request import Head, Json, head_of
+from gateway.workers.prefixes import UNKNOWN
 from gateway.workers.proxy import WorkerProxy
 from sessions.registry import Registry
 from sluice.http import client as http1
@@ -39,6 +41,7 @@ _CLIENT_GONE = 499  # nginx's number; never sent, only counted and logged
 class AccessLogEntry:
     """What the log line of a request tells. What most requests never set stays with the class."""
 
+    head: Head | None = None
     plan: Admission | Plan | Invalid | None = None
     """As far as the request came."""
     counted: str | None = None
@@ -98,7 +101,7 @@ class Edge:
         finally:
             if log.body is not None:
                 log.body.release()
-            _log(exchange, log, time.monotonic() - started)
+            _log(log, time.monotonic() - started)
 
     async def _stages(self, exchange: Exchange, log: AccessLogEntry, started: float) -> int:
         """In this order, each only where the one before let the request pass. Raises Refusal and ClientGone."""
@@ -108,7 +111,7 @@ class Edge:
         # Identify the client.
         peer, server = exchange.client, exchange.server
         port, trust = (server and server[1]) or 0, self._policies.trust
-        head = head_of(exchange.head, peer and peer[0], exchange.scheme, port, trust)
+        head = log.head = head_of(exchange.head, peer and peer[0], exchange.scheme, port, trust, planner.prefixes)
 
         # Deny addresses; match the route; check the stated length, and presence and age of the signature's headers.
         plan: Admission | Plan | Invalid = planner.admit(head, now)
@@ -196,7 +199,7 @@ class Edge:
         await serve_websocket(scope, receive, send, self._open)
 
     async def _open(self, scope: MutableMapping[str, Any], log: WebSocketLogEntry) -> tuple[Head, WebSocketUpstream]:
-        head = read_handshake(scope, self._policies.trust)
+        head = read_handshake(scope, self._policies.trust, self._planner.prefixes)
         plan = self._planner.plan(head, b"", time.time(), websocket=True)
         subject = plan.subject
         log.route, log.client, log.event, log.session = (
@@ -271,20 +274,24 @@ async def _given(send: Send, status: int, value: object) -> int:
     return status
 
 
-def _log(exchange: Exchange, log: AccessLogEntry, seconds: float) -> None:
-    plan = log.plan
+def _log(log: AccessLogEntry, seconds: float) -> None:
+    plan, head = log.plan, log.head
     assert plan is not None
+    assert head is not None
     route, subject = plan.rules.name, plan.subject
     metrics.request(route, log.status, seconds)
+    if log.why == UNKNOWN:
+        unknown_prefix()
     LOG.line(
         "request",
         {
-            "method": exchange.head.method.decode(),
-            "path": exchange.head.target.partition(b"?")[0].decode(),
+            "method": head.method,
+            "path": head.path.decode(),
             "route": route,
             "status": log.status,
             "ms": round(seconds * 1000, 2),
             "client": subject.client.text,
+            "worker": head.worker,
             "event": subject.event,
             "session": subject.session,
             "limit": log.limit,

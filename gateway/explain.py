@@ -48,15 +48,18 @@ class Explanation:
 
 def explain(policies: Policies, request: HypotheticalRequest, now: float) -> Explanation:
     """`now`: Unix seconds."""
+    planner = Planner(policies)
     try:
-        head = head_of(_read(policies, request), request.peer, "http", policies.listen.port, policies.trust)
+        read, port = _read(policies, request), policies.listen.port
+        head = head_of(read, request.peer, "http", port, policies.trust, planner.prefixes)
     except Refused as refused:
         return Explanation(refused)
-    planner = Planner(policies)
     plan = planner.plan(head, request.body, now, verified=False)  # the secrets need not be here
     subject = plan.subject
     found = Explanation(plan, head.client.text, subject=subject, buckets=plan.buckets)
     found.notes += _about_forwarding(head, request)
+    if head.worker is not None:
+        found.notes.append(f"worker {head.worker} sends it, by its prefix, which is taken off")
     if plan.rules.route is not None:
         _describe_route(found, plan.rules.route, policies, head)
     if isinstance(plan, Plan):

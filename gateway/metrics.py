@@ -8,6 +8,8 @@ from sluice.observe.metrics import CIRCUIT_VALUES, counts, histograms, recent
 
 _DECISIONS = counts("sluice_limit_decisions_total", "What a limit decided.", ["limit", "decision"])
 _WITHOUT_STORE = counts("sluice_limiter_store_away_total", "Decisions taken while the store was away.", ["limit"])
+_UNKNOWN_PREFIXES = counts("sluice_unknown_prefixes_total", "Requests under a prefix that no worker has.", [])
+recent(_UNKNOWN_PREFIXES, "sluice_unknown_prefixes_total", [])
 recent(_DECISIONS, "sluice_limit_decisions_total", ["limit", "decision"])
 recent(_WITHOUT_STORE, "sluice_limiter_store_away_total", ["limit"])
 _REQUESTS = counts(
@@ -44,6 +46,10 @@ _HELD = Gauge(
 def decided(limit: str, decision: str) -> None:
     """`allowed`, `delayed`, `dropped`, `rejected`, or `would_reject` of a limit that only observes."""
     _DECISIONS.add(limit, decision)
+
+
+def unknown_prefix() -> None:
+    _UNKNOWN_PREFIXES.add()
 
 
 def decided_without_store(limit: str) -> None:

@@ -20,6 +20,7 @@ from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWor
 from gateway.problems import BadPath
 from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_json, reading_of, refuse_host
 from gateway.routing import Match, Routes
+from gateway.workers.prefixes import UNKNOWN, prefixes_of
 from sluice.http.problem import Refusal
 from sluice.http.senders import USUAL, sender_of
 from sluice.http.signatures import Claim, proof_of
@@ -112,6 +113,8 @@ class Planner:
     def __init__(self, policies: Policies) -> None:
         spread = "+cluster://" in policies.store.url
         self.limits = Limits(policies.limits, policies.trust.lists, spread=spread)
+        self.prefixes = prefixes_of(policies.sessions.workers)
+        """What `head_of` takes off; None: no worker has one."""
         self._trust = policies.trust
         self._routes = Routes(policies.routes)
         self._unmatched = RouteRules(policies, None, self.limits, spread=spread)
@@ -196,6 +199,8 @@ class Planner:
 
     def _match(self, head: Head) -> Match:
         refuse_host(head, self._trust.hosts)
+        if self.prefixes is not None and head.worker is None and self.prefixes.is_unknown(head.path):
+            raise Refusal(404, UNKNOWN)
         try:
             match = self._routes.match(head.method, head.path)
         except BadPath as error:

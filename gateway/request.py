@@ -20,6 +20,7 @@ from gateway.policies import (
     Trust,
     streams,
 )
+from gateway.workers.prefixes import Prefixes
 from sluice.http import lenient_json
 from sluice.http.fields import (
     CONNECTION,
@@ -57,6 +58,8 @@ class Head:
     client: Client
     scheme: str
     port: int
+    worker: str | None
+    """The existing worker that sent it, by its prefix, which `path` and `target` are without."""
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Head:
         client: Client,
         scheme: str,
         port: int,
+        worker: str | None = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -77,6 +81,7 @@ class Head:
         self.client = client
         self.scheme = scheme
         self.port = port
+        self.worker = worker
 
     @property
     def headers(self) -> Pairs:
@@ -94,12 +99,21 @@ class Head:
         return [*kept, *forwarding(self.client, self.fields, self.scheme, self.port)]
 
 
-def head_of(head: RequestHead, peer: str | None, scheme: str, port: int, trust: Trust) -> Head:
-    """`peer`: its address; `port`: where it came to."""
-    fields, target = head.fields, head.target
+def head_of(
+    head: RequestHead, peer: str | None, scheme: str, port: int, trust: Trust, prefixes: Prefixes | None = None
+) -> Head:
+    """`peer`: its address; `port`: where it came to; `prefixes`: those of workers, which are taken off."""
+    fields, target, worker = head.fields, head.target, None
     client = client_of(peer, fields, trust.proxies)
     path = target.partition(b"?")[0]
-    return Head(head.method.decode(), path, target, fields, head.length, client, scheme, port)
+    if prefixes is not None:
+        known = prefixes.of(path)
+        if known is not None:
+            worker, taken = known
+            path, target = path[taken:] or b"/", target[taken:]
+            if not target.startswith(b"/"):
+                target = b"/" + target
+    return Head(head.method.decode(), path, target, fields, head.length, client, scheme, port, worker)
 
 
 def refuse_host(head: Head, served: Container[str]) -> None:

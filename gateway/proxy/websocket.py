@@ -37,6 +37,7 @@ from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_
 from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.upstream import admit, judge, outcome_of, refusal_for
 from gateway.request import Head, Pairs, head_of
+from gateway.workers.prefixes import Prefixes
 from sluice.http import client as http1
 from sluice.http.fields import CONTENT_LENGTH, HOST
 from sluice.http.server import Refused, head_of_scope, metrics
@@ -143,7 +144,7 @@ async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, o
         entry.write(scope["path"])
 
 
-def read_handshake(scope: MutableMapping[str, Any], trust: Trust) -> Head:
+def read_handshake(scope: MutableMapping[str, Any], trust: Trust, prefixes: Prefixes | None) -> Head:
     """The head of a handshake, as of the GET that it is. Raises Refusal for one that can be read in two ways."""
     scheme = {"ws": "http", "wss": "https"}[scope["scheme"]]
     try:
@@ -151,7 +152,7 @@ def read_handshake(scope: MutableMapping[str, Any], trust: Trust) -> Head:
     except Refused as refused:
         raise Refusal(refused.status, str(refused)) from None
     peer, server = scope["client"], scope["server"]
-    return head_of(head, peer and peer[0], scheme, (server and server[1]) or 0, trust)
+    return head_of(head, peer and peer[0], scheme, (server and server[1]) or 0, trust, prefixes)
 
 
 class _Denied(Exception):

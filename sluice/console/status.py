@@ -114,6 +114,8 @@ class LastMinute:
     """Requests that were refused with 401, by route, of those with `verify`."""
     unrouted: Share | None = None
     """Requests that match no route."""
+    unknown_prefixes: int = 0
+    """Requests under a prefix that no worker of `sessions.workers` has."""
     signed_calls: Mapping[str, int] = field(default_factory=dict)
     """Calls of workers and publishers that were refused with 401, by the key that names their signature."""
     bodies: int = 0

@@ -17,6 +17,12 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
         yield from _unsigned(route, unsigned)
     if recent.unrouted:
         yield from _unrouted(recent.unrouted)
+    if recent.unknown_prefixes:
+        yield (
+            f"{some(recent.unknown_prefixes, 'request was', 'requests were')} refused with 404 in the last minute, as "
+            "no worker of sessions.workers has their prefix: compare it with LARAVEL_URL of each worker; the log names "
+            "path and client"
+        )
     for verify, calls in recent.signed_calls.items():
         if calls >= _SOME:
             yield (

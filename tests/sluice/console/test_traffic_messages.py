@@ -39,6 +39,11 @@ def recent(**what: object) -> LastMinute:
             "see routes",
         ),
         (
+            recent(unknown_prefixes=1),
+            "1 request was refused with 404 in the last minute, as no worker of sessions.workers has their prefix: "
+            "compare it with LARAVEL_URL of each worker; the log names path and client",
+        ),
+        (
             recent(signed_calls={"sessions.verify": 5}),
             "5 calls were refused with 401 in the last minute by sessions.verify: a worker or publisher signs with "
             "another secret, or its clock is off",
