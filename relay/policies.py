@@ -101,6 +101,10 @@ def _headers(value: Value) -> tuple[tuple[str, Secret], ...]:
     return tuple(found.values())
 
 
+def _forwarded(value: Value) -> tuple[str, ...]:
+    return each(of(headers.own_name))(value)
+
+
 def _allowed(value: Value) -> bool:
     return choice("refuse", "allow")(value) == "allow"
 
@@ -121,6 +125,8 @@ class Endpoint:
     """Event types or globs (`session_*`) it is sent; empty: all."""
     headers: tuple[tuple[str, Secret], ...] = setting(_headers, ())
     """Sent with every attempt, in place of what an event brings under the same name."""
+    forward: tuple[str, ...] | None = setting(_forwarded, None)
+    """Of the headers that an event brings only these, and those about its content; None: all."""
     batch: Batch | None = setting(section(Batch, _check_batch), None)
     private: bool = setting(_allowed, False)
     """Its name may lead to a private address (`sluice.http.addresses`)."""

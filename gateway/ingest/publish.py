@@ -1,13 +1,14 @@
 """Publishing over HTTP: `POST /_sluice/events`, one event or a list of them.
 
-    {"type": "order_paid", "session": "s1", "data": {...}, "id": "order-17", "path": "/hooks/orders"}
+    {"type": "order_paid", "session": "s1", "data": {...}, "id": "order-17", "path": "/hooks/orders",
+     "headers": {"X-Instance-Url": "http://10.0.0.5:3000"}}
 
 Only `type` must be there. Each endpoint whose `events` match gets the event's own bytes, in order per `session`, at
-`path` behind its url. By its `id`, or by the request's Idempotency-Key and its place in the list, a repeat is known for
-`relay.dedupe` within its session: what the answer and the receivers are told is the id with the session behind it. A
-list is checked as a whole before any of it is stored; then its events are stored in their order. Every request is
-signed over the exact bytes of its body, as `relay.verify` says. Every refusal is problem+json (RFC 9457) and says the
-cure.
+`path` behind its url, with these headers. By its `id`, or by the request's Idempotency-Key and its place in the list, a
+repeat is known for `relay.dedupe` within its session: what the answer and the receivers are told is the id with the
+session behind it. A list is checked as a whole before any of it is stored; then its events are stored in their order.
+Every request is signed over the exact bytes of its body, as `relay.verify` says. Every refusal is problem+json (RFC
+9457) and says the cure.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.ingest.carried import published_headers
 from gateway.ingest.identity import REPEATED_SOON, digest_of
 from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
 from gateway.policies import Policies
@@ -42,7 +44,7 @@ MAX_BODY = 8 * 2**20
 """Reading it takes the gateway's time from others; what is larger goes through a route with `relay:`."""
 MAX_LIST = 1000
 _AT_ONCE = 256
-_KNOWN = ("type", "session", "data", "id", "path")
+_KNOWN = ("type", "session", "data", "id", "path", "headers")
 _ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
 _PLAIN = re.compile(r"[A-Za-z0-9_:.-]{1,64}")
 _TARGET = re.compile(r"/[!-~]{0,2047}")
@@ -159,12 +161,13 @@ def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, p
     own_id = _text(fields, "id", at, _ID, "1 to 128 of A-Z a-z 0-9 _ : -") if "id" in fields else ""
     path = _text(fields, "path", at, _TARGET, "a path such as /hooks/orders") if "path" in fields else ""
     session = _session(fields.get("session"), at)
+    headers = published_headers(fields["headers"], at) if "headers" in fields else ()
     return as_event(
         policies.relay,
         _event_id(own_id, idempotency_key, session),
         event_type,
         session,
-        Post(path.encode(), _HEADERS, own_bytes),
+        Post(path.encode(), _HEADERS + headers, own_bytes),
         Json(fields),
         window=policies.relay.dedupe if own_id or idempotency_key else REPEATED_SOON,
         digest=digest_of(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)) if own_id or idempotency_key else "",

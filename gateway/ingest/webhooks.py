@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.ingest.carried import Carried
 from gateway.ingest.hold import Hold
 from gateway.ingest.identity import Webhook, identity_of
 from gateway.limits.decide import Decision
@@ -12,7 +13,6 @@ from gateway.policies import Policies
 from gateway.problems import Refusal
 from gateway.request import Json, json_if_any
 from relay import metrics
-from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID
 from relay.filters import takes
 from relay.policies import EventPolicy, RelayPolicy
 from relay.queue.codec import DelayedBy, Event, Headers, new_id
@@ -21,11 +21,8 @@ from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
 from sluice.config import Promise
 from sluice.http.senders import USUAL, Sender
-from sluice.http.signatures import AGEING, proof_of
 from sluice.store.client import StoreAway, StoreRefused
 
-_OUR_ID = EVENT_ID.lower()
-_MADE_ANEW = AGEING | {b"host", b"content-length", _OUR_ID, ATTEMPT.lower(), BATCH_IDS.lower()}
 _OTHER_CONTENT = (
     "an event with this id or key was accepted before, with other content (relay.dedupe); "
     "give each event an id of its own, and a repeat the same content"
@@ -56,17 +53,13 @@ class Receipt:
 
 
 class Ingest:
-    """Makes events of verified webhooks and stores them for those of their endpoints that take them.
-
-    The headers of every signature of the policies stay here: whoever proves himself to us by a key must not find that
-    we have sent it on.
-    """
+    """Makes events of verified webhooks and stores them for those of their endpoints that take them."""
 
     def __init__(self, policies: Policies, queues: Mapping[str, Queue], hold: Hold) -> None:
         self._policy = policies.relay
         self._queues = queues
         self._hold = hold
-        self._made_anew = _MADE_ANEW.union(*(proof_of(each).names for each in policies.signatures.values()))
+        self._carried = Carried(policies)
 
     async def accept(self, webhook: Webhook, decision: Decision, since: float) -> Receipt:
         """`since`: when it came (`time.monotonic`). Raises Refusal, as the sender repeats it: the store is away, or the
@@ -111,14 +104,12 @@ class Ingest:
 
     def _event(self, webhook: Webhook, decision: Decision) -> Event:
         known_by = identity_of(webhook, self._policy.dedupe)
-        stays = self._stays_here(webhook.sender)
-        headers = tuple((field.name, field.value) for field in webhook.head.forwarded() if field.key not in stays)
         return as_event(
             self._policy,
             new_id(known_by.key),
             webhook.event,
             webhook.session,
-            Post(webhook.head.target, headers, webhook.body),
+            Post(webhook.head.target, self._carried.of(webhook.head, webhook.sender), webhook.body),
             webhook.json,
             window=known_by.window,
             senders_id=known_by.senders_id,
@@ -126,12 +117,6 @@ class Ingest:
             delay=decision.delay,
             delayed_by=decision.delayed_by,
         )
-
-    def _stays_here(self, sender: Sender) -> frozenset[bytes]:
-        """The headers that are not sent on. The sender's own id is; in a header called as ours, it is told instead."""
-        if sender.id_header not in self._made_anew or sender.id_header == _OUR_ID:
-            return self._made_anew
-        return self._made_anew - {sender.id_header}
 
 
 @dataclass(frozen=True, slots=True)

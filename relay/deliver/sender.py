@@ -34,6 +34,8 @@ EVENT_ID = b"Webhook-Id"
 ATTEMPT = b"X-Sluice-Attempt"
 BATCH_IDS = b"X-Sluice-Event-Ids"
 """The ids of the events of a batch, in its order, separated by commas."""
+_OF_CONTENT = frozenset((b"content-type", b"content-encoding", b"content-language", b"content-location"))
+"""What says how a body is to be read (RFC 9110 section 8.3)."""
 _PLAIN_ANSWER = (b"Accept-Encoding", b"identity")  # people read the answer to a rejected event
 _MAX_SHOWN_OF_EACH = 512
 _CACHED_HEADS = 256
@@ -77,6 +79,7 @@ class Sender:
             added.append(_PLAIN_ANSWER)
         self._added = tuple(added)
         self._replaced = made.union(name.lower() for name, _ in self._added)
+        self._forwarded = None if endpoint.forward is None else _OF_CONTENT.union(_lower(endpoint.forward))
 
     async def post(self, delivery: Delivery, begin_by: float = math.inf) -> Outcome:
         """The whole attempt takes at most the endpoint's timeout. Never raises for anything the receiver does.
@@ -154,7 +157,7 @@ class Sender:
 
     async def _ask_together(self, deliveries: Sequence[Delivery], end: float, begin_by: float) -> Answer:
         ids = b",".join(delivery.public_id.encode() for delivery in deliveries)
-        head_start = self._make_head_start(b"", ((b"Content-Type", b"application/json"), (BATCH_IDS, ids)))
+        head_start = self._head_start_of(b"", [(b"Content-Type", b"application/json"), (BATCH_IDS, ids)])
         batch_id = b"batch_" + hashlib.sha256(ids).hexdigest()[:28].encode()
         body = b"[%b]" % b",".join(delivery.body for delivery in deliveries)
         most = MAX_SHOWN + _MAX_SHOWN_OF_EACH * len(deliveries)
@@ -184,13 +187,23 @@ class Sender:
         return b"".join(lines)
 
     def _make_head_start(self, target: bytes, headers: Headers) -> bytes:
-        """The head up to where the signature follows. Raises BadHead for what must not be sent.
+        """The head of what an event brings up to where the signature follows. Raises BadHead for what must not be sent.
 
         A header that the endpoint's policy adds replaces a stored one of the same name; one that we make replaces both.
         """
+        forwarded = self._forwarded
+        return self._head_start_of(
+            target, [pair for pair in headers if forwarded is None or pair[0].lower() in forwarded]
+        )
+
+    def _head_start_of(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         stored = [pair for pair in headers if pair[0].lower() not in self._replaced]
         pairs = [self._host, *stored, *self._added]
         return http1.request_head(b"POST", self._base + target or b"/", pairs, http1.NO_BODY)[:-2]
+
+
+def _lower(names: Sequence[str]) -> list[bytes]:
+    return [name.lower().encode() for name in names]
 
 
 def _outcome_of_error(error: http1.UpstreamError) -> Outcome:

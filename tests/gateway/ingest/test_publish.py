@@ -112,6 +112,13 @@ async def test_the_receiver_gets_the_event_s_own_bytes_at_its_path(api: Api) -> 
     assert (delivery.target, delivery.headers) == (b"/hooks/a?b=c", ((b"Content-Type", b"application/json"),))
 
 
+async def test_an_event_brings_the_headers_that_its_publisher_names(api: Api) -> None:
+    await api.post({"type": "a", "headers": {"X-Instance-Url": "http://10.0.0.5:3000", "X-Empty": ""}})
+    (delivery,) = await api.stored("laravel")
+    given = ((b"X-Instance-Url", b"http://10.0.0.5:3000"), (b"X-Empty", b""))
+    assert delivery.headers == ((b"Content-Type", b"application/json"), *given)
+
+
 async def test_the_events_of_a_list_keep_their_own_bytes_too(api: Api) -> None:
     pieces = [b'{"type":"a", "data":"],[ \\" \xf0\x9f\x91\x8b"}', b'{ "type":"b","data":1.0E3 }', b'{"type":"c"}']
     response = await api.post_bytes(b" [" + b" ,\n".join(pieces) + b"\t] ")
@@ -239,7 +246,33 @@ async def test_the_gateway_answers_at_its_reserved_path(gate: Gate) -> None:
         (b'{"type":"a b"}', "type: must be an event type, 1 to 128 of A-Z a-z 0-9 _ . : / -"),
         (b'{"type":""}', "type: must be an event type, 1 to 128 of A-Z a-z 0-9 _ . : / -"),
         (b'[{"type":"a"},{"typ":"a"}]', "[1].typ: unknown; did you mean type"),
-        (b'{"type":"a","quux":1}', "quux: unknown; an event has type, session, data, id, path"),
+        (b'{"type":"a","quux":1}', "quux: unknown; an event has type, session, data, id, path, headers"),
+        (
+            b'{"type":"a","headers":["X-A"]}',
+            'headers: must be an object such as {"X-Instance-Url": "http://10.0.0.5:3000"}, not a list',
+        ),
+        (
+            b'[{"type":"a","headers":{"X A":"1"}}]',
+            '[0].headers.X A: "X A" is not the name of a header; write X-Event-Type',
+        ),
+        (b'{"type":"a","headers":{"X-A":1}}', "headers.X-A: must be a string, not a number"),
+        (
+            b'{"type":"a","headers":{"X-A":"1\\r\\nX-B: 2"}}',
+            "headers.X-A: has line breaks or characters beyond ASCII, or is over 4096 bytes, or begins or ends with a "
+            "blank; write what a header can carry",
+        ),
+        (
+            b'{"type":"a","headers":{"Content-Length":"0"}}',
+            'headers.Content-Length: "Content-Length" is written by Sluice alone; use another header',
+        ),
+        (
+            b'{"type":"a","headers":{"X-Sluice-Fence":"7"}}',
+            'headers.X-Sluice-Fence: "X-Sluice-Fence" is written by Sluice alone; use another header',
+        ),
+        (
+            b'{"type":"a","headers":{' + b",".join(b'"X-%d":""' % i for i in range(17)) + b"}}",
+            "headers: has 17 headers, it may have 16",
+        ),
         (b'{"type":"a","session":17}', "session: must be a string, not a number"),
         (b'{"type":"a","session":""}', "session: must be 1 to 200 printable characters"),
         (b'{"type":"a","session":"a\\u0000b"}', "session: must be 1 to 200 printable characters"),

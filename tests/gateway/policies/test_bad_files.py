@@ -731,6 +731,11 @@ EXPECTED: dict[str, list[str]] = {
     "endpoint_headers_text": [
         "2:68: relay.endpoints.laravel.headers: is a single value, not a mapping; write {key: value}",
     ],
+    "endpoint_forward": [
+        "4:48: relay.endpoints.a.forward: is a single value, not a list; write [a, b]",
+        '5:49: relay.endpoints.b.forward[0]: "Host" is written by Sluice alone; use another header',
+        '5:55: relay.endpoints.b.forward[1]: "X Tenant" is not the name of a header; write X-Event-Type',
+    ],
     "endpoint_batch": [
         "4:50: relay.endpoints.a.batch.max: 201 is too much; write 200 or less",
         "5:50: relay.endpoints.b.batch.max: 0 is too small; write 1 or more",

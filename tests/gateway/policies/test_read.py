@@ -143,6 +143,7 @@ def test_default_relay(default: Policies) -> None:
     assert default.relay.events == {
         "typing_indicator": EventPolicy(15.0, True, None),
         "heartbeat": EventPolicy(60.0, True, None),
+        "qr_code_generated": EventPolicy(60.0, True, None),
         "message_status_updated": EventPolicy(None, True, "/data/message_id"),
     }
     assert (default.relay.dedupe, default.relay.retention.dead) == (86400.0, 30 * 86400.0)

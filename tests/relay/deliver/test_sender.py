@@ -131,6 +131,16 @@ async def test_what_the_policy_adds_stands_for_what_was_stored_and_what_is_signe
     assert refusal(BLAZZ, got.headers, got.body, time.time()) is None
 
 
+async def test_an_endpoint_is_sent_only_the_headers_that_its_policy_names_and_those_about_the_content() -> None:
+    stored = ((b"content-type", b"text/csv"), (b"X-INSTANCE-URL", b"http://w1"), (b"Cookie", b"a=b"))
+    async with receiver() as laravel:
+        for forward in (("X-Instance-Url",), (), None):
+            await post(replace(an_endpoint(laravel.url), forward=forward), a_delivery(headers=stored))
+    shown = [(got.all("content-type"), got.all("x-instance-url"), got.all("cookie")) for got in laravel.got]
+    content, instance, cookie = [b"text/csv"], [b"http://w1"], [b"a=b"]
+    assert shown == [(content, instance, []), (content, [], []), (content, instance, cookie)]
+
+
 async def test_the_answer_is_asked_for_as_people_can_read_it() -> None:
     async with receiver() as laravel:
         await post(an_endpoint(laravel.url), a_delivery(headers=((b"Accept-Encoding", b"gzip, br"),)))

@@ -1,0 +1,85 @@
+"""The headers that go with an event: those of a webhook, and those that a publisher names. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.policies import Policies
+from gateway.problems import Refusal
+from gateway.request import Head
+from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID
+from relay.queue.codec import Headers
+from sluice.config import headers as sound
+from sluice.config.problems import Malformed, quoted
+from sluice.http.senders import Sender
+from sluice.http.signatures import AGEING, proof_of
+from sluice.http.signed_json import wrong
+
+INSTANCE_URL = b"x-instance-url"
+"""By it Laravel remembers which worker it is to call for a session."""
+MAX_PUBLISHED = 16
+"""Headers of one published event."""
+_OUR_ID = EVENT_ID.lower()
+_MADE_ANEW = AGEING | {b"host", b"content-length", _OUR_ID, ATTEMPT.lower(), BATCH_IDS.lower()}
+_NOT_TO_GIVE = ("content-type", "forwarded", "x-real-ip")
+_PREFIXES_NOT_TO_GIVE = ("x-forwarded-", "x-sluice-")
+
+
+class Carried:
+    """What a webhook brings goes on with it, but for what is made anew for each attempt.
+
+    The headers of every signature of the policies stay here: whoever proves himself to us by a key must not find that
+    we have sent it on.
+    """
+
+    def __init__(self, policies: Policies) -> None:
+        self._made_anew = _MADE_ANEW.union(*[proof_of(each).names for each in policies.signatures.values()])
+        self._replaced = replaced_values(policies)
+
+    def of(self, head: Head, sender: Sender) -> Headers:
+        """Names and values as they came, and what the next one may believe about the client."""
+        stays, replaced = self._stays_here(sender), self._replaced
+        fields = [field for field in head.forwarded() if field.key not in stays]
+        if not replaced:
+            return tuple([(field.name, field.value) for field in fields])
+        return tuple([(field.name, replaced.get(field.key, field.value)) for field in fields])
+
+    def _stays_here(self, sender: Sender) -> frozenset[bytes]:
+        """The headers that are not sent on. The sender's own id is; in a header called as ours, it is told instead."""
+        if sender.id_header not in self._made_anew or sender.id_header == _OUR_ID:
+            return self._made_anew
+        return self._made_anew - {sender.id_header}
+
+
+def replaced_values(policies: Policies) -> Mapping[bytes, bytes]:
+    """By name in lower case: what goes with an event in place of the value that its sender wrote.
+
+    With `sessions.advertise` Laravel stores that in place of a worker's own address, and so stays on Sluice.
+    """
+    advertised = policies.sessions.advertise
+    return {} if advertised is None else {INSTANCE_URL: advertised.encode()}
+
+
+def published_headers(given: object, at: str) -> Headers:
+    """Of an event's `headers`: names and texts. `at`: where the event stands, for the message. Raises Refusal 400."""
+    place = f"{at}headers"
+    if not isinstance(given, dict):
+        wrong(place, 'an object such as {"X-Instance-Url": "http://10.0.0.5:3000"}', given)
+    if len(given) > MAX_PUBLISHED:
+        raise Refusal(400, f"{place}: has {len(given)} headers, it may have {MAX_PUBLISHED}")
+    return tuple([_published(f"{place}.{name[:64]}", name, value) for name, value in given.items()])
+
+
+def _published(place: str, name: str, value: object) -> tuple[bytes, bytes]:
+    try:
+        sound.own_name(name)
+    except Malformed as malformed:
+        raise Refusal(400, f"{place}: {malformed.message}; {malformed.hint}") from None
+    lower = name.lower()
+    if lower in _NOT_TO_GIVE or lower.startswith(_PREFIXES_NOT_TO_GIVE) or lower.encode() in AGEING:
+        raise Refusal(400, f"{place}: {quoted(name)} is written by Sluice alone; use another header")
+    if not isinstance(value, str):
+        wrong(place, "a string", value)
+    if not sound.VALUE.fullmatch(value.encode()) or value != value.strip():
+        raise Refusal(400, f"{place}: {sound.NOT_A_VALUE}, or begins or ends with a blank; {sound.CURE}")
+    return name.encode(), value.encode()

@@ -1,0 +1,44 @@
+"""What the shipped policies make of the existing workers' webhooks (contract.md, section 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sluice.store.client import Store
+from tests.gateway.ingest.shipped import DEMO, SHIPPED, Shipped, data_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("file", [SHIPPED, DEMO], ids=["shipped", "demo"])
+async def test_only_the_newest_qr_code_of_a_session_waits_and_for_a_minute(store: Store, file: Path) -> None:
+    shipped = Shipped(store, file)
+    for session, count in (("s1", 1), ("s1", 2), ("s2", 1), ("s1", 3)):
+        await shipped.accept("qr_code_generated", session, qr_code="data:image/png;base64,AAAA", qr_count=count)
+    counts = await shipped.queue.counts()
+    assert (counts.waiting, counts.replaced) == (2, 2)
+    codes = {delivery.session: data_of(delivery)["qr_count"] for delivery in await shipped.leased()}
+    assert codes == {"s1": 3, "s2": 1}
+    assert shipped.policies.relay.events["qr_code_generated"].ttl == 60.0
+
+
+async def test_the_worker_s_own_address_goes_with_its_events(store: Store) -> None:
+    shipped = Shipped(store)
+    await shipped.accept("session_ready", headers=((b"X-Instance-Url", b"http://localhost:3001"),))
+    (delivery,) = await shipped.leased()
+    assert (b"X-Instance-Url", b"http://localhost:3001") in delivery.headers
+
+
+async def test_with_an_address_to_advertise_the_worker_s_own_is_replaced_whatever_its_case(
+    tmp_path: Path, store: Store
+) -> None:
+    file = tmp_path / "policies.yaml"
+    text = SHIPPED.read_text()
+    assert "\nsessions:\n" in text
+    file.write_text(text.replace("\nsessions:\n", "\nsessions:\n  advertise: http://sluice:8080\n"))
+    shipped = Shipped(store, file)
+    await shipped.accept("session_ready", headers=((b"x-instance-URL", b"http://localhost:3001"), (b"X-Other", b"1")))
+    (delivery,) = await shipped.leased()
+    assert {(b"x-instance-URL", b"http://sluice:8080"), (b"X-Other", b"1")} <= {*delivery.headers}
