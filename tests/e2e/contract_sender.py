@@ -29,6 +29,10 @@ class ContractSender:
     port: int
     signature: Signature
     path: bytes = b"/hooks/message"
+    instance: str = "http://localhost:3001"
+    """What it says of itself in X-Instance-Url."""
+    scale: float = 1.0
+    """Of its timeout and its pauses: 0.1 is ten times as fast."""
     answered: list[bytes] = field(default_factory=list)
     """The bodies that were answered with a 2xx."""
     lost: dict[bytes, str] = field(default_factory=dict)
@@ -37,24 +41,25 @@ class ContractSender:
     """By how they ended: a status, `refused`, `timeout`, `reset`."""
     _sockets: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SOCKETS))
 
-    async def send(self, body: bytes) -> None:
-        """To its end, whatever that is."""
+    async def send(self, body: bytes) -> str:
+        """To its end; how its last attempt ended."""
         for tries in range(4):
             async with self._sockets:
                 outcome = await self._attempt(body)
             self.attempts[outcome] += 1
             if outcome.startswith("2"):
                 self.answered.append(body)
-                return
+                return outcome
             waits = AFTER_429 if outcome == "429" else AFTER_SILENCE if outcome in ("refused", "timeout") else ()
             if tries >= len(waits):
                 self.lost[body] = outcome
-                return
-            await asyncio.sleep(waits[tries])
+                return outcome
+            await asyncio.sleep(waits[tries] * self.scale)
+        raise AssertionError("the last attempt ends it")
 
     async def _attempt(self, body: bytes) -> str:
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(TIMEOUT * self.scale):
                 return await self._post(body)
         except TimeoutError:
             return "timeout"
@@ -69,8 +74,9 @@ class ContractSender:
             proof = b"".join(b"%b: %b\r\n" % pair for pair in sign(self.signature, body, time.time()))
             writer.write(
                 b"POST %b HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n%b"
-                b"X-Instance-Url: http://localhost:3001\r\nUser-Agent: WhatsApp-WebJS-Service/1.0\r\n"
-                b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (self.path, self.port, proof, len(body), body)
+                b"X-Instance-Url: %b\r\nUser-Agent: WhatsApp-WebJS-Service/1.0\r\n"
+                b"Content-Length: %d\r\nConnection: close\r\n\r\n%b"
+                % (self.path, self.port, proof, self.instance.encode(), len(body), body)
             )
             status = (await reader.readuntil(b"\r\n")).split(b" ")[1]
             await reader.read()
