@@ -150,7 +150,6 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         policies,
         parts.limiter,
         ingest,
-        parts.registry,
         parts.workers,
         {name: upstream.http for name, upstream in upstreams.things.items()},
         {name: upstream.websocket for name, upstream in upstreams.things.items()},

@@ -19,19 +19,17 @@ from gateway.limits.headers import header_lines
 from gateway.limits.limiter import Limiter
 from gateway.metrics import unknown_prefix
 from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
-from gateway.policies import Policies, ToRelay, ToUpstream, ToWorkers
+from gateway.policies import Policies, ToRelay, ToUpstream
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake, serve as serve_websocket
-from gateway.request import Head, Json, head_of
+from gateway.request import Head, head_of
 from gateway.workers.prefixes import UNKNOWN
 from gateway.workers.proxy import WorkerProxy
-from sessions.registry import Registry
 from sluice.http import client as http1
 from sluice.http.bodies import BodyBudget, HeldBody
 from sluice.http.server import Exchange, metrics
 from sluice.observe.log import Log
-from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("gateway")
 _AGAIN = 0.25  # seconds between two tries to have the limits decide
@@ -62,7 +60,6 @@ class Edge:
         policies: Policies,
         limiter: Limiter,
         intake: Ingest,
-        registry: Registry,
         workers: WorkerProxy,
         upstreams: Mapping[str, UpstreamClient],
         websockets: Mapping[str, WebSocketUpstream],
@@ -73,7 +70,6 @@ class Edge:
         self._planner = Planner(policies)
         self._limiter = limiter
         self._intake = intake
-        self._registry = registry
         self._workers = workers
         self._bodies = bodies
         self._hold = hold
@@ -184,15 +180,10 @@ class Edge:
             self._hold.leave(size)
 
     def _pass_on(self, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> Coroutine[Any, Any, int]:
-        destination, session = plan.destination, plan.subject.session or ""
+        destination = plan.destination
         if isinstance(destination, ToUpstream):
             return self._to_upstream(self._upstreams[destination.upstream], outgoing, exchange)
-        assert isinstance(destination, ToWorkers)
-        if destination.how == "list":
-            return self._list_sessions(exchange.send)
-        if destination.how == "owner":
-            return self._workers.to_owner(session, outgoing, exchange)
-        return self._workers.to_placed(session, _about(plan.json), outgoing, exchange)
+        return self._workers.answer(plan, outgoing, exchange)
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
@@ -237,36 +228,12 @@ class Edge:
         finally:
             client.close()
 
-    async def _list_sessions(self, send: Send) -> int:
-        try:
-            rows = await self._registry.sessions()
-        except (StoreAway, StoreRefused):
-            raise Refusal(503, "the registry cannot be read right now", retry_after=b"1") from None
-        sessions = [
-            {
-                "session_id": row.session,
-                "workspace_id": row.workspace,
-                "status": row.state,
-                "phone_number": row.phone,
-                "worker": row.worker,
-            }
-            for row in rows
-        ]
-        return await _given(send, 200, {"success": True, "sessions": sessions, "total": len(sessions)})
-
 
 def _failed(plan: Admission | Plan | Invalid | None) -> Refusal | None:
     """How a webhook is refused that we could not handle, where its sender would not repeat it after a 500."""
     if plan is None or plan.rules.sender.status != 429:
         return None
     return plan.rules.sender.refusal("the request could not be handled; send it again", b"1")
-
-
-def _about(json: Json | None) -> dict[str, object]:
-    """What is remembered of a session from the request that creates it. Never its api_key."""
-    value = json.value if json else None
-    wanted = ("workspace_id", "account_id", "priority")
-    return {name: value[name] for name in wanted if name in value} if isinstance(value, Mapping) else {}
 
 
 async def _given(send: Send, status: int, value: object) -> int:

@@ -126,6 +126,10 @@ def _destination(action: Action) -> str:
             return f"stored, and delivered to {', '.join(to.endpoints)}"
         case ToWorkers("list"):
             return "answered from the registry"
+        case ToWorkers("health"):
+            return "answered by the gateway, for all workers together"
+        case ToWorkers("any"):
+            return "passed on to a worker, whichever is live"
         case ToWorkers("owner"):
             return "passed on to the worker that owns the session"
         case ToWorkers():

@@ -17,6 +17,7 @@ from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, im
 from gateway.limits.decide import Decision
 from gateway.limits.headers import QUOTA_EXCEEDED
 from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWorkers, needs_only_head
+from gateway.policies.routes import WITHOUT_SESSION
 from gateway.problems import BadPath
 from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_json, reading_of, refuse_host
 from gateway.routing import Match, Routes
@@ -269,7 +270,7 @@ def _name(subject: Subject, route: Route, head: Head, captured: Mapping[str, str
 def _refuse_incomplete(action: Action, subject: Subject) -> None:
     if isinstance(action, ToRelay) and subject.event is None:
         raise Refusal(400, "the request names no event type where the route looks for it")
-    if isinstance(action, ToWorkers) and action.how != "list" and subject.session is None:
+    if isinstance(action, ToWorkers) and action.how not in WITHOUT_SESSION and subject.session is None:
         raise Refusal(400, "the request names no session where the route looks for it")
 
 

@@ -1,4 +1,7 @@
-"""Which route a request meets. Matched on a normalised copy; what is forwarded is never touched here. No I/O."""
+"""Which route a request meets. Matched on a normalised copy; what is forwarded is never touched here. No I/O.
+
+Routes to workers ignore the case of letters, as the workers do.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-from gateway.policies import Route
+from gateway.policies import Route, ToWorkers
 from gateway.problems import BadPath
 
 _REST = "**"
@@ -28,10 +31,7 @@ class Routes:
     """The routes of the policies; the first that matches wins."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes = [
-            (i, route, tuple(route.path.strip("/").split("/")) if route.path != "/" else ())
-            for i, route in enumerate(routes)
-        ]
+        self._routes = [(i, route, _pattern_of(route)) for i, route in enumerate(routes)]
         self._cache = lru_cache(maxsize=4096)(self._find)
 
     def match(self, method: str, raw_path: bytes) -> Match | None:
@@ -41,10 +41,11 @@ class Routes:
 
     def _find(self, method: str, raw_path: bytes) -> Match | None:
         segments = segments_of(raw_path)
+        folded = tuple([segment.lower() for segment in segments])
         for index, route, pattern in self._routes:
             if route.methods and method not in route.methods:
                 continue
-            captured = _captured(pattern, segments)
+            captured = _captured(pattern, segments, folded if isinstance(route.action, ToWorkers) else segments)
             if captured is not None:
                 return Match(route, captured, index)
         return None
@@ -70,8 +71,18 @@ def segments_of(raw_path: bytes) -> tuple[str, ...]:
     return tuple(segments)
 
 
-def _captured(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:
-    """What the pattern's names stand for, or None when it does not match. `**` stands for any rest, also none."""
+def _pattern_of(route: Route) -> tuple[str, ...]:
+    segments = route.path.strip("/").split("/") if route.path != "/" else []
+    if not isinstance(route.action, ToWorkers):
+        return tuple(segments)
+    return tuple([segment if segment.startswith("{") else segment.lower() for segment in segments])
+
+
+def _captured(pattern: Sequence[str], segments: Sequence[str], compared: Sequence[str]) -> Mapping[str, str] | None:
+    """What the pattern's names stand for, or None when it does not match. `**` stands for any rest, also none.
+
+    `compared`: the segments, as literals are compared with them.
+    """
     if pattern and pattern[-1] == _REST:
         pattern = pattern[:-1]
         if len(segments) < len(pattern):
@@ -80,9 +91,9 @@ def _captured(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, s
     if len(pattern) != len(segments):
         return None
     captured: dict[str, str] = {}
-    for expected, given in zip(pattern, segments, strict=True):
+    for at, expected in enumerate(pattern):
         if expected.startswith("{"):
-            captured[expected[1:-1]] = given
-        elif expected not in ("*", given):
+            captured[expected[1:-1]] = segments[at]
+        elif expected not in ("*", compared[at]):
             return None
     return captured

@@ -14,11 +14,13 @@ from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, quoted
 
 Source = TypeVar("Source")
-How = Literal["list", "place", "owner"]
+How = Literal["list", "place", "owner", "any", "health"]
+WITHOUT_SESSION = frozenset[How](("list", "any", "health"))
 ACTIONS = ("upstream", "relay", "workers")
 METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 BODY = 2**20
 RELAYED_BODY = 32 * 2**20
+TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,12 @@ class ToRelay:
 
 @dataclass(frozen=True, slots=True)
 class ToWorkers:
-    """`owner`: the worker that owns the session; `place`: the same, placed first; `list`: the registry answers."""
+    """`owner`: the worker that owns the session; `place`: the same, placed first; `any`: any live worker; `list`: the
+    registry answers; `health`: the gateway, for all workers together."""
 
     how: How
+    timeout: float = TIMEOUT
+    """Seconds from the request to the head of the worker's answer."""
 
 
 Action = ToUpstream | ToRelay | ToWorkers
@@ -95,6 +100,12 @@ def route(value: Value) -> Route:
     with value.fields() as fields:
         path = fields.need("path", of(paths.pattern), "", "path: /api/**")
         action = _action(fields)
+        timeout = fields.take("timeout", parsers.duration, TIMEOUT)
+        if isinstance(action, ToWorkers):
+            action = ToWorkers(action.how, timeout)
+        elif "timeout" in fields:
+            cure = "remove it; headers: of an upstream and timeout: of an endpoint are theirs"
+            fields.wrong("timeout", Malformed("is for workers: only", cure))
         session = fields.take("session", lambda source: _subject(source, path, "session"), _segment_of(path, "session"))
         if session is None and "session" not in fields and fields.sound("path"):
             _refuse_without_session(action, fields)
@@ -125,7 +136,7 @@ def _action(fields: Fields) -> Action:
     fields.only_one(ACTIONS, "goes nowhere")
     upstream = fields.take("upstream", references.one_of_section("upstream", "upstreams"), "")
     endpoints: tuple[str, ...] = fields.take("relay", _endpoints, ("",))
-    how: How = fields.take("workers", choice("list", "place", "owner"), "list")
+    how: How = fields.take("workers", choice("list", "place", "owner", "any", "health"), "list")
     if "relay" in fields:
         return ToRelay(endpoints)
     return ToWorkers(how) if "workers" in fields else ToUpstream(upstream)
@@ -148,7 +159,7 @@ def _endpoints(value: Value) -> tuple[str, ...]:
 
 
 def _refuse_without_session(action: Action, fields: Fields) -> None:
-    if isinstance(action, ToWorkers) and action.how != "list":
+    if isinstance(action, ToWorkers) and action.how not in WITHOUT_SESSION:
         cure = "write session: {json: /session_id}, or {session} in the path"
         fields.wrong("workers", Malformed(f"{action.how} needs a session", cure))
 

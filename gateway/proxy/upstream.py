@@ -32,11 +32,20 @@ class UpstreamRequest:
     body: bytes | None = None
     more: Sequence[Field] = ()
     """Ours, beside what is forwarded."""
+    within: http1.Deadlines | None = None
+    """So long the head of the answer may take; None: as long as of all requests to this upstream."""
 
-    def __init__(self, head: Head, body: bytes | None = None, more: Sequence[Field] = ()) -> None:
+    def __init__(
+        self,
+        head: Head,
+        body: bytes | None = None,
+        more: Sequence[Field] = (),
+        within: http1.Deadlines | None = None,
+    ) -> None:
         self.head = head
         self.body = body
         self.more = more
+        self.within = within
 
     def framing(self) -> http1.Framing:
         length = self.head.length
@@ -59,26 +68,29 @@ class UpstreamRequest:
 class Downstream:
     """The client's side of one exchange: its body goes out as it comes, and its leaving cuts the connection upstream.
 
-    The server tells of the leaving by a callback; only a body that is streamed takes a task that listens.
+    The server tells of the leaving by a callback; only a body that is streamed takes a task that listens. `cut` False:
+    its leaving changes nothing, for an upstream that would go on with the request anyway.
     """
 
-    __slots__ = ("_connection", "_listener", "exchange")
+    __slots__ = ("_connection", "_cut", "_listener", "exchange")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, *, cut: bool = True) -> None:
         self.exchange = exchange
+        self._cut = cut
         self._connection: http1.Connection | None = None
         self._listener: asyncio.Task[None] | None = None
 
     @property
     def disconnected(self) -> bool:
-        return self.exchange.disconnected
+        return self._cut and self.exchange.disconnected
 
     def follow(self, connection: http1.Connection, *, streaming: bool) -> None:
         """From now on it is this connection that the client's body goes to, and that its leaving cuts."""
         self._connection = connection
         if streaming:
             self._listener = asyncio.create_task(self._send_on(connection))
-        self.exchange.on_disconnect(self._abort)
+        if self._cut:
+            self.exchange.on_disconnect(self._abort)
 
     def close(self) -> None:
         """Cuts what is unfinished."""
@@ -156,7 +168,7 @@ class UpstreamClient:
             try:
                 response = connection.send(first, framing, outgoing.body or b"", head_only=head_only)
                 client.follow(connection, streaming=streaming)
-                await response.head(self._headers)
+                await response.head(outgoing.within or self._headers)
                 return response
             except BaseException as error:
                 client.close()
@@ -167,8 +179,11 @@ class UpstreamClient:
                     raise
             fresh = True
 
-    async def give(self, response: http1.Response, client: Exchange) -> bool:
+    async def give(
+        self, response: http1.Response, client: Exchange, taken: bytes = b"", *, endless: bool = False
+    ) -> bool:
         """Streams the answer to the client. False when the upstream broke it off: then the client is cut off too.
+        `taken`: what was taken of its body already; `endless`: it may pause for any time.
 
         Raises BadResponse for a status that HTTP does not have.
         """
@@ -183,12 +198,12 @@ class UpstreamClient:
         lines = [field.line for field in response.fields.without(dropped)]
         length = response.fields.first(CONTENT_LENGTH)
         more = not response.complete
-        client.begin(status, lines, None if length is None else int(length), response.take(), more=more)
+        client.begin(status, lines, None if length is None else int(length), taken + response.take(), more=more)
         while more:
             if client.blocked:
                 await client.drain()
             try:
-                piece = await response.chunk(self._idle)
+                piece = await response.chunk(None if endless else self._idle)
             except http1.UpstreamError:
                 return False
             more = not response.complete

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from sessions.registry import Owner, Registry, Unknown, Unowned
 
+Found = Owner | Unowned | Unknown
 _MAX_CACHED = 100_000
+"""Names have 200 characters at most, so that is some 60 MB in the worst case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,29 +21,55 @@ class _Cached:
 
 
 class Owners:
-    """Who owns a session, remembered up to the end of its lease."""
+    """Who owns a session, remembered up to the end of its lease, or until a change message says otherwise."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
+        self._looking: dict[str, asyncio.Task[Found]] = {}
 
-    async def find(self, session: str) -> Owner | Unowned | Unknown:
+    async def find(self, session: str) -> Found:
         """Raises StoreAway or StoreRefused when it has to ask and cannot."""
         known = self._cache.get(session)
         if known is not None and time.monotonic() < known.until:
             return known.owner
-        found = await self._registry.owner_of(session)
-        if isinstance(found, Owner):
-            self.remember(session, found)
-        else:
-            self.forget(session)
-        return found
+        return await self._shared(session)
 
-    def remember(self, session: str, owner: Owner) -> None:
-        self._cache[session] = _Cached(owner, time.monotonic() + owner.lease_left)
+    def remember(self, session: str, owner: Owner, since: float) -> None:
+        """`since` (`time.monotonic`): when the registry was asked."""
+        self._cache[session] = _Cached(owner, since + owner.lease_left)
         self._cache.move_to_end(session)
         if len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
 
     def forget(self, session: str) -> None:
+        """Also what the registry is being asked for right now: its answer may be older than what is known by now."""
         self._cache.pop(session, None)
+        self._looking.pop(session, None)
+
+    def forget_all(self) -> None:
+        """Change messages may have been missed."""
+        self._cache.clear()
+        self._looking.clear()
+
+    async def _shared(self, session: str) -> Found:
+        """One question for all who ask at once."""
+        looking = self._looking.get(session)
+        if looking is None:
+            looking = self._looking[session] = asyncio.create_task(self._look(session))
+            looking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(looking)
+
+    async def _look(self, session: str) -> Found:
+        began, me = time.monotonic(), asyncio.current_task()
+        try:
+            found = await self._registry.owner_of(session)
+            if self._looking.get(session) is me:
+                if isinstance(found, Owner):
+                    self.remember(session, found, began)
+                else:
+                    self._cache.pop(session, None)
+            return found
+        finally:
+            if self._looking.get(session) is me:
+                del self._looking[session]

@@ -51,7 +51,10 @@ routes:
   - {{path: /api/sessions, methods: [GET], workers: list}}
   - {{path: /api/sessions, methods: [POST], session: {{json: /session_id}}, workers: place}}
   - {{path: "/api/sessions/{{session}}/**", workers: owner}}
-  - {{path: /api/messages/*, session: {{json: /session_id}}, event: message_send, workers: owner}}
+  - {{path: /api/messages/*, methods: [POST], session: {{json: /session_id}}, event: message_send, workers: owner}}
+  - {{path: "/api/messages/{{session}}/*", workers: owner}}
+  - {{path: /health/**, workers: health}}
+  - {{path: /info, workers: any}}
   - {{path: /limited/**, event: limited, upstream: laravel}}
   - {{path: /undecided/**, event: undecided, upstream: laravel}}
   - {{path: /nowhere/**, methods: [DELETE], upstream: laravel}}

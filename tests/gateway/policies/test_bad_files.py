@@ -17,6 +17,10 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 EXPECTED: dict[str, list[str]] = {
+    "route_timeout_of_upstream": [
+        "3:50: routes[0].timeout: is for workers: only; remove it; headers: of an upstream and timeout: of an endpoint "
+        "are theirs",
+    ],
     "empty": [
         "1:1: the file is empty; begin with version: 1",
     ],

@@ -108,15 +108,42 @@ def test_default_routes(default: Policies) -> None:
     webhook = JsonPointer("/event"), JsonPointer("/data/session_id")
     body, session = JsonPointer("/session_id"), PathSegment("session")
     mib, line, post = 2**20, default.routes[0].line, frozenset({"POST"})
-    relay, owner = ToRelay(("laravel",)), ToWorkers("owner")
+    relay, get, send = ToRelay(("laravel",)), frozenset({"GET"}), Fixed("message_send")
+
+    def worker(
+        path: str,
+        methods: frozenset[str],
+        action: ToWorkers,
+        at: int,
+        found: JsonPointer | PathSegment | None = None,
+        event: Fixed | None = None,
+        body: int = mib,
+    ) -> Route:
+        return Route(path, methods, None, event, found, action, body, line + 2 + at)
+
+    of_message = [
+        worker("/api/messages/send", post, ToWorkers("owner", 45.0), 4, body, send, 50 * mib),
+        worker("/api/messages/send-media", post, ToWorkers("owner", 45.0), 5, body, send, 50 * mib),
+        worker("/api/messages/bulk-send", post, ToWorkers("owner"), 6, body, send, 50 * mib),
+        worker("/api/messages/{session}/*", get, ToWorkers("owner"), 7, session),
+        worker("/api/messages/**", frozenset(), ToWorkers("any"), 8),
+    ]
     assert "webhooks" in DEFAULT.read_text().splitlines()[line - 1]
     assert default.routes == (
         Route("/api/whatsapp/webhooks/*", post, "workers", *webhook, relay, 32 * mib, line),
-        Route("/api/sessions", frozenset({"GET"}), None, None, None, ToWorkers("list"), mib, line + 1),
-        Route("/api/sessions", post, None, None, body, ToWorkers("place"), mib, line + 2),
-        Route("/api/sessions/{session}/**", frozenset(), None, None, session, owner, mib, line + 3),
-        Route("/api/messages/*", frozenset(), None, Fixed("message_send"), body, owner, mib, line + 4),
-        Route("/**", frozenset(), None, None, None, ToUpstream("laravel"), mib, line + 5),
+        worker("/api/sessions", get, ToWorkers("list"), 1),
+        worker("/api/sessions", post, ToWorkers("place", 60.0), 2, body),
+        worker("/api/sessions/{session}/**", frozenset(), ToWorkers("owner", 60.0), 3, session),
+        *of_message,
+        worker("/api/internal/sessions/{session}/**", frozenset(), ToWorkers("owner"), 9, session),
+        worker("/health/**", get, ToWorkers("health"), 10),
+        worker("/info", get, ToWorkers("any"), 11),
+        worker("/cleanup/run", post, ToWorkers("any"), 12),
+        worker("/cleanup/stats", get, ToWorkers("any"), 13),
+        worker("/cleanup/{session}", post, ToWorkers("owner"), 14, session),
+        worker("/remoteauth/**", get, ToWorkers("any"), 15),
+        worker("/sessions/{session}/logout", post, ToWorkers("any"), 16, session),
+        Route("/**", frozenset(), None, None, None, ToUpstream("laravel"), mib, line + 19),
     )
 
 

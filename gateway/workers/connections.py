@@ -1,0 +1,130 @@
+"""Connections to workers, and one question to one of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from gateway.policies import Upstream
+from gateway.problems import Refusal
+from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
+from gateway.workers import metrics
+from sluice.http import client as http1
+from sluice.http.server import Exchange
+from sluice.observe.log import Log
+
+LOG = Log("gateway")
+FENCE = b"X-Sluice-Fence"
+MISDIRECTED = 421
+_MAX_WORKERS = 256
+_NO_ANSWER = (http1.ConnectFailed, http1.ConnectTimeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask. `fence` None: it has no lease on the session, and is asked as it would be directly."""
+
+    worker: str
+    url: str
+    fence: int | None = None
+
+
+class Answer:
+    """The head of a worker's answer has come. `close` is due, whatever becomes of it."""
+
+    __slots__ = ("_client", "_upstream", "response", "worker")
+
+    def __init__(self, worker: str, response: http1.Response, upstream: UpstreamClient, client: Downstream) -> None:
+        self.worker = worker
+        self.response = response
+        self._upstream = upstream
+        self._client = client
+
+    @property
+    def is_event_stream(self) -> bool:
+        return any(
+            field.key == b"content-type" and field.value.lower().startswith(b"text/event-stream")
+            for field in self.response.fields.all
+        )
+
+    async def give(self, exchange: Exchange) -> int:
+        """Its status, when all of it is on its way to the client. An event stream may be quiet for any time."""
+        if not await self._upstream.give(self.response, exchange, endless=self.is_event_stream):
+            LOG.warning("worker.broke_off", worker=self.worker)
+        return self.response.status
+
+    def close(self) -> None:
+        """Cuts what is unfinished."""
+        self._client.close()
+
+
+class WorkerConnections:
+    """By address. `timeouts`: of all of them, but for the wait for an answer, which the route says."""
+
+    def __init__(self, timeouts: Upstream) -> None:
+        self._timeouts = timeouts
+        self._workers: OrderedDict[str, UpstreamClient] = OrderedDict()
+        self._deadlines: dict[float, http1.Deadlines] = {}
+
+    async def ask(
+        self, target: Target, outgoing: UpstreamRequest, exchange: Exchange, timeout: float, *, cut: bool = True
+    ) -> Answer | None:
+        """None: it turned out not to be the one, and nothing was done: it answers 421, or no connection is made.
+
+        `timeout`: seconds until the head of its answer. `cut` False: a client that goes away does not end the question.
+        Raises ClientGone, NoAnswer, and Refusal for what is wrong with its answer.
+        """
+        worker, client = self._client_of(target.url), Downstream(exchange, cut=cut)
+        more = [] if target.fence is None else [http1.Field(FENCE, b"%d" % target.fence)]
+        outgoing = UpstreamRequest(outgoing.head, outgoing.body, more, self._within(timeout))
+        try:
+            response = await worker.ask(outgoing, client)
+        except _NO_ANSWER:
+            client.close()
+            return None
+        except http1.UpstreamError as error:
+            client.close()
+            raise NoAnswer(error, target.worker) from None
+        except BaseException:
+            client.close()
+            raise
+        if response.status == MISDIRECTED and target.fence is not None:
+            client.close()
+            metrics.misdirected()
+            LOG.info("session.misdirected", worker=target.worker, fence=target.fence)
+            return None
+        return Answer(target.worker, response, worker, client)
+
+    def _within(self, seconds: float) -> http1.Deadlines:
+        found = self._deadlines.get(seconds)
+        if found is None:
+            found = self._deadlines[seconds] = http1.Deadlines(seconds)
+        return found
+
+    def _client_of(self, url: str) -> UpstreamClient:
+        found = self._workers.get(url)
+        if found is None:
+            t = self._timeouts
+            found = self._workers[url] = UpstreamClient(Upstream("workers", url, t.connect, t.headers, t.idle))
+        self._workers.move_to_end(url)
+        return found
+
+    async def close_unused(self) -> None:
+        """Closes the connections to workers that have not been asked for longest, when there are many."""
+        while len(self._workers) > _MAX_WORKERS:
+            _, oldest = self._workers.popitem(last=False)
+            await oldest.close()
+
+    async def close(self) -> None:
+        for client in self._workers.values():
+            await client.close()
+
+
+class NoAnswer(Refusal):
+    """The request was sent, or may have been, and nobody knows what the worker made of it."""
+
+    def __init__(self, error: http1.UpstreamError, worker: str) -> None:
+        refusal = refusal_for(error, f"worker {worker}")
+        super().__init__(refusal.status, refusal.detail, retry_after=refusal.retry_after)
+        self.sent = not isinstance(error, http1.PoolExhausted)
+        """False: it was not; our own connections to that worker are all busy."""
