@@ -15,7 +15,7 @@ COMPILED = tuple(
     f"{folder}/{name}.py"
     for folder, names in {
         "gateway": "client_ip edge metrics plan reload request routing",
-        "gateway/ingest": "carried hold identity webhooks",
+        "gateway/ingest": "carried fence hold identity webhooks",
         "gateway/limits": "applicable decide denial_cache headers limiter local take",
         "gateway/policies": "ranges",
         "gateway/proxy": "quota upstream",

@@ -98,7 +98,7 @@ async def use_queues(use: Use) -> None:
         return [Settlement(delivery, "delivered", 0, "200 1") for delivery in leased]
 
     await inbox.accept(event("a", lane="urgent", coalesce_key="typing"), [one.destination, other.destination])
-    await inbox.accept(event("a", lane="normal"), [one.destination])
+    await inbox.accept(event("a", lane="normal", fence=1), [one.destination])
     await inbox.accept(event("b", delay=60.0, delayed_by=DelayedBy("send", 60.0, 1)), [one.destination])
     await inbox.accept(event("a", lane="bulk"), [one.destination])
     await inbox.accept(event("a"), [other.destination, replace(one.destination, max_events=1)])

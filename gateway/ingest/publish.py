@@ -1,7 +1,7 @@
 """Publishing over HTTP: `POST /_sluice/events`, one event or a list of them.
 
     {"type": "order_paid", "session": "s1", "data": {...}, "id": "order-17", "path": "/hooks/orders",
-     "headers": {"X-Instance-Url": "http://10.0.0.5:3000"}}
+     "headers": {"X-Instance-Url": "http://10.0.0.5:3000"}, "fence": 1764440000000000}
 
 Only `type` must be there. Each endpoint whose `events` match gets the event's own bytes, in order per `session`, at
 `path` behind its url, with these headers. By its `id`, or by the request's Idempotency-Key and its place in the list, a
@@ -27,6 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.ingest.carried import published_headers
+from gateway.ingest.fence import HEADER, fence_field, read_fence
 from gateway.ingest.identity import REPEATED_SOON, digest_of
 from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
 from gateway.policies import Policies
@@ -44,7 +45,9 @@ MAX_BODY = 8 * 2**20
 """Reading it takes the gateway's time from others; what is larger goes through a route with `relay:`."""
 MAX_LIST = 1000
 _AT_ONCE = 256
-_KNOWN = ("type", "session", "data", "id", "path", "headers")
+_FOR_GOOD = 409
+"""The status of an event that is refused by its fence, and for which no other has to wait."""
+_KNOWN = ("type", "session", "data", "id", "path", "headers", "fence")
 _ID = re.compile(r"[A-Za-z0-9_:-]{1,128}")
 _PLAIN = re.compile(r"[A-Za-z0-9_:.-]{1,64}")
 _TARGET = re.compile(r"/[!-~]{0,2047}")
@@ -75,7 +78,8 @@ def routes(policies: Policies, intake: Ingest, bodies: BodyBudget, now: Callable
         held = HeldBody(bodies)
         try:
             body = await signed_json.read(request, held, signature, "relay.verify", MAX_BODY, now())
-            events, is_list = read_events(body, request.headers.get("idempotency-key", ""), policies)
+            key, fences = request.headers.get("idempotency-key", ""), request.headers.getlist(HEADER.decode())
+            events, is_list = read_events(body, key, policies, [fence.encode("latin-1") for fence in fences])
             return _answer(await _store(events, intake), policies.store.promise, is_list=is_list)
         except Refusal as refused:
             return problem(refused)
@@ -88,12 +92,12 @@ def routes(policies: Policies, intake: Ingest, bodies: BodyBudget, now: Callable
 
 
 async def _store(events: Sequence[Event], intake: Ingest) -> list[Stored]:
-    """In their order, many at once; after one that could not be stored no more of them are begun."""
+    """In their order, many at once; after one that is to be sent again no more of them are begun."""
     stored: list[Stored] = []
     for start in range(0, len(events), _AT_ONCE):
         stored += await asyncio.gather(*(_store_one(event, intake) for event in events[start : start + _AT_ONCE]))
         why = _first_refusal(stored)
-        if why is not None:
+        if why is not None and why.status != _FOR_GOOD:
             return stored + [Stored(Receipt(event.id, ()), why) for event in events[len(stored) :]]
     return stored
 
@@ -108,11 +112,16 @@ async def _store_one(event: Event, intake: Ingest) -> Stored:
 # --- the request
 
 
-def read_events(body: bytes, idempotency_key: str, policies: Policies) -> tuple[list[Event], bool]:
-    """The events, and whether they came as a list. Raises Refusal 400 for the first that is wrong, 413 for too many."""
+def read_events(
+    body: bytes, idempotency_key: str, policies: Policies, fences: Sequence[bytes] = ()
+) -> tuple[list[Event], bool]:
+    """The events, and whether they came as a list. `fences`: of the request, for each event that has none of its own.
+
+    Raises Refusal 400 for the first that is wrong, 413 for too many.
+    """
     content = _parsed(body)
     if not isinstance(content, list):
-        return [_event(content, body.strip(b" \t\n\r"), "", idempotency_key, policies)], False
+        return [_event(content, body.strip(b" \t\n\r"), "", idempotency_key, policies, fences)], False
     if not content:
         raise Refusal(400, "the list is empty")
     if len(content) > MAX_LIST:
@@ -120,7 +129,7 @@ def read_events(body: bytes, idempotency_key: str, policies: Policies) -> tuple[
     events = []
     for i, (fields, own_bytes) in enumerate(zip(content, _pieces(body.decode()), strict=True)):
         key = f"{idempotency_key}\0{i}" if idempotency_key else ""
-        events.append(_event(fields, own_bytes, f"[{i}]", key, policies))
+        events.append(_event(fields, own_bytes, f"[{i}]", key, policies, fences))
     return events, True
 
 
@@ -152,7 +161,9 @@ def _after_blanks(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, policies: Policies) -> Event:
+def _event(
+    fields: object, own_bytes: bytes, place: str, idempotency_key: str, policies: Policies, fences: Sequence[bytes]
+) -> Event:
     if not isinstance(fields, dict):
         wrong(place or "the body", "an object" if place else "an event, or a list of them", fields)
     at = f"{place}." if place else ""
@@ -162,6 +173,8 @@ def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, p
     path = _text(fields, "path", at, _TARGET, "a path such as /hooks/orders") if "path" in fields else ""
     session = _session(fields.get("session"), at)
     headers = published_headers(fields["headers"], at) if "headers" in fields else ()
+    own_fence = "fence" in fields
+    fence = fence_field(fields["fence"], session, f"{at}fence") if own_fence else read_fence(fences, session)
     return as_event(
         policies.relay,
         _event_id(own_id, idempotency_key, session),
@@ -170,8 +183,15 @@ def _event(fields: object, own_bytes: bytes, place: str, idempotency_key: str, p
         Post(path.encode(), _HEADERS + headers, own_bytes),
         Json(fields),
         window=policies.relay.dedupe if own_id or idempotency_key else REPEATED_SOON,
-        digest=digest_of(orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)) if own_id or idempotency_key else "",
+        digest=_digest(fields) if own_id or idempotency_key else "",
+        fence=fence,
     )
+
+
+def _digest(fields: Members) -> str:
+    """Of what must be the same in a repeat, which may come under another fence."""
+    content = {name: value for name, value in fields.items() if name != "fence"}
+    return digest_of(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
 
 
 def _event_id(own_id: str, idempotency_key: str, session: str | None) -> str:
@@ -215,7 +235,7 @@ def _session(value: object, at: str) -> str | None:
 
 def _answer(stored: Sequence[Stored], promise: Promise, *, is_list: bool) -> Response:
     """A refusal when any of them was not stored: the others are named in it, and found as repeats when all are sent
-    again."""
+    again. With 409 nothing is to be sent again: the others are stored."""
     why = _first_refusal(stored)
     fields = [one.fields(promise) for one in stored]
     if why is not None:
@@ -225,4 +245,6 @@ def _answer(stored: Sequence[Stored], promise: Promise, *, is_list: bool) -> Res
 
 
 def _first_refusal(stored: Sequence[Stored]) -> Refusal | None:
-    return next((one.why for one in stored if one.why is not None), None)
+    """The first that has a cure; where there is none, the first."""
+    refusals = [one.why for one in stored if one.why is not None]
+    return next((why for why in refusals if why.status != _FOR_GOOD), refusals[0] if refusals else None)

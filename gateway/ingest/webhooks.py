@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.ingest.carried import Carried
+from gateway.ingest.fence import BEYOND, STALE, fence_of
 from gateway.ingest.hold import Hold
 from gateway.ingest.identity import Webhook, identity_of
 from gateway.limits.decide import Decision
@@ -16,7 +17,7 @@ from relay import metrics
 from relay.filters import takes
 from relay.policies import EventPolicy, RelayPolicy
 from relay.queue.codec import DelayedBy, Event, Headers, new_id
-from relay.queue.errors import BacklogFull, OtherContent
+from relay.queue.errors import BacklogFull, FenceBeyond, OtherContent, StaleFence
 from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
 from sluice.config import Promise
@@ -63,13 +64,14 @@ class Ingest:
 
     async def accept(self, webhook: Webhook, decision: Decision, since: float) -> Receipt:
         """`since`: when it came (`time.monotonic`). Raises Refusal, as the sender repeats it: the store is away, or the
-        backlogs are full (of all endpoints, or of one that is required), and it was held as long as it may be."""
+        backlogs are full (of all endpoints, or of one that is required), and it was held as long as it may be; 409 for
+        good when another owner of its session has sent something, 400 or 422 when it is wrong in itself."""
         known, event = self._policy.endpoints, webhook.event
         endpoints = [name for name in webhook.endpoints if takes(known[name].events, event)]
         return await self.store(self._event(webhook, decision), endpoints, webhook.sender, since)
 
     async def publish(self, event: Event) -> Receipt:
-        """For every endpoint that takes it. Raises Refusal 503 like `accept`."""
+        """For every endpoint that takes it. Raises Refusal like `accept`, 503 where it is to be sent again."""
         names = [name for name, endpoint in self._policy.endpoints.items() if takes(endpoint.events, event.type)]
         return await self.store(event, names)
 
@@ -86,14 +88,8 @@ class Ingest:
         except BacklogFull as full:
             metrics.refused(full.endpoint, "backlog_full")
             raise sender.refusal(f"the backlog of {full.endpoint} is full (relay.backlog)", b"30") from None
-        except OtherContent:
-            for name in endpoints:
-                metrics.refused(name, "other_content")
-            raise Refusal(422, _OTHER_CONTENT) from None
-        except (StoreAway, StoreRefused):
-            for name in endpoints:
-                metrics.refused(name, "store_away")
-            raise sender.refusal("the event could not be stored; send it again", b"2") from None
+        except (OtherContent, StaleFence, FenceBeyond, StoreAway, StoreRefused) as error:
+            raise _refused(endpoints, error, sender) from None
         left_out = accepted.left_out
         for name in left_out:
             metrics.left_out(name)
@@ -116,7 +112,22 @@ class Ingest:
             digest=known_by.digest,
             delay=decision.delay,
             delayed_by=decision.delayed_by,
+            fence=fence_of(webhook.head, webhook.session) if webhook.proven is not None else 0,
         )
+
+
+def _refused(endpoints: Sequence[str], error: Exception, sender: Sender) -> Refusal:
+    """Of an event that none of these gets."""
+    reason, refusal = "store_away", sender.refusal("the event could not be stored; send it again", b"2")
+    if isinstance(error, OtherContent):
+        reason, refusal = "other_content", Refusal(422, _OTHER_CONTENT)
+    elif isinstance(error, StaleFence):
+        reason, refusal = "stale_fence", Refusal(409, STALE)
+    elif isinstance(error, FenceBeyond):
+        reason, refusal = "fence_beyond", Refusal(400, BEYOND)
+    for name in endpoints:
+        metrics.refused(name, reason)
+    return refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +152,7 @@ def as_event(
     digest: str = "",
     delay: float = 0.0,
     delayed_by: DelayedBy | None = None,
+    fence: int = 0,
 ) -> Event:
     """An event as the policies say how it travels. `window`: seconds in which a repeat of its id is recognised."""
     stale = policy.events.get(event_type, _NEVER_STALE)
@@ -159,6 +171,7 @@ def as_event(
         dedupe_window=window,
         senders_id=senders_id,
         digest=digest,
+        fence=fence,
     )
 
 

@@ -62,6 +62,8 @@ class Event:
     senders_id: str = ""
     """What its sender calls it, where receivers are to be told that instead of `id`; not unique, so nothing else goes
     by it."""
+    fence: int = 0
+    """Of the lease under which its session sent it, in microseconds since 1970; 0: its sender knows of none."""
 
     @property
     def ordering_key(self) -> str:

@@ -17,5 +17,13 @@ class OtherContent(Exception):
     """An event with the same id was accepted before, with other content; this one was not stored."""
 
 
+class StaleFence(Exception):
+    """Its session has another owner by now: an event under a higher fence was accepted; this one was not stored."""
+
+
+class FenceBeyond(Exception):
+    """No lease can have its fence yet, as it is more than an hour ahead of the store's time; it was not stored."""
+
+
 class NotReplicated(StoreAway):
     """The store has the event, but too few of its replicas have: a failover could lose it, so it is not accepted."""

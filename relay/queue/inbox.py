@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.queue.codec import LANE_LETTERS, Event, microseconds, pack
-from relay.queue.errors import BacklogFull, NotReplicated, OtherContent
+from relay.queue.errors import BacklogFull, FenceBeyond, NotReplicated, OtherContent, StaleFence
 from relay.queue.layout import (
     MAX_HISTORY,
     PARTITIONS,
     endpoints_key,
+    fences_key,
     own_keys,
     partition_of,
     shared_keys,
@@ -69,7 +70,8 @@ class _Pending:
 
 _Answer = tuple[int, tuple[str, ...]]
 """Of the script, see there, and the endpoints that it left out."""
-_REPEAT, _ASK_AGAIN, _OTHER = 0, 3, 4
+_REPEAT, _ASK_AGAIN = 0, 3
+_REFUSALS: dict[int, type[Exception]] = {4: OtherContent, 5: StaleFence, 6: FenceBeyond}
 
 
 class Inbox:
@@ -95,7 +97,8 @@ class Inbox:
         promise says. Unless it `is_last_try`, a backlog that is full does not count as a refusal.
 
         Raises StoreAway (it may or may not be stored; a repeat with the same id is harmless), StoreRefused, or
-        BacklogFull: none of them has room, or one that is required has not, and nothing was stored; or OtherContent.
+        BacklogFull: none of them has room, or one that is required has not, and nothing was stored; or OtherContent,
+        StaleFence or FenceBeyond.
         """
         pending = _Pending(event, tuple(destinations), pack(event), is_last_try)
         try:
@@ -104,8 +107,8 @@ class Inbox:
             raise StoreAway("too many events wait to be stored") from None
         if answer < 0:
             raise BacklogFull(destinations[-answer - 1].endpoint)
-        if answer == _OTHER:
-            raise OtherContent(event.id)
+        if answer > _ASK_AGAIN:
+            raise _REFUSALS[answer](event.id)
         return Accepted(event.id, repeat=answer == _REPEAT, replicas=self._replicas, left_out=left_out)
 
     async def _accept_all(self, pending: Sequence[_Pending]) -> list[_Answer]:
@@ -219,12 +222,12 @@ class _Batch:
             known, most = usage[destination.endpoint], (destination.max_events, destination.max_bytes)
             args += known.budget(self.partition, most, destination.required, is_final, now)
             args.append("session" if destination.in_order else "none")
-        keys.append(endpoints_key(self.partition))
+        keys += (endpoints_key(self.partition), fences_key(self.partition))
         for one in self._pending:
             event = one.event
             args += (LANE_LETTERS[event.lane], event.ordering_key, event.id)
             args += (int(event.dedupe_window * 1000), _delay(event), int(event.ttl * 1000))
-            args += (event.coalesce_key, self._numbers(one), one.content, event.digest)
+            args += (event.coalesce_key, self._numbers(one), one.content, _more(event))
         return Call(_ACCEPT, keys, args)
 
     def _numbers(self, one: _Pending) -> str:
@@ -254,6 +257,11 @@ def _delay(event: Event) -> Arg:
     if by is None or ms == 0:
         return ms
     return f"{ms} {by.limit} {microseconds(by.interval)} {by.burst} {int(by.others * 1000)}"
+
+
+def _more(event: Event) -> str:
+    """What few events have."""
+    return f"{event.digest}\1{event.fence or ''}" if event.digest or event.fence else ""
 
 
 def _endpoints_of(pending: Sequence[_Pending]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from relay import metrics
 from relay.policies import Retention
-from relay.queue import delays, endpoints, history
+from relay.queue import delays, endpoints, fences, history
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.kept import Kept
 from relay.queue.waiting import Waiting
@@ -30,6 +30,7 @@ async def run_once(store: Store, policies: Collection[str], retention: Retention
     try:
         await endpoints.search(store)
         await endpoints.note(store, policies)
+        await fences.forget_old(store)
         for endpoint in sorted(await endpoints.names(store)):
             await _clean(store, endpoint, retention)
             if endpoint not in policies:

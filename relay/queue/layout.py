@@ -16,12 +16,13 @@ MAX_HISTORY = 25_000
 """Events that have left of which the history is kept, for each endpoint in each partition; about 100 bytes each."""
 
 SHARED = ("events", "refs", "dedupe", "seq")
+_OF_ALL = ("endpoints", "fences")
 OWN = (
     *("queue", "urgent", "normal", "bulk", "leases", "attempts"),
     *("latest", "dead", "reasons", "counts", "history", "delayed", "left_out", "bodies", "kept"),
 )
 KEY_PATTERNS = (
-    *(f"sl:{{<nn>}}:{name}" for name in (*SHARED, "endpoints")),
+    *(f"sl:{{<nn>}}:{name}" for name in (*SHARED, *_OF_ALL)),
     *(f"sl:{{<nn>}}:<endpoint>:{name}" for name in OWN),
 )
 CHANNEL_PATTERNS = ("sl:wake:<endpoint>",)
@@ -40,6 +41,11 @@ def shared_key(partition: int, name: str) -> str:
 def endpoints_key(partition: int) -> str:
     """The names of all endpoints that have keys here, whatever the policies say of them."""
     return f"sl:{{{partition:02d}}}:endpoints"
+
+
+def fences_key(partition: int) -> str:
+    """The highest fence under which an event of each session was accepted."""
+    return f"sl:{{{partition:02d}}}:fences"
 
 
 @lru_cache(maxsize=1024)

@@ -1,9 +1,11 @@
 -- Purpose    Stores events, each once, at the end of its stream in every endpoint that it is for.
 -- Guarantee  An event is stored for all of its endpoints that have room, or for none: when all are full, or one that is
 --            required. What is answered 1 or 2 will be leased. An event id that was accepted before is not stored again,
---            but for an endpoint that had to leave it out and has room by now.
+--            but for an endpoint that had to leave it out and has room by now. Once an event has come under a fence,
+--            nothing of its session is stored under a lower one, for whichever endpoint.
 -- KEYS       four of the partition (events.lua), then fifteen for each endpoint (partition.lua), then the names of the
---            partition's endpoints: one is added with its first event, so that it is found when the policies have lost it
+--            partition's endpoints: one is added with its first event, so that it is found when the policies have lost it;
+--            then the highest fence of each session (relay/queue/fences.py)
 -- ARGV       1 how many endpoints  2 how many events that have left stay in the history (0: none)  3 how many partitions
 --            for each endpoint: up to how many events and bytes may wait here without looking further; its budget, "<the
 --            most events> <the most bytes that may wait for it> <events> <bytes that wait in the other partitions>
@@ -14,9 +16,11 @@
 --            before (ms from now, or "<ms> <limit> <us for one of its tokens> <its burst> <ms for all other limits>" of
 --            what a limit delays), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
 --            ordering key and coalesce key replaces it), its endpoints ("1 3", or "~1 3": a refusal is not counted,
---            as it is tried again), content, digest of what must be the same in a repeat ('': nothing must)
+--            as it is tried again), content, '' or "<digest of what must be the same in a repeat ('': nothing must)>\1
+--            <fence of the lease under which its session sent it, us ('': it came without)>"
 -- Return     for each event 1 stored | 2 stored, and for some endpoint in place of an older one | 0 a repeat
 --            | 4 refused: its id was accepted with another digest, and would still be recognised
+--            | 5 refused: something came under a higher fence | 6 refused: no lease can have this fence yet
 --            | -n refused: endpoint n is full | 3 ask again: what the other partitions hold has to be looked at first
 --            | { 0, 1 or 2, n, ... }: but not for these endpoints, which are full. Then, for each endpoint, how many
 --            events and bytes wait in this partition now. After one that is to be asked again so are all others.
@@ -25,7 +29,7 @@
 
 local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_ENDPOINT, PER_EVENT = 4, 15, 4, 10
 local FIRST_ENDPOINT = 4
-local STORED, REPLACED, REPEAT, ASK_AGAIN, OTHER = 1, 2, 0, 3, 4
+local STORED, REPLACED, REPEAT, ASK_AGAIN, OTHER, STALE, BEYOND = 1, 2, 0, 3, 4, 5, 6
 local endpoints, max_history = {}, tonumber(ARGV[2])
 
 for i = 1, tonumber(ARGV[1]) do
@@ -196,6 +200,9 @@ local function accept(at)
   end
   local with = endpoints_of(ARGV[at + 7])
   if is_repeat(at, id) then return rare().repeat_it(at, coalesce_key, with) end
+  local has_more = ARGV[at + 9] ~= ''
+  local late = has_more and rare().refuse_by_fence(at)
+  if late then return late end
   local size, endpoint_count, without = #coalesce_key + #ARGV[at + 8], #with, nil
   for i = 1, endpoint_count do
     if not is_roomy(endpoints[with[i]], lane, size) then
@@ -211,7 +218,7 @@ local function accept(at)
   local record = new_record(at, own_seq, delay, endpoint_count, coalesce_key)
   records[#records + 1], records[#records + 2] = id, record
   is_known[id] = true
-  if ARGV[at + 9] ~= '' then rare().note_digest(at) end
+  if has_more then rare().note_more(at) end
   if coalesce_key ~= '' then save() end
   if endpoint_count > 1 then call('HSET', REFS, id, #with) end
   local answer = STORED
@@ -349,13 +356,37 @@ local function define_rare_steps()
     return left_out
   end
 
+  local FENCES = KEYS[SHARED_KEYS + KEYS_PER_ENDPOINT * #endpoints + 2]
+  local MAX_FENCES = 50000  -- of the sessions of a partition; the lowest are forgotten first
+  local MOST_AHEAD = 3600 * 1000000  -- us; the slots' times may differ
+
+  -- The digest and the fence; '' where there is none.
+  local function more_of(at)
+    if ARGV[at + 9] == '' then return '', '' end
+    return match(ARGV[at + 9], '^([^\1]*)\1(%d*)')
+  end
+
+  local function refuse_by_fence(at)
+    local _, fence = more_of(at)
+    if fence == '' then return nil end
+    local newest = call('ZSCORE', FENCES, ARGV[at + 1])
+    if newest and tonumber(newest) > tonumber(fence) then return STALE end
+    return tonumber(fence) > micros + MOST_AHEAD and BEYOND or nil
+  end
+
   -- A digest is remembered as long as its event is recognised.
-  local function note_digest(at)
-    call('ZADD', DEDUPE, now + tonumber(ARGV[at + 3]), ARGV[at + 2] .. DIGEST .. ARGV[at + 9])
+  local function note_more(at)
+    local digest, fence = more_of(at)
+    if digest ~= '' then
+      call('ZADD', DEDUPE, now + tonumber(ARGV[at + 3]), ARGV[at + 2] .. DIGEST .. digest)
+    end
+    if fence ~= '' and call('ZADD', FENCES, fence, ARGV[at + 1]) == 1 and call('ZCARD', FENCES) > MAX_FENCES then
+      call('ZREMRANGEBYRANK', FENCES, 0, 0)
+    end
   end
 
   local function is_other(at)
-    local id, digest = ARGV[at + 2], ARGV[at + 9]
+    local id, digest = ARGV[at + 2], (more_of(at))
     if digest == '' or call('ZSCORE', DEDUPE, id .. DIGEST .. digest) then return false end
     local until_then, record = known_until[(at - FIRST) / PER_EVENT + 1], call('HGET', EVENTS, id)
     if record then until_then = select(2, parse_leaving(record)) end
@@ -377,7 +408,7 @@ local function define_rare_steps()
 
   return {
     read_budget = read_budget, find_room = find_room, leave_out = leave_out, note_delay = note_delay,
-    repeat_it = repeat_it, note_digest = note_digest,
+    repeat_it = repeat_it, refuse_by_fence = refuse_by_fence, note_more = note_more,
   }
 end
 

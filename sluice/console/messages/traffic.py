@@ -77,8 +77,8 @@ def _limit(limit: str, decisions: LimitDecisions) -> Iterator[str]:
 
 
 def _refused(endpoint: str, refused: Mapping[str, int]) -> Iterator[str]:
-    full, away = refused.get("backlog_full", 0), refused.get("store_away", 0)
-    others = sum(refused.values()) - full - away
+    full, away, stale = refused.get("backlog_full", 0), refused.get("store_away", 0), refused.get("stale_fence", 0)
+    others = sum(refused.values()) - full - away - stale
     if full:
         yield (
             f"{endpoint}: {some(full, 'event was', 'events were')} refused in the last minute because the backlog is "
@@ -88,6 +88,12 @@ def _refused(endpoint: str, refused: Mapping[str, int]) -> Iterator[str]:
         yield (
             f"{endpoint}: {some(away, 'event was', 'events were')} refused in the last minute because the store did "
             "not take them: see what is wrong with the store"
+        )
+    if stale:
+        yield (
+            f"{endpoint}: {some(stale, 'event', 'events')} of a worker that no longer owns the session "
+            f"{'was' if stale == 1 else 'were'} refused in the last minute (stale fence): it went on after its lease "
+            "had ended; see its log and its clock, and what it runs: sluice sessions list"
         )
     if others:
         yield f"{endpoint}: {some(others, 'event was', 'events were')} refused in the last minute"

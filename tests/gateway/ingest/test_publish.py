@@ -246,7 +246,7 @@ async def test_the_gateway_answers_at_its_reserved_path(gate: Gate) -> None:
         (b'{"type":"a b"}', "type: must be an event type, 1 to 128 of A-Z a-z 0-9 _ . : / -"),
         (b'{"type":""}', "type: must be an event type, 1 to 128 of A-Z a-z 0-9 _ . : / -"),
         (b'[{"type":"a"},{"typ":"a"}]', "[1].typ: unknown; did you mean type"),
-        (b'{"type":"a","quux":1}', "quux: unknown; an event has type, session, data, id, path, headers"),
+        (b'{"type":"a","quux":1}', "quux: unknown; an event has type, session, data, id, path, headers, fence"),
         (
             b'{"type":"a","headers":["X-A"]}',
             'headers: must be an object such as {"X-Instance-Url": "http://10.0.0.5:3000"}, not a list',

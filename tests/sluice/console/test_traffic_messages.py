@@ -49,6 +49,12 @@ def recent(**what: object) -> LastMinute:
             "another secret, or its clock is off",
         ),
         (
+            recent(refused={"laravel": {"stale_fence": 2}}),
+            "laravel: 2 events of a worker that no longer owns the session were refused in the last minute (stale "
+            "fence): it went on after its lease had ended; see its log and its clock, and what it runs: sluice "
+            "sessions list",
+        ),
+        (
             recent(undecided=3),
             "3 requests were decided without the store in the last minute, as when_store_away of their limits says: "
             "the store answers more slowly than store.timeout allows",
