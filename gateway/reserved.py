@@ -66,13 +66,13 @@ def build(
         text = gauges.page(await look(resources), policies.relay, workers_up)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    verify = policies.signatures[policies.sessions.verify] if policies.sessions.verify else None
+    keys = policies.sessions.keys_of(policies.signatures, policies.listen)
     return Starlette(
         routes=[
             Route(f"{PREFIX}/healthz", healthz),
             Route(f"{PREFIX}/readyz", readyz),
             Route(f"{PREFIX}/metrics", metrics_page),
-            *worker_api.routes(resources.registry, bodies, lambda: verify),
+            *worker_api.routes(resources.registry, bodies, lambda: keys),
             *publish.routes(policies, ingest, bodies),
             *more,
         ]

@@ -18,8 +18,6 @@ UNCOUNTED = 2**31 - 1
 """Attempts where only the time counts."""
 MAX_BATCH = 200
 """The ids of its events go in one header, and receivers take 8 KiB of it at most."""
-ALLOWED_AS_WRITTEN = frozenset(("loopback", "private", "shared"))
-"""Kinds of address that an endpoint's url may name without another word: whoever wrote it meant it."""
 EVENTS = each(of(parsers.event_glob))
 
 
@@ -144,7 +142,7 @@ def _endpoint(name: str, value: Value) -> Endpoint:
 def _refuse_strange_address(endpoint: Endpoint, fields: Fields) -> None:
     host = urlsplit(endpoint.url).hostname if fields.sound("url") else None
     kind = addresses.kind_of(host) if host and addresses.is_literal(host) else None
-    if kind and kind not in ALLOWED_AS_WRITTEN and not endpoint.private:
+    if kind and kind not in addresses.ALLOWED_AS_WRITTEN and not endpoint.private:
         message = f"{host} is no address of a receiver ({kind})"
         fields.wrong("url", Malformed(message, "write another, or private: allow beside it"))
 

@@ -1,6 +1,7 @@
-"""How workers, in any language, register, beat and leave.
+"""How workers, in any language, register, beat and leave (`sessions.calls`).
 
-Every request is signed over the exact bytes of its body. Every refusal is problem+json (RFC 9457) and says the cure.
+Every call is signed over its method, its path and the exact bytes of its body. Every refusal is problem+json (RFC 9457)
+and says the cure.
 """
 
 from __future__ import annotations
@@ -9,64 +10,60 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sessions.registry import WORKER_ID, Registry, Report, UnknownWorker, Worker
-from sluice.config import Signature
-from sluice.config.problems import Malformed
-from sluice.config.urls import http_url
+from sessions.calls import BEAT, LEAVE, MAX_BODY, PREFIX, REGISTER, Beat, Call, Held, Leave, Left, Register, Terms
+from sessions.keys import Key, Keys, worker_url
+from sessions.registry import Registry, Report, UnknownWorker, Worker
+from sluice.http import call_signatures, signed_json
 from sluice.http.bodies import BodyBudget, HeldBody
+from sluice.http.decode import Undecodable, decode, encode
 from sluice.http.problem import ClientGone, Refusal
-from sluice.http.signed_json import parse, problem, read, wrong
+from sluice.http.signed_json import parse, problem
 from sluice.store.client import StoreAway, StoreRefused
 
-PREFIX = "/_sluice/workers"
-_MAX_BODY = 1024 * 1024
-Fields = dict[str, Any]
-Answer = Callable[[Request, Fields], Awaitable[Fields]]
+Proven = tuple[Key, ...]
+Answer = Callable[[str, Any, Proven], Awaitable[object]]
+"""Of a call: the id in its path, what it says, and which keys have proven it."""
 
 
 def routes(
-    registry: Registry,
-    bodies: BodyBudget,
-    signature: Callable[[], Signature | None],
-    now: Callable[[], float] = time.time,
+    registry: Registry, bodies: BodyBudget, keys: Callable[[], Keys], now: Callable[[], float] = time.time
 ) -> list[Route]:
-    """`signature` is asked at each request, so that an edit of the policies counts at once; None refuses everybody."""
-    beat_every = registry.lease / 3
+    """`keys` is asked at each request, so that an edit of the policies counts at once; without any nobody gets in."""
 
-    async def register(_: Request, fields: Fields) -> Fields:
-        await registry.register(_worker(fields))
-        return {"lease": registry.lease, "beat": beat_every}
+    async def register(_: str, wanted: Register, proven: Proven) -> Terms:
+        url = worker_url(wanted.url)
+        keys().refuse_registration(proven, wanted.id, url)
+        await registry.register(Worker(wanted.id, wanted.instance, url, wanted.capacity))
+        return Terms(registry.lease, registry.lease / 3)
 
-    async def beat(request: Request, fields: Fields) -> Fields:
-        worker = request.path_params["id"]
-        held = await registry.beat(worker, _text(fields, "instance"), _reports(fields), _gone(fields))
-        return {"lease": registry.lease, "sessions": held}
+    async def beat(worker: str, said: Beat, _: Proven) -> Held:
+        reports = {session: Report(one.fence, one.state, one.phone) for session, one in said.sessions.items()}
+        return Held(registry.lease, await registry.beat(worker, said.instance, reports, said.gone))
 
-    async def leave(request: Request, fields: Fields) -> Fields:
-        return {"left": await registry.deregister(request.path_params["id"], _text(fields, "instance"))}
+    async def leave(worker: str, said: Leave, _: Proven) -> Left:
+        return Left(await registry.deregister(worker, said.instance))
 
-    def post(path: str, answer: Answer) -> Route:
+    def route(call: Call, answer: Answer) -> Route:
         async def endpoint(request: Request) -> Response:
-            return await _answer(request, HeldBody(bodies), answer, signature(), now())
+            return await _answer(request, call, answer, HeldBody(bodies), keys(), now())
 
-        return Route(PREFIX + path, endpoint, methods=["POST"])
+        return Route(PREFIX + call.path, endpoint, methods=["POST"])
 
-    return [post("", register), post("/{id}/beat", beat), post("/{id}/leave", leave)]
+    return [route(REGISTER, register), route(BEAT, beat), route(LEAVE, leave)]
 
 
-async def _answer(
-    request: Request, held: HeldBody, answer: Answer, signature: Signature | None, now: float
-) -> Response:
+async def _answer(request: Request, call: Call, answer: Answer, held: HeldBody, keys: Keys, now: float) -> Response:
+    worker: str = request.path_params.get("id", "")
     try:
-        fields = parse(await read(request, held, signature, "sessions.verify", _MAX_BODY, now))
-        if not isinstance(fields, dict):
-            wrong("the body", "a JSON object", fields)
-        return Response(orjson.dumps(await answer(request, fields)), media_type="application/json")
+        body, proven = await _proven(request, held, worker, keys, now)
+        fields = decode(call.request, parse(body))
+        return Response(encode(await answer(worker, fields, proven)), media_type="application/json")
+    except Undecodable as error:
+        return problem(Refusal(400, str(error)))
     except Refusal as refused:
         return problem(refused)
     except ClientGone:
@@ -79,55 +76,20 @@ async def _answer(
         held.release()
 
 
-# --- fields
-
-
-def _worker(fields: Fields) -> Worker:
-    worker = _text(fields, "id")
-    if not WORKER_ID.fullmatch(worker):
-        raise Refusal(400, "id: must be 1 to 128 of A-Z a-z 0-9 . _ : [ ] -")
-    return Worker(worker, _text(fields, "instance"), _url(fields), _whole(fields.get("capacity"), "capacity"))
-
-
-def _reports(fields: Fields) -> dict[str, Report]:
-    reports = _mapping(fields.get("sessions"), "sessions")
-    return {session: _report(report, f"sessions.{session}") for session, report in reports.items()}
-
-
-def _report(report: object, name: str) -> Report:
-    fields = _mapping(report, name)
-    phone = fields.get("phone")
-    if phone is not None and not isinstance(phone, str):
-        wrong(f"{name}.phone", "a string or null", phone)
-    return Report(_whole(fields.get("fence"), f"{name}.fence"), _text(fields, "state", f"{name}."), phone)
-
-
-def _gone(fields: Fields) -> dict[str, int]:
-    gone = _mapping(fields.get("gone", {}), "gone")
-    return {session: _whole(fence, f"gone.{session}") for session, fence in gone.items()}
-
-
-def _url(fields: Fields) -> str:
-    try:
-        return http_url(_text(fields, "url"))
-    except Malformed:
-        raise Refusal(400, "url: must be http://host:port, where the gateway reaches this worker") from None
-
-
-def _text(fields: Fields, name: str, within: str = "") -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not value:
-        wrong(within + name, "a non-empty string", value)
-    return value
-
-
-def _whole(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        wrong(name, "a whole number from 0 on", value)
-    return value
-
-
-def _mapping(value: object, name: str) -> Fields:
-    if not isinstance(value, dict):
-        wrong(name, "an object", value)
-    return value
+async def _proven(request: Request, held: HeldBody, worker: str, keys: Keys, now: float) -> tuple[bytes, Proven]:
+    """The body, and those of the keys that prove the call. Raises Refusal 401, 403, 413 or 503, and ClientGone."""
+    if not keys.all:
+        raise Refusal(403, "neither sessions.verify nor sessions.keys names a signature; set one in policies.yaml")
+    path: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    claim = call_signatures.claim_of(request.headers.raw, request.method, path.decode("latin-1"))
+    if isinstance(claim, str):
+        raise signed_json.unproven(keys.written_at, claim)
+    candidates = keys.of(worker) if worker else keys.all
+    late = {claim.why_late(key.signature, now) for key in candidates}
+    if late and None not in late:
+        raise signed_json.unproven(keys.written_at, min(filter(None, late)))
+    body = await signed_json.body_of(request, held, MAX_BODY)
+    proven = tuple(key for key in candidates if claim.is_proven_by(key.signature, body, now))
+    if not proven:
+        raise signed_json.unproven(keys.written_at, claim.mismatch)
+    return body, proven

@@ -24,7 +24,7 @@ import orjson
 
 from sessions.reconciler import Reconciler
 from sluice.config import Signature
-from sluice.http.signatures import sign
+from sluice.http.call_signatures import sign_call
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
 
@@ -198,7 +198,7 @@ class Membership:
 
     async def _post(self, path: str, fields: Answer, wanted: Set[str] = frozenset()) -> Answer:
         body = orjson.dumps(fields)
-        signed = [(b"Content-Type", b"application/json"), *sign(self._signature, body, time.time())]
+        signed = [(b"Content-Type", b"application/json"), *sign_call(self._signature, "POST", path, body, time.time())]
         try:
             async with asyncio.timeout(self._beat_every):
                 response = await self._http.post(path, content=body, headers=signed)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from sessions.keys import Key, Keys, WorkerKey
 from sessions.shields import Shields
-from sluice.config import headers, parsers, references, urls
+from sluice.config import Listen, Signature, headers, parsers, references, urls
 from sluice.config.fields import Fields, Value, section, setting
 from sluice.config.model import Secret
-from sluice.config.parsers import choice, of
+from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, quoted
 
 NAME = re.compile(r"[A-Za-z0-9._:\[\]-]{1,64}")
@@ -151,7 +153,9 @@ class SessionsPolicy:
     per_worker: int = setting(parsers.count, 25)
     workers: tuple[ExistingWorker, ...] = setting(_workers, ())
     verify: str | None = setting(references.signature, None)
-    """Name of the signature by which a worker proves itself at `/_sluice/workers`."""
+    """Name of the signature by which any worker may prove itself at `/_sluice/workers`."""
+    keys: tuple[WorkerKey, ...] = setting(each(section(WorkerKey)), ())
+    """The signatures by which only some of them may."""
     advertise: str | None = setting(of(_advertised), None)
     """The gateway's address as Laravel reaches it; webhooks tell Laravel this one instead of their worker's own."""
     shared_profiles: bool = setting(parsers.boolean, False)
@@ -159,6 +163,13 @@ class SessionsPolicy:
     shields: Shields = setting(section(Shields), Shields())
     restore: float = setting(parsers.duration, 600.0)
     """For so long after an existing worker was started again its sessions count as being restored."""
+
+    def keys_of(self, signatures: Mapping[str, Signature], listen: Listen) -> Keys:
+        """By which workers prove themselves to a gateway that listens there. `verify`, the short form, may say all."""
+        found = [Key(signatures[one.signature], one.ids, one.urls) for one in self.keys]
+        if self.verify:
+            found.append(Key(signatures[self.verify]))
+        return Keys(found, {worker.name: worker.url for worker in self.workers}, listen)
 
 
 def sessions(value: Value) -> SessionsPolicy:

@@ -38,6 +38,7 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
 
 def _signatures_used(policies: Policies) -> set[str | None]:
     verified = {route.verify for route in policies.routes} | {policies.sessions.verify, policies.relay.verify}
+    verified |= {key.signature for key in policies.sessions.keys}
     return verified | {endpoint.sign for endpoint in policies.relay.endpoints.values()}
 
 

@@ -15,6 +15,7 @@ from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
 from gateway.proxy.quota import without_the_looser
 from gateway.request import Head
 from sluice.http import client as http1
+from sluice.http.client.connect import Refuse
 from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, QUOTA, TRANSFER_ENCODING, UPGRADE, Field
 from sluice.http.server import Exchange
 
@@ -120,12 +121,15 @@ class Downstream:
 
 
 class UpstreamClient:
-    """The connections to one upstream, or to one worker, which has no circuit."""
+    """The connections to one upstream, or to one worker, which has no circuit. `refuse` says to which addresses of its
+    name none is opened."""
 
-    def __init__(self, upstream: Upstream, circuit: UpstreamCircuit | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream, circuit: UpstreamCircuit | None = None, refuse: Refuse | None = None
+    ) -> None:
         self.upstream = upstream
         self._circuit = circuit
-        self._pool = http1.Pool(http1.Origin.of(upstream.url), connect=upstream.connect)
+        self._pool = http1.Pool(http1.Origin.of(upstream.url), connect=upstream.connect, refuse=refuse)
         self._base = http1.base_path(upstream.url)
         self._headers = http1.Deadlines(upstream.headers)
         self._idle = http1.Deadlines(upstream.idle)

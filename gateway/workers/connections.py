@@ -9,6 +9,7 @@ from gateway.policies import Upstream
 from gateway.problems import Refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.workers import metrics
+from sessions.keys import strange
 from sluice.http import client as http1
 from sluice.http.server import Exchange
 from sluice.observe.log import Log
@@ -105,7 +106,8 @@ class WorkerConnections:
         found = self._workers.get(url)
         if found is None:
             t = self._timeouts
-            found = self._workers[url] = UpstreamClient(Upstream("workers", url, t.connect, t.headers, t.idle))
+            upstream = Upstream("workers", url, t.connect, t.headers, t.idle)
+            found = self._workers[url] = UpstreamClient(upstream, refuse=strange)
         self._workers.move_to_end(url)
         return found
 

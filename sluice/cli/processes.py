@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 
 from gateway import process as gateway_process
-from gateway.policies import Policies, edits
+from gateway.policies import Policies, ToRelay, edits
 from relay import process as relay_process
 from sessions.membership import Membership
 from sluice.cli.errors import CommandError
@@ -120,13 +120,14 @@ def relay(policies: Policies) -> None:
 
 def demo_worker(policies: Policies, name: str, host: str, port: int, *, traffic: bool, minute: float) -> None:
     """Plays an existing worker until SIGTERM or SIGINT. `minute` in seconds: shorter makes its traffic faster."""
-    signature = _worker_signature(policies)
+    signature = _worker_signature(policies, name)
+    webhooks = _webhook_signature(policies) or signature
 
     async def run(stop: Stop) -> None:
         bound = serving.listening(host, port)
         url = f"http://{host}:{bound.getsockname()[1]}"
         gateway_url = base_url(policies.listen)
-        worker = DemoWorker(name, gateway_url, signature, url, minute=minute, traffic=traffic)
+        worker = DemoWorker(name, gateway_url, webhooks, url, minute=minute, traffic=traffic)
         membership = Membership(
             gateway_url,
             signature,
@@ -168,10 +169,20 @@ def demo_laravel(policies: Policies, host: str, port: int, *, limit: int, minute
     _until_stopped("laravel", run)
 
 
-def _worker_signature(policies: Policies) -> Signature:
-    if policies.sessions.verify is None:
-        raise CommandError("sessions.verify names no signature, so no worker can register; set it in policies.yaml")
-    return policies.signatures[policies.sessions.verify]
+def _worker_signature(policies: Policies, name: str) -> Signature:
+    keys = policies.sessions.keys_of(policies.signatures, policies.listen).of(name)
+    if not keys:
+        raise CommandError(
+            f"neither sessions.verify nor sessions.keys has a signature for worker {name}, so it cannot register; set "
+            "one in policies.yaml"
+        )
+    return keys[0].signature
+
+
+def _webhook_signature(policies: Policies) -> Signature | None:
+    """What the route checks that relays webhooks, if it does."""
+    names = (route.verify for route in policies.routes if isinstance(route.action, ToRelay) and route.verify)
+    return next((policies.signatures[name] for name in names), None)
 
 
 async def store_answers(policies: Policies, stop: Stop) -> bool:

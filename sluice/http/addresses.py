@@ -15,6 +15,8 @@ Kind = Literal[
     "loopback", "private", "shared", "link-local", "metadata", "multicast", "unspecified", "documentation", "reserved"
 ]
 
+ALLOWED_AS_WRITTEN = frozenset[Kind](("loopback", "private", "shared"))
+"""Those that whoever writes one down means."""
 _IPV4: tuple[tuple[IPv4Network, Kind], ...] = (
     (IPv4Network("169.254.169.254/32"), "metadata"),  # AWS, Google, Azure, and who follows them
     (IPv4Network("168.63.129.16/32"), "metadata"),  # Azure's own services; the address itself is a public one

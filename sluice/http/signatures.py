@@ -118,10 +118,10 @@ class _Stamped:
         return [(self._header, self._prefix + digest), (self._timestamp, timestamp)]
 
     def claim(self, headers: Headers, now: float) -> Claim | str:
-        given, timestamp = _only(headers, self._header, self._timestamp)
+        given, timestamp = only(headers, self._header, self._timestamp)
         if given is None or timestamp is None:
             return f"the headers {_shown(self._header)} and {_shown(self._timestamp)} must both be there, once"
-        late = _late(_shown(self._timestamp), timestamp, now, self._tolerance)
+        late = why_late(_shown(self._timestamp), timestamp, now, self._tolerance)
         return (_bare(given, self._prefix), timestamp + self._between) if late is None else late
 
     def refusal(self, claim: Claim, body: bytes) -> str | None:
@@ -143,7 +143,7 @@ class _OverBody:
         return [(self._header, self._prefix + self._keys.first.hex(b"", body))]
 
     def claim(self, headers: Headers, now: float) -> Claim | str:
-        (given,) = _only(headers, self._header)
+        (given,) = only(headers, self._header)
         return _absent(self._header) if given is None else (_bare(given, self._prefix),)
 
     def refusal(self, claim: Claim, body: bytes) -> str | None:
@@ -170,7 +170,7 @@ class _Waha:
         ]
 
     def claim(self, headers: Headers, now: float) -> Claim | str:
-        given, algorithm = _only(headers, b"X-Webhook-Hmac", b"X-Webhook-Hmac-Algorithm")
+        given, algorithm = only(headers, b"X-Webhook-Hmac", b"X-Webhook-Hmac-Algorithm")
         if given is None:
             return _absent(b"X-Webhook-Hmac")
         if algorithm is not None and algorithm.lower() != b"sha512":
@@ -201,10 +201,10 @@ class _Standard:
         ]
 
     def claim(self, headers: Headers, now: float) -> Claim | str:
-        given, timestamp, event_id = _only(headers, b"Webhook-Signature", b"Webhook-Timestamp", b"Webhook-Id")
+        given, timestamp, event_id = only(headers, b"Webhook-Signature", b"Webhook-Timestamp", b"Webhook-Id")
         if not given or timestamp is None or not event_id:
             return "the headers Webhook-Id, Webhook-Timestamp and Webhook-Signature must all be there, once"
-        late = _late("Webhook-Timestamp", timestamp, now, self._tolerance)
+        late = why_late("Webhook-Timestamp", timestamp, now, self._tolerance)
         if late is not None:
             return late
         proofs = [proof[3:] for proof in given.split() if proof.startswith(b"v1,")]
@@ -234,7 +234,7 @@ class _Key:
         return [self._ours]
 
     def claim(self, headers: Headers, now: float) -> Claim | str:
-        (given,) = _only(headers, self._header)
+        (given,) = only(headers, self._header)
         if given is None:
             return _absent(self._header)
         if given[: len(self._prefix)].lower() != self._prefix.lower():
@@ -293,7 +293,7 @@ def _any_equal(given: Sequence[bytes], known: Sequence[bytes]) -> bool:
 # --- headers
 
 
-def _only(headers: Headers, *names: bytes) -> tuple[bytes | None, ...]:
+def only(headers: Headers, *names: bytes) -> tuple[bytes | None, ...]:
     """The value of each header that is there exactly once."""
     wanted = {name.lower(): position for position, name in enumerate(names)}
     found: list[list[bytes]] = [[] for _ in names]
@@ -319,7 +319,7 @@ def _bare(given: bytes, prefix: bytes) -> bytes:
     return digest
 
 
-def _late(name: str, timestamp: bytes, now: float, tolerance: float) -> str | None:
+def why_late(name: str, timestamp: bytes, now: float, tolerance: float) -> str | None:
     if not timestamp.isdigit() or len(timestamp) > 18:
         return f"{name} is not unix time in seconds"
     age = now - int(timestamp)

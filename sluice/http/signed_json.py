@@ -46,16 +46,26 @@ async def read(
     proof = proof_of(signature)
     claim = proof.claim(request.headers.raw, now)
     if isinstance(claim, str):
-        _REFUSED.add(name)
-        raise Refusal(401, claim)
+        raise unproven(name, claim)
+    body = await body_of(request, held, most)
+    reason = proof.refusal(claim, body)
+    if reason is not None:
+        raise unproven(name, reason)
+    return body
+
+
+def unproven(name: str, reason: str) -> Refusal:
+    """The refusal of a call that is not proven, counted under the key of the policies that names who may call."""
+    _REFUSED.add(name)
+    return Refusal(401, reason)
+
+
+async def body_of(request: Request, held: HeldBody, most: int) -> bytes:
+    """The body, of `most` bytes. Raises Refusal 413 or 503, and ClientGone."""
     stated = request.headers.get("content-length", "")
     body = None if stated.isdigit() and int(stated) > most else await held.read(request.receive, most)
     if body is None:
         raise Refusal(413, f"the body may have {most} bytes")
-    reason = proof.refusal(claim, body)
-    if reason is not None:
-        _REFUSED.add(name)
-        raise Refusal(401, reason)
     return body
 
 

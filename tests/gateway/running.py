@@ -19,6 +19,7 @@ from gateway import policies
 from gateway.limits.headers import QUOTA_EXCEEDED
 from gateway.policies import Policies
 from sluice.config import Secret, Signature
+from sluice.http.call_signatures import sign_call
 from sluice.http.server import serving
 from sluice.http.signatures import sign
 from sluice.process.loops import Stop
@@ -192,7 +193,7 @@ class Gate:
 
     async def post_signed(self, path: str, fields: dict[str, object]) -> None:
         body = orjson.dumps(fields)
-        proof = {name.decode(): value.decode() for name, value in sign(SIGNATURE, body, time.time())}
+        proof = {name.decode(): value.decode() for name, value in sign_call(SIGNATURE, "POST", path, body, time.time())}
         assert (await self.http.post(path, content=body, headers=proof)).status_code == 200
 
 

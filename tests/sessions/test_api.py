@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 from starlette.applications import Starlette
 
 from sessions import api as worker_api
+from sessions.keys import Key, Keys
 from sessions.registry import Owner, Registry, Unknown, Unowned
 from sluice.config import Secret, Signature
 from sluice.http.bodies import BodyBudget
+from sluice.http.call_signatures import sign_call
 from sluice.http.signatures import sign
 from sluice.store.client import Store
 
@@ -25,16 +28,18 @@ WORKER = {"id": "a", "instance": "1", "url": "http://127.0.0.1:3001/", "capacity
 class Api:
     """Signs what it posts, unless told otherwise."""
 
-    def __init__(self, registry: Registry, signature: Signature | None = SIGNATURE) -> None:
-        app = Starlette(routes=worker_api.routes(registry, BodyBudget(2**20), lambda: signature))
+    def __init__(self, registry: Registry, keys: Keys | None = None) -> None:
+        known = keys or Keys([Key(SIGNATURE)], {})
+        app = Starlette(routes=worker_api.routes(registry, BodyBudget(2**20), lambda: known))
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway")
 
     async def post(self, path: str, fields: object, signature: Signature = SIGNATURE) -> httpx2.Response:
         return await self.post_bytes(path, orjson.dumps(fields), signature)
 
     async def post_bytes(self, path: str, body: bytes, signature: Signature = SIGNATURE) -> httpx2.Response:
-        headers = sign(signature, body, time.time())
-        return await self.http.post(f"/_sluice/workers{path}", content=body, headers=headers)
+        path = f"/_sluice/workers{path}"
+        headers = sign_call(signature, "POST", path, body, time.time())
+        return await self.http.post(path, content=body, headers=headers)
 
 
 @pytest.fixture
@@ -102,66 +107,143 @@ async def test_another_instance_is_told_to_register_first(api: Api) -> None:
 @pytest.mark.parametrize("path", ["", "/a/beat", "/a/leave"])
 async def test_a_wrong_signature_is_refused_with_the_reason(api: Api, path: str) -> None:
     stranger = Signature("workers", "blazz", Secret(b"another"), 300.0)
-    assert "same secret" in problem(await api.post(path, WORKER, stranger), 401)
+    assert problem(await api.post(path, WORKER, stranger), 401) == (
+        f"X-Sluice-Signature does not match; check the secret, that POST /_sluice/workers{path} is what was signed, "
+        "and in sessions.keys that this secret may speak for this worker"
+    )
 
 
-async def test_an_unsigned_request_is_refused(api: Api) -> None:
-    response = await api.http.post("/_sluice/workers", content=orjson.dumps(WORKER))
-    assert "X-HMAC-Signature" in problem(response, 401)
+@pytest.mark.parametrize("headers", [[], sign(SIGNATURE, orjson.dumps(WORKER), time.time())])
+async def test_a_call_that_signs_less_than_all_of_it_is_told_how_to_sign(
+    api: Api, headers: list[tuple[bytes, bytes]]
+) -> None:
+    response = await api.http.post("/_sluice/workers", content=orjson.dumps(WORKER), headers=headers)
+    said = problem(response, 401)
+    assert said.startswith("send X-Sluice-Timestamp with the unix time in seconds and X-Sluice-Signature with v1= ")
+    assert "POST, /_sluice/workers and the body" in said
 
 
-async def test_without_a_signature_in_the_policies_nobody_gets_in(registry: Registry) -> None:
-    api = Api(registry, signature=None)
+async def test_a_signature_of_another_call_proves_nothing(api: Api, registry: Registry) -> None:
+    body = orjson.dumps(WORKER)
+    headers = sign_call(SIGNATURE, "POST", "/_sluice/workers/b/beat", body, time.time())
+    problem(await api.http.post("/_sluice/workers", content=body, headers=headers), 401)
+    assert await registry.workers() == []
+
+
+async def test_an_old_call_is_refused_unread(api: Api) -> None:
+    headers = sign_call(SIGNATURE, "POST", "/_sluice/workers", b"", time.time() - 1000)
+    response = await api.http.post("/_sluice/workers", content=b" " * 10, headers=headers)
+    assert re.fullmatch(r"X-Sluice-Timestamp is 100\ds old, 300s are allowed", problem(response, 401))
+
+
+async def test_without_a_key_in_the_policies_nobody_gets_in(registry: Registry) -> None:
+    api = Api(registry, Keys([], {}))
     async with api.http:
         detail = problem(await api.post("", WORKER), 403)
-    assert detail == "sessions.verify names no signature; set it in policies.yaml"
+    assert detail == "neither sessions.verify nor sessions.keys names a signature; set one in policies.yaml"
+
+
+async def test_a_key_speaks_for_no_other_worker(registry: Registry) -> None:
+    first, second = (Signature(name, "blazz", Secret(name.encode()), 300.0) for name in ("first", "second"))
+    api = Api(registry, Keys([Key(first, ("a",)), Key(second, ("b-*",))], {}))
+    async with api.http:
+        assert (await api.post("", WORKER, first)).status_code == 200
+        detail = problem(await api.post("", WORKER, second), 403)
+        assert detail == "this secret may speak for b-*, not for a (sessions.keys)"
+        assert "sessions.keys" in problem(await api.post("/a/beat", beat(), second), 401)
+        assert "sessions.keys" in problem(await api.post("/a/leave", {"instance": "1"}, second), 401)
+        problem(await api.post("/c/beat", beat(), second), 401)
+        assert (await api.post("/a/beat", beat(), first)).status_code == 200
+
+
+async def test_an_existing_worker_keeps_its_name_and_its_address(registry: Registry) -> None:
+    api = Api(registry, Keys([Key(SIGNATURE)], {"a": "http://127.0.0.1:3001"}))
+    async with api.http:
+        assert "is the name of an existing worker" in problem(await api.post("", WORKER), 409)
+        assert "is the existing worker a" in problem(await api.post("", WORKER | {"id": "b"}), 409)
+    assert await registry.workers() == []
 
 
 async def test_a_body_over_the_limit_is_refused(api: Api) -> None:
     problem(await api.post_bytes("", b" " * (1024 * 1024 + 1)), 413)
 
 
-@pytest.mark.parametrize(("body", "said"), [(b"", "not JSON"), (b"{", "not JSON"), (b"[]", "not a list")])
-async def test_a_body_that_is_not_a_json_object_is_refused(api: Api, body: bytes, said: str) -> None:
-    assert said in problem(await api.post_bytes("", body), 400)
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "the body is not JSON"),
+        (b"{", "the body is not JSON"),
+        (b"[]", "send a JSON object"),
+        (b'{"id":"a"}', "instance is missing; it has to be a text of at most 128 characters"),
+    ],
+)
+async def test_a_body_that_says_no_worker_is_refused(api: Api, body: bytes, said: str) -> None:
+    assert problem(await api.post_bytes("", body), 400).startswith(said)
+
+
+LONG = "x" * 501
+ID = "1 to 128 of A-Z a-z 0-9 . _ : [ ] -"
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "said"),
     [
-        ("id", 7),
-        ("id", "a b"),
-        ("instance", ""),
-        ("url", "ftp://host"),
-        ("url", "http://"),
-        ("url", "http://host:port"),
-        ("capacity", "5"),
-        ("capacity", True),
-        ("capacity", -1),
-        ("capacity", None),
+        ("id", 7, f"id: 7 is not {ID}"),
+        ("id", "", f'id: "" is not {ID}'),
+        ("id", "a b", f'id: "a b" is not {ID}'),
+        ("id", "x" * 129, f'id: "{"x" * 80}…" is not {ID}'),
+        ("instance", "", 'instance: "" is not a text of at most 128 characters'),
+        ("instance", "x" * 129, f'instance: "{"x" * 80}…" is not a text of at most 128 characters'),
+        ("url", "", 'url: "" is not a text of at most 500 characters'),
+        ("url", LONG, f'url: "{"x" * 80}…" is not a text of at most 500 characters'),
+        ("url", "ftp://host", 'url: "ftp://host" is not an http address; write http://127.0.0.1:8000'),
+        ("capacity", "5", 'capacity: "5" is not a whole number from 0 to 2000'),
+        ("capacity", True, "capacity: true is not a whole number from 0 to 2000"),
+        ("capacity", -1, "capacity: -1 is not a whole number from 0 to 2000"),
+        ("capacity", 2001, "capacity: 2001 is not a whole number from 0 to 2000"),
+        ("capacity", None, "capacity: null is not a whole number from 0 to 2000"),
+        ("colour", "red", '"colour" is not known here; there are capacity, id, instance, url'),
     ],
 )
-async def test_a_wrong_field_of_a_worker_is_named(api: Api, field: str, value: object) -> None:
-    assert problem(await api.post("", WORKER | {field: value}), 400).startswith(f"{field}: ")
+async def test_a_wrong_field_of_a_worker_is_told(api: Api, field: str, value: object, said: str) -> None:
+    assert problem(await api.post("", WORKER | {field: value}), 400) == said
+
+
+FENCE = "a whole number from 0 to 9007199254740991"
+NAME = "a text of at most 200 characters"
 
 
 @pytest.mark.parametrize(
-    ("fields", "named"),
+    ("fields", "said"),
     [
-        ({"instance": 1}, "instance"),
-        ({"sessions": []}, "sessions"),
-        ({"sessions": None}, "sessions"),
-        ({"sessions": {"s1": 17}}, "sessions.s1"),
-        ({"sessions": {"s1": {"fence": "17", "state": "x"}}}, "sessions.s1.fence"),
-        ({"sessions": {"s1": {"fence": 2**60, "state": "x"}}}, "sessions.s1.fence"),
-        ({"sessions": {"s1": {"fence": 17}}}, "sessions.s1.state"),
-        ({"sessions": {"s1": {"fence": 17, "state": "x", "phone": 628}}}, "sessions.s1.phone"),
-        ({"gone": ["s1"]}, "gone"),
-        ({"gone": {"s1": 1.5}}, "gone.s1"),
+        ({"instance": 1}, "instance: 1 is not a text of at most 128 characters"),
+        ({"sessions": []}, "sessions: [] is not a JSON object of at most 2000 items"),
+        ({"sessions": None}, "sessions: null is not a JSON object of at most 2000 items"),
+        ({"sessions": {"": {"fence": 1, "state": "x"}}}, f'sessions: "" is not {NAME}'),
+        ({"sessions": {"x" * 201: {"fence": 1, "state": "x"}}}, f'sessions: "{"x" * 80}…" is not {NAME}'),
+        ({"sessions": {"s1": 17}}, "sessions.s1: send a JSON object"),
+        ({"sessions": {"s1": {"fence": "17", "state": "x"}}}, f'sessions.s1.fence: "17" is not {FENCE}'),
+        ({"sessions": {"s1": {"fence": 2**60, "state": "x"}}}, f"sessions.s1.fence: {2**60} is not {FENCE}"),
+        (
+            {"sessions": {"s1": {"fence": 17}}},
+            "sessions.s1.state is missing; it has to be a text of at most 64 characters",
+        ),
+        (
+            {"sessions": {"s1": {"fence": 17, "state": "x" * 65}}},
+            f'sessions.s1.state: "{"x" * 65}" is not a text of at most 64 characters',
+        ),
+        (
+            {"sessions": {"s1": {"fence": 17, "state": "x", "phone": 628}}},
+            "sessions.s1.phone: 628 is not a text of at most 64 characters or null",
+        ),
+        ({"gone": ["s1"]}, 'gone: ["s1"] is not a JSON object of at most 2000 items'),
+        ({"gone": {"s1": 1.5}}, f"gone.s1: 1.5 is not {FENCE}"),
+        ({"gone": {f"s{i}": 1 for i in range(2001)}}, "gone: "),
     ],
 )
-async def test_a_wrong_field_of_a_beat_is_named(api: Api, fields: dict[str, object], named: str) -> None:
-    assert problem(await api.post("/a/beat", beat(**fields)), 400).startswith(f"{named}: ")
+async def test_a_wrong_field_of_a_beat_is_told(api: Api, fields: dict[str, object], said: str) -> None:
+    detail = problem(await api.post("/a/beat", beat(**fields)), 400)
+    assert detail == said or (said == "gone: " and detail.endswith("is not a JSON object of at most 2000 items"))
 
 
 async def test_while_the_store_is_away_workers_are_told_to_try_again() -> None:

@@ -11,6 +11,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from sessions import api as worker_api
+from sessions.keys import Key, Keys
 from sessions.membership import Membership
 from sessions.registry import Owner, Registry, Unknown, UnknownWorker, Unowned
 from sluice.config import Secret, Signature
@@ -30,7 +31,8 @@ class Gateway:
     """The worker API on a real port, which can be told to hang."""
 
     def __init__(self, registry: Registry) -> None:
-        app = Starlette(routes=worker_api.routes(registry, BodyBudget(2**20), lambda: SIGNATURE))
+        keys = Keys([Key(SIGNATURE)], {})
+        app = Starlette(routes=worker_api.routes(registry, BodyBudget(2**20), lambda: keys))
         self.answering = asyncio.Event()
         self.answering.set()
         self.url = ""

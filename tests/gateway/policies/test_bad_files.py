@@ -125,7 +125,7 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "unknown_key_merge": [
         "3:12: sessions.<<: unknown key; known here: lease, per_worker, workers, verify, "
-        "advertise, shared_profiles, shields, restore",
+        "keys, advertise, shared_profiles, shields, restore",
     ],
     "unknown_shield": [
         "2:22: sessions.shields.bulks: unknown key; did you mean bulk",
@@ -831,6 +831,22 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "sessions_unknown_signature": [
         '2:20: sessions.verify: no signature is called "workers"; define it under signatures',
+    ],
+    "worker_keys_unknown_signature": [
+        '3:31: sessions.keys[0].signature: no signature is called "worker"; did you mean workers',
+    ],
+    "worker_keys_without_ids": [
+        "5:7: sessions.keys[0].ids: is missing; write ids: [w1, w2-*]",
+        "6:33: sessions.keys[1].ids: is empty, so the key speaks for nobody; write [w1, w2-*]",
+        "7:7: sessions.keys[2].signature: is missing; write signature: workers",
+    ],
+    "worker_keys_id": [
+        '3:50: sessions.keys[0].ids[1]: "w 2" is not a worker\'s id; write w1, or w2-* for many',
+    ],
+    "worker_keys_url": [
+        '5:46: sessions.keys[0].urls[0]: "10.0.0.0/24" is not an http address; write http://127.0.0.1:8000',
+        '6:46: sessions.keys[1].urls[0]: "http://10.0.0.1/24" is no network of addresses; write http://10.0.0.0/24',
+        '7:46: sessions.keys[2].urls[0]: "http://10.0.0.0/33" is no network of addresses; write http://10.0.0.0/24',
     ],
     "signature_preset": [
         '2:26: signatures.a.preset: "blaz" is not known here; did you mean blazz',

@@ -144,7 +144,8 @@ def test_a_worker_without_a_signature_cannot_prove_itself(policies: Path) -> Non
     assert (ran.code, ran.out, ran.err) == (
         2,
         "",
-        "sluice: sessions.verify names no signature, so no worker can register; set it in policies.yaml\n",
+        "sluice: neither sessions.verify nor sessions.keys has a signature for worker w1, so it cannot register; set "
+        "one in policies.yaml\n",
     )
 
 

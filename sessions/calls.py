@@ -1,0 +1,108 @@
+"""What workers and the gateway say to each other at `/_sluice/workers`: one dataclass for each call and each answer.
+
+By the fields' types, bounds and descriptions the gateway reads requests, and its OpenAPI description is made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from sessions.keys import WORKER_ID
+from sluice.http.decode import Bounds, Form
+
+PREFIX = "/_sluice/workers"
+MAX_BODY = 1024 * 1024
+
+WorkerId = Annotated[str, Bounds(1, 128), Form(WORKER_ID, "1 to 128 of A-Z a-z 0-9 . _ : [ ] -")]
+Instance = Annotated[str, Bounds(1, 128)]
+SessionId = Annotated[str, Bounds(1, 200)]
+Fence = Annotated[int, Bounds(0, 2**53 - 1)]
+Fences = Annotated[Mapping[SessionId, Fence], Bounds(0, 2000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    id: WorkerId
+    """The worker's name; the same after a restart."""
+    instance: Instance
+    """Random, made once per start of the process."""
+    url: Annotated[str, Bounds(1, 500)]
+    """Where the gateway reaches the worker: scheme, host, port, and perhaps a path before all others."""
+    capacity: Annotated[int, Bounds(0, 2000)]
+    """The most sessions that it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a registered worker has to keep to. Both in seconds."""
+
+    lease: float
+    """So long after a beat was sent its sessions are the worker's."""
+    beat: float
+    """The time between two beats."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionReport:
+    fence: Fence
+    """The one under which the worker runs it."""
+    state: Annotated[str, Bounds(1, 64)]
+    """starting, qr_scanning, authenticated, connected, disconnected, logged_out or failed."""
+    phone: Annotated[str, Bounds(0, 64)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    instance: Instance
+    sessions: Annotated[Mapping[SessionId, SessionReport], Bounds(0, 2000)]
+    """All that it runs, is about to start, or has not stopped yet."""
+    gone: Fences = field(default_factory=dict)
+    """Sessions that a person ended here, with their fences: they are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    lease: float
+    """Seconds, counted from the moment the worker sent this beat."""
+    sessions: Mapping[str, int]
+    """All that it has to run from now on, each under its fence. What is missing here it stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    left: bool
+    """False: this instance was not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: its path behind `PREFIX`, what it takes, what a 200 answers, and why else it answers what."""
+
+    name: str
+    path: str
+    request: type[Any]
+    answer: type[Any]
+    summary: str
+    conflict: str | None = None
+    """What a 409 means; None: it answers none."""
+
+
+_REGISTER_FIRST = "This instance is not registered, or was not heard of for a lease: stop all sessions, then register."
+REGISTER = Call(
+    "register",
+    "",
+    Register,
+    Terms,
+    "A worker says that it is there, and how much it can take.",
+    "The id or the url is that of an existing worker.",
+)
+BEAT = Call("beat", "/{id}/beat", Beat, Held, "It says what it runs, and learns what it has to run.", _REGISTER_FIRST)
+LEAVE = Call("leave", "/{id}/leave", Leave, Left, "It goes, having stopped its sessions.")
+CALLS = (REGISTER, BEAT, LEAVE)
