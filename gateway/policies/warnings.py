@@ -13,6 +13,7 @@ from gateway.policies.list_warnings import list_warnings
 from gateway.policies.lists import AddressList, ListEntry
 from gateway.policies.model import Policies
 from gateway.policies.routes import JsonPointer, Route, ToRelay
+from sessions.policies import SessionsPolicy
 from sluice.http.addresses import is_literal
 
 IPV4, IPV6 = ip_address("127.0.0.1"), ip_address("::1")
@@ -32,8 +33,22 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
         yield from _left_out(f"limits[{index}]", limit, policies)
         yield from _shared_by_mistake(f"limits[{index}]", limit, policies, now)
         yield from _override_warnings(f"limits[{index}].overrides", limit, policies.trust.lists)
+    yield from _past_us(policies.sessions)
     if policies.console.token is None:
         yield "console: no token; the console and admin API are closed"
+
+
+def _past_us(sessions: SessionsPolicy) -> Iterator[str]:
+    """What lets existing workers and Laravel go past the gateway."""
+    if sessions.workers and sessions.advertise is None:
+        cure = "write advertise: with this gateway's address, as Laravel reaches it"
+        yield f"sessions: no advertise, so Laravel stores the workers' own addresses and calls them past Sluice; {cure}"
+    if sessions.shields.divide and len(sessions.workers) > 1:
+        for index, worker in enumerate(sessions.workers):
+            if not worker.prefix:
+                cure = "write prefix: /w/w1, and the same at the end of its LARAVEL_URL"
+                place = f"sessions.workers[{index}]"
+                yield f"{place}: no prefix, so {worker.name} starts the sessions of all workers; {cure}"
 
 
 def _signatures_used(policies: Policies) -> set[str | None]:

@@ -25,6 +25,7 @@ from sluice.http.addresses import is_literal
 T = TypeVar("T")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 HERE = "127.0.0.1"
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,13 @@ def filled(
     *, listen: str, laravel: str, laravel_from: str, workers: str, workers_from: str, secret: str, token: str
 ) -> str:
     """The project's own file with these values."""
-    existing = ", ".join(f"{{url: {_quoted(url)}}}" for url in workers.split(",") if url)
+    urls_of_workers = [url for url in workers.split(",") if url]
+    existing = ", ".join(
+        f"{{name: w{at}, url: {_quoted(url)}, prefix: /w/w{at}}}" for at, url in enumerate(urls_of_workers, 1)
+    )
     text = shipped()
+    if urls_of_workers and units.listen(listen).host not in _EVERYWHERE:
+        text = text.replace("# advertise: http://127.0.0.1:8080  ", f"advertise: {_quoted(f'http://{listen}')}  ")
     for old, new in (
         ("listen: 127.0.0.1:8080", f"listen: {_quoted(listen)}"),
         ("http://127.0.0.1:8000", _quoted(laravel)),

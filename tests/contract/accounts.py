@@ -118,6 +118,13 @@ class Accounts:
         """Moments by the machine's monotonic clock."""
         return [dict(row) for row in self._db.execute("SELECT * FROM marks ORDER BY id")]
 
+    def script(self, statements: str) -> None:
+        """What a person runs on the database."""
+        self._db.executescript(statements)
+
+    def select(self, query: str) -> list[Row]:
+        return [dict(row) for row in self._db.execute(query)]
+
     def _rows(self, where: str, *values: Any) -> list[Row]:
         return [dict(row) for row in self._db.execute(f"SELECT * FROM whatsapp_accounts WHERE {where}", values)]
 

@@ -19,6 +19,10 @@ BY_WORKER = (
     "limits[0]: counts all sessions of a worker together on /hooks/*; "
     "put the workers' addresses into a list workers, and that into except"
 )
+NOT_ADVERTISED = (
+    "sessions: no advertise, so Laravel stores the workers' own addresses and calls them past Sluice; "
+    "write advertise: with this gateway's address, as Laravel reaches it"
+)
 EVERYBODY = "believes everybody's X-Forwarded-For, so each client chooses its own address; name your proxies only"
 
 
@@ -79,14 +83,24 @@ EVERYBODY = "believes everybody's X-Forwarded-For, so each client chooses its ow
         (f"listen: 127.0.0.1:1\n{ROUTE}trust: {{lists: {{here: [127.0.0.0/8]}}}}\n{PER_IP}, except: [here]}}\n", []),
         (f"{ROUTE}limits:\n{LIMIT.replace('[session]', '[ip, session]')}}}\n", []),
         (
-            f"{ROUTE}sessions: {{workers: [{{url: http://192.0.2.7:3001}}]}}\n"
+            f"{ROUTE}sessions: {{workers: [{{url: http://192.0.2.7:3001}}], advertise: http://192.0.2.1}}\n"
             f"trust: {{lists: {{fleet: [192.0.2.0/24]}}}}\n{PER_IP}, except: [fleet]}}\n",
             [],
         ),
         (
-            f"{ROUTE}sessions: {{workers: [{{url: http://192.0.2.7:3001}}, {{url: http://198.51.100.7:3001}}]}}\n"
+            f"{ROUTE}sessions: {{workers: [{{url: http://192.0.2.7:3001}}, {{url: http://198.51.100.7:3001}}], "
+            "advertise: http://192.0.2.1, shields: {divide: false}}\n"
             f"trust: {{lists: {{fleet: [192.0.2.0/24]}}}}\n{PER_IP}, except: [fleet]}}\n",
             [BY_WORKER],
+        ),
+        ("sessions: {workers: [{url: http://192.0.2.7:3001}]}\n", [NOT_ADVERTISED]),
+        (
+            "sessions: {advertise: http://192.0.2.1, workers: "
+            "[{url: http://192.0.2.7:1, prefix: /w/w1}, {url: http://192.0.2.7:2}]}\n",
+            [
+                "sessions.workers[1]: no prefix, so 192.0.2.7:2 starts the sessions of all workers; "
+                "write prefix: /w/w1, and the same at the end of its LARAVEL_URL"
+            ],
         ),
     ],
 )

@@ -56,11 +56,27 @@ def test_what_is_given_stands_in_the_file(tmp_path: Path) -> None:
     lists = {name: [entry.network for entry in it.entries] for name, it in policies.trust.lists.items()}
     assert lists["laravel"] == [ip_network("192.0.2.1"), ip_network("2001:db8::/64")]
     assert lists["workers"] == [ip_network("10.0.0.0/24")]
-    assert [worker.url for worker in policies.sessions.workers] == ["http://10.0.0.7:3001", "http://w2:3001"]
+    assert [(worker.name, worker.url, worker.prefix) for worker in policies.sessions.workers] == [
+        ("w1", "http://10.0.0.7:3001", "/w/w1"),
+        ("w2", "http://w2:3001", "/w/w2"),
+    ]
     assert policies.signatures["workers"].secret.reveal() == policies.signatures["laravel"].secret.reveal() == b"s"
     assert policies.console.token is not None
     assert policies.console.token.reveal() == b"t"
+    (warning,) = policies.warnings
+    assert warning.startswith("sessions: no advertise"), "0.0.0.0 is no address that Laravel can call"
+
+
+def test_workers_send_laravel_to_the_address_on_which_sluice_listens(tmp_path: Path) -> None:
+    init(tmp_path, "--yes", "--listen", "10.0.0.1:8443", "--workers", "http://10.0.0.7:3001")
+    policies = load(tmp_path / "policies.yaml", need_secrets=False)
+    assert policies.sessions.advertise == "http://10.0.0.1:8443"
     assert policies.warnings == ()
+
+
+def test_without_workers_nothing_is_advertised(tmp_path: Path) -> None:
+    init(tmp_path, "--yes")
+    assert load(tmp_path / "policies.yaml", need_secrets=False).sessions.advertise is None
 
 
 def test_addresses_in_urls_are_those_that_call(tmp_path: Path) -> None:
