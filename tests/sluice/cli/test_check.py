@@ -24,7 +24,7 @@ def test_the_policies_of_the_project_are_valid_and_summed_up() -> None:
     assert rest == [
         "  listens on  127.0.0.1:8080",
         "  store       embedded, a 202 buys `second`",
-        "  routes      6",
+        "  routes      18",
         "  limits      message, receipt, typing, send, address, trial",
         "  endpoints   laravel (http://127.0.0.1:8000)",
     ]
