@@ -18,6 +18,7 @@ from gateway.edge import Edge
 from gateway.ingest.hold import Hold
 from gateway.ingest.webhooks import Ingest
 from gateway.limits import delays, peers
+from gateway.limits.held import HeldRequests
 from gateway.limits.limiter import Limiter
 from gateway.policies import Policies, Upstream, edits
 from gateway.proxy.circuit import UpstreamCircuit
@@ -57,7 +58,7 @@ Console = Callable[[Resources], Sequence[BaseRoute]]
 async def opened(policies: Policies, store_url: str, console: Console) -> AsyncIterator[Reloader]:
     """A gateway that answers whatever is handed to it, until the block is left. A loop that crashes ends the block."""
     parts = _Parts(policies, store_url)
-    reloader = Reloader(policies, lambda policies, before: _snapshot(parts, policies, before, console))
+    reloader = Reloader(policies, lambda policies, before: _snapshot(parts, policies, before, console), parts.held.stop)
     failing = Failing()
     name, stop = f"{socket.gethostname()}:{os.getpid()}", Stop()
     try:
@@ -111,6 +112,7 @@ class _Parts:
         self.live: LivePolicies[Policies] = edits.live(policies)
         self.bodies = BodyBudget(policies.bodies)
         self.hold = Hold(inbox, self.bodies)
+        self.held = HeldRequests(self.limiter, self.limits_store, self.bodies)
 
     def slots(self) -> list[str]:
         """Some key of each slot whose time this gateway keeps; the relays keep that of the queues."""
@@ -127,6 +129,7 @@ class _Parts:
 
     async def close(self) -> None:
         await self.workers.close()
+        await self.held.close()
         for store in (self.store, self.limits_store, self.inbox_store):
             await store.close()
 
@@ -155,6 +158,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         {name: upstream.websocket for name, upstream in upstreams.things.items()},
         parts.bodies,
         parts.hold,
+        parts.held,
     )
     app = reserved.build(resources, ingest, parts.bodies, console(resources))
     return Snapshot(resources, edge, app, queues, upstreams)

@@ -16,6 +16,7 @@ from gateway.ingest.identity import Webhook
 from gateway.ingest.webhooks import Ingest
 from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
+from gateway.limits.held import HeldRequests
 from gateway.limits.limiter import Limiter
 from gateway.metrics import unknown_prefix
 from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
@@ -65,6 +66,7 @@ class Edge:
         websockets: Mapping[str, WebSocketUpstream],
         bodies: BodyBudget,
         hold: Hold,
+        held: HeldRequests,
     ) -> None:
         self._policies = policies
         self._planner = Planner(policies)
@@ -73,6 +75,7 @@ class Edge:
         self._workers = workers
         self._bodies = bodies
         self._hold = hold
+        self._held = held
         self._upstreams = upstreams
         self._websockets = websockets
 
@@ -131,7 +134,10 @@ class Edge:
 
         # Take from the limits: from all that apply, or, of a request that is wrong in itself, from those of its head.
         if decision is None:
-            decision = await limiter.take(plan.buckets) if plan.buckets else PASS
+            if plan.rules.holds and isinstance(plan, Plan):
+                decision = await self._held.take(plan.buckets, len(body or b""), started, exchange)
+            else:
+                decision = await limiter.take(plan.buckets) if plan.buckets else PASS
             if decision.verdict == "unavailable" and plan.rules.relayed and isinstance(plan, Plan):
                 decision = await self._decided_later(plan, decision, len(body or b""), started + plan.rules.sender.hold)
         log.limit = decision.limit
@@ -201,7 +207,7 @@ class Edge:
         )
         decision = await self._limiter.take(plan.buckets)
         log.limit = decision.limit
-        refusal = exceeded(decision) if decision.verdict == "drop" else refusal_of(plan, decision)
+        refusal = exceeded(decision) if decision.verdict in ("drop", "hold") else refusal_of(plan, decision)
         if refusal is not None:
             refusal.lines = self._limit_lines(plan, decision)
             raise refusal

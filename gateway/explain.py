@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.limits.applicable import Bucket, Subject
-from gateway.limits.decide import PASS, decide
+from gateway.limits.decide import PASS, Decision, decide
 from gateway.plan import Invalid, Plan, Planner, refusal_of
 from gateway.policies import Action, Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, applies_to_event
 from gateway.request import Head, head_of
@@ -77,6 +77,8 @@ def outcome(found: Explanation, levels: Sequence[float] | None) -> str:
     if isinstance(plan, Refused):
         return f"{plan.status}: {plan}"
     decision = decide(plan.buckets, levels) if levels is not None else PASS
+    if isinstance(plan, Plan) and decision.verdict == "hold" and decision.retry_after <= _held_for(plan, decision):
+        return f"held for {decision.retry_after:.1f}s, if nobody waits already, then {found.destination}"
     refusal = refusal_of(plan, decision)
     if refusal is not None:
         wait = f"; Retry-After {refusal.retry_after.decode()}" if refusal.retry_after else ""
@@ -86,6 +88,10 @@ def outcome(found: Explanation, levels: Sequence[float] | None) -> str:
     if decision.verdict == "drop":
         return f"202 dropped: limit {decision.limit} is used up"
     return f"{found.destination}, in {decision.delay:.1f}s" if decision.delay else found.destination
+
+
+def _held_for(plan: Plan, decision: Decision) -> float:
+    return min(bucket.limit.hold for bucket in plan.buckets if bucket.limit.id in decision.violated)
 
 
 def _read(policies: Policies, request: HypotheticalRequest) -> RequestHead:

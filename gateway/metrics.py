@@ -43,8 +43,16 @@ _HELD = Gauge(
 )
 
 
+_WAITING = Gauge(
+    "sluice_requests_waiting_for_tokens",
+    "Requests that limits with over: hold keep waiting now.",
+    multiprocess_mode="livesum",
+)
+
+
 def decided(limit: str, decision: str) -> None:
-    """`allowed`, `delayed`, `dropped`, `rejected`, or `would_reject` of a limit that only observes."""
+    """`allowed`, `delayed`, `dropped`, `rejected`, or `would_reject` of a limit that only observes. A request that had
+    to wait for tokens is `held`, and afterwards `allowed` or `rejected` as well."""
     _DECISIONS.add(limit, decision)
 
 
@@ -62,6 +70,10 @@ def upstream_circuit(upstream: str, state: str) -> None:
 
 def held(requests: int) -> None:
     _HELD.set(requests)
+
+
+def waiting_for_tokens(requests: int) -> None:
+    _WAITING.set(requests)
 
 
 def upstream_answered(upstream: str, status: int, seconds: float) -> None:

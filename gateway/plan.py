@@ -16,7 +16,7 @@ from dataclasses import replace
 from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
 from gateway.limits.decide import Decision
 from gateway.limits.headers import QUOTA_EXCEEDED
-from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWorkers, needs_only_head
+from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWorkers, can_apply, needs_only_head
 from gateway.policies.routes import WITHOUT_SESSION
 from gateway.problems import BadPath
 from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_json, reading_of, refuse_host
@@ -50,7 +50,13 @@ class RouteRules:
         # What is refused for what it is can be neither delivered later nor dropped.
         refusing = [replace(limit, over="reject") for limit in of_head]
         self.limits_of_refused = Limits(refusing, policies.trust.lists, spread=spread)
-        over = ("reject",) if self.relayed else ("reject", "queue")
+        over = ("reject", "hold" if self.relayed else "queue")
+        self.holds = (
+            route is not None
+            and not self.relayed
+            and any(limit.over == "hold" and not limit.observe and can_apply(limit, route) for limit in policies.limits)
+        )
+        """A limit may keep its requests waiting for tokens."""
         certain = [limit for limit in of_head if limit.observe or limit.over in over]
         self.limits_before_body = Limits(certain, policies.trust.lists, spread=spread)
 
@@ -221,6 +227,9 @@ def refusal_of(plan: Plan | Invalid, decision: Decision) -> Refusal | None:
         return exceeded(decision)
     if isinstance(plan, Invalid):
         return plan.refusal
+    if verdict == "hold":
+        detail = f"limit {decision.limit} is used up, and has been for as long as its requests can wait"
+        return Refusal(503, detail, retry_after=retry_after(decision.retry_after), limit=decision.limit)
     if verdict == "unavailable":
         wait = retry_after(decision.retry_after)
         return plan.rules.sender.refusal(f"limit {decision.limit} cannot be decided right now", wait)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 from gateway import asgi
 from gateway.app import Console
 from gateway.policies import Policies
+from gateway.reload import Reloader
 from sluice.http.server.serving import serve
 from sluice.observe.log import Log
 from sluice.process.loops import Stop, tune_gc
@@ -23,5 +25,14 @@ async def run(policies: Policies, bound: socket.socket, stop: Stop, console: Con
     async with application.opened() as gateway:
         tune_gc()
         LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
-        await serve(application, bound, stop, gateway.direct)
+        letting_go = asyncio.create_task(_let_go(gateway, stop))
+        try:
+            await serve(application, bound, stop, gateway.direct)
+        finally:
+            letting_go.cancel()
     LOG.info("gateway.stopped")
+
+
+async def _let_go(gateway: Reloader, stop: Stop) -> None:
+    await stop.wait()
+    gateway.let_go()

@@ -55,8 +55,10 @@ Make = Callable[[Policies, Snapshot | None], Snapshot]
 class Reloader:
     """Each request to the newest snapshot, directly or as ASGI."""
 
-    def __init__(self, policies: Policies, make: Make) -> None:
+    def __init__(self, policies: Policies, make: Make, let_go: Callable[[], None]) -> None:
         self.snapshot = make(policies, None)
+        self.let_go = let_go
+        """Ends what waits longer than a gateway that stops has time."""
         self._make = make
         self._replaced: list[UpstreamClient] = []
         self._closing: set[asyncio.Task[None]] = set()

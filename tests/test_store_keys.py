@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.limits import peers
-from gateway.limits.applicable import Limits, Subject
+from gateway.limits.applicable import Limits, Subject, Ticket
 from gateway.limits.charges import Charges
 from gateway.limits.limiter import Limiter
 from gateway.limits.local import LocalBuckets
@@ -135,6 +135,9 @@ async def use_limits(use: Use) -> None:
     for spread in (False, True):
         buckets = Limits([limit], {}, spread=spread).buckets(subject)
         await limiter.take(buckets)
+        held = replace(limit, over="hold")
+        for bucket in Limits([held], {}, spread=spread).buckets(subject):
+            await limiter.take([replace(bucket, ticket=Ticket("a", time.monotonic()))])
         local = LocalBuckets(1)
         local.take(buckets, time.monotonic())
         await Charges(use.store, local).send()

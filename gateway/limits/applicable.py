@@ -31,11 +31,18 @@ REFUSE: Final = 0
 DELAY: Final = 1
 OBSERVE: Final = 2
 GIVE_BACK: Final = 3
-Enforcement = Literal[0, 1, 2, 3]
+HOLD: Final = 4
+Enforcement = Literal[0, 1, 2, 3, 4]
 """What a bucket without enough tokens does, numbered as in take.lua: it refuses the request; it lets it pass into debt,
-to be delivered later; or it only counts. GIVE_BACK returns what an earlier call took."""
+to be delivered later; or it only counts. GIVE_BACK returns what an earlier call took. HOLD, which take.lua knows as a
+refusal: the request waits in line until the bucket has its tokens."""
 PREFIX = "sl:{l}:"
-KEY_PATTERNS = ("sl:{l}:<limit><subjects>", "sl:{l:<limit>}:<subjects>")
+KEY_PATTERNS = (
+    "sl:{l}:<limit><subjects>",
+    "sl:{l:<limit>}:<subjects>",
+    "sl:{l}:line:<limit><subjects>",
+    "sl:{l:<limit>}:line:<subjects>",
+)
 _MAX_COST = 10**9
 
 
@@ -58,7 +65,8 @@ class Subject:
     event: str | None
     session: str | None
     relayed: bool
-    """It can wait: a limit with `over: queue` delays it. Anything else is rejected instead."""
+    """It can wait: a limit with `over: queue` delays it. Anything else is rejected instead. What `over: hold` would
+    keep waiting is rejected if it is relayed."""
     workspace: str | None = None
 
     def __init__(
@@ -69,6 +77,15 @@ class Subject:
         self.session = session
         self.relayed = relayed
         self.workspace = workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The place of one request in the lines of its buckets."""
+
+    id: str
+    since: float
+    """Monotonic: when it came."""
 
 
 @dataclass(slots=True, init=False)
@@ -88,14 +105,32 @@ class Bucket:
     burst: int
     cost: int
     """Tokens. More than the burst can never pass at once, see `impossible`."""
+    ticket: Ticket | None = None
+    """Of a request that can wait for tokens (HOLD). None: it does not, nor does it wait for those that do."""
 
-    def __init__(self, limit: Limit, key: str, mode: Enforcement, interval: float, burst: int, cost: int) -> None:
+    def __init__(
+        self,
+        limit: Limit,
+        key: str,
+        mode: Enforcement,
+        interval: float,
+        burst: int,
+        cost: int,
+        ticket: Ticket | None = None,
+    ) -> None:
         self.limit = limit
         self.key = key
         self.mode = mode
         self.interval = interval
         self.burst = burst
         self.cost = cost
+        self.ticket = ticket
+
+    @property
+    def line(self) -> str:
+        """The key of those who wait for its tokens."""
+        tag, _, rest = self.key.partition("}:")
+        return f"{tag}}}:line:{rest}"
 
 
 class _Special:
@@ -196,7 +231,7 @@ class Limits:
 
 def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[Prefixes, ...], spread: bool) -> _Row:
     plain = isinstance(limit.cost, int) and not limit.overrides and limit.enforce in (0.0, 1.0)
-    usual: Enforcement = OBSERVE if limit.observe else REFUSE
+    usual: Enforcement = OBSERVE if limit.observe else HOLD if limit.over == "hold" else REFUSE
     places = dict(_PLACES)
     if limit.prefixes in prefixes:
         places["ip"] = len(_PLACES) + prefixes.index(limit.prefixes)
@@ -205,7 +240,7 @@ def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[Prefixe
         f"sl:{{l:{limit.id}}}:" if spread else PREFIX + limit.id,
         tuple(places[by] for by in limit.per),
         AddressList.joined(lists[name] for name in limit.exempt) if limit.exempt else None,
-        (usual, DELAY if limit.over == "queue" and not limit.observe else usual),
+        (usual, DELAY if limit.over == "queue" and not limit.observe else REFUSE if usual == HOLD else usual),
         limit.rate.interval,
         limit.burst,
         limit.cost if isinstance(limit.cost, int) else 1,

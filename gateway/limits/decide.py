@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
+from gateway.limits.applicable import DELAY, HOLD, OBSERVE, REFUSE, Bucket
 from relay.queue.codec import DelayedBy
 
 TOLERANCE = 1e-9
@@ -18,13 +18,14 @@ TOLERANCE = 1e-9
 HAD, REFUSES, LACKS = "h", "r", "l"
 """What a bucket says, as in take.lua. LACKS: it has not the tokens, and refuses nothing."""
 
-Verdict = Literal["pass", "drop", "reject", "unavailable"]
+Verdict = Literal["pass", "drop", "hold", "reject", "unavailable"]
 Outcome = Literal["allowed", "delayed", "dropped", "rejected", "would_reject"]
 
 
 @dataclass(slots=True, init=False)
 class Decision:
-    """`unavailable`: the store is away and a limit says `deny` then. Never changed."""
+    """`hold`: it passes when its buckets have refilled. `unavailable`: the store is away and a limit says `deny` then.
+    Never changed."""
 
     verdict: Verdict
     limit: str | None = None
@@ -76,8 +77,9 @@ def decide(buckets: Sequence[Bucket], levels: Sequence[float]) -> Decision:
         if level >= bucket.cost - TOLERANCE:
             marks += HAD
             continue
-        marks += REFUSES if bucket.mode == REFUSE else LACKS
-        if bucket.mode == REFUSE:
+        refuses = bucket.mode in (REFUSE, HOLD)
+        marks += REFUSES if refuses else LACKS
+        if refuses:
             retry_after = max(retry_after, wait(bucket, level))
         elif bucket.mode == DELAY:
             delay = max(delay, wait(bucket, level))
@@ -95,7 +97,8 @@ def conclude(
 ) -> Decision:
     """The decision in full, of what `decide` or take.lua has found. `levels`: afterwards.
 
-    What one limit drops and another one rejects is rejected: its sender learns that it has to send it again.
+    What one limit drops and another one rejects is rejected: its sender learns that it has to send it again. What is
+    rejected or dropped is not held first.
     """
     if REFUSES not in marks:
         if not delay:
@@ -103,10 +106,11 @@ def conclude(
         by = _delays_longest(buckets, levels)
         return Decision("pass", by.limit, delay=delay, levels=levels, marks=marks, delayed_by=by)
     violated = [(bucket, levels[i]) for i, bucket in enumerate(buckets) if marks[i] == REFUSES]
-    rejecting = [pair for pair in violated if pair[0].limit.over != "drop"]
-    longest, _ = max(rejecting or violated, key=lambda pair: wait(*pair))
+    rejecting = [pair for pair in violated if pair[0].mode != HOLD and pair[0].limit.over != "drop"]
+    dropping = [pair for pair in violated if pair[0].limit.over == "drop"]
+    longest, _ = max(rejecting or dropping or violated, key=lambda pair: wait(*pair))
     return Decision(
-        "reject" if rejecting else "drop",
+        "reject" if rejecting else "drop" if dropping else "hold",
         longest.limit.id,
         retry_after=retry_after,
         violated=tuple([bucket.limit.id for bucket, _ in violated]),
@@ -129,12 +133,13 @@ def wait(bucket: Bucket, level: float) -> float:
 
 
 def outcome(decision: Decision, bucket: Bucket, i: int) -> Outcome | None:
-    """What the i-th bucket did. None: it would have let pass what another one refused."""
+    """What the i-th bucket did. None: it would have let pass what another one refused, or what comes of it is not
+    known while the request is held."""
     mark = decision.marks[i] if decision.marks else HAD
     if bucket.mode == OBSERVE:
         return "allowed" if mark == HAD else "would_reject"
     if decision.verdict == "pass":
         return "allowed" if mark == HAD else "delayed"
-    if mark == REFUSES:
+    if mark == REFUSES and decision.verdict != "hold":
         return "dropped" if bucket.limit.over == "drop" else "rejected"
     return None

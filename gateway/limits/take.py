@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 import orjson
 
-from gateway.limits.applicable import OBSERVE, Bucket
+from gateway.limits.applicable import HOLD, OBSERVE, REFUSE, Bucket
 from sluice.store.client import Store, load_script
 
 TAKE = load_script("gateway.limits", "take")
@@ -20,18 +21,41 @@ def take_arguments(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], lis
     indices: dict[str, int] = {}
     numbers: list[tuple[float, int]] = []
     coded: list[list[int]] = []
+    waiting: list[tuple[int, int, Bucket]] = []
     for buckets in requests:
         row = []
         for bucket in buckets:
+            mode = bucket.mode
+            if mode == HOLD:
+                mode = REFUSE
+                if bucket.ticket is not None:
+                    waiting.append((len(coded) + 1, buckets.index(bucket) + 1, bucket))
             index = indices.get(bucket.key)
             if index is None:
                 index = indices[bucket.key] = len(indices) + 1
                 numbers.append((bucket.interval * 1e6, bucket.burst))
-            row.append(4 * index + bucket.mode)
+            row.append(4 * index + mode)
             if bucket.cost != 1:
                 row.append(-bucket.cost)
         coded.append(row)
-    return list(indices), [orjson.dumps({"buckets": numbers, "requests": coded})]
+    if not waiting:
+        return list(indices), [orjson.dumps({"buckets": numbers, "requests": coded})]
+    keys, lines = _lines(list(indices), waiting)
+    return keys, [orjson.dumps({"buckets": numbers, "requests": coded, "lines": lines})]
+
+
+def _lines(keys: list[str], waiting: Sequence[tuple[int, int, Bucket]]) -> tuple[list[str], list[object]]:
+    """The keys with those of the lines behind them, and who stands where in which."""
+    now, places, lines = time.monotonic(), {}, list[object]()
+    for request, place, bucket in waiting:
+        ticket = bucket.ticket
+        assert ticket is not None
+        line = bucket.line
+        if line not in places:
+            keys.append(line)
+            places[line] = len(keys)
+        lines.append([request, place, places[line], ticket.id, int((now - ticket.since) * 1e6)])
+    return keys, lines
 
 
 async def levels_of(store: Store, buckets: Sequence[Bucket]) -> list[float]:

@@ -13,7 +13,7 @@ from gateway.policies import paths
 from gateway.policies.applicability import can_apply, can_be_about, provides, streams
 from gateway.policies.limits import Limit
 from gateway.policies.model import BODIES, Policies
-from gateway.policies.routes import Fixed, JsonPointer, Route
+from gateway.policies.routes import Fixed, JsonPointer, Route, ToRelay
 from sluice.config.problems import Malformed, quoted
 
 Found = Iterator[tuple[tuple[str | int, ...], Malformed]]
@@ -25,6 +25,7 @@ def contradictions(policies: Policies) -> Found:
     yield from _shadowed(policies.routes)
     yield from _taken_by_prefixes(policies)
     yield from _without_effect(policies.limits)
+    yield from _held_although_relayed(policies.limits, policies.routes)
     if policies.routes:  # without any, nothing is known of what will come
         yield from _events_of_no_route(policies.limits, policies.routes)
         yield from _subjects_of_no_route(policies.limits, policies.routes)
@@ -88,6 +89,19 @@ def _without_effect(limits: Sequence[Limit]) -> Found:
             message = f"never refuses anything: {tighter} allows no more, at once and over time, for the same requests"
             yield ("limits", index, "rate"), Malformed(message, f"remove it, or raise limits[{at}]")
             break
+
+
+def _held_although_relayed(limits: Sequence[Limit], routes: Sequence[Route]) -> Found:
+    """Where a route reads its event type from the request nobody knows which it will be, unless no other is met."""
+    for index, limit in enumerate(limits):
+        met = [(at, route) for at, route in enumerate(routes) if limit.over == "hold" and can_apply(limit, route)]
+        relays = [(at, route) for at, route in met if isinstance(route.action, ToRelay)]
+        if len(relays) < len(met):
+            relays = [it for it in relays if not limit.events or isinstance(it[1].event, Fixed)]
+        if relays:
+            at, route = relays[0]
+            message = f"hold keeps callers waiting, and routes[{at}] ({route.path}) answers at once and delivers later"
+            yield ("limits", index, "over"), Malformed(message, "write queue, or event: with what no such route has")
 
 
 def _is_redundant(limit: Limit, other: Limit) -> bool:

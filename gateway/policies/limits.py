@@ -15,7 +15,7 @@ from sluice.config.parsers import choice, each, of, one_or_each
 from sluice.config.problems import Malformed, quoted
 
 LimitHeader = Literal["ratelimit", "x-ratelimit"]
-Over = Literal["queue", "drop", "reject"]
+Over = Literal["queue", "hold", "drop", "reject"]
 StoreAway = Literal["allow", "deny", "local"]
 Unreadable = Literal["refuse", "max", "1"]
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -27,6 +27,8 @@ MAX_LIMITS = 128
 Prefixes = tuple[int, int]
 """Bits of an IPv4 and of an IPv6 address that count."""
 PREFIXES: Prefixes = (32, 64)
+MAX_HOLD = 25.0
+"""Seconds: Laravel gives up after 30, and then the worker has to answer as well."""
 CURE = "write ip/24 (8 to 32) for IPv4, or ip/24/56 (16 to 128) for IPv6, too"
 
 
@@ -79,6 +81,14 @@ def _enforce(value: Value) -> float:
         return fields.need("enforce", of(units.percentage), 1.0, "enforce: 25%")
 
 
+def _hold(value: Value) -> float:
+    seconds = parsers.duration(value)
+    if seconds > MAX_HOLD:
+        cure = f"write {MAX_HOLD:.0f}s or less: Laravel waits for 30s"
+        raise Malformed(f"{quoted(value.text())} is longer than callers wait for the answer", cure)
+    return seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     id: str
@@ -88,7 +98,7 @@ class Limit:
     rate: Rate = setting(parsers.rate, Rate(1, 1.0), missing="rate: 1000/minute")
     burst: int = setting(parsers.count, 0)
     """Where it is not written, it is the amount of the rate."""
-    over: Over = setting(choice("queue", "drop", "reject"), "reject")
+    over: Over = setting(choice("queue", "hold", "drop", "reject"), "reject")
     exempt: tuple[str, ...] = setting(each(list_name), (), name="except")
     """Names of trusted lists that this limit leaves alone (`except` in the file)."""
     enforce: float = setting(_enforce, 1.0, name="mode")
@@ -99,6 +109,8 @@ class Limit:
     prefixes: Prefixes = PREFIXES
     """For `per: ip`."""
     overrides: tuple[Override, ...] = ()
+    hold: float = setting(_hold, MAX_HOLD)
+    """Seconds that `over: hold` keeps a request waiting at most."""
 
     @property
     def observe(self) -> bool:
@@ -125,6 +137,8 @@ def _limit(value: Value, taken: dict[str, str]) -> Limit:
         limit = replace(read, id=name, burst=read.burst or read.rate.amount)
         _refuse_share_of_nobody(fields, limit)
         _refuse_cost_over_burst(fields, limit)
+        if "hold" in fields and limit.over != "hold" and fields.sound("over", "hold"):
+            fields.wrong("hold", Malformed("is said, and nothing is held", "write over: hold, or remove it"))
         if fields.sound("rate", "burst"):
             refuse_slow_refill(fields, limit.rate, limit.burst)
         overrides: tuple[Override, ...] = fields.take("overrides", lambda items: override_list(items, written), ())

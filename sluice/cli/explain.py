@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.explain import Explanation, HypotheticalRequest, explain, outcome
-from gateway.limits.applicable import DELAY, OBSERVE, REFUSE, Bucket
+from gateway.limits.applicable import DELAY, HOLD, OBSERVE, REFUSE, Bucket
 from gateway.limits.take import levels_of
 from gateway.policies import Policies
 from sluice.cli.errors import CommandError
@@ -23,7 +23,12 @@ from sluice.process.addresses import store_url
 from sluice.store.client import Store, StoreAway, StoreRefused
 
 _TIMEOUT = 1.0
-_MODES = {REFUSE: "enforced", DELAY: "queued when it is used up", OBSERVE: "only observed"}
+_MODES = {
+    REFUSE: "enforced",
+    DELAY: "queued when it is used up",
+    OBSERVE: "only observed",
+    HOLD: "held when it is used up",
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from sluice.console.actions.limits import BucketLevel, LimitsReset, ReleaseDelay
 from sluice.console.messages.wording import age
 from sluice.console.operations import RELEASE_DELAYED, RESET_LIMITS, SHOW_LIMITS
 
+_DOES = {"queue": "delays", "hold": "holds", "drop": "drops", "reject": "refuses"}
 _TITLES = ("limit", "for", "tokens", "rate", "now", "numbers of")
 
 
@@ -65,7 +66,7 @@ def _now(one: BucketLevel) -> str:
         return "passes"
     if not one.enforced:
         return f"would refuse for {age(one.wait)}"
-    return f"{'delays' if one.over == 'queue' else 'drops' if one.over == 'drop' else 'refuses'} for {age(one.wait)}"
+    return f"{_DOES[one.over]} for {age(one.wait)}"
 
 
 def _reset(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from typing import Any
 import orjson
 
 from gateway.client_ip import client_of
-from gateway.limits.applicable import Bucket, Subject
-from gateway.limits.decide import HAD, outcome, wait
+from gateway.limits.applicable import DELAY, HOLD, OBSERVE, Bucket, Subject
+from gateway.limits.decide import HAD, Decision, outcome, wait
 from gateway.limits.local import LocalBuckets
 from gateway.plan import Planner
 from gateway.policies import AddressList, Policies
@@ -44,10 +44,12 @@ class Counts:
     refused: int = 0
     dropped: int = 0
     delayed: int = 0
+    held: int = 0
     would_reject: int = 0
     max_delay: float = 0.0
+    max_hold: float = 0.0
     worst: Counter[str] = field(default_factory=Counter)
-    """Subjects by how often they were refused, dropped or delayed."""
+    """Subjects by how often they were refused, dropped, delayed or held."""
 
 
 class Replay:
@@ -86,18 +88,35 @@ class Replay:
         return limits.buckets(subject, None, at)
 
     def _take(self, at: float, buckets: list[Bucket]) -> None:
-        decision = self._local.take(buckets, at)
-        self.refused_now += decision.verdict == "reject"
+        watching = [bucket for bucket in buckets if bucket.mode == OBSERVE]  # the others do not matter to them
+        enforced = [bucket for bucket in buckets if bucket.mode != OBSERVE]
+        self._count(watching, self._local.take(watching, at))
+        decision = self._local.take(enforced, at)
+        holding = [bucket for bucket in enforced if bucket.mode == HOLD]
+        if decision.verdict == "hold" and decision.retry_after <= min(bucket.limit.hold for bucket in holding):
+            # It passes then. As a debt its tokens are ahead of those of later requests until it does.
+            enforced = [replace(bucket, mode=DELAY) if bucket.mode == HOLD else bucket for bucket in enforced]
+            decision = self._local.take(enforced, at)
+        self.refused_now += decision.verdict in ("reject", "hold")
+        self._count(enforced, decision)
+
+    def _count(self, buckets: list[Bucket], decision: Decision) -> None:
         for i, bucket in enumerate(buckets):
             counts = self.limits[bucket.limit.id]
+            has = not decision.marks or decision.marks[i] == HAD
             done = outcome(decision, bucket, i)
-            counts.refused += done == "rejected"
+            counts.refused += done == "rejected" or (decision.verdict == "hold" and not has)
             counts.dropped += done == "dropped"
             counts.would_reject += done == "would_reject"
             if done == "delayed":
-                counts.delayed += 1
-                counts.max_delay = max(counts.max_delay, wait(bucket, decision.levels[i] + bucket.cost))
-            if not decision.marks or decision.marks[i] == HAD:
+                seconds = wait(bucket, decision.levels[i] + bucket.cost)
+                if bucket.limit.over == "hold":
+                    counts.held += 1
+                    counts.max_hold = max(counts.max_hold, seconds)
+                else:
+                    counts.delayed += 1
+                    counts.max_delay = max(counts.max_delay, seconds)
+            if has:
                 counts.passed += 1
             else:
                 counts.worst[" ".join(bucket.key.split("\0")[1:]) or "everybody"] += 1
@@ -170,6 +189,8 @@ def _fields(replay: Replay) -> dict[str, object]:
                 "dropped": counts.dropped,
                 "delayed": counts.delayed,
                 "longest_delay_seconds": counts.max_delay,
+                "held": counts.held,
+                "longest_hold_seconds": counts.max_hold,
                 "would_reject": counts.would_reject,
                 "worst": dict(counts.worst.most_common(_WORST)),
             }
@@ -186,6 +207,8 @@ def _report(replay: Replay) -> Iterator[str]:
         parts += [f"{n} {what}" for n, what in ((counts.refused, "refused"), (counts.dropped, "dropped")) if n]
         if counts.delayed:
             parts.append(f"{counts.delayed} queued for up to {counts.max_delay:.1f}s")
+        if counts.held:
+            parts.append(f"{counts.held} held for up to {counts.max_hold:.1f}s")
         if counts.would_reject:
             parts.append(f"{counts.would_reject} would be refused if it were enforced")
         yield f"  {name:<12} {', '.join(parts)}"

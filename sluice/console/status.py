@@ -78,6 +78,8 @@ class RequestCounts:
 class LimitDecisions:
     allowed: int = 0
     delayed: int = 0
+    held: int = 0
+    """Had to wait for tokens, and were allowed or rejected afterwards: they are counted there as well."""
     dropped: int = 0
     rejected: int = 0
     would_reject: int = 0

@@ -60,7 +60,7 @@ def a_limit(
     per: tuple[Per, ...] = (),
     rate: Rate = HOURLY,
     burst: int = 1,
-    over: Literal["queue", "drop", "reject"] = "reject",
+    over: Literal["queue", "hold", "drop", "reject"] = "reject",
     exempt: tuple[str, ...] = (),
     observe: bool = False,
     enforce: float = 1.0,

@@ -14,6 +14,13 @@
 --            One argument, because a client pays for each.
 --            batch: only of charges for what passed without the store, a number. Behind the buckets KEYS then has where
 --            the last number of its gateway is noted for an hour; a batch of that number or below does nothing.
+--            lines: only where requests wait for tokens (over: hold), of each of their buckets that make them wait:
+--            [request, place of the bucket in it, index in KEYS of the bucket's line, who waits, us it has waited]
+--            Behind the buckets KEYS then has the lines, each once: HASH who waits ->
+--              8 since when (us, double)   8 until when that is believed (us, double)   8 what it costs (double)
+--            Who waits passes once the bucket has the tokens of all who wait for longer, and its own. It stands in the
+--            line from when it is refused for nothing else until it passes, or until 1 s after the moment at which it is
+--            told to ask again: so nobody waits for a gateway that was killed.
 -- Return     JSON: for each request [ marks, us until it would pass, us to delay, the level of each bucket afterwards ]
 --            marks: "" where every bucket had its tokens, else one letter for each: h it had them | r it refuses
 --                 | l it lacks them, and refuses nothing. (No sum of bits: numbers leave here with 14 digits.)
@@ -49,10 +56,41 @@ end
 -- A hair of tolerance: a bucket refilled in 1/3 steps must not fall short of one by a rounding error.
 local HAIR = 1e-9
 
+local in_line, lines = {}, {}
+for _, it in ipairs(asked.lines or {}) do
+  in_line[it[1]] = in_line[it[1]] or {}
+  in_line[it[1]][it[2]] = {line = it[3], who = it[4], since = micros - it[5]}
+end
+
+local function line(index)
+  if lines[index] == nil then
+    local found, waiting = call('HGETALL', KEYS[index]), {}
+    for n = 1, #found, 2 do
+      local since, believed, cost = struct.unpack('>ddd', found[n + 1])
+      if believed < micros then call('HDEL', KEYS[index], found[n]) else waiting[found[n]] = {since, cost} end
+    end
+    lines[index] = waiting
+  end
+  return lines[index]
+end
+
+-- The tokens of those who wait for longer.
+local function ahead_of(me)
+  local tokens, noted = 0, line(me.line)[me.who]
+  if noted then me.since = noted[1] end
+  for who, it in pairs(line(me.line)) do
+    if who ~= me.who and (it[1] < me.since or (it[1] == me.since and who < me.who)) then tokens = tokens + it[2] end
+  end
+  return tokens
+end
+
+local MOST, GRACE = 30000000, 1000000
+
 local answers = {}
 for r, request in ipairs(asked.requests) do
+  local waits, holds = in_line[r] or {}, in_line[r] ~= nil
   local refused, refused_for, delay, lacking = false, 0, 0, false
-  local indices, modes, costs, marks = {}, {}, {}, {}
+  local indices, modes, costs, marks, told = {}, {}, {}, {}, {}
   for _, coded in ipairs(request) do
     if coded < 0 then
       costs[#costs] = -coded
@@ -65,10 +103,13 @@ for r, request in ipairs(asked.requests) do
     marks[i] = 'h'
     if modes[i] == GIVE_BACK then
       costs[i] = -math.min(costs[i], limits[index][2] - left)
-    elseif left < costs[i] - HAIR then
-      local wait = math.ceil((costs[i] - left) * limits[index][1])
-      lacking, marks[i] = true, 'l'
-      if modes[i] == REFUSE then refused, marks[i], refused_for = true, 'r', math.max(refused_for, wait) end
+    elseif left - (waits[i] and ahead_of(waits[i]) or 0) < costs[i] - HAIR then
+      local wait = math.ceil((costs[i] + (waits[i] and ahead_of(waits[i]) or 0) - left) * limits[index][1])
+      lacking, marks[i], told[i] = true, 'l', wait
+      if modes[i] == REFUSE then
+        refused, marks[i], refused_for = true, 'r', math.max(refused_for, wait)
+        holds = holds and waits[i] ~= nil
+      end
       if modes[i] == DELAY then delay = math.max(delay, wait) end
     end
   end
@@ -76,6 +117,17 @@ for r, request in ipairs(asked.requests) do
     local observed = modes[i] == OBSERVE and marks[i] == 'h'
     if observed or (modes[i] ~= OBSERVE and not refused) then
       levels[index], changed[index] = levels[index] - costs[i], true
+    end
+  end
+  for i, me in pairs(waits) do
+    if refused and holds and marks[i] == 'r' then
+      local believed = micros + math.min(told[i], MOST) + GRACE
+      line(me.line)[me.who] = {me.since, costs[i]}
+      call('HSET', KEYS[me.line], me.who, struct.pack('>ddd', me.since, believed, costs[i]))
+      call('PEXPIRE', KEYS[me.line], (MOST + GRACE) / 1000 + offset)
+    elseif line(me.line)[me.who] then
+      line(me.line)[me.who] = nil
+      call('HDEL', KEYS[me.line], me.who)
     end
   end
   local answer = {lacking and table.concat(marks) or '', refused_for, refused and 0 or delay}

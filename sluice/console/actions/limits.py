@@ -69,7 +69,7 @@ class BucketLevel:
     debt: float
     """Tokens that were taken ahead of time, by what the limit delays."""
     wait: float
-    """Seconds until the next request has its tokens; so long it is refused, or delayed. 0: they are there."""
+    """Seconds until the next request has its tokens; so long it is refused, delayed or held. 0: they are there."""
     until: datetime | None
     """The end of this wait."""
     override: str | None

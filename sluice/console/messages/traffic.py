@@ -68,7 +68,12 @@ def _unrouted(unrouted: Share) -> Iterator[str]:
 
 def _limit(limit: str, decisions: LimitDecisions) -> Iterator[str]:
     counted = decisions.allowed + decisions.delayed + decisions.dropped + decisions.rejected
-    if counted >= _ENOUGH and decisions.rejected >= _A_LARGE_SHARE * counted:
+    if decisions.held and decisions.rejected:
+        yield (
+            f"limit {limit}: {decisions.rejected} of {counted} requests of the last minute waited for its tokens in "
+            "vain and got 503; raise its rate or burst, or send less: sluice limits show says how full the buckets are"
+        )
+    elif counted >= _ENOUGH and decisions.rejected >= _A_LARGE_SHARE * counted:
         yield (
             f"limit {limit} refuses {decisions.rejected / counted:.0%}: {decisions.rejected} of {counted} requests of "
             "the last minute got 429; raise its rate or burst, or see in the log who sends, and with sluice limits "

@@ -501,8 +501,36 @@ EXPECTED: dict[str, list[str]] = {
     "limit_bad_per": [
         '2:40: limits[0].per[0]: "sesion" is not known here; did you mean session',
     ],
+    "limit_hold_too_long": [
+        (
+            '2:74: limits[0].hold: "30s" is longer than callers wait for the answer; write 25s or less: Laravel waits '
+            "for 30s"
+        ),
+    ],
+    "limit_hold_none": [
+        '2:74: limits[0].hold: "0s" is no time at all; write 1ms or more',
+    ],
+    "limit_hold_without_over": [
+        "2:62: limits[0].hold: is said, and nothing is held; write over: hold, or remove it",
+    ],
+    "limit_hold_on_relay": [
+        (
+            "7:83: limits[0].over: hold keeps callers waiting, and routes[1] (/hooks/*) answers at once and delivers "
+            "later; write queue, or event: with what no such route has"
+        ),
+    ],
+    "limit_hold_on_any_relay": [
+        (
+            "8:58: limits[0].over: hold keeps callers waiting, and routes[1] (/hooks/*) answers at once and delivers "
+            "later; write queue, or event: with what no such route has"
+        ),
+        (
+            "9:85: limits[1].over: hold keeps callers waiting, and routes[1] (/hooks/*) answers at once and delivers "
+            "later; write queue, or event: with what no such route has"
+        ),
+    ],
     "limit_bad_over": [
-        '2:40: limits[0].over: "block" is not known here; write queue, drop or reject',
+        '2:40: limits[0].over: "block" is not known here; write queue, hold, drop or reject',
     ],
     "limit_bad_mode": [
         '2:41: limits[0].mode: "shadow" is not known here; write observe or enforce',

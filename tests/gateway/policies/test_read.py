@@ -156,7 +156,7 @@ def test_default_limits(default: Policies) -> None:
     assert default.limits[4] == Limit("address", (), ("ip",), Rate(3000, 60.0), 500, "reject", exempt, 1.0, "local")
     trial = Limit("trial", ("message_send",), ("ip",), Rate(10, 1.0), 20, "reject", (), 0.0, "local")
     assert default.limits[5] == trial
-    assert [limit.observe for limit in default.limits] == [False] * 5 + [True]
+    assert [limit.observe for limit in default.limits] == [False] * 3 + [True, False, True]
     assert default.limit_headers == {"ratelimit"}
 
 

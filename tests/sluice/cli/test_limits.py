@@ -91,6 +91,14 @@ async def take(limiter: Limiter, policies: Policies, kind: str, times: int = 1, 
     return verdicts
 
 
+async def test_a_limit_that_holds_is_shown_as_holding(store: Store, policies: Path, limits: Command) -> None:
+    policies.write_text(
+        policies.read_text().replace("rate: 1/hour, burst: 2}", "rate: 1/hour, burst: 2, over: hold}", 1)
+    )
+    assert await take(Limiter(store), load(policies), "send", 3) == ["pass", "pass", "hold"]
+    assert " holds for " in limits.said("show", "--session", "s1", "--limit", "send")[1]
+
+
 async def test_the_buckets_of_a_subject_are_shown_with_level_numbers_and_wait(
     store: Store, policies: Path, limits: Command
 ) -> None:

@@ -186,7 +186,7 @@ async def test_traffic_is_summed_over_routes_and_endpoints(parts: Resources) -> 
 
 
 async def test_every_limit_of_the_policies_shows_even_before_it_has_decided(parts: Resources) -> None:
-    zeros = {"allowed": 0, "delayed": 0, "dropped": 0, "rejected": 0, "would_reject": 0}
+    zeros = {"allowed": 0, "delayed": 0, "held": 0, "dropped": 0, "rejected": 0, "would_reject": 0}
     limits = (await seen_of(parts))["traffic"]["limits"]
     assert limits.keys() == {"typing", "trial"}
     edge_metrics.decided("typing", "dropped")

@@ -19,6 +19,11 @@ def recent(**what: object) -> LastMinute:
             "in the log who sends, and with sluice limits show how full the buckets are",
         ),
         (
+            recent(limits={"send": LimitDecisions(allowed=27, held=30, rejected=13)}),
+            "limit send: 13 of 40 requests of the last minute waited for its tokens in vain and got 503; raise its "
+            "rate or burst, or send less: sluice limits show says how full the buckets are",
+        ),
+        (
             recent(refused={"laravel": {"backlog_full": 40}}),
             "laravel: 40 events were refused in the last minute because the backlog is full: cure what delays the "
             "deliveries (sluice circuit list), or raise relay.backlog",
