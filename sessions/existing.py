@@ -3,32 +3,32 @@
 They are asked what they run, and the registry is told on their behalf. What is seen is the truth: such a worker can not
 be told to start or stop anything, so nothing is ever moved onto it. A worker that does not answer is simply not
 reported; its leases end by themselves.
+
+Each is asked by itself, three times a lease, and has a lease to answer: a slow one keeps nobody waiting and loses
+nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import httpx2
-import orjson
-
+from sessions.asking import Asking, NoAnswer, Seen
+from sessions.behind_url import KEPT, Began, several_began, several_list
 from sessions.policies import ExistingWorker
-from sessions.registry import Disputed, ObservedSession, Registry, Worker
+from sessions.registry import Disputed, Registry, Worker
 from sluice.observe.log import Log
-from sluice.process.loops import Stop, every
+from sluice.process.loops import Stop
 from sluice.store.client import StoreAway, StoreRefused
 
 log = Log("sessions.existing")
 
-_TIMEOUT = 2.0
-
-
-class _NoAnswer(Exception):
-    """The message says why."""
+_REFUSES_THE_KEY = frozenset((401, 403))
+_SAME = 2.0
+"""Seconds between what two answers say of one start, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,24 @@ class WatchedWorker:
 
     worker: str
     url: str
+    keyed: bool
+    """The policies give its key."""
     why: str | None
     """Why it did not answer; None: it did."""
     since: float
     """When it began to answer, or not to."""
-    answered: bool
+    answered: bool = False
     """At least once since it is watched."""
+    refused: bool = False
+    """It refuses us, for the key or for want of one."""
+    several: bool = False
+    """Several processes answer at its address."""
+    began: float | None = None
+    """When its process began, as far as it says that."""
+    odd: int = 0
+    """Items of its list that cannot be read."""
+    example: str = ""
+    """One of those."""
     disputed: tuple[Disputed, ...] = ()
     """Its sessions that another worker holds."""
 
@@ -51,103 +63,111 @@ class ExistingWorkers:
     """Watches them. `capacity`: the most sessions that are placed on each of them."""
 
     def __init__(self, registry: Registry, workers: Sequence[ExistingWorker], capacity: int) -> None:
-        self._registry = registry
-        self._workers = {worker.name: worker for worker in workers}
-        self._capacity = capacity
-        self._http = httpx2.AsyncClient(trust_env=False, timeout=_TIMEOUT)
-        self._seen: dict[str, WatchedWorker] = {}
+        self._watches = [_Watch(registry, worker, capacity) for worker in workers]
 
     async def run(self, stop: Stop) -> None:
-        """Looks three times a lease, until stopped."""
+        """Looks three times a lease, until stopped; a look that goes on is broken off then."""
         try:
-            await every(self._registry.lease / 3, stop, self.run_once)
+            async with asyncio.TaskGroup() as group:
+                loops = [group.create_task(watch.run(stop)) for watch in self._watches]
+                await stop.wait()
+                for loop in loops:
+                    loop.cancel()
         finally:
-            await self._http.aclose()
+            await self.close()
 
     async def run_once(self) -> None:
         """Looks at all of them, once, side by side."""
-        await asyncio.gather(*(self._look(name, worker) for name, worker in self._workers.items()))
+        await asyncio.gather(*(watch.run_once() for watch in self._watches))
+
+    async def close(self) -> None:
+        for watch in self._watches:
+            await watch.close()
 
     @property
     def seen(self) -> list[WatchedWorker]:
         """Those that were looked at."""
-        return list(self._seen.values())
+        return [watch.seen for watch in self._watches if watch.seen is not None]
 
-    async def _look(self, name: str, worker: ExistingWorker) -> None:
+
+class _Watch:
+    """Over one of them."""
+
+    seen: WatchedWorker | None = None
+
+    def __init__(self, registry: Registry, worker: ExistingWorker, capacity: int) -> None:
+        self._registry = registry
+        self._member = Worker(worker.name, "observed", worker.url, capacity)
+        self._unseen = WatchedWorker(worker.name, worker.url, worker.key is not None, None, 0.0)
+        self._asking = Asking(worker, registry.lease)
+        self._began: deque[Began] = deque(maxlen=KEPT)
+        self._lists: deque[int] = deque(maxlen=KEPT // 2)
+
+    async def run(self, stop: Stop) -> None:
+        while not stop.requested:
+            began = time.monotonic()
+            await self.run_once()
+            # After a slow answer at once: so nothing is lost while the next one is as slow.
+            await stop.sleep(max(0.0, self._registry.lease / 3 - (time.monotonic() - began)))
+
+    async def run_once(self) -> None:
         try:
-            sessions = await self._sessions_of(worker)
-            as_member = Worker(name, "observed", worker.url.rstrip("/"), self._capacity)
-            disputed = await self._registry.observe(as_member, sessions)
-        except _NoAnswer as reason:
-            self._failed(name, worker.url, str(reason))
+            seen = await self._asking.ask()
+            disputed = await self._registry.observe(self._member, seen.listed.sessions)
+        except NoAnswer as reason:
+            self._failed(reason)
         except (StoreAway, StoreRefused):
             return  # it answered, and nobody could be told
         else:
-            self._answered(name, worker.url, disputed)
+            self._answered(seen, disputed)
 
-    async def _sessions_of(self, worker: ExistingWorker) -> dict[str, ObservedSession]:
-        headers = {"X-API-Key": worker.key.reveal().decode()} if worker.key else {}
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                await self._get(worker, "/health", headers)
-                return sessions_in(await self._get(worker, "/api/sessions", headers))
-        except TimeoutError:
-            raise _NoAnswer(f"no answer within {_TIMEOUT:g}s") from None
+    async def close(self) -> None:
+        await self._asking.close()
 
-    async def _get(self, worker: ExistingWorker, path: str, headers: Mapping[str, str]) -> bytes:
-        try:
-            response = await self._http.get(worker.url.rstrip("/") + path, headers=dict(headers))
-        except httpx2.HTTPError as error:
-            raise _NoAnswer(str(error) or type(error).__name__) from error
-        if not response.is_success:
-            raise _NoAnswer(f"GET {path} answered {response.status_code}")
-        return response.content
-
-    def _failed(self, name: str, url: str, why: str) -> None:
-        before = self._seen.get(name)
+    def _failed(self, reason: NoAnswer) -> None:
+        before = self.seen
         if before is None or before.why is None:
-            log.warning("existing_worker.no_answer", worker=name, reason=why)
-        since = before.since if before and before.why else time.time()
-        self._seen[name] = WatchedWorker(name, url, why, since, before is not None and before.answered)
+            log.warning("existing_worker.no_answer", worker=self._member.id, reason=str(reason))
+        self.seen = replace(
+            self._unseen,
+            why=str(reason),
+            since=before.since if before and before.why else time.time(),
+            answered=before is not None and before.answered,
+            refused=reason.status in _REFUSES_THE_KEY,
+        )
 
-    def _answered(self, name: str, url: str, disputed: Sequence[Disputed]) -> None:
-        before = self._seen.get(name)
+    def _answered(self, seen: Seen, disputed: Sequence[Disputed]) -> None:
+        self._began.extend(seen.processes)
+        self._lists.append(hash(frozenset(seen.listed.sessions)))
+        before = self.seen
+        self.seen = replace(
+            self._unseen,
+            since=before.since if before and not before.why else time.time(),
+            answered=True,
+            several=several_began(self._began) or several_list(list(self._lists)),
+            began=_moment(seen.processes),
+            odd=seen.listed.odd,
+            example=seen.listed.example,
+            disputed=tuple(disputed),
+        )
+        self._tell(before, self.seen)
+
+    def _tell(self, before: WatchedWorker | None, now: WatchedWorker) -> None:
+        """In the log, what is new."""
+        name = now.worker
         if before and before.why:
             log.info("existing_worker.answered_again", worker=name)
-        for dispute in set(disputed) - set(before.disputed if before else ()):
+        for dispute in set(now.disputed) - set(before.disputed if before else ()):
             log.warning("session.claimed_twice", session=dispute.session, owner=dispute.owner, also_at=name)
-        since = before.since if before and not before.why else time.time()
-        self._seen[name] = WatchedWorker(name, url, None, since, True, tuple(disputed))
+        if now.odd and not (before and before.odd):
+            log.warning("existing_worker.odd_items", worker=name, items=now.odd, example=now.example)
+        if now.several and not (before and before.several):
+            log.warning("existing_worker.several_processes", worker=name)
+        if before and before.began and now.began and now.began - before.began > _SAME and not now.several:
+            log.info("existing_worker.restarted", worker=name, ago=time.time() - now.began)
 
 
-def sessions_in(body: bytes) -> dict[str, ObservedSession]:
-    """What `GET /api/sessions` of an existing worker says: `{"sessions": […]}` or the bare list.
-
-    One item that cannot be read makes the whole answer unusable: leaving it out would forget its session.
-    """
-    try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _NoAnswer(f"GET /api/sessions is not JSON: {error}") from error
-    items = answer.get("sessions") if isinstance(answer, dict) else answer
-    if not isinstance(items, list):
-        raise _NoAnswer("GET /api/sessions has no list of sessions")
-    return dict(_session(item) for item in items)
-
-
-def _session(item: object) -> tuple[str, ObservedSession]:
-    fields: Mapping[str, Any] = item if isinstance(item, dict) else {}
-    session = _first(fields, "session_id", "sessionId", "id")
-    if session is None:
-        raise _NoAnswer("GET /api/sessions lists an item without session_id, sessionId or id")
-    workspace = _first(fields, "workspace_id", "workspaceId")
-    about = {} if workspace is None else {"workspace_id": workspace}
-    return session, ObservedSession(
-        _first(fields, "status") or "unknown", _first(fields, "phone_number", "phoneNumber"), about
-    )
-
-
-def _first(fields: Mapping[str, Any], *names: str) -> str | None:
-    """The first of these that is there, as text; ids may be numbers."""
-    found = (fields[name] for name in names if isinstance(fields.get(name), str | int) and fields[name] != "")
-    return next((str(value) for value in found), None)
+def _moment(processes: Sequence[Began]) -> float | None:
+    """In unix seconds, of the youngest."""
+    youngest = max(processes, key=lambda one: one.latest, default=None)
+    return time.time() - (time.monotonic() - youngest.latest) if youngest else None

@@ -41,7 +41,7 @@ async def watching(parts: Resources, *workers: ExistingWorker) -> Resources:
     existing = ExistingWorkers(parts.registry, workers, capacity=5)
     for _ in range(2):
         await existing.run_once()
-    await existing._http.aclose()
+    await existing.close()
     return replace(parts, watched=lambda: existing.seen)
 
 

@@ -1,0 +1,110 @@
+"""How an existing worker is asked, in the way that it wants its key.
+
+The contract takes `api_key` from the query of GET; a worker without a key refuses every request that carries one. No
+key is in a message, a repr or a log: our client of HTTP logs no targets.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from functools import cached_property
+from time import monotonic
+from urllib.parse import quote
+
+import orjson
+
+from sessions.behind_url import Began, began
+from sessions.listed import MAX_BYTES, Listed, Unusable, sessions_in
+from sessions.policies import ExistingWorker
+from sluice.http import client as http1
+
+_CONNECT = 5.0
+_MAX_HEALTH = 64 * 1024
+_HEADERS = ((b"User-Agent", b"Sluice"), (b"Accept", b"application/json"), (b"Connection", b"close"))
+_HEALTH, _LIST = "/health", "/api/sessions"
+FIELD = "api_key"
+HEADER = b"X-API-Key"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One poll: the list, and when the processes began that answered before and after it."""
+
+    listed: Listed
+    processes: tuple[Began, ...]
+
+
+class NoAnswer(Exception):
+    """The message says why. `status`: that of the answer which refused us; None: there was none."""
+
+    def __init__(self, why: str, status: int | None = None) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+def target_of(worker: ExistingWorker, path: str) -> bytes:
+    """Of a GET, with the key where it belongs there. Secret: it must not be logged."""
+    if worker.key is None or worker.key_in != "field":
+        return path.encode()
+    return f"{path}?{FIELD}={quote(worker.key.reveal(), safe='')}".encode()
+
+
+def headers_of(worker: ExistingWorker) -> list[tuple[bytes, bytes]]:
+    """The key, where it belongs there."""
+    return [(HEADER, worker.key.reveal())] if worker.key is not None and worker.key_in == "header" else []
+
+
+class Asking:
+    """Asks one worker; each question on a connection of its own, so that each of several processes gets its turn."""
+
+    def __init__(self, worker: ExistingWorker, timeout: float) -> None:
+        """`timeout` in seconds, of all questions of a poll together."""
+        self._worker = worker
+        self._timeout = timeout
+        self._base = http1.base_path(worker.url)
+        self._origin = http1.Origin.of(worker.url)
+
+    async def ask(self) -> Seen:
+        """Raises NoAnswer."""
+        end = monotonic() + self._timeout
+        before = await self._health(end)
+        try:
+            listed = sessions_in(await self._get(_LIST, target_of(self._worker, _LIST), MAX_BYTES + 1, end))
+        except Unusable as unusable:
+            raise NoAnswer(str(unusable)) from None
+        after = await self._health(end)
+        return Seen(listed, tuple(one for one in (before, after) if one is not None))
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @cached_property
+    def _pool(self) -> http1.Pool:
+        tls = ssl.create_default_context() if self._origin.scheme == "https" else None
+        return http1.Pool(self._origin, connect=_CONNECT, idle=0.0, tls=tls)
+
+    async def _health(self, end: float) -> Began | None:
+        sent = monotonic()
+        body = await self._get(_HEALTH, _HEALTH.encode(), _MAX_HEALTH, end)  # it asks for no field
+        answered = monotonic()
+        try:
+            fields = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None  # its status says that it is well
+        return began(sent, answered, fields.get("uptime")) if isinstance(fields, dict) else None
+
+    async def _get(self, path: str, target: bytes, most: int, end: float) -> bytes:
+        headers = [(b"Host", self._origin.authority), *_HEADERS, *headers_of(self._worker)]
+        try:
+            timeout = max(0.0, end - monotonic())
+            status, _, body = await http1.exchange(
+                self._pool, b"GET", self._base + target, headers, b"", timeout=timeout, most=most
+            )
+        except (http1.HeadTimeout, http1.IdleTimeout):
+            raise NoAnswer(f"GET {path}: no answer within {self._timeout:g}s") from None
+        except http1.UpstreamError as error:
+            raise NoAnswer(str(error)) from None
+        if not 200 <= status < 300:
+            raise NoAnswer(f"GET {path} answered {status}", status)
+        return body
