@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from gateway.look import Look
 from relay.policies import RelayPolicy
 from relay.queue.queue import Counts
+from sessions.existing import WatchedWorker
 from sluice import __version__, commit
 from sluice.observe import metrics, processes
 from sluice.observe.metrics import CIRCUIT_VALUES
@@ -35,6 +36,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sluice_sessions_unowned": ("Sessions that nobody runs.", ()),
     "sluice_workers": ("Workers that are live, or lost for less than an hour.", ("state",)),
     "sluice_existing_worker_up": ("Whether a worker of sessions.workers answers.", ("worker",)),
+    "sluice_existing_worker_refuses": ("1 while it refuses us, for its key or for want of one.", ("worker",)),
+    "sluice_existing_worker_several": ("1 while several processes answer at its url.", ("worker",)),
+    "sluice_existing_worker_odd_items": ("Items of its list that name no session.", ("worker",)),
+    "sluice_existing_worker_disputed": ("Its sessions that another worker has, too.", ("worker",)),
     "sluice_relays": ("Relay processes that are alive.", ()),
     "sluice_store_up": ("Whether the store answers.", ()),
     "sluice_store_memory_bytes": ("Memory that the store uses.", ()),
@@ -49,10 +54,10 @@ _MAX_STORE_NAME = 40
 Values = list[tuple[tuple[str, ...], float]]
 
 
-def page(look: Look, relay: RelayPolicy, workers_up: Mapping[str, bool]) -> bytes:
+def page(look: Look, relay: RelayPolicy, watched: Sequence[WatchedWorker]) -> bytes:
     """The text format of Prometheus."""
     counted = [family for family in metrics.registry().collect() if not family.name.startswith("process_")]
-    return generate_latest(_Page([*counted, *_gauges(look, relay, workers_up), *_usages(counted)]))
+    return generate_latest(_Page([*counted, *_gauges(look, relay, watched), *_usages(counted)]))
 
 
 class _Page:
@@ -63,12 +68,12 @@ class _Page:
         return self._families
 
 
-def _gauges(look: Look, relay: RelayPolicy, workers_up: Mapping[str, bool]) -> Iterator[Metric]:
+def _gauges(look: Look, relay: RelayPolicy, watched: Sequence[WatchedWorker]) -> Iterator[Metric]:
     values: dict[str, Values] = {
         **_of_endpoints(look, relay),
         **_of_sessions(look),
         **_of_store(look),
-        "sluice_existing_worker_up": [((worker,), float(up)) for worker, up in workers_up.items()],
+        **_of_existing(watched),
     }
     if look.disk is not None:
         values["sluice_disk_free_bytes"] = [((), look.disk.free)]
@@ -117,6 +122,17 @@ def _of_sessions(look: Look) -> dict[str, Values]:
         "sluice_sessions_unowned": [((), seen.unowned)],
         "sluice_workers": [(("live",), len(seen.workers) - lost), (("lost",), lost)],
     }
+
+
+def _of_existing(watched: Sequence[WatchedWorker]) -> dict[str, Values]:
+    values: dict[str, Callable[[WatchedWorker], float]] = {
+        "sluice_existing_worker_up": lambda one: one.why is None,
+        "sluice_existing_worker_refuses": lambda one: one.refused,
+        "sluice_existing_worker_several": lambda one: one.several,
+        "sluice_existing_worker_odd_items": lambda one: one.odd,
+        "sluice_existing_worker_disputed": lambda one: len(one.disputed),
+    }
+    return {name: [((one.worker,), float(value(one))) for one in watched] for name, value in values.items()}
 
 
 def _of_store(look: Look) -> dict[str, Values]:

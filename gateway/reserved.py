@@ -62,8 +62,7 @@ def build(
         return JSONResponse(body, 503 if problems else 200)
 
     async def metrics_page(_: Request) -> Response:
-        workers_up = {worker.worker: worker.why is None for worker in resources.watched()}
-        text = gauges.page(await look(resources), policies.relay, workers_up)
+        text = gauges.page(await look(resources), policies.relay, resources.watched())
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     keys = policies.sessions.keys_of(policies.signatures, policies.listen)

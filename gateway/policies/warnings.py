@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from gateway.policies import paths
 from gateway.policies.applicability import can_apply, streams
 from gateway.policies.limits import Limit
 from gateway.policies.list_warnings import list_warnings
 from gateway.policies.lists import AddressList, ListEntry
 from gateway.policies.model import Policies
-from gateway.policies.routes import JsonPointer, Route, ToRelay
+from gateway.policies.routes import JsonPointer, Route, ToRelay, ToWorkers
 from sessions.policies import SessionsPolicy
 from sluice.http.addresses import is_literal
 
@@ -34,6 +35,9 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
         yield from _shared_by_mistake(f"limits[{index}]", limit, policies, now)
         yield from _override_warnings(f"limits[{index}].overrides", limit, policies.trust.lists)
     yield from _past_us(policies.sessions)
+    yield from _one_machine_twice(policies.sessions)
+    yield from _open_list(policies)
+    yield from _hidden_from_workers(policies.routes)
     if policies.console.token is None:
         yield "console: no token; the console and admin API are closed"
 
@@ -49,6 +53,41 @@ def _past_us(sessions: SessionsPolicy) -> Iterator[str]:
                 cure = "write prefix: /w/w1, and the same at the end of its LARAVEL_URL"
                 place = f"sessions.workers[{index}]"
                 yield f"{place}: no prefix, so {worker.name} starts the sessions of all workers; {cure}"
+
+
+def _one_machine_twice(sessions: SessionsPolicy) -> Iterator[str]:
+    """Names that lead to one address, so far as the file tells."""
+    known: dict[tuple[object, int | None, str], int] = {}
+    for index, worker in enumerate(sessions.workers):
+        parts = urlsplit(worker.url)
+        here = parts.hostname in LOOPBACK
+        first = known.setdefault(("here" if here else parts.hostname, parts.port, parts.path), index)
+        if first != index:
+            cure = "keep one of them: each of its sessions would be disputed"
+            yield f"sessions.workers[{index}]: {worker.url} and sessions.workers[{first}] are one address; {cure}"
+
+
+def _open_list(policies: Policies) -> Iterator[str]:
+    """The list has every tenant's phone numbers, and is asked for as the workers would ask."""
+    workers = policies.sessions.workers
+    if not workers or any(worker.key for worker in workers):
+        return
+    for index, route in enumerate(policies.routes):
+        if isinstance(route.action, ToWorkers) and route.action.how == "list" and route.verify is None:
+            cure = "give the workers an API_KEY, and write key: beside their url"
+            yield f"routes[{index}]: no worker has a key, so anybody can list all sessions with their numbers; {cure}"
+
+
+def _hidden_from_workers(routes: Sequence[Route]) -> Iterator[str]:
+    """Requests of a worker's route that an earlier one takes elsewhere. One that takes all of them is a mistake."""
+    for index, route in enumerate(routes):
+        if not isinstance(route.action, ToWorkers):
+            continue
+        for at, other in enumerate(routes[:index]):
+            methods = other.methods & route.methods if route.methods else other.methods
+            if methods and not isinstance(other.action, ToWorkers) and paths.covers(other.path, route.path):
+                taken = f"routes[{at}] ({other.path}) takes {', '.join(sorted(methods))} of {route.path} before it"
+                yield f"routes[{index}]: {taken}, past the workers; put this one first, if that is not meant"
 
 
 def _signatures_used(policies: Policies) -> set[str | None]:

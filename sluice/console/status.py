@@ -179,6 +179,18 @@ class ExistingWorkerStatus:
     answered: bool
     """At least once since it is watched."""
     disputed: tuple[DisputedSession, ...] = ()
+    keyed: bool = False
+    """The policies give its key."""
+    refused: bool = False
+    """It refuses us, for the key or for want of one."""
+    several: bool = False
+    """Several processes answer at its url."""
+    up_s: float | None = None
+    """Seconds since its process began, as far as it says that."""
+    odd: int = 0
+    """Items of its list that cannot be read."""
+    example: str = ""
+    """One of those, short."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,5 +146,17 @@ def _sessions(seen: Summary | None) -> SessionCounts:
 
 
 def _existing(seen: WatchedWorker, now: float) -> ExistingWorkerStatus:
-    disputed = tuple(DisputedSession(one.session, one.owner, seen.worker) for one in seen.disputed)
-    return ExistingWorkerStatus(seen.worker, seen.url, seen.why, max(0.0, now - seen.since), seen.answered, disputed)
+    return ExistingWorkerStatus(
+        worker=seen.worker,
+        url=seen.url,
+        why=seen.why,
+        since_s=max(0.0, now - seen.since),
+        answered=seen.answered,
+        disputed=tuple(DisputedSession(one.session, one.owner, seen.worker) for one in seen.disputed),
+        keyed=seen.keyed,
+        refused=seen.refused,
+        several=seen.several,
+        up_s=None if seen.began is None else max(0.0, now - seen.began),
+        odd=seen.odd,
+        example=seen.example,
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from urllib.parse import quote
 
 from sluice.console.messages.wording import age, some
 from sluice.console.status import ExistingWorkerStatus, SessionCounts, WorkerStatus
 
 _MAX_DISPUTED = 5
-_REFUSES_THE_KEY = (" 401", " 403")
 
 
 def sessions(
@@ -25,6 +25,7 @@ def sessions(
     for one in existing:
         if one.why is not None and one.worker not in known:
             yield _silent(one)
+        yield from _odd(one)
         yield from _disputed(one)
 
 
@@ -35,16 +36,34 @@ def _silent(worker: ExistingWorkerStatus) -> str:
 
 
 def _cure(worker: ExistingWorkerStatus) -> str:
-    if worker.why is not None and worker.why.endswith(_REFUSES_THE_KEY):
-        return "its key in sessions.workers is missing or wrong"
+    if worker.refused and worker.keyed:
+        return "its key in sessions.workers is wrong; where it has none, take key out, as it refuses who sends one"
+    if worker.refused:
+        return "it wants a key: write key: env:NAME beside its url in sessions.workers"
     return f"start it, or take it out of sessions.workers; curl -i {worker.url} shows whether it answers"
 
 
+def _odd(worker: ExistingWorkerStatus) -> Iterator[str]:
+    """What it answers that cannot be right."""
+    if worker.several:
+        yield (
+            f"several processes answer at {worker.url} of worker {worker.worker} in turn, so nobody can tell which of "
+            "them runs a session: give each a port and a LARAVEL_URL of its own (examples/pm2)"
+        )
+    if worker.odd:
+        items = some(worker.odd, "item that names no session", "items that name no session")
+        yield (
+            f"worker {worker.worker} lists {items} and so cannot be routed to, such as {worker.example}: see what its "
+            "GET /api/sessions answers"
+        )
+
+
 def _disputed(worker: ExistingWorkerStatus) -> Iterator[str]:
+    key = " -d api_key=KEY" if worker.keyed else ""
     for one in worker.disputed[:_MAX_DISPUTED]:
         yield (
-            f"session {one.session} runs at {one.owner} and at {one.also_at}, where its requests do not go: log it out "
-            f"at one of them; sluice sessions show {one.session}"
+            f"session {one.session} runs at {one.owner} and at {one.also_at}, where its requests do not go: close it "
+            f"there: curl -X DELETE{key} {worker.url}/api/sessions/{quote(one.session, safe='')}"
         )
     more = len(worker.disputed) - _MAX_DISPUTED
     if more > 0:

@@ -25,6 +25,9 @@ NOT_ADVERTISED = (
 )
 EVERYBODY = "believes everybody's X-Forwarded-For, so each client chooses its own address; name your proxies only"
 
+QUIET = "advertise: http://192.0.2.1, shields: {divide: false}"
+LIST = "routes: [{path: /api/sessions, methods: [GET], workers: list}]\n"
+
 
 @pytest.mark.parametrize(
     ("text", "warnings"),
@@ -100,6 +103,31 @@ EVERYBODY = "believes everybody's X-Forwarded-For, so each client chooses its ow
             [
                 "sessions.workers[1]: no prefix, so 192.0.2.7:2 starts the sessions of all workers; "
                 "write prefix: /w/w1, and the same at the end of its LARAVEL_URL"
+            ],
+        ),
+        (
+            f"sessions: {{{QUIET}, workers: [{{url: http://localhost:3001, key: env:S}}, {{url: http://127.0.0.1:3001}}]}}\n",
+            [
+                "sessions.workers[1]: http://127.0.0.1:3001 and sessions.workers[0] are one address; keep one of them: "
+                "each of its sessions would be disputed"
+            ],
+        ),
+        (
+            f"sessions: {{{QUIET}, workers: [{{url: http://localhost:3001}}]}}\n{LIST}",
+            [
+                "routes[0]: no worker has a key, so anybody can list all sessions with their numbers; give the workers "
+                "an API_KEY, and write key: beside their url"
+            ],
+        ),
+        (f"sessions: {{{QUIET}, workers: [{{url: http://localhost:3001, key: env:S}}]}}\n{LIST}", []),
+        (LIST, []),
+        (
+            "upstreams: {laravel: {url: http://127.0.0.1:8000}}\n"
+            "routes:\n  - {path: /api/**, methods: [GET, HEAD], upstream: laravel}\n"
+            "  - {path: '/api/sessions/{session}/**', workers: owner}\n",
+            [
+                "routes[1]: routes[0] (/api/**) takes GET, HEAD of /api/sessions/{session}/** before it, past the "
+                "workers; put this one first, if that is not meant"
             ],
         ),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -51,7 +52,7 @@ async def test_a_worker_that_refuses_our_key(parts: Resources, nodes: tuple[Node
     parts = await watching(parts, ExistingWorker(node.url, Secret(b"wrong")))
     assert await messages(parts) == [
         f"worker {node.name} of sessions.workers has never answered for 0s (GET /api/sessions answered 401): its key "
-        f"in sessions.workers is missing or wrong"
+        f"in sessions.workers is wrong; where it has none, take key out, as it refuses who sends one"
     ]
 
 
@@ -72,8 +73,18 @@ async def test_two_workers_that_claim_one_session(parts: Resources, nodes: tuple
     second.lists("s1")
     parts = await watching(parts, ExistingWorker(second.url, None))
     assert await messages(parts) == [
-        f"session s1 runs at {first.name} and at {second.name}, where its requests do not go: log it out at one of "
-        f"them; sluice sessions show s1"
+        f"session s1 runs at {first.name} and at {second.name}, where its requests do not go: close it there: "
+        f"curl -X DELETE {second.url}/api/sessions/s1"
+    ]
+
+
+async def test_a_worker_behind_which_several_processes_take_turns(parts: Resources, nodes: tuple[Node, Node]) -> None:
+    node, _ = nodes
+    node.begins = [time.monotonic() - 100.0, time.monotonic() - 90.0, time.monotonic() - 80.0]
+    parts = await watching(parts, ExistingWorker(node.url))
+    assert await messages(parts) == [
+        f"several processes answer at {node.url} of worker {node.name} in turn, so nobody can tell which of them runs "
+        "a session: give each a port and a LARAVEL_URL of its own (examples/pm2)"
     ]
 
 

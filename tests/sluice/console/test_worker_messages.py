@@ -22,9 +22,31 @@ def test_a_worker_that_never_answered() -> None:
 
 
 def test_a_worker_that_refuses_our_key() -> None:
-    assert said(existing=(existing("GET /api/sessions answered 401", answered=True),)) == [
+    refused = existing("GET /api/sessions answered 401", answered=True, refused=True, keyed=True)
+    assert said(existing=(refused,)) == [
         "worker w1 of sessions.workers has not answered for 5m (GET /api/sessions answered 401): its key in "
-        "sessions.workers is missing or wrong"
+        "sessions.workers is wrong; where it has none, take key out, as it refuses who sends one"
+    ]
+
+
+def test_a_worker_that_wants_a_key() -> None:
+    assert said(existing=(existing("GET /api/sessions answered 401", refused=True),)) == [
+        "worker w1 of sessions.workers has never answered for 5m (GET /api/sessions answered 401): it wants a key: "
+        "write key: env:NAME beside its url in sessions.workers"
+    ]
+
+
+def test_several_processes_at_one_url() -> None:
+    assert said(existing=(existing(answered=True, several=True),)) == [
+        "several processes answer at http://127.0.0.1:3001 of worker w1 in turn, so nobody can tell which of them runs "
+        "a session: give each a port and a LARAVEL_URL of its own (examples/pm2)"
+    ]
+
+
+def test_items_that_cannot_be_read() -> None:
+    assert said(existing=(existing(answered=True, odd=2, example='{"id":""}'),)) == [
+        'worker w1 lists 2 items that name no session and so cannot be routed to, such as {"id":""}: see what its GET '
+        "/api/sessions answers"
     ]
 
 
@@ -37,13 +59,15 @@ def test_a_silent_worker_with_sessions_is_told_once_with_cause_and_since_when() 
 
 
 def test_a_session_that_two_workers_claim() -> None:
-    disputed = tuple(DisputedSession(f"s{i}", "w0", "w1") for i in range(7))
+    disputed = tuple(DisputedSession(f"s{i};", "w0", "w1") for i in range(7))
     sentences = said(existing=(existing(disputed=disputed),))
     assert sentences[0] == (
-        "session s0 runs at w0 and at w1, where its requests do not go: log it out at one of them; sluice sessions "
-        "show s0"
+        "session s0; runs at w0 and at w1, where its requests do not go: close it there: curl -X DELETE "
+        "http://127.0.0.1:3001/api/sessions/s0%3B"
     )
     assert sentences[5:] == ["2 more sessions run at w1 and at another worker too"]
+    (sentence,) = said(existing=(existing(disputed=disputed[:1], keyed=True),))
+    assert sentence.endswith("curl -X DELETE -d api_key=KEY http://127.0.0.1:3001/api/sessions/s0%3B")
 
 
 def test_workers_that_answer_have_nothing_to_say() -> None:
