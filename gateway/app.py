@@ -178,7 +178,7 @@ async def _note_inflows(resources: Resources) -> None:
             counts = await queue.counts()
         except (StoreAway, StoreRefused):
             return
-        resources.inflows[name].note(time.monotonic(), counts.accepted - counts.replaced - counts.expired)
+        resources.inflows[name].note(time.monotonic(), counts.accepted - counts.stale)
         rate = resources.policies.relay.endpoints[name].rate
         resources.progress.note(name, counts, rate.interval if rate else 0.0)
 

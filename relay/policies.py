@@ -167,6 +167,9 @@ class EventPolicy:
     """A newer one replaces a waiting older one."""
     by: str | None = setting(of(parsers.json_pointer), None)
     """JSON pointer whose value, with the session and the event type, tells which older one is replaced."""
+    supersede: tuple[str, ...] = setting(each(of(parsers.json_pointer)), ())
+    """JSON pointers: once a newer event of this type has the same values, of whatever session, an older one is not sent
+    any more. Empty: none is superseded."""
 
 
 def _check_event(policy: EventPolicy, fields: Fields) -> None:
@@ -209,6 +212,11 @@ class RelayPolicy:
     backlog: Backlog = setting(section(Backlog), Backlog())
     verify: str | None = setting(references.signature, None)
     """Name of the signature by which a publisher proves itself at `/_sluice/events`."""
+
+    @property
+    def remember(self) -> float:
+        """Seconds after which nothing that was accepted before turns up any more, but for what waits."""
+        return max(self.retention.dead, self.retention.bodies) + 86400.0
 
 
 class RelaySnapshot(Snapshot, Protocol):

@@ -51,6 +51,8 @@ def open_queue(store: Store, endpoint: Endpoint, policies: RelaySnapshot) -> Que
         keep_history=policies.relay.retention.delivered > 0,
         required=endpoint.required,
         keep_bodies=policies.relay.retention.bodies > 0,
+        remember=policies.relay.remember,
+        attempt=endpoint.timeout,
     )
 
 

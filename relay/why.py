@@ -25,6 +25,8 @@ def why(
             return "not sent: it was no longer worth sending (relay.events, ttl)"
         case "replaced":
             return f"not sent: {here.reason} took its place (relay.events, keep: latest)"
+        case "superseded":
+            return f"not sent: {here.reason} is newer and supersedes it (relay.events, supersede)"
         case "dropped":
             return _first_line(here.reason)
         case "dead":

@@ -20,7 +20,7 @@ from relay import presence
 from relay.circuit import Circuit, Report
 from relay.policies import CircuitPolicy
 from relay.queue import endpoints
-from relay.queue.codec import DelayedBy
+from relay.queue.codec import DelayedBy, Superseding
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
@@ -100,7 +100,7 @@ async def use_queues(use: Use) -> None:
     await inbox.accept(event("a", lane="urgent", coalesce_key="typing"), [one.destination, other.destination])
     await inbox.accept(event("a", lane="normal", fence=1), [one.destination])
     await inbox.accept(event("b", delay=60.0, delayed_by=DelayedBy("send", 60.0, 1)), [one.destination])
-    await inbox.accept(event("a", lane="bulk"), [one.destination])
+    await inbox.accept(event("a", lane="bulk", superseding=Superseding("a phone")), [one.destination])
     await inbox.accept(event("a"), [other.destination, replace(one.destination, max_events=1)])
     await use.look()
     delivered, failed, rejected = await poll()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.ingest.carried import Carried
 from gateway.ingest.fence import BEYOND, STALE, fence_of
 from gateway.ingest.hold import Hold
-from gateway.ingest.identity import Webhook, identity_of
+from gateway.ingest.identity import Webhook, digest_of, identity_of
 from gateway.limits.decide import Decision
 from gateway.policies import Policies
 from gateway.problems import Refusal
@@ -16,7 +16,7 @@ from gateway.request import Json, json_if_any
 from relay import metrics
 from relay.filters import takes
 from relay.policies import EventPolicy, RelayPolicy
-from relay.queue.codec import DelayedBy, Event, Headers, new_id
+from relay.queue.codec import DelayedBy, Event, Headers, Superseding, new_id
 from relay.queue.errors import BacklogFull, FenceBeyond, OtherContent, StaleFence
 from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
@@ -172,7 +172,18 @@ def as_event(
         senders_id=senders_id,
         digest=digest,
         fence=fence,
+        superseding=_superseding(stale.supersede, event_type, post.body, json) if stale.supersede else None,
     )
+
+
+def _superseding(pointers: Sequence[str], event: str, body: bytes, json: Json | None) -> Superseding | None:
+    """What a newer event has to have in common with this one; None where a pointer leads to nothing."""
+    content = json if json is not None else json_if_any(body)
+    values = [content.at(pointer) for pointer in pointers] if content is not None else []
+    named = [str(value) for value in values if isinstance(value, (str, int)) and value != ""]
+    if not named or len(named) != len(values):
+        return None
+    return Superseding(digest_of("\0".join([event, *named]).encode("utf-8", "replace")))
 
 
 def _coalesce_key(stale: EventPolicy, event: str, body: bytes, json: Json | None) -> str:

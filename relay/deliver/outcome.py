@@ -7,6 +7,7 @@ a name that resolves to a private address    Paused     the same; nothing was se
 408 409 423 425 3xx other 5xx; no answer     Failed     may pass by itself
 any other status                             Rejected   the event's fault, or the endpoint's: others tell
 of a batch, after one of its events failed   NotSent
+a newer event was accepted that supersedes it   Superseded; nothing was sent
 
 The answer to a batch is the outcome of each of its events. `207`, or `200` with as many statuses as there are events,
 in their order, has an outcome for each event: a JSON array of numbers, or of objects with a `status`.
@@ -89,9 +90,22 @@ class Rejected:
 class NotSent:
     reason: str
     status: int | None = None
+    wait: float = 0.0
+    """Seconds after which it makes sense to try again."""
 
 
-Outcome = Delivered | Failed | Paused | Refused | Rejected | NotSent
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    by: str
+    """The id of the newest event."""
+    status: int | None = None
+
+    @property
+    def reason(self) -> str:
+        return f"superseded by {self.by}"
+
+
+Outcome = Delivered | Failed | Paused | Refused | Rejected | NotSent | Superseded
 
 
 _DELIVERED = {status: Delivered(status) for status in range(200, 300)}

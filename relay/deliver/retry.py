@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from random import random
 
 from relay.deliver.backoff import MAX_RETRY_AFTER, delay
-from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected, Superseded
 from relay.policies import Retry
 from relay.queue.codec import Delivery, Failures
 from relay.queue.history_codec import summary_of
@@ -67,7 +67,9 @@ def settle(
     if isinstance(outcome, Delivered):
         return Settlement(delivery, "delivered", 0, summary_of(outcome.status, ms, delivery.type))
     if isinstance(outcome, NotSent):
-        return Settlement(delivery, "return", 0)
+        return Settlement(delivery, "return", int(outcome.wait * 1000))
+    if isinstance(outcome, Superseded):
+        return Settlement(delivery, "superseded", 0, outcome.by)
     before = delivery.failures
     spent = not isinstance(outcome, Paused) and others_got_through(before.at, evidence.ok_at, evidence.now)
     summary = summary_of(outcome.status, ms, outcome.reason)

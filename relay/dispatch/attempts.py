@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from relay import metrics
-from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected, Superseded
 from relay.deliver.retry import NO_EVIDENCE, settle_batch
 from relay.deliver.sender import LEASE_OVER
 from relay.dispatch.leases import Leases
@@ -17,9 +18,11 @@ from relay.dispatch.prefetch import Prefetch
 from relay.dispatch.slots import Slots
 from relay.policies import Retry
 from relay.queue.codec import Delivery
+from relay.queue.newest import Newest
 from relay.queue.queue import Settlement
 from sluice.observe.log import Log
 from sluice.process.boottime import boottime
+from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("relay")
 _KINDS: dict[type[Outcome], str] = {
@@ -29,10 +32,13 @@ _KINDS: dict[type[Outcome], str] = {
     Refused: "refused",
     Rejected: "rejected",
     NotSent: "not_sent",
+    Superseded: "superseded",
 }
 
 
 _AGAIN = ("retry", "unspent", "rejected", "return")
+_UNKNOWN = NotSent("the store does not say whether it was superseded")
+_OLDER_FIRST = NotSent("an older event that it supersedes is being sent", wait=0.2)
 
 
 class Sends(Protocol):
@@ -53,6 +59,7 @@ class Attempts:
         endpoint: str,
         sender: Sends,
         retry: Retry,
+        newest: Newest,
         wake: asyncio.Event,
         *,
         permits: Permits,
@@ -69,6 +76,7 @@ class Attempts:
         self._slots = slots
         self._leases = leases
         self._prefetch = prefetch
+        self._newest = newest
         self._in_batches = in_batches
 
     def begin(self, deliveries: list[Delivery]) -> None:
@@ -93,9 +101,11 @@ class Attempts:
             if boottime() > begin_by:
                 outcomes: list[Outcome] = [LEASE_OVER] * len(deliveries)
             elif self._in_batches:
-                outcomes = await self._sender.post_batch(deliveries, begin_by)
-            else:
+                outcomes = await self._post_batch(deliveries, begin_by)
+            elif deliveries[0].superseding is None:
                 outcomes = [await self._sender.post(deliveries[0], begin_by)]
+            else:
+                outcomes = [await self._post_alone(deliveries[0], begin_by)]
         except Exception as error:  # noqa: BLE001 - a bug in sending must not lose deliveries or end the loop
             LOG.error("delivery.crashed", exception=error, id=deliveries[0].id)
             outcomes = [Failed(f"an error in sluice: {type(error).__name__}")] * len(deliveries)
@@ -113,6 +123,34 @@ class Attempts:
         if self._prefetch.is_poll_due or not went_well:  # after a failure the circuit is asked first, and at once
             self._wake.set()
         return following
+
+    async def _post_batch(self, deliveries: list[Delivery], begin_by: float) -> list[Outcome]:
+        """Without those that were superseded."""
+        unsent = [None if one.superseding is None else await self._unsent(one, alone=False) for one in deliveries]
+        sent = [one for one, outcome in zip(deliveries, unsent, strict=True) if outcome is None]
+        outcomes = iter(await self._sender.post_batch(sent, begin_by) if sent else [])
+        return [next(outcomes) if outcome is None else outcome for outcome in unsent]
+
+    async def _post_alone(self, delivery: Delivery, begin_by: float) -> Outcome:
+        """While no older one that it supersedes is being sent. Without an answer the receiver may still be at it."""
+        unsent = await self._unsent(delivery, alone=True)
+        if unsent is not None:
+            return unsent
+        outcome = await self._sender.post(delivery, begin_by)
+        if outcome.status is not None or isinstance(outcome, NotSent):
+            with contextlib.suppress(StoreAway, StoreRefused):
+                await self._newest.ended(delivery)
+        return outcome
+
+    async def _unsent(self, delivery: Delivery, *, alone: bool) -> NotSent | Superseded | None:
+        """Why it is not sent now; None: it is. `alone`: not beside an older one that it supersedes."""
+        try:
+            answer = await self._newest.may_send(delivery, alone=alone)
+        except (StoreAway, StoreRefused):
+            return _UNKNOWN
+        if answer.may == "superseded":
+            return Superseded(answer.newest)
+        return _OLDER_FIRST if answer.may == "wait" else None
 
     def _successor(self, now: float) -> list[Delivery] | None:
         """The next of those prefetched, for the calling task; where more slots are free, more are begun."""

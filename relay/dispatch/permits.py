@@ -9,7 +9,7 @@ from typing import Any
 
 from relay import metrics
 from relay.circuit import Admission, Circuit, Report
-from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Rejected, took_any
+from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Rejected, Superseded, took_any
 from relay.deliver.retry import Evidence
 from relay.queue.codec import Delivery
 from sluice.store.client import Call, StoreAway, StoreRefused
@@ -158,7 +158,7 @@ _UNSENT, _DELIVERED, _REFUSED, _FAILED = range(4)
 def _rank(outcome: Outcome) -> int:
     if isinstance(outcome, Delivered):
         return _DELIVERED
-    if isinstance(outcome, NotSent) or (isinstance(outcome, Rejected) and outcome.status is None):
+    if isinstance(outcome, (NotSent, Superseded)) or (isinstance(outcome, Rejected) and outcome.status is None):
         return _UNSENT
     return _FAILED if isinstance(outcome, (Failed, Paused)) else _REFUSED
 

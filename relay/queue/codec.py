@@ -35,6 +35,15 @@ class DelayedBy:
 
 
 @dataclass(frozen=True, slots=True)
+class Superseding:
+    """Of the events with the same key only the newest is sent, whatever their sessions (`relay/queue/newest.py`)."""
+
+    key: str
+    order: int = 0
+    """When it was accepted (unix ms), if that is not said by its own record: it is sent once more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """`body` is opaque: what is stored is what is sent. `id` and `session` hold no byte below 3."""
 
@@ -64,6 +73,8 @@ class Event:
     by it."""
     fence: int = 0
     """Of the lease under which its session sent it, in microseconds since 1970; 0: its sender knows of none."""
+    superseding: Superseding | None = None
+    """None: no other event is a newer one of the same."""
 
     @property
     def ordering_key(self) -> str:
@@ -113,6 +124,7 @@ class Delivery:
         size: int = 0,
         failures: Failures = NO_FAILURES,
         public_id: str = "",
+        superseding: Superseding | None = None,
     ) -> None:
         self.id = id
         self.type = type
@@ -140,6 +152,7 @@ class Delivery:
         self.failures = failures
         self.public_id = public_id or id
         """What the receiver is told: the sender's own id, where it has one."""
+        self.superseding = superseding
         self.lease = token + b" " + entry_id
         """Token and entry id. Unlike the entry id it changes when the lease was lost and the event is leased again."""
 
@@ -164,9 +177,11 @@ def pack(event: Event) -> bytes:
     lines = b"\n".join([part for field in event.headers for part in field]).decode("latin-1")
     if event.headers and lines.count("\n") != 2 * len(event.headers) - 1:
         raise ValueError("a header has a line break in it")
-    about = [event.id, event.type, event.session, event.target.decode("latin-1"), lines]
-    if event.senders_id:
+    about: list[str | int | None] = [event.id, event.type, event.session, event.target.decode("latin-1"), lines]
+    if event.senders_id or event.superseding is not None:
         about.append(event.senders_id)
+    if event.superseding is not None:
+        about += (event.superseding.key, event.superseding.order)
     return orjson.dumps(about) + b"\n" + event.body
 
 
@@ -193,6 +208,7 @@ class Stored:
     """The field of `latest` by which a newer event finds it; empty: none replaces it."""
     senders_id: str = ""
     """What receivers are told instead of `id`, where its sender had an id of its own."""
+    superseding: Superseding | None = None
 
 
 def unpack(record: bytes) -> Stored:
@@ -217,6 +233,7 @@ def unpack(record: bytes) -> Stored:
         lane=_LANES[lane.decode()],
         coalesce_key=rest[: int(length)],
         senders_id=more[0] if more else "",
+        superseding=Superseding(more[1], more[2]) if len(more) > 2 else None,
     )
 
 
@@ -254,6 +271,7 @@ def delivery_of(
         len(record),
         _failures(failures) if failures else NO_FAILURES,
         about[5] if len(about) > 5 else "",
+        Superseding(about[6], about[7]) if len(about) > 7 else None,
     )
 
 

@@ -17,7 +17,7 @@ from relay.queue.layout import PARTITIONS, any_key, own_key, shared_key
 from sluice.store import clock
 from sluice.store.client import Arg, Store
 
-State = Literal["waiting", "leased", "dead", "delivered", "expired", "replaced", "dropped"]
+State = Literal["waiting", "leased", "dead", "delivered", "expired", "replaced", "superseded", "dropped"]
 _PAGES = 100  # of the history in one round trip; on a page are the events that left in one poll
 
 
@@ -40,7 +40,7 @@ class EndpointHistory:
     waits_for: str | None = None
     """The id of the first of them."""
     reason: str = ""
-    """Dead, dropped: why it died. Replaced: the id of the newer event."""
+    """Dead, dropped: why it died. Replaced, superseded: the id of the newer event."""
     delayed_by: str | None = None
     """The limit that delays it."""
 
@@ -203,5 +203,5 @@ def _endpoint_history(endpoint: str, entry: Departed) -> EndpointHistory:
     attempts = entry.attempts
     if entry.state == "delivered" and entry.summary:
         attempts = (*attempts, replace(history_codec.read_attempt(entry.at, entry.summary), reason=""))
-    reason = entry.summary if entry.state in ("replaced", "dropped") else ""
+    reason = entry.summary if entry.state in ("replaced", "superseded", "dropped") else ""
     return EndpointHistory(endpoint, entry.state, entry.failed, attempts, at=entry.at, reason=reason)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from relay.queue.codec import id_of, split_stream, stream_of
 
-Departure = Literal["delivered", "expired", "replaced", "dropped"]
+Departure = Literal["delivered", "expired", "replaced", "superseded", "dropped"]
 _DEPARTURES: dict[bytes, Departure] = {name.encode(): name for name in get_args(Departure)}
 
 
@@ -33,8 +33,8 @@ class Departed:
     failed: int
     """Attempts that failed before it left."""
     summary: str
-    """Delivered: of the last attempt, with the event's type as its reason; replaced: the id of the newer event;
-    dropped: why it had died."""
+    """Delivered: of the last attempt, with the event's type as its reason; replaced, superseded: the id of the
+    newer event; dropped: why it had died."""
     attempts: tuple[Attempt, ...]
 
     @property

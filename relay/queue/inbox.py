@@ -5,12 +5,13 @@ Concurrent callers share a round trip. All rules are in `relay/queue/lua/accept.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.queue.codec import LANE_LETTERS, Event, microseconds, pack
+from relay.queue.codec import LANE_LETTERS, Event, Superseding, microseconds, pack
 from relay.queue.errors import BacklogFull, FenceBeyond, NotReplicated, OtherContent, StaleFence
 from relay.queue.layout import (
     MAX_HISTORY,
@@ -22,8 +23,9 @@ from relay.queue.layout import (
     shared_keys,
     wake_channel,
 )
+from relay.queue.newest import Newest
 from relay.queue.usage import Look, Usage, commands_of, read_all
-from sluice.store.client import Arg, Call, Store, StoreAway, by_text, load_script
+from sluice.store.client import Arg, Call, Store, StoreAway, StoreRefused, by_text, load_script
 from sluice.store.protocol.errors import Full
 from sluice.store.shared_calls import SharedCalls
 
@@ -56,6 +58,8 @@ class Destination:
     """Whether its events can still be found after they have left."""
     required: bool = False
     """While it is full an event is refused, and not only left out here."""
+    newest: Newest | None = None
+    """Where it is noted that it was accepted, if it supersedes others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,8 @@ class _Pending:
     is_last_try: bool
 
 
-_Answer = tuple[int, tuple[str, ...]]
-"""Of the script, see there, and the endpoints that it left out."""
+_Answer = tuple[int, tuple[str, ...], int]
+"""Of the script, see there, the endpoints that it left out, and when that was (ms)."""
 _REPEAT, _ASK_AGAIN = 0, 3
 _REFUSALS: dict[int, type[Exception]] = {4: OtherContent, 5: StaleFence, 6: FenceBeyond}
 
@@ -102,14 +106,22 @@ class Inbox:
         """
         pending = _Pending(event, tuple(destinations), pack(event), is_last_try)
         try:
-            answer, left_out = await self._accepts.ask(pending)
+            answer, left_out, at = await self._accepts.ask(pending)
         except Full:
             raise StoreAway("too many events wait to be stored") from None
         if answer < 0:
             raise BacklogFull(destinations[-answer - 1].endpoint)
         if answer > _ASK_AGAIN:
             raise _REFUSALS[answer](event.id)
+        if event.superseding is not None and answer != _REPEAT:
+            await self._note(event, event.superseding, [to for to in destinations if to.endpoint not in left_out], at)
         return Accepted(event.id, repeat=answer == _REPEAT, replicas=self._replicas, left_out=left_out)
+
+    async def _note(self, event: Event, superseding: Superseding, destinations: Sequence[Destination], at: int) -> None:
+        """That older ones are superseded from now on. Should it fail, the relay notes it before it sends the event."""
+        calls = [to.newest.accepted(superseding, event.id, at) for to in destinations if to.newest is not None]
+        with contextlib.suppress(StoreAway, StoreRefused):
+            await self._store.run_all(calls)
 
     async def _accept_all(self, pending: Sequence[_Pending]) -> list[_Answer]:
         """In the order they came, in calls of a bounded size, as an event may carry a whole video."""
@@ -120,7 +132,7 @@ class Inbox:
 
     async def _accept_together(self, pending: Sequence[_Pending]) -> list[_Answer]:
         answers = await self._ask(pending)
-        for code, _ in answers:
+        for code, *_ in answers:
             if code == _ASK_AGAIN:
                 await self._ask_again(pending, answers)
                 break
@@ -159,7 +171,7 @@ class Inbox:
         results = await self._stored([batch.call(self._usage, now, is_final) for batch in batches], commands)
         if looks:
             read_all(looks, results[first_look:], now)
-        answers: list[_Answer] = [(_ASK_AGAIN, ())] * len(pending)
+        answers: list[_Answer] = [(_ASK_AGAIN, (), 0)] * len(pending)
         for chosen, batch, result in zip(by_partition.values(), batches, results, strict=False):
             batch.note_usage(self._usage, result)
             for i, answer in zip(chosen, batch.answers(result), strict=True):
@@ -242,14 +254,15 @@ class _Batch:
 
     def answers(self, results: Sequence[Any]) -> Iterator[_Answer]:
         """Of the script; a refusal names the full endpoint by its number among the event's own destinations."""
+        at = results[-1]
         for one, answer in zip(self._pending, results, strict=False):
             if isinstance(answer, list):
-                yield answer[0], tuple([self.destinations[number - 1].endpoint for number in answer[1:]])
+                yield answer[0], tuple([self.destinations[number - 1].endpoint for number in answer[1:]]), at
             elif answer < 0:
                 full = self.destinations[-answer - 1].endpoint
-                yield -1 - [destination.endpoint for destination in one.destinations].index(full), ()
+                yield -1 - [destination.endpoint for destination in one.destinations].index(full), (), at
             else:
-                yield answer, ()
+                yield answer, (), at
 
 
 def _delay(event: Event) -> Arg:

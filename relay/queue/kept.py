@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from relay.queue.codec import Event, Stored, unpack
+from relay.queue.codec import Event, Stored, Superseding, unpack
 from relay.queue.heads import heads_of
 from relay.queue.layout import PARTITIONS, any_key, keys, own_key, partition_of
 from sluice.store import clock
@@ -62,7 +62,14 @@ def once_more(event: Stored, run: int) -> Event:
         lane=event.lane,
         dedupe_window=KNOWN_FOR,
         senders_id=event.senders_id or event.id,
+        superseding=_as_before(event),
     )
+
+
+def _as_before(event: Stored) -> Superseding | None:
+    """It is no newer than the first one."""
+    known = event.superseding
+    return None if known is None else Superseding(known.key, known.order or round(event.accepted_at * 1000))
 
 
 class Kept:

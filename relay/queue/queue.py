@@ -7,7 +7,7 @@ An event is always in exactly one place of each endpoint that it is for:
                  |<-- retry, return -----|
                  |<-- lease over --------|
                  |                       +--> dead --replay--> waiting
-                 +--> expired, replaced (gone, and counted)      +--drop--> gone
+                 +--> expired, replaced, superseded (gone)       +--drop--> gone
 
 All rules are in `lua/`. This file is the way out, `inbox.py` the way in, `dead_letters.py` is for the dead letters.
 """
@@ -24,6 +24,7 @@ from relay.queue.codec import LANE_LETTERS, Delivery, delivery_of, id_of
 from relay.queue.inbox import Destination
 from relay.queue.lanes import quotas
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, wake_channel
+from relay.queue.newest import Newest
 from sluice.store import clock
 from sluice.store.client import Arg, Call, Store, load_script
 
@@ -34,10 +35,11 @@ _MAX_CRASHES = 3
 _NEVER_TRIED = (0, 0, b"")
 _COUNTED = (
     *("bytes", "dead_bytes", "kept_bytes", "accepted", "delivered", "retried", "replaced", "expired"),
+    "superseded",
     *("repeats", "refused", "left_out", "dropped", "lost", "dead", "token"),
 )
 
-Disposition = Literal["delivered", "retry", "unspent", "rejected", "return", "dead"]
+Disposition = Literal["delivered", "superseded", "retry", "unspent", "rejected", "return", "dead"]
 """Retry: an attempt failed. Unspent, rejected: it failed, and no attempt is counted. Return: nothing came of it."""
 
 
@@ -98,6 +100,8 @@ class Counts:
     retried: int
     replaced: int
     expired: int
+    superseded: int
+    """A newer one of another session, or of the same, made them harmful."""
     repeats: int
     refused: int
     left_out: int
@@ -113,11 +117,17 @@ class Counts:
     sorting: bool
     """What waits is put in order first (`relay/queue/order.py`), and nothing is leased."""
 
+    @property
+    def stale(self) -> int:
+        """Gone without being sent, as the policies say."""
+        return self.replaced + self.expired + self.superseded
+
 
 class Queue:
     """`lease` in seconds: `extend` it while an attempt is in flight.
 
-    `max_bytes` and `max_events` may wait; up to `max_per_stream` events of a stream are leased together.
+    `max_bytes` and `max_events` may wait; up to `max_per_stream` events of a stream are leased together. `remember`,
+    `attempt`: see `Newest`.
     """
 
     def __init__(
@@ -133,10 +143,13 @@ class Queue:
         keep_history: bool = True,
         required: bool = False,
         keep_bodies: bool = False,
+        remember: float = 31 * 86400.0,
+        attempt: float = 10.0,
     ) -> None:
         self.endpoint = endpoint
         self.lease = lease
-        self.destination = Destination(endpoint, max_bytes, max_events, in_order, keep_history, required)
+        self.newest = Newest(store, endpoint, remember, attempt)
+        self.destination = Destination(endpoint, max_bytes, max_events, in_order, keep_history, required, self.newest)
         self._store = store
         self._keys = [keys(endpoint, partition) for partition in range(PARTITIONS)]
         self._max_per_stream = max_per_stream
@@ -331,7 +344,7 @@ class _Poll:
 def _settling(result: Settlement) -> tuple[Arg, ...]:
     """As arguments of `lua/poll.lua`. The head of the record goes along, so that the script need not read it."""
     one, disposition, summary = result.delivery, result.disposition, result.summary.replace("\n", " ")
-    if disposition == "delivered":
+    if disposition in ("delivered", "superseded"):
         return one.token, one.entry_id, disposition, one.size, summary, one.head
     return one.token, one.entry_id, disposition, result.argument, summary, one.head if disposition == "dead" else b""
 

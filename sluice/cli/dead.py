@@ -168,7 +168,7 @@ class _Bulk:
         if self._options.json:
             print_json(outcome)
         else:
-            sys.stdout.write(f"{self._done}: {outcome.done}\n")
+            sys.stdout.write(f"{self._done}: {outcome.done}{self._superseded(plan)}\n")
         return 0
 
     async def _call(self, **changes: object) -> Replayed | Dropped:
@@ -218,4 +218,9 @@ class _Bulk:
             sys.stdout.write(f"{on_one_line(line)}\n")
         if plan.other_kinds:
             sys.stdout.write(f"          and {plan.other_kinds:,} kinds more\n")
-        sys.stdout.write(f"would be {self._done}: {plan.left}\n")
+        sys.stdout.write(f"would be {self._done}: {plan.left}{self._superseded(plan)}\n")
+
+    def _superseded(self, plan: Replayed | Dropped) -> str:
+        if not plan.superseded or self._done != "replayed":
+            return ""
+        return f"; {plan.superseded:,} of them superseded by a newer event, and sent to nobody"

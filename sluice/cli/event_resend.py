@@ -62,17 +62,19 @@ async def _every(ask: target.Ask, request: ResendEvents, interval: float = 0.0, 
     began = time.monotonic()
     some = await ask(RESEND_EVENTS, replace(request, limit=at_once))
     meant, already, resent, ids, kinds = some.meant, some.already, some.resent, some.ids, Counter(_counts(some))
+    superseded = some.superseded
     while some.next and not some.full:
         await asyncio.sleep(max(0.0, some.resent * interval - (time.monotonic() - began)))
         began = time.monotonic()
         some = await ask(RESEND_EVENTS, replace(request, limit=at_once, after=some.next, until=some.until))
         meant, already, resent, ids = meant + some.meant, already + some.already, resent + some.resent, ids + some.ids
+        superseded += some.superseded
         kinds.update(_counts(some))
         if total and time.monotonic() >= tell_next:
             tell_next = time.monotonic() + _PROGRESS_EVERY
             sys.stderr.write(f"sent once more: {resent:,} of {total:,}\n")
     every = tuple(ResentKind(number, *kind) for kind, number in kinds.most_common(_MAX_KINDS))
-    return replace(some, meant=meant, already=already, resent=resent, ids=ids, kinds=every)
+    return replace(some, meant=meant, already=already, superseded=superseded, resent=resent, ids=ids, kinds=every)
 
 
 def _counts(some: Resent) -> dict[tuple[str, str], int]:
@@ -83,14 +85,18 @@ def _print_plan(plan: Resent) -> None:
     """Whether these are the ones that are meant."""
     for kind in plan.kinds:
         sys.stdout.write(on_one_line(f"{kind.count:>8,}  {kind.endpoint}  {kind.event}") + "\n")
-    sys.stdout.write(f"would be sent once more: {plan.meant:,}; do it with --yes\n")
+    sys.stdout.write(f"would be sent once more: {plan.meant - plan.superseded:,}{_not_sent(plan)}; do it with --yes\n")
+
+
+def _not_sent(outcome: Resent) -> str:
+    return f"; superseded by a newer event: {outcome.superseded:,}" if outcome.superseded else ""
 
 
 def _said(outcome: Resent, meant: int, again: str) -> str:
     before = f"; {outcome.already:,} were before, with the same --until" if outcome.already else ""
-    lines = [f"sent once more: {outcome.resent:,}{before}"]
+    lines = [f"sent once more: {outcome.resent:,}{before}{_not_sent(outcome)}"]
     if outcome.full:
-        left = meant - outcome.resent - outcome.already
+        left = meant - outcome.resent - outcome.already - outcome.superseded
         lines.append(f"left: {left:,}; the backlog is full (relay.backlog): when it has room, {again}")
     elif outcome.resent == 1:
         lines.append(f"what comes of it: sluice event {outcome.ids[0]}")

@@ -114,7 +114,7 @@ def _endpoints(endpoints: Mapping[str, EndpointStatus]) -> Table:
             _number(endpoint.delivered),
             _number(endpoint.retried),
             _number(endpoint.dead),
-            _number(None if endpoint.replaced is None else endpoint.replaced + (endpoint.expired or 0)),
+            _number(endpoint.stale),
         )
     return table
 

@@ -307,7 +307,7 @@ def summary(seen: Status) -> str:
         wait = f" for {circuit.retry_after:.0f}s" if circuit and circuit.state == "open" else ""
         parts.append(
             f"{name}: accepted {endpoint.accepted}, delivered {endpoint.delivered}, waiting {endpoint.waiting}, "
-            f"stale {(endpoint.replaced or 0) + (endpoint.expired or 0)}, dead {endpoint.dead}, "
+            f"stale {endpoint.stale or 0}, dead {endpoint.dead}, "
             f"circuit {circuit.state if circuit else 'unknown'}{wait}"
         )
     connected = seen.sessions.states.get("connected", 0)

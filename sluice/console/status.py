@@ -236,6 +236,8 @@ class EndpointStatus:
     """Events that its rate lets through."""
     backlog: Backlog
     """The most that may wait."""
+    superseded: int | None = None
+    """Not sent, as a newer event made them harmful."""
     stalled_s: float = 0.0
     """Seconds for which no relay has taken what is due, though it may be sent; 0: all is taken."""
     dead_bytes: int | None = None
@@ -251,6 +253,11 @@ class EndpointStatus:
     """Of delivered events that can be sent once more."""
     bodies_dropped: Lately | None = None
     """Bodies of delivered events, before their time, as they had too many bytes."""
+
+    @property
+    def stale(self) -> int | None:
+        """Events that were not sent, as the policies say."""
+        return None if self.replaced is None else self.replaced + (self.expired or 0) + (self.superseded or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@
 --            | 5 refused: something came under a higher fence | 6 refused: no lease can have this fence yet
 --            | -n refused: endpoint n is full | 3 ask again: what the other partitions hold has to be looked at first
 --            | { 0, 1 or 2, n, ... }: but not for these endpoints, which are full. Then, for each endpoint, how many
---            events and bytes wait in this partition now. After one that is to be asked again so are all others.
+--            events and bytes wait in this partition now, and at last the time (ms) at which this was. After one that is
+--            to be asked again so are all others.
 -- Twice      is the same as once: the second time all are repeats, and those that were left out are named again, or
 --            stored where there is room by now.
 
@@ -428,4 +429,5 @@ for _, e in ipairs(endpoints) do
   append_page(e.history, e.counts, e.page, max_history)
   answers[#answers + 1], answers[#answers + 2] = e.held, e.bytes
 end
+answers[#answers + 1] = now
 return answers

@@ -8,13 +8,14 @@
 --            one lease  8 how many events that have left stay in the history (0: none)
 --            9 1: the records of delivered events are kept | 0
 --            then for each result: token, entry id, disposition, argument, summary of the attempt (one line for people;
---            '': nothing was sent), and for 'delivered' and 'dead' its record up to where the content begins
+--            '': nothing was sent), and for all but those that stay its record up to where the content begins
 --              'delivered'  argument is the length of its record
 --              'retry'      the attempt failed; again after argument ms
 --              'unspent'    the same, but it is not counted, as nobody got through
 --              'rejected'   as 'unspent'; the receiver calls the event wrong, and others are to show whether it is
 --              'return'     not counted either; again after argument ms. Without a summary it was never sent, and its
 --                           crash count stays as it is
+--              'superseded' it was not sent, as a newer one was accepted; argument as of 'delivered', summary its id
 --              'dead'       argument is the reason
 -- Return     { which results were refused (1: the first), ms until something is due (-1: nothing waits), the token of
 --              what was leased ('': nothing was), { entry id, record, for each delivery },
@@ -25,6 +26,7 @@
 local lease_ms, want, max_crashes = tonumber(ARGV[1]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local max_per_stream, max_history, keeps_bodies = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
 local DELIVERED, RETRY, UNSPENT, REJECTED, DEAD = 'delivered', 'retry', 'unspent', 'rejected', 'dead'
+local SUPERSEDED = 'superseded'
 local FIRST_RESULT, PER_RESULT = 10, 6  -- where the results begin, and how many arguments each has
 local RESENT = '~'  -- in the id of an event that a person has sent once more
 local MAX_ATTEMPT_LOG = 2048  -- bytes, of one event
@@ -116,6 +118,7 @@ local function settle(entry_id, stream, disposition, argument, summary, head)
     if keeps_bodies then rare().keep_body(id) end
     return leave(entry_id, id, head, tonumber(argument), DELIVERED, summary)
   end
+  if disposition == SUPERSEDED then return leave(entry_id, id, head, tonumber(argument), SUPERSEDED, summary) end
   -- Should the record of one that is due again at once be gone, the next lease sees it.
   if (disposition == DEAD or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return rare().lose(entry_id) end
   if disposition == DEAD then return rare().bury(entry_id, head, argument, summary) end

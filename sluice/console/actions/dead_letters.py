@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
+from relay.queue import newest
 from relay.queue.dead_letter_filter import Filter
 from relay.queue.dead_letter_pages import DeadLetter, DeadPlace, by_ids, oldest_first
 from relay.queue.dead_letters import DeadLetters, partition_times
@@ -143,6 +144,8 @@ class _Meant:
     """What was meant when the call began, the most frequent first."""
     other_kinds: int
     """How many kinds more there are."""
+    superseded: int
+    """Of what was meant: a newer event was accepted that makes them harmful, so a replay sends them to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ async def drop(deployment: Deployment, request: DropDeadLetters) -> Dropped | Pr
     return outcome if isinstance(outcome, Problem) else Dropped(*outcome)
 
 
-_Done = tuple[int, datetime, tuple[DeadLetterKind, ...], int, int]
+_Done = tuple[int, datetime, tuple[DeadLetterKind, ...], int, int, int]
 """The fields of a result, in their order."""
 
 
@@ -246,14 +249,18 @@ async def _act(
     if missing and request.until is None:  # with it, an earlier call may have handled them
         return _unknown(sorted(missing))
     kinds, other_kinds = _kinds(letters)
+    superseded = 0
+    for name in names:
+        events = [letter.event for endpoint, letter in letters if endpoint == name]
+        superseded += len(await newest.superseded(deployment.store, name, events))
     if request.dry_run:
-        return len(letters), until, kinds, other_kinds, 0
+        return len(letters), until, kinds, other_kinds, superseded, 0
     # Of each endpoint in the order in which they were accepted, so that within a session none overtakes another.
     now = sorted(letters, key=lambda pair: (pair[0], pair[1].sequence))[: request.limit]
     count = 0
     for endpoint in dict.fromkeys(name for name, _ in now):
         count += await act(DeadLetters(deployment.store, endpoint), [one for name, one in now if name == endpoint])
-    return len(letters) - len(now), until, kinds, other_kinds, count
+    return len(letters) - len(now), until, kinds, other_kinds, superseded, count
 
 
 def _without_content(letter: DeadLetter) -> DeadLetter:

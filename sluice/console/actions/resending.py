@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated
 
 from relay.process import open_queue
+from relay.queue import newest
 from relay.queue.dead_letters import partition_times
 from relay.queue.errors import BacklogFull
 from relay.queue.history import history_of
@@ -83,6 +84,8 @@ class Resent:
     """How many this call met that are meant."""
     already: int
     """Of those: sent once more by an earlier call with the same `until`."""
+    superseded: int
+    """Of those: not sent, as a newer event makes them harmful."""
     until: datetime
     """What was delivered then or later is left alone."""
     next: str | None
@@ -112,10 +115,13 @@ async def resend(deployment: Deployment, request: ResendEvents) -> Resent | Prob
         found, following = await _named(kept, request, after, until)
     else:
         found, following = await _page(kept, request, after, until)
-    sent, already, full = ([], 0, False) if request.dry_run else await _send(deployment, kept, found, until)
+    older = await newest.superseded(deployment.store, endpoint, [one.event for one in found])
+    good = [one for one in found if one.event.id not in older]
+    sent, already, full = ([], 0, False) if request.dry_run else await _send(deployment, kept, good, until)
     if full and not sent:
         return _full(endpoint, until)
-    return Resent(len(found), already, until, following, _kinds(endpoint, found), full, tuple(sent), len(sent))
+    kinds = _kinds(endpoint, found)
+    return Resent(len(found), already, len(older), until, following, kinds, full, tuple(sent), len(sent))
 
 
 async def _send(

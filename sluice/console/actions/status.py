@@ -103,6 +103,7 @@ def _endpoint(gateway: Resources, seen: Look, endpoint: Endpoint) -> EndpointSta
         retried=counts.retried if counts else None,
         replaced=counts.replaced if counts else None,
         expired=counts.expired if counts else None,
+        superseded=counts.superseded if counts else None,
         inflow=gateway.inflows[endpoint.name].per_second,
         rate=1 / endpoint.rate.interval if endpoint.rate else None,
         max_per_second=_max_per_second(endpoint),

@@ -42,3 +42,19 @@ async def test_with_an_address_to_advertise_the_worker_s_own_is_replaced_whateve
     await shipped.accept("session_ready", headers=((b"x-instance-URL", b"http://localhost:3001"), (b"X-Other", b"1")))
     (delivery,) = await shipped.leased()
     assert {(b"x-instance-URL", b"http://sluice:8080"), (b"X-Other", b"1")} <= {*delivery.headers}
+
+
+@pytest.mark.parametrize("file", [SHIPPED, DEMO], ids=["shipped", "demo"])
+async def test_session_readies_of_one_phone_of_a_workspace_supersede_each_other(store: Store, file: Path) -> None:
+    shipped = Shipped(store, file)
+    ready: dict[str, object] = {"phone_number": "49151", "status": "connected"}
+    await shipped.accept("session_ready", "s1", **ready)
+    await shipped.accept("session_ready", "s2", **ready)
+    await shipped.accept("session_ready", "s3", **ready | {"workspace_id": 2})
+    await shipped.accept("session_ready", "s4", **ready | {"phone_number": "49152"})
+    await shipped.accept("session_ready", "s5", **ready | {"phone_number": None})
+    await shipped.accept("session_authenticated", "s6", **ready)
+    keys = {delivery.session: delivery.superseding for delivery in await shipped.leased()}
+    assert keys["s1"] == keys["s2"] is not None
+    assert len({keys[session] for session in ("s1", "s3", "s4")}) == 3
+    assert (keys["s5"], keys["s6"]) == (None, None)

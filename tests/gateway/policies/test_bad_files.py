@@ -763,6 +763,13 @@ EXPECTED: dict[str, list[str]] = {
     "endpoint_headers_text": [
         "2:68: relay.endpoints.laravel.headers: is a single value, not a mapping; write {key: value}",
     ],
+    "supersede": [
+        "4:32: relay.events.session_ready.supersede: is a single value, not a list; write [a, b]",
+        (
+            '5:25: relay.events.other.supersede[0]: "data/phone_number" is not a JSON pointer; write /data/session_id; '
+            "~ is ~0 and / in a key ~1"
+        ),
+    ],
     "endpoint_forward": [
         "4:48: relay.endpoints.a.forward: is a single value, not a list; write [a, b]",
         '5:49: relay.endpoints.b.forward[0]: "Host" is written by Sluice alone; use another header',

@@ -170,6 +170,7 @@ def test_default_relay(default: Policies) -> None:
     assert default.relay.events == {
         "typing_indicator": EventPolicy(15.0, True, None),
         "heartbeat": EventPolicy(60.0, True, None),
+        "session_ready": EventPolicy(supersede=("/data/workspace_id", "/data/phone_number")),
         "qr_code_generated": EventPolicy(60.0, True, None),
         "message_status_updated": EventPolicy(None, True, "/data/message_id"),
     }

@@ -61,12 +61,20 @@ class Receiver:
 
 
 class Relay:
-    def __init__(self, store: Store, url: str, **changes: object) -> None:
+    def __init__(self, store: Store, url: str, *, keep_bodies: bool = False, **changes: object) -> None:
         known = Endpoint("laravel", url, "laravel", 1.0, 16, None, "session", RETRY, CIRCUIT)
         self.endpoint = replace(known, **changes)  # type: ignore[arg-type]
         batch = self.endpoint.batch
         per_stream = batch.max if batch else 1
-        self.queue = Queue(store, "laravel", lease=5.0, max_bytes=10**7, max_events=10**5, max_per_stream=per_stream)
+        self.queue = Queue(
+            *(store, "laravel"),
+            lease=5.0,
+            max_bytes=10**7,
+            max_events=10**5,
+            max_per_stream=per_stream,
+            keep_bodies=keep_bodies,
+            attempt=self.endpoint.timeout,
+        )
         self.inbox = Inbox(store)
         self.dead = DeadLetters(store, "laravel")
         circuit = Circuit(store, "laravel", self.endpoint.circuit, self.endpoint.rate, probe_lease=1.0)

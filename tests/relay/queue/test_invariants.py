@@ -36,6 +36,7 @@ from tests.relay.making import event
 
 Result = TypeVar("Result")
 ENDPOINTS = ("one", "other")
+_ENDS = ("delivered", "superseded", "dead")
 LEASE, DEDUPE_WINDOW = 5.0, 60.0
 START = 1_700_000_000.0
 
@@ -156,7 +157,7 @@ class Places(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, want: int, twice: bool) -> None:
         name, leased = data.draw(st.sampled_from(self.held))
         endings = [("delivered", 0), ("retry", 0), ("retry", 4000), ("unspent", 9), ("rejected", 0), ("return", 0)]
-        endings.append(("dead", "answered 422"))
+        endings += [("dead", "answered 422"), ("superseded", 0)]
         ending = st.sampled_from(endings)
         settled = [Settlement(one, *data.draw(ending), summary="200 1") for one in leased]  # type: ignore[arg-type]
         self.queues[name].look_everywhere()
@@ -167,8 +168,8 @@ class Places(RuleBasedStateMachine):
             again = self.run(self.queues[name].poll(settled, 0))
             assert len(again.refused) == len(settled)
         refused = [id(delivery) for delivery in polled.refused]
-        done = [one for one in settled if id(one.delivery) not in refused and one.disposition in ("delivered", "dead")]
-        self.ended.update(one.delivery.id + name for one in done if one.disposition == "delivered")
+        done = [one for one in settled if id(one.delivery) not in refused and one.disposition in _ENDS]
+        self.ended.update(one.delivery.id + name for one in done if one.disposition != "dead")
 
     @rule(name=st.sampled_from(ENDPOINTS), act=st.sampled_from(["session", "none", "go on"]))
     def sort(self, name: str, act: str) -> None:
@@ -298,7 +299,7 @@ class Places(RuleBasedStateMachine):
         held = counts.waiting + counts.leased + counts.dead
         assert (counts.bytes, counts.dead_bytes) == (size, dead_size)
         assert held == sum(holders.values())
-        gone = counts.delivered + counts.replaced + counts.expired + counts.dropped
+        gone = counts.delivered + counts.stale + counts.dropped
         fields = [("HGET", own_key(name, partition, "counts"), "moved") for partition in range(PARTITIONS)]
         moved = sum(int(value or 0) for value in self.run(self.store.commands(*fields)))
         assert counts.accepted + moved == held + gone

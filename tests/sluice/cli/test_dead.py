@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -14,7 +15,7 @@ import pytest
 
 from gateway.policies import load
 from relay.process import open_queue
-from relay.queue.codec import Event
+from relay.queue.codec import Event, Superseding
 from relay.queue.queue import Queue, Settlement
 from sluice.store.client import Store
 from tests.relay.making import accept
@@ -229,3 +230,18 @@ async def sent(queue: Queue, session: str) -> list[str]:
             await queue.poll(settled, 0)
             return came
         came += mine
+
+
+async def test_a_replay_says_how_many_a_newer_event_has_superseded(store: Store, policies: Path) -> None:
+    queue = await bury(store, policies, "evt_1")
+    old = Event("evt_old", "session_ready", "s2", b"/", (), b"", "urgent", superseding=Superseding("a phone"))
+    await accept(queue, old)
+    queue.look_everywhere()
+    (leased,) = (await queue.poll([], 10)).leased
+    await queue.poll([Settlement(leased, "dead", "answered 422")], 0)
+    time.sleep(0.002)
+    await accept(queue, replace(old, id="evt_new", session="s3"))
+    planned = sluice("dead", "replay", "--all", "--dry-run", "--policies", policies)
+    more = "; 1 of them superseded by a newer event, and sent to nobody"
+    assert planned.out.splitlines()[-1] == f"would be replayed: 2{more}"
+    assert sluice("dead", "replay", "--all", "--policies", policies).out == f"replayed: 2{more}\n"

@@ -16,6 +16,7 @@ import pytest
 from gateway.policies import edits, load
 from relay import process as relay_process
 from relay.process import open_circuit, open_queue
+from relay.queue.codec import Superseding
 from relay.queue.inbox import Inbox
 from relay.queue.kept import Kept
 from relay.queue.queue import Queue, Settlement
@@ -302,3 +303,15 @@ async def test_a_relay_keeps_no_more_than_it_is_told(store: Store, store_url: st
 
             await until(is_trimmed)
     assert 0 < await Kept(store, "laravel").count() < 20
+
+
+async def test_what_a_newer_event_has_superseded_is_not_sent_once_more_and_said_to_be(place: Place) -> None:
+    for identity, session in (("evt_old", "s1"), ("evt_new", "s2")):
+        await place.accept(identity, session, superseding=Superseding("a phone"))
+        await place.delivered(1 if identity == "evt_old" else 2)
+    planned = await place.resend("--all", "--endpoint", "laravel")
+    more = "; superseded by a newer event: 1"
+    assert planned.out.splitlines()[-1] == f"would be sent once more: 1{more}; do it with --yes"
+    done = await place.resend("--all", "--endpoint", "laravel", "--yes")
+    assert done.out.splitlines()[0] == f"sent once more: 1{more}"
+    assert [identity for identity, _ in await place.delivered(3)] == ["evt_old", "evt_new", "evt_new"]
