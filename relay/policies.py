@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -170,15 +171,36 @@ class EventPolicy:
     supersede: tuple[str, ...] = setting(each(of(parsers.json_pointer)), ())
     """JSON pointers: once a newer event of this type has the same values, of whatever session, an older one is not sent
     any more. Empty: none is superseded."""
+    first: float | None = setting(parsers.duration, None)
+    """Seconds for which what is not urgent of its session waits for it at most; None: not at all."""
+    after: tuple[str, ...] = setting(each(of(parsers.event_type)), ())
+    """Event types that announce it: from them on the others wait for it to come."""
+    announces: float = 0.0
+    """Seconds for which they wait for the one that this announces, as that one says; 0: it announces none."""
+
+
+NEVER_STALE = EventPolicy()
 
 
 def _check_event(policy: EventPolicy, fields: Fields) -> None:
     if "by" in fields and "keep" not in fields:
         fields.wrong("by", Malformed("does nothing without keep: latest", "add it or remove by"))
+    if "after" in fields and "first" not in fields:
+        fields.wrong("after", Malformed("does nothing without first", "add first: 30s or remove after"))
 
 
 def _event(_type: str, value: Value) -> EventPolicy:
     return section(EventPolicy, _check_event)(value)
+
+
+def _events(value: Value) -> Mapping[str, EventPolicy]:
+    """With what others say of a type: that it announces them."""
+    found = dict(named(_event, parsers.event_type)(value))
+    for policy in [*found.values()]:
+        for announcing in policy.after:
+            known = found.get(announcing, NEVER_STALE)
+            found[announcing] = replace(known, announces=max(known.announces, policy.first or 0.0))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +229,7 @@ class RelayPolicy:
     retention: Retention = setting(section(Retention), Retention())
     endpoints: Mapping[str, Endpoint] = setting(named(_endpoint), {})
     lanes: Lanes = setting(section(Lanes), Lanes())
-    events: Mapping[str, EventPolicy] = setting(named(_event, parsers.event_type), {})
+    events: Mapping[str, EventPolicy] = setting(_events, {})
     dedupe: float = setting(parsers.duration, 86400.0)
     backlog: Backlog = setting(section(Backlog), Backlog())
     verify: str | None = setting(references.signature, None)
@@ -217,6 +239,14 @@ class RelayPolicy:
     def remember(self) -> float:
         """Seconds after which nothing that was accepted before turns up any more, but for what waits."""
         return max(self.retention.dead, self.retention.bodies) + 86400.0
+
+
+def check_relay(policy: RelayPolicy, fields: Fields) -> None:
+    urgent = policy.lanes.urgent
+    for kind, event in policy.events.items():
+        if event.first is not None and not any(fnmatchcase(kind, one) for one in urgent) and fields.sound("events"):
+            message = f"{kind} cannot go first: only what is urgent goes before the rest of its session"
+            fields.wrong("events", Malformed(message, f"add {kind} to relay.lanes.urgent, or remove first"))
 
 
 class RelaySnapshot(Snapshot, Protocol):

@@ -49,6 +49,9 @@ def _why_waiting(
         older = f"waits behind {here.older} older of its session, first {here.waits_for}"
         return f"{older}, which goes on in {_seconds(wait)} at the latest" if wait > 0 else older
     if wait > 0:
+        if here.awaits is not None and not here.delayed_by:
+            awaits = f"until {here.awaits} is delivered" if here.awaits else f"{_seconds(wait)} at most"
+            return f"waits {awaits} for what goes first in its session (relay.events, first)"
         if here.failed == 0 and not here.attempts:
             by = f"the limit {here.delayed_by}" if here.delayed_by else "a limit"
             return f"held back for {_seconds(wait)} more by {by} with over: queue"

@@ -20,7 +20,7 @@ from relay import presence
 from relay.circuit import Circuit, Report
 from relay.policies import CircuitPolicy
 from relay.queue import endpoints
-from relay.queue.codec import DelayedBy, Superseding
+from relay.queue.codec import DelayedBy, GoesFirst, Superseding
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
@@ -97,7 +97,8 @@ async def use_queues(use: Use) -> None:
         await use.look()
         return [Settlement(delivery, "delivered", 0, "200 1") for delivery in leased]
 
-    await inbox.accept(event("a", lane="urgent", coalesce_key="typing"), [one.destination, other.destination])
+    announcing = event("a", lane="urgent", coalesce_key="typing", goes_first=GoesFirst("after", 0.001))
+    await inbox.accept(announcing, [one.destination, other.destination])
     await inbox.accept(event("a", lane="normal", fence=1), [one.destination])
     await inbox.accept(event("b", delay=60.0, delayed_by=DelayedBy("send", 60.0, 1)), [one.destination])
     await inbox.accept(event("a", lane="bulk", superseding=Superseding("a phone")), [one.destination])

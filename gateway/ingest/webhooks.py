@@ -15,8 +15,8 @@ from gateway.problems import Refusal
 from gateway.request import Json, json_if_any
 from relay import metrics
 from relay.filters import takes
-from relay.policies import EventPolicy, RelayPolicy
-from relay.queue.codec import DelayedBy, Event, Headers, Superseding, new_id
+from relay.policies import NEVER_STALE, EventPolicy, RelayPolicy
+from relay.queue.codec import DelayedBy, Event, GoesFirst, Headers, Superseding, new_id
 from relay.queue.errors import BacklogFull, FenceBeyond, OtherContent, StaleFence
 from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
@@ -28,7 +28,6 @@ _OTHER_CONTENT = (
     "an event with this id or key was accepted before, with other content (relay.dedupe); "
     "give each event an id of its own, and a repeat the same content"
 )
-_NEVER_STALE = EventPolicy(ttl=None, keep_latest=False, by=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,7 @@ def as_event(
     fence: int = 0,
 ) -> Event:
     """An event as the policies say how it travels. `window`: seconds in which a repeat of its id is recognised."""
-    stale = policy.events.get(event_type, _NEVER_STALE)
+    stale = policy.events.get(event_type, NEVER_STALE)
     return Event(
         id=event_id,
         type=event_type,
@@ -173,7 +172,14 @@ def as_event(
         digest=digest,
         fence=fence,
         superseding=_superseding(stale.supersede, event_type, post.body, json) if stale.supersede else None,
+        goes_first=None if stale is NEVER_STALE or session is None else _goes_first(stale),
     )
+
+
+def _goes_first(policy: EventPolicy) -> GoesFirst | None:
+    if policy.first is not None:
+        return GoesFirst("first", policy.first)
+    return GoesFirst("after", policy.announces) if policy.announces else None
 
 
 def _superseding(pointers: Sequence[str], event: str, body: bytes, json: Json | None) -> Superseding | None:

@@ -14,7 +14,7 @@ from gateway.policies.limits import Limit, LimitHeader, limit_list
 from gateway.policies.routes import Route, route
 from gateway.policies.trust import Trust, trust
 from gateway.policies.upstreams import ConsolePolicy, Upstream, upstream
-from relay.policies import RelayPolicy
+from relay.policies import RelayPolicy, check_relay
 from sessions.policies import SessionsPolicy, sessions
 from sluice.config import Listen, Signature, StorePolicy, common, parsers, units
 from sluice.config.fields import Value, section, setting
@@ -54,7 +54,7 @@ class Policies:
     limits: tuple[Limit, ...] = setting(limit_list, ())
     limit_headers: frozenset[LimitHeader] = setting(_limit_headers, frozenset({"ratelimit"}))
     """What answers say of the limits they met: RateLimit-Policy and RateLimit, X-RateLimit-*, both or nothing."""
-    relay: RelayPolicy = setting(section(RelayPolicy), RelayPolicy())
+    relay: RelayPolicy = setting(section(RelayPolicy, check_relay), RelayPolicy())
     sessions: SessionsPolicy = setting(sessions, SessionsPolicy())
     console: ConsolePolicy = setting(section(ConsolePolicy), ConsolePolicy(None))
     warnings: tuple[str, ...] = ()

@@ -44,6 +44,16 @@ class Superseding:
 
 
 @dataclass(frozen=True, slots=True)
+class GoesFirst:
+    """What is not urgent of a session waits for one of its events, which is."""
+
+    which: Literal["first", "after"]
+    """It is the one that they wait for, or it announces that one."""
+    within: float
+    """Seconds that they wait at most, for it to come, or once it has failed on its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """`body` is opaque: what is stored is what is sent. `id` and `session` hold no byte below 3."""
 
@@ -75,6 +85,8 @@ class Event:
     """Of the lease under which its session sent it, in microseconds since 1970; 0: its sender knows of none."""
     superseding: Superseding | None = None
     """None: no other event is a newer one of the same."""
+    goes_first: GoesFirst | None = None
+    """None: nothing waits for it, nor because of it."""
 
     @property
     def ordering_key(self) -> str:

@@ -43,6 +43,8 @@ class EndpointHistory:
     """Dead, dropped: why it died. Replaced, superseded: the id of the newer event."""
     delayed_by: str | None = None
     """The limit that delays it."""
+    awaits: str | None = None
+    """The id of what goes first in its session, for which it waits; empty: that has not come yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +150,15 @@ async def _waiting(store: Store, endpoint: str, partition: int, entry_id: bytes,
     stream, queue = stream_of(entry_id), own_key(endpoint, partition, "queue")
     begin, end = codec.stream_range(stream)
     not_before = round(event.not_before * 1000)
-    lease, due, older, heads, (failed, log), delayed = await store.commands(
+    session = codec.split_stream(stream)[1]
+    lease, due, older, heads, (failed, log), delayed, awaited = await store.commands(
         ("HGET", own_key(endpoint, partition, "leases"), stream),
         ("ZSCORE", own_key(endpoint, partition, event.lane), stream),
         ("ZLEXCOUNT", queue, begin, b"(" + entry_id),
         ("ZRANGE", queue, begin, end, "BYLEX", "LIMIT", 0, 1),
         ("HMGET", own_key(endpoint, partition, "attempts"), entry_id, history_codec.attempt_log_field(entry_id)),
         ("ZRANGE", own_key(endpoint, partition, "delayed"), not_before, not_before, "BYSCORE"),
+        ("HGET", own_key(endpoint, partition, "awaits"), session),
     )
     first = heads[0] if heads and heads[0] != entry_id else None
     return EndpointHistory(
@@ -166,7 +170,14 @@ async def _waiting(store: Store, endpoint: str, partition: int, entry_id: bytes,
         older=int(older),
         waits_for=text(id_of(first)) if first is not None else None,
         delayed_by=delays.limit_of(delayed, event.id),
+        awaits=_awaits(awaited) if awaited is not None and event.lane != "urgent" else None,
     )
+
+
+def _awaits(stored: bytes) -> str:
+    """As `awaits` of `relay/queue/lua/partition.lua` has it."""
+    _, _, entry_id = stored.partition(b" ")
+    return text(id_of(entry_id)) if entry_id else ""
 
 
 async def _departed(

@@ -274,7 +274,10 @@ def _delay(event: Event) -> Arg:
 
 def _more(event: Event) -> str:
     """What few events have."""
-    return f"{event.digest}\1{event.fence or ''}" if event.digest or event.fence else ""
+    first = event.goes_first
+    if first is None:
+        return f"{event.digest}\1{event.fence or ''}\1" if event.digest or event.fence else ""
+    return f"{event.digest}\1{event.fence or ''}\1{first.which} {int(first.within * 1000)}"
 
 
 def _endpoints_of(pending: Sequence[_Pending]) -> list[str]:

@@ -19,7 +19,7 @@ SHARED = ("events", "refs", "dedupe", "seq")
 _OF_ALL = ("endpoints", "fences")
 OWN = (
     *("queue", "urgent", "normal", "bulk", "leases", "attempts"),
-    *("latest", "dead", "reasons", "counts", "history", "delayed", "left_out", "bodies", "kept"),
+    *("latest", "dead", "reasons", "counts", "history", "delayed", "left_out", "bodies", "kept", "awaits"),
 )
 KEY_PATTERNS = (
     *(f"sl:{{<nn>}}:{name}" for name in (*SHARED, *_OF_ALL)),

@@ -3,7 +3,7 @@
 --            required. What is answered 1 or 2 will be leased. An event id that was accepted before is not stored again,
 --            but for an endpoint that had to leave it out and has room by now. Once an event has come under a fence,
 --            nothing of its session is stored under a lower one, for whichever endpoint.
--- KEYS       four of the partition (events.lua), then fifteen for each endpoint (partition.lua), then the names of the
+-- KEYS       four of the partition (events.lua), then sixteen for each endpoint (partition.lua), then the names of the
 --            partition's endpoints: one is added with its first event, so that it is found when the policies have lost it;
 --            then the highest fence of each session (relay/queue/fences.py)
 -- ARGV       1 how many endpoints  2 how many events that have left stay in the history (0: none)  3 how many partitions
@@ -17,7 +17,8 @@
 --            what a limit delays), time to live (ms, 0: for ever), coalesce key ('', or a newer event of the same lane,
 --            ordering key and coalesce key replaces it), its endpoints ("1 3", or "~1 3": a refusal is not counted,
 --            as it is tried again), content, '' or "<digest of what must be the same in a repeat ('': nothing must)>\1
---            <fence of the lease under which its session sent it, us ('': it came without)>"
+--            <fence of the lease under which its session sent it, us ('': it came without)>\1<'' | 'first': other lanes
+--            of its session wait until it was delivered | 'after': they wait until such a one has come> <ms at most>"
 -- Return     for each event 1 stored | 2 stored, and for some endpoint in place of an older one | 0 a repeat
 --            | 4 refused: its id was accepted with another digest, and would still be recognised
 --            | 5 refused: something came under a higher fence | 6 refused: no lease can have this fence yet
@@ -28,7 +29,7 @@
 -- Twice      is the same as once: the second time all are repeats, and those that were left out are named again, or
 --            stored where there is room by now.
 
-local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_ENDPOINT, PER_EVENT = 4, 15, 4, 10
+local SHARED_KEYS, KEYS_PER_ENDPOINT, PER_ENDPOINT, PER_EVENT = 4, 16, 4, 10
 local FIRST_ENDPOINT = 4
 local STORED, REPLACED, REPEAT, ASK_AGAIN, OTHER, STALE, BEYOND = 1, 2, 0, 3, 4, 5, 6
 local endpoints, max_history = {}, tonumber(ARGV[2])
@@ -39,7 +40,7 @@ for i = 1, tonumber(ARGV[1]) do
     queue = KEYS[k + 1], leases = KEYS[k + 5],
     schedule = {[URGENT] = KEYS[k + 2], [NORMAL] = KEYS[k + 3], [BULK] = KEYS[k + 4]},
     attempts = KEYS[k + 6], latest = KEYS[k + 7], counts = KEYS[k + 10], history = KEYS[k + 11],
-    delayed = KEYS[k + 12], left_out = KEYS[k + 13],
+    delayed = KEYS[k + 12], left_out = KEYS[k + 13], awaits = KEYS[k + 16],
     most_events = tonumber(ARGV[a]), most_bytes = tonumber(ARGV[a + 1]), budget = ARGV[a + 2],
     happened = {}, page = {}, entries = {}, due = {[URGENT] = {}, [NORMAL] = {}, [BULK] = {}},
   }
@@ -96,6 +97,7 @@ local function replace(e, entry_id, id, coalesce_key)
   e.bytes = e.bytes - #record
   count(e, 'bytes', -#record)
   count(e, 'replaced')
+  return fresh
 end
 
 -- --- what is written together
@@ -173,20 +175,20 @@ local function new_record(at, own_seq, delay, endpoint_count, coalesce_key)
 end
 
 -- Puts the event whose arguments begin at `at` into the queue of an endpoint, or in the place of the older one that
--- waits there under its coalesce key.
+-- waits there under its coalesce key. Returns whether it took that, and its entry id.
 local function store_for(e, at, coalesce_key, delay, own_seq, record)
-  local older, answer = coalesce_key ~= '' and find_older(e, coalesce_key), STORED
+  local older, answer, entry_id = coalesce_key ~= '' and find_older(e, coalesce_key), STORED, nil
   if older then
-    replace(e, older, ARGV[at + 2], coalesce_key)
+    entry_id = replace(e, older, ARGV[at + 2], coalesce_key)
     answer = REPLACED
   else
-    local appended = append(e, ARGV[at], ARGV[at + 1], ARGV[at + 2], own_seq, now + delay)
-    if coalesce_key ~= '' then call('HSET', e.latest, coalesce_key, appended) end
+    entry_id = append(e, ARGV[at], ARGV[at + 1], ARGV[at + 2], own_seq, now + delay)
+    if coalesce_key ~= '' then call('HSET', e.latest, coalesce_key, entry_id) end
   end
   e.bytes = e.bytes + #record
   count(e, 'bytes', #record)
   count(e, 'accepted')
-  return answer
+  return answer, entry_id
 end
 
 local is_unsure = false
@@ -225,7 +227,9 @@ local function accept(at)
   local answer = STORED
   for i = 1, #with do
     local e = endpoints[with[i]]
-    if store_for(e, at, coalesce_key, delay, own_seq, record) == REPLACED then answer = REPLACED end
+    local stored, entry_id = store_for(e, at, coalesce_key, delay, own_seq, record)
+    if stored == REPLACED then answer = REPLACED end
+    if has_more then rare().note_what_goes_first(e, at, entry_id) end
     if by then rare().note_delay(e, at, delay, by) end
   end
   return without and rare().leave_out(at, without, answer) or answer
@@ -361,10 +365,10 @@ local function define_rare_steps()
   local MAX_FENCES = 50000  -- of the sessions of a partition; the lowest are forgotten first
   local MOST_AHEAD = 3600 * 1000000  -- us; the slots' times may differ
 
-  -- The digest and the fence; '' where there is none.
+  -- The digest, the fence, and what waits with which event; '' where there is none.
   local function more_of(at)
-    if ARGV[at + 9] == '' then return '', '' end
-    return match(ARGV[at + 9], '^([^\1]*)\1(%d*)')
+    if ARGV[at + 9] == '' then return '', '', '' end
+    return match(ARGV[at + 9], '^([^\1]*)\1(%d*)\1(.*)$')
   end
 
   local function refuse_by_fence(at)
@@ -383,6 +387,31 @@ local function define_rare_steps()
     end
     if fence ~= '' and call('ZADD', FENCES, fence, ARGV[at + 1]) == 1 and call('ZCARD', FENCES) > MAX_FENCES then
       call('ZREMRANGEBYRANK', FENCES, 0, 0)
+    end
+  end
+
+  -- Forgets some of what is over; each call notes one.
+  local function forget_awaited(e)
+    local some = call('HRANDFIELD', e.awaits, 3, 'WITHVALUES')
+    for i = 1, #some, 2 do
+      local until_then, entry_id = match(some[i + 1], '^(%d+) ?(.*)$')
+      local is_here = entry_id ~= '' and call('ZSCORE', e.queue, entry_id)
+      if tonumber(until_then) <= now and not is_here then call('HDEL', e.awaits, some[i]) end
+    end
+  end
+
+  -- What announces a login may come late, when the login itself has come already.
+  local function note_what_goes_first(e, at, entry_id)
+    local _, _, role = more_of(at)
+    if role == '' or not e.in_order then return end
+    local which, ms = match(role, '^(%a+) (%d+)$')
+    forget_awaited(e)
+    local session, until_then = ARGV[at + 1], string.format('%d', now + ms)
+    if which == 'first' then
+      call('HSET', e.awaits, session, until_then .. ' ' .. entry_id)
+    else
+      local has_come_until = match(call('HGET', e.awaits, session) or '', '^(%d+) ')
+      if not has_come_until or tonumber(has_come_until) <= now then call('HSET', e.awaits, session, until_then) end
     end
   end
 
@@ -410,6 +439,7 @@ local function define_rare_steps()
   return {
     read_budget = read_budget, find_room = find_room, leave_out = leave_out, note_delay = note_delay,
     repeat_it = repeat_it, refuse_by_fence = refuse_by_fence, note_more = note_more,
+    note_what_goes_first = note_what_goes_first,
   }
 end
 

@@ -30,12 +30,16 @@
 --   KEYS[18] bodies    HASH    event id -> record of an event that was delivered, as it was (`retention.bodies`)
 --   KEYS[19] kept      ZSET    of each in `bodies`: sequence number (14 digits) .. '\0' .. event id -> when it was
 --                              delivered (ms)
+--   KEYS[20] awaits    HASH    session -> what goes first in it: "<until (ms) the rest waits for it to come>", and when it
+--                              has come: "<until (ms) the rest waits for it, if it fails> <its entry id>". What is over
+--                              may still stand there.
 --
 -- stream = lane letter .. session, or .. event id where there is no session or no order. It holds no byte below 3.
 -- The head of a stream is the first entry id with its prefix, and a lease begins with the head: that is the order. A
 -- newer event that replaces a waiting one takes over its sequence number, and with it its place.
 local QUEUE, LEASES, ATTEMPTS, LATEST = KEYS[5], KEYS[9], KEYS[10], KEYS[11]
 local DEAD_LETTERS, REASONS, COUNTS, HISTORY, DELAYED = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
+local AWAITS = KEYS[20]
 local SCHEDULE = {[URGENT] = KEYS[6], [NORMAL] = KEYS[7], [BULK] = KEYS[8]}
 local LANES = {URGENT, NORMAL, BULK}
 

@@ -33,6 +33,8 @@ local MAX_ATTEMPT_LOG = 2048  -- bytes, of one event
 
 local any_attempts = call('HLEN', ATTEMPTS) > 0  -- there are mostly none: then nobody looks for those of each event
 
+local anything_awaited = call('EXISTS', AWAITS) == 1  -- mostly nobody has just logged in
+
 local function fields_of(key, fields)
   if #fields == 0 then return {} end
   if #fields <= PART then return call('HMGET', key, unpack(fields)) end
@@ -172,6 +174,7 @@ local function settle_all()
     if wait_until[stream] then schedule(stream, wait_until[stream])
     elseif followed[i] or first_of(stream, 1)[1] then schedule(stream, now)
     else unschedule(stream) end
+    if anything_awaited then rare().look_again(stream) end
   end
   save_schedules()
   return refused
@@ -253,9 +256,11 @@ local function lease_lane(letter, wanted)
   nothing_due[letter] = #streams < wanted
   if #streams == 0 then return end
   local leases, not_leased = fields_of(LEASES, streams), {}
+  local held_back = anything_awaited and letter ~= URGENT and rare().held_back(streams, leases) or {}
   for i = 1, #streams do
     local stream = streams[i]
-    if max_per_stream == 1 and not leases[i] then
+    if held_back[i] then schedule(stream, held_back[i])
+    elseif max_per_stream == 1 and not leases[i] then
       not_leased[#not_leased + 1] = stream
     elseif n_leased - before + #not_leased < wanted then
       rare().lease_stream(stream, leases[i], wanted - (n_leased - before) - #not_leased)
@@ -411,6 +416,38 @@ local function define_rare_steps()
     return last, entry_ids[wanted + 2]
   end
 
+  local LOOK_AGAIN = 250  -- ms; what goes first may leave in ways that wake nobody
+
+  -- Until when the rest of a session waits, by what `awaits` holds; nil: it does not. What goes first keeps the others
+  -- back until it is settled, but no longer than that time once it has failed while others got through.
+  local function waits_until(awaited)
+    local until_then, entry_id = match(awaited, '^(%d+) ?(.*)$')
+    until_then = tonumber(until_then)
+    if entry_id == '' then return until_then > now and until_then or nil end
+    if not call('ZSCORE', QUEUE, entry_id) then return nil end
+    return (until_then > now or not call('HGET', ATTEMPTS, entry_id)) and now + LOOK_AGAIN or nil
+  end
+
+  -- Of due streams of other lanes than urgent: until when each is not leased, by its place. A lease that is over goes on.
+  local function held_back(streams, leases)
+    local sessions, held = {}, {}
+    for i = 1, #streams do sessions[i] = sub(streams[i], 2) end
+    local awaited = fields_of(AWAITS, sessions)
+    for i = 1, #streams do held[i] = awaited[i] and not leases[i] and waits_until(awaited[i]) or nil end
+    return held
+  end
+
+  -- What goes first in a session may have been settled just now.
+  local function look_again(stream)
+    local session = sub(stream, 2)
+    if sub(stream, 1, 1) ~= URGENT or call('HEXISTS', AWAITS, session) == 0 then return end
+    for _, letter in ipairs({NORMAL, BULK}) do
+      if call('HEXISTS', LEASES, letter .. session) == 0 then
+        call('ZADD', SCHEDULE[letter], 'XX', 'LT', now, letter .. session)
+      end
+    end
+  end
+
   local function lease_stream(stream, lease, wanted)
     local first, record = next_worth_sending(stream, lease)
     if not first then return end
@@ -422,6 +459,7 @@ local function define_rare_steps()
   return {
     take_attempts = take_attempts, lose = lose, bury = bury, take_back_crash = take_back_crash,
     note_attempt = note_attempt, lease_stream = lease_stream, keep_body = keep_body,
+    held_back = held_back, look_again = look_again,
   }
 end
 

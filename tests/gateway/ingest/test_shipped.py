@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.queue.queue import Settlement
 from sluice.store.client import Store
 from tests.gateway.ingest.shipped import DEMO, SHIPPED, Shipped, data_of
 
@@ -58,3 +59,19 @@ async def test_session_readies_of_one_phone_of_a_workspace_supersede_each_other(
     assert keys["s1"] == keys["s2"] is not None
     assert len({keys[session] for session in ("s1", "s3", "s4")}) == 3
     assert (keys["s5"], keys["s6"]) == (None, None)
+
+
+@pytest.mark.parametrize("file", [SHIPPED, DEMO], ids=["shipped", "demo"])
+async def test_messages_of_a_login_wait_until_the_session_is_ready(store: Store, file: Path) -> None:
+    shipped = Shipped(store, file)
+    await shipped.accept("qr_code_generated", qr_count=1)
+    await shipped.accept("session_authenticated")
+    await shipped.accept("message_received", message={"id": "m1"})
+    await shipped.accept("session_ready", phone_number="49151")
+    await shipped.accept("message_status_updated", message_id="m0", status="read")
+    types, leased = [], await shipped.leased()
+    while leased:
+        types += [delivery.type for delivery in leased]
+        leased = await shipped.leased([Settlement(delivery, "delivered") for delivery in leased])
+    messages = ["message_received", "message_status_updated"]
+    assert types == ["qr_code_generated", "session_authenticated", "session_ready", *messages]

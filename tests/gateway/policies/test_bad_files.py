@@ -763,6 +763,22 @@ EXPECTED: dict[str, list[str]] = {
     "endpoint_headers_text": [
         "2:68: relay.endpoints.laravel.headers: is a single value, not a mapping; write {key: value}",
     ],
+    "goes_first": [
+        (
+            "5:5: relay.events: session_ready cannot go first: only what is urgent goes before the rest of its "
+            "session; add session_ready to relay.lanes.urgent, or remove first"
+        ),
+        "5:40: relay.events.session_ready.after: is a single value, not a list; write [a, b]",
+        "6:20: relay.events.other.after: does nothing without first; add first: 30s or remove after",
+        '7:22: relay.events.another.first: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+        '7:36: relay.events.another.after[0]: "session_*" is not an event type; write message_received',
+    ],
+    "goes_first_in_a_lane": [
+        (
+            "4:11: relay.events: session_ready cannot go first: only what is urgent goes before the rest of its "
+            "session; add session_ready to relay.lanes.urgent, or remove first"
+        ),
+    ],
     "supersede": [
         "4:32: relay.events.session_ready.supersede: is a single value, not a list; write [a, b]",
         (

@@ -170,8 +170,13 @@ def test_default_relay(default: Policies) -> None:
     assert default.relay.events == {
         "typing_indicator": EventPolicy(15.0, True, None),
         "heartbeat": EventPolicy(60.0, True, None),
-        "session_ready": EventPolicy(supersede=("/data/workspace_id", "/data/phone_number")),
-        "qr_code_generated": EventPolicy(60.0, True, None),
+        "session_ready": EventPolicy(
+            supersede=("/data/workspace_id", "/data/phone_number"),
+            first=30.0,
+            after=("session_authenticated", "qr_code_generated"),
+        ),
+        "session_authenticated": EventPolicy(announces=30.0),
+        "qr_code_generated": EventPolicy(60.0, True, None, announces=30.0),
         "message_status_updated": EventPolicy(None, True, "/data/message_id"),
     }
     assert (default.relay.dedupe, default.relay.retention.dead) == (86400.0, 30 * 86400.0)

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from relay.queue import dead_letters as dead, heads, inbox, moving, order, queue, waiting
-from relay.queue.codec import LANE_LETTERS, Delivery, Event, Lane, id_of, sequence_of
+from relay.queue.codec import LANE_LETTERS, Delivery, Event, GoesFirst, Lane, id_of, sequence_of
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.layout import OWN, PARTITIONS, own_key, own_keys, shared_keys
@@ -108,6 +108,7 @@ class Places(RuleBasedStateMachine):
         delay=st.sampled_from([0.0, 0.0, 2.0]),
         endpoints=st.sampled_from([("one",), ("other",), ENDPOINTS]),
         room=st.sampled_from([10**6, 10**6, 1]),
+        goes_first=st.sampled_from([None, None, None, GoesFirst("first", 3.0), GoesFirst("after", 3.0)]),
     )
     def accept(
         self,
@@ -118,6 +119,7 @@ class Places(RuleBasedStateMachine):
         delay: float,
         endpoints: tuple[str, ...],
         room: int,
+        goes_first: GoesFirst | None,
     ) -> None:
         number = f"evt_{len(self.given)}"
         given = event(
@@ -129,6 +131,7 @@ class Places(RuleBasedStateMachine):
             ttl=ttl,
             delay=delay,
             dedupe_window=DEDUPE_WINDOW,
+            goes_first=goes_first if session is not None and lane == "urgent" else None,
         )
         self.given.append((given, endpoints))
         one, *others = [self.queues[name].destination for name in endpoints]
