@@ -26,7 +26,7 @@ COMPILED = tuple(
         "relay/queue": "codec history_codec inbox lanes layout queue usage",
         "sluice/http": "bodies fields signatures",
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_head",
-        "sluice/http/server": "asgi cycle exchange flow head metrics protocol",
+        "sluice/http/server": "asgi cycle exchange flow head metrics protocol recorded",
         "sluice/observe": "log_lines tallies",
         "sluice/process": "boottime",
         "sluice/store": "client shared_calls",

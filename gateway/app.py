@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import secrets
 import socket
 import time
 from collections import defaultdict
@@ -27,15 +29,15 @@ from gateway.proxy.websocket import WebSocketUpstream
 from gateway.reload import ConnectedUpstream, Reloader, Snapshot
 from gateway.resources import Resources
 from gateway.workers.proxy import WorkerProxy
+from gateway.workers.send_records import SendRecords
+from gateway.workers.sends import Sends
 from relay import inflow
 from relay.inflow import Inflow
 from relay.process import open_queue, settings_of
 from relay.progress import Progress
 from relay.queue.inbox import Inbox
 from sessions import registry
-from sessions.changes import Changes
 from sessions.existing import ExistingWorkers, WatchedWorker
-from sessions.keeper import Keeper
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
@@ -48,6 +50,7 @@ from sluice.store.client import Store, StoreAway, StoreRefused
 _STORE_TIMEOUT = 2.0
 _WORKERS = Upstream("workers", "", connect=1.0, headers=30.0, idle=60.0)
 _TIDY_EVERY = 60.0
+_RECOUNT_EVERY = 3600.0
 _PROBE_MARGIN = 5.0  # seconds over the longest that an upstream may take to answer; then its probe counts as lost
 
 Console = Callable[[Resources], Sequence[BaseRoute]]
@@ -57,10 +60,11 @@ Console = Callable[[Resources], Sequence[BaseRoute]]
 @asynccontextmanager
 async def opened(policies: Policies, store_url: str, console: Console) -> AsyncIterator[Reloader]:
     """A gateway that answers whatever is handed to it, until the block is left. A loop that crashes ends the block."""
-    parts = _Parts(policies, store_url)
-    reloader = Reloader(policies, lambda policies, before: _snapshot(parts, policies, before, console), parts.held.stop)
+    # No two that ever ran have the same name, also where each is process 1 of its container.
+    name, stop = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", Stop()
+    parts = _Parts(policies, store_url, name)
+    reloader = Reloader(policies, lambda policies, before: _snapshot(parts, policies, before, console), parts.let_go)
     failing = Failing()
-    name, stop = f"{socket.gethostname()}:{os.getpid()}", Stop()
     try:
         async with asyncio.TaskGroup() as group:
             watch = _Watch(parts, group)
@@ -69,6 +73,7 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
                 reloader.apply(policies)
                 parts.limiter.forget()
                 parts.bodies.limit = policies.bodies
+                parts.sends.apply(policies.sessions.shields)
                 watch.apply(policies)
 
             watch.apply(policies)
@@ -80,8 +85,7 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
                 every(delays.EVERY, stop, lambda: parts.delays.run_once(reloader.snapshot.resources.policies))
             )
             group.create_task(every(recent.EVERY, stop, lambda: _note_failing(failing)))
-            group.create_task(parts.changes.run(stop))
-            group.create_task(Keeper(parts.registry, parts.changes).run(stop))
+            group.create_task(every(_RECOUNT_EVERY, stop, parts.recount))
             group.create_task(parts.live.watch(stop, apply))
             try:
                 yield reloader
@@ -96,13 +100,12 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
 class _Parts:
     """What no edit of the policies replaces."""
 
-    def __init__(self, policies: Policies, store_url: str) -> None:
+    def __init__(self, policies: Policies, store_url: str, name: str) -> None:
         self.store = Store(store_url, timeout=_STORE_TIMEOUT)
         self.limits_store = Store(store_url, timeout=policies.store.timeout)
         # What waits for a replica keeps nobody else waiting.
         self.inbox_store = Store(store_url, timeout=_STORE_TIMEOUT)
         self.registry = Registry(self.store, policies.sessions.lease)
-        self.changes = Changes(self.store)
         self.limiter = Limiter(self.limits_store)
         self.delays = delays.Delays(self.store)
         inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
@@ -115,6 +118,8 @@ class _Parts:
         self.bodies = BodyBudget(policies.bodies)
         self.hold = Hold(inbox, self.bodies)
         self.held = HeldRequests(self.limiter, self.limits_store, self.bodies)
+        self.sends = Sends(self.workers, SendRecords(self.store, name), self.bodies)
+        self.sends.apply(policies.sessions.shields)
 
     def slots(self) -> list[str]:
         """Some key of each slot whose time this gateway keeps; the relays keep that of the queues."""
@@ -124,7 +129,18 @@ class _Parts:
         """The existing workers, as they were last seen."""
         return self.existing.seen if self.existing else ()
 
+    def let_go(self) -> None:
+        """Ends what waits longer than a gateway that stops has time."""
+        self.held.stop()
+        self.sends.stop()
+
+    async def recount(self) -> None:
+        """Puts right what a store's mishap may have done to the kept counts of sessions."""
+        with contextlib.suppress(StoreAway, StoreRefused):
+            await self.registry.summary(recount=True)
+
     async def close(self) -> None:
+        await self.sends.close()
         await self.workers.close()
         await self.held.close()
         for store in (self.store, self.limits_store, self.inbox_store):
@@ -151,6 +167,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         parts.limiter,
         ingest,
         parts.workers,
+        parts.sends,
         {name: upstream.http for name, upstream in upstreams.things.items()},
         {name: upstream.websocket for name, upstream in upstreams.things.items()},
         parts.bodies,

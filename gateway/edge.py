@@ -27,6 +27,7 @@ from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_h
 from gateway.request import Head, head_of
 from gateway.workers.prefixes import UNKNOWN
 from gateway.workers.proxy import WorkerProxy
+from gateway.workers.sends import Sends
 from sluice.http import client as http1
 from sluice.http.bodies import BodyBudget, HeldBody
 from sluice.http.server import Exchange, metrics
@@ -62,6 +63,7 @@ class Edge:
         limiter: Limiter,
         intake: Ingest,
         workers: WorkerProxy,
+        sends: Sends,
         upstreams: Mapping[str, UpstreamClient],
         websockets: Mapping[str, WebSocketUpstream],
         bodies: BodyBudget,
@@ -73,6 +75,7 @@ class Edge:
         self._limiter = limiter
         self._intake = intake
         self._workers = workers
+        self._sends = sends
         self._bodies = bodies
         self._hold = hold
         self._held = held
@@ -132,6 +135,14 @@ class Edge:
         if isinstance(plan, Admission):
             plan = log.plan = planner.complete(plan, body, now)
 
+        # Answer the repeat of a send with what became of the first one: nothing is sent, so nothing is taken.
+        send = None
+        if plan.rules.sends and isinstance(plan, Plan):
+            send = self._sends.digest_of(plan, head, body)
+            joined = None if send is None else await self._sends.join(send, exchange)
+            if joined is not None:
+                return joined
+
         # Take from the limits: from all that apply, or, of a request that is wrong in itself, from those of its head.
         if decision is None:
             if plan.rules.holds and isinstance(plan, Plan):
@@ -170,6 +181,8 @@ class Edge:
             )
             log.id = receipt.id
             return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))
+        if send is not None:
+            return await self._sends.answer(send, plan, UpstreamRequest(head, body), exchange)
         return await self._pass_on(plan, UpstreamRequest(head, body), exchange)
 
     async def _decided_later(self, plan: Plan, decision: Decision, size: int, until: float) -> Decision:

@@ -57,6 +57,10 @@ class RouteRules:
             and any(limit.over == "hold" and not limit.observe and can_apply(limit, route) for limit in policies.limits)
         )
         """A limit may keep its requests waiting for tokens."""
+        shields = policies.sessions.shields
+        named = bool(policies.sessions.workers) and (shields.repeats or shields.bulk)
+        self.sends = named and route is not None and isinstance(route.action, ToWorkers) and route.action.how == "owner"
+        """There may be sends among its requests, which `gateway.workers.sends` looks after."""
         certain = [limit for limit in of_head if limit.observe or limit.over in over]
         self.limits_before_body = Limits(certain, policies.trust.lists, spread=spread)
 

@@ -16,6 +16,7 @@ from gateway.limits.applicable import Limits, Subject, Ticket
 from gateway.limits.charges import Charges
 from gateway.limits.limiter import Limiter
 from gateway.limits.local import LocalBuckets
+from gateway.workers.send_records import SendRecords
 from relay import presence
 from relay.circuit import Circuit, Report
 from relay.policies import CircuitPolicy
@@ -146,34 +147,24 @@ async def use_limits(use: Use) -> None:
     await use.look()
 
 
+async def use_sends(use: Use) -> None:
+    await SendRecords(use.store, "gateway-1").begin("0a1b", "1")
+    await use.look()
+
+
 async def use_sessions(use: Use) -> None:
     registry = Registry(use.store, 60.0)
     await registry.register(Worker("a", "1", "http://a:3000", 10))
-    await registry.assign({"waits": ("b", {})})
     await registry.want({"s": {}})
-    await use.look()
-    await registry.place_orphans()
+    await registry.beat("a", "1", {}, {})
     await registry.observe(Worker("b", "1", "http://b:3000", 10), {"t": ObservedSession("connected", None, {})})
-    await registry.reserve("held", {})
-    await registry.want({"gone": {}})
-    await registry.forget("gone")
-    await use.look()
-    brief = Registry(use.store, 0.001)
-    await brief.register(Worker("c", "1", "http://c:3000", 10))
-
-    async def is_lost() -> bool:
-        await brief.lapse()
-        await use.look()
-        return "sl:{sessions}:lost" in use.seen
-
-    await until(is_lost)
     await use.look()
 
 
 @pytest.fixture
 async def seen(store: Store) -> set[str]:
     use = Use(store, set())
-    for part in (use_queues, use_endpoints, use_circuit, use_limits, use_sessions):
+    for part in (use_queues, use_endpoints, use_circuit, use_limits, use_sends, use_sessions):
         await part(use)
     return use.seen
 

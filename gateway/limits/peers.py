@@ -17,6 +17,12 @@ KEY_PATTERNS = (_KEY,)
 _GATEWAYS = load_script("gateway.limits", "gateways")
 
 
+async def last_said(store: Store, name: str) -> float | None:
+    """When a gateway last said that it is there (ms); None: it has not for some seconds. Raises like `Store`."""
+    (said,) = await store.commands(("ZSCORE", _KEY, name))
+    return None if said is None else float(said)
+
+
 async def run_once(store: Store, name: str, limiter: Limiter) -> None:
     """Says that this gateway is there, and settles what has passed without the store.
 

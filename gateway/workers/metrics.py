@@ -23,6 +23,24 @@ _HELD = Gauge(
 )
 
 
+_JOINED = counts(
+    "sluice_sends_joined_total",
+    "Sends that were repeats of an attempt whose outcome had not reached its caller: they got that outcome.",
+    [],
+)
+_UNSHIELDED = counts(
+    "sluice_sends_unshielded_total", "Sends that a repeat would send twice, as too many are under way already.", []
+)
+
+
+def send_joined() -> None:
+    _JOINED.add()
+
+
+def send_unshielded() -> None:
+    _UNSHIELDED.add()
+
+
 def misdirected() -> None:
     _MISDIRECTED.add()
 

@@ -12,6 +12,7 @@ from sluice.http.server.cycle import Cycle
 from sluice.http.server.exchange import Exchange
 from sluice.http.server.head import RequestHead
 from sluice.http.server.protocol import Direct, ServerProtocol
+from sluice.http.server.recorded import RecordedExchange
 from sluice.http.server.refused import Refused
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Cycle",
     "Direct",
     "Exchange",
+    "RecordedExchange",
     "Refused",
     "RequestHead",
     "ServerProtocol",

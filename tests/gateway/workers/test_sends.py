@@ -1,0 +1,348 @@
+"""Sends to a worker as it is: what is repeated is sent once, and what is meant twice is sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from gateway.workers import send_records, sends
+from sluice.store.client import Store
+from tests.contract.running import ContractWorker, log_in, worker
+from tests.gateway.running import Gate, problem, start
+from tests.heard import Heard
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).parent.parent.parent.parent
+
+POLICIES = """
+version: 1
+listen: 127.0.0.1:{port}
+data: data
+store: {{{{url: "{{store}}", promise: memory, timeout: 5s}}}}
+routes:
+  - {{{{path: /api/messages/*, methods: [POST], session: {{{{json: /session_id}}}}, event: message_send, workers: owner,
+     timeout: 45s}}}}
+  - {{{{path: "/api/sessions/{{{{session}}}}/**", workers: owner, timeout: 60s}}}}
+limits: [{limits}]
+sessions: {{{{lease: 3s, workers: [{{{{name: w1, url: "{url}"}}}}]{sessions}}}}}
+"""
+SEND = "/api/messages/send"
+BULK = "/api/messages/bulk-send"
+Start = Callable[..., Awaitable[Gate]]
+
+
+@dataclass
+class Place:
+    """One worker that runs the sessions s1 and s2, and gateways in front of it."""
+
+    worker: ContractWorker
+    store: str
+    folder: Path
+    stack: AsyncExitStack
+    stops: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+    def text(self, port: int = 0, limits: str = "", sessions: str = "") -> str:
+        return POLICIES.format(url=self.worker.url, port=port or 1, limits=limits, sessions=sessions)
+
+    async def gateway(self, **text: str) -> Gate:
+        folder = self.folder / f"gateway-{len(self.stops)}"
+        folder.mkdir()
+        gate, task = start(folder, self.store, "http://127.0.0.1:1", text=self.text(**text))
+
+        async def stop() -> None:
+            gate.stop.request()
+            await task
+            await gate.http.aclose()
+
+        self.stops.append(stop)
+        self.stack.push_async_callback(stop)
+        await until(lambda: knows(gate), what="the gateway knows the session")
+        return gate
+
+    async def sent(self, message: str = "hello") -> int:
+        return sum(one["message"] == message for one in (await self.worker.state())["sent"])
+
+
+async def knows(gate: Gate) -> bool:
+    return bool((await gate.http.get("/api/sessions/s1/status")).status_code == 200)
+
+
+@asynccontextmanager
+async def at_work(store: str, folder: Path, port: int, *arguments: str) -> AsyncIterator[Place]:
+    for session, phone in (("s1", "491511"), ("s2", "491522")):
+        log_in(folder / f"profiles-{port}", session, 1, phone)
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(worker(port, "http://127.0.0.1:1", folder, None, *arguments))
+        for session in ("s1", "s2"):
+            await one.ask("POST", "/api/sessions", json={"session_id": session, "workspace_id": 1, "account_id": "a"})
+        await until(lambda: connected(one))
+        yield Place(one, store, folder, stack)
+
+
+async def connected(one: ContractWorker) -> bool:
+    return [await one.status(session) for session in ("s1", "s2")] == ["connected", "connected"]
+
+
+@pytest.fixture
+async def place(tmp_path: Path, store_url: str, free_port: Callable[[], int]) -> AsyncIterator[Place]:
+    async with at_work(store_url, tmp_path, free_port(), "--send-time", "0.8") as made:
+        yield made
+
+
+def a_send(message: str = "hello", session: str = "s1", to: str = "4915112345678") -> dict[str, str]:
+    return {"session_id": session, "recipient_phone": to, "message": message}
+
+
+async def hang_up(gate: Gate, body: dict[str, Any], *, after: float = 0.3, path: str = SEND) -> None:
+    """Laravel's timeout."""
+    with pytest.raises(httpx2.TimeoutException):
+        await gate.http.post(path, json=body, timeout=after)
+
+
+# --- a repeat
+
+
+async def test_a_repeat_while_the_first_runs_joins_it(place: Place) -> None:
+    gate = await place.gateway()
+    await hang_up(gate, a_send())
+    answer = await gate.http.post(SEND, json=a_send())
+    assert (answer.status_code, answer.json()["success"]) == (200, True)
+    assert await place.sent() == 1
+    assert answer.json()["message_id"] == (await place.worker.state())["sent"][0]["message_id"]
+
+
+async def test_a_repeat_after_it_has_ended_gets_its_outcome_byte_for_byte(place: Place) -> None:
+    gate = await place.gateway()
+    await hang_up(gate, a_send())
+    await until(lambda: place.sent())
+    await asyncio.sleep(0.2)
+    answer = await gate.http.post(SEND, json=a_send())
+    direct = await place.worker.ask("POST", SEND, json=a_send("other"))
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == direct.headers["content-type"]
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert await place.sent() == 1
+
+
+async def test_a_repeat_of_a_repeat_joins_as_well_and_who_has_the_outcome_sends_again(place: Place) -> None:
+    gate = await place.gateway()
+    await hang_up(gate, a_send(), after=0.2)
+    await hang_up(gate, a_send(), after=0.2)
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 200
+    assert await place.sent() == 1
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 200
+    assert await place.sent() == 2
+
+
+async def test_two_equal_sends_by_intent_are_two(place: Place) -> None:
+    gate = await place.gateway()
+    answers = await asyncio.gather(*(gate.http.post(SEND, json=a_send()) for _ in range(2)))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json()["message_id"] != answers[1].json()["message_id"]
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 200
+    assert await place.sent() == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (a_send(to="4915100000000"), SEND),
+        (a_send(session="s2"), SEND),
+        ({**a_send(), "type": "text"}, SEND),
+        ({"session_id": "s1", "recipients": ["4915112345678"], "message": "hello"}, BULK),
+    ],
+)
+async def test_another_body_session_or_path_is_another_send(place: Place, body: dict[str, Any], path: str) -> None:
+    gate = await place.gateway()
+    await hang_up(gate, a_send())
+    assert (await gate.http.post(path, json=body)).status_code == 200
+    await until(lambda: sent_twice(place))
+
+
+async def sent_twice(place: Place) -> bool:
+    return await place.sent() == 2
+
+
+async def test_after_two_minutes_the_same_send_is_another(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(send_records, "KEPT_FOR", 0.5)
+    monkeypatch.setattr(sends, "KEPT_FOR", 0.5)
+    gate = await place.gateway()
+    await hang_up(gate, a_send())
+    await until(lambda: place.sent())
+    await asyncio.sleep(0.9)
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 200
+    assert await place.sent() == 2
+
+
+async def test_what_the_worker_refused_is_told_to_the_repeat(place: Place) -> None:
+    gate = await place.gateway()
+    await place.worker.set(slow={SEND: 0.6}, says={SEND: [500, {"error": "Evaluation failed"}]})
+    await hang_up(gate, a_send())
+    answer = await gate.http.post(SEND, json=a_send())
+    assert (answer.status_code, answer.json()) == (500, {"error": "Evaluation failed"})
+    await place.worker.set(slow={}, says={})
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 200, "it was answered, so this one is meant"
+    assert await place.sent() == 1
+
+
+async def test_a_send_whose_worker_dies_is_not_repeated_while_nobody_knows_what_became_of_it(place: Place) -> None:
+    gate = await place.gateway()
+    sending = asyncio.create_task(gate.http.post(SEND, json=a_send()))
+    await asyncio.sleep(0.3)
+    await place.worker.kill()
+    assert problem(await sending) == (502, "worker w1 broke off before it answered")
+    await place.worker.start()
+    assert problem(await gate.http.post(SEND, json=a_send())) == (502, "worker w1 broke off before it answered")
+    assert await place.sent() == 0
+
+
+async def test_what_was_never_sent_is_sent_by_the_repeat(place: Place) -> None:
+    gate = await place.gateway()
+    await place.worker.kill()
+    with suppress(httpx2.TimeoutException):
+        answer = await gate.http.post(SEND, json=a_send(), timeout=8.0)
+        assert answer.status_code == 503
+    await place.worker.start()
+    for session in ("s1", "s2"):
+        fields = {"session_id": session, "workspace_id": 1, "account_id": "a"}
+        await place.worker.ask("POST", "/api/sessions", json=fields)
+    await until(lambda: connected(place.worker))
+    await until(lambda: knows(gate))
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 200
+    assert await place.sent() == 1
+
+
+async def test_a_repeat_takes_no_tokens(place: Place) -> None:
+    limit = "{{id: send, event: message_send, per: [session], rate: 1/hour, burst: 1, over: reject}}"
+    gate = await place.gateway(limits=limit)
+    await hang_up(gate, a_send())
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 200
+    assert (await gate.http.post(SEND, json=a_send("other"))).status_code == 429
+
+
+async def test_without_the_shield_a_caller_that_hangs_up_sends_twice(place: Place) -> None:
+    gate = await place.gateway(sessions=", shields: {{repeats: false}}")
+    await hang_up(gate, a_send())
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 200
+    assert await place.sent() == 2
+
+
+async def test_more_attempts_than_fit_are_passed_on_unshielded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.workers.attempts.MOST", 1)
+    gate = await place.gateway()
+    answers = await asyncio.gather(*(gate.http.post(SEND, json=a_send(str(number))) for number in range(3)))
+    assert [answer.status_code for answer in answers] == [200] * 3
+
+
+async def test_nothing_is_left_of_sends_whose_callers_have_their_answers(place: Place) -> None:
+    gate = await place.gateway()
+    for _ in range(3):
+        await gate.http.post(SEND, json=a_send())
+    await until(lambda: no_records(place))
+
+
+async def no_records(place: Place) -> bool:
+    store = Store(place.store, timeout=5.0)
+    (keys,) = await store.commands(("KEYS", "sl:{send:*"))
+    await store.close()
+    return not keys
+
+
+# --- several gateways
+
+
+async def test_a_repeat_that_reaches_another_gateway_joins_too(place: Place, heard: Heard) -> None:
+    one, other = await place.gateway(), await place.gateway()
+    await hang_up(one, a_send())
+    answer = await other.http.post(SEND, json=a_send())
+    assert (answer.status_code, answer.json()["success"]) == (200, True)
+    assert await place.sent() == 1
+    await until(lambda: no_records(place))
+
+
+async def test_another_gateway_gives_an_outcome_that_is_kept(place: Place) -> None:
+    one, other = await place.gateway(), await place.gateway()
+    await hang_up(one, a_send())
+    await until(lambda: place.sent())
+    await asyncio.sleep(0.3)
+    answer = await other.http.post(SEND, json=a_send())
+    assert answer.json()["message_id"] == (await place.worker.state())["sent"][0]["message_id"]
+    assert await place.sent() == 1
+
+
+async def test_two_equal_sends_by_intent_are_two_through_two_gateways(place: Place) -> None:
+    await place.worker.set(slow={SEND: 3.0})
+    one, other = await place.gateway(), await place.gateway()
+    answers = await asyncio.gather(one.http.post(SEND, json=a_send()), other.http.post(SEND, json=a_send()))
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert await place.sent() == 2
+
+
+async def test_a_gateway_that_was_killed_leaves_a_send_that_is_not_sent_again(
+    place: Place, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    await place.worker.set(slow={SEND: 1.0})
+    other = await place.gateway()
+    file = place.folder / "killed" / "policies.yaml"
+    file.parent.mkdir()
+    file.write_text(place.text(port).format(store=place.store))
+    killed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "sluice", "gateway", "--policies", str(file)),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+            await until(lambda: answers(http), timeout=30)
+            sending = asyncio.create_task(http.post(SEND, json=a_send(), timeout=30))
+            await until(lambda: records(place))
+            await asyncio.sleep(0.3)
+            killed.kill()
+            await killed.wait()
+            with pytest.raises(httpx2.HTTPError):
+                await sending
+        answer = await other.http.post(SEND, json=a_send(), timeout=30)
+        assert problem(answer) == (504, send_records.UNKNOWN.detail)
+        assert problem(await other.http.post(SEND, json=a_send(), timeout=30)) == (504, send_records.UNKNOWN.detail)
+        assert await place.sent() == 1
+    finally:
+        if killed.returncode is None:
+            killed.kill()
+            await killed.wait()
+
+
+async def answers(http: httpx2.AsyncClient) -> bool:
+    try:
+        return bool((await http.get("/api/sessions/s1/status")).status_code == 200)
+    except httpx2.HTTPError:
+        return False
+
+
+async def records(place: Place) -> bool:
+    return not await no_records(place)
+
+
+async def test_a_gateway_that_stops_waits_for_what_it_sends(place: Place, heard: Heard) -> None:
+    gate = await place.gateway()
+    await hang_up(gate, a_send())
+    began = time.monotonic()
+    await place.stops[0]()
+    assert await place.sent() == 1
+    assert time.monotonic() - began < 20
+    assert "send.left" not in heard.messages()
+    other = await place.gateway()
+    assert (await other.http.post(SEND, json=a_send())).status_code == 200
+    assert await place.sent() == 1
