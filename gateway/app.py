@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import socket
@@ -37,7 +36,9 @@ from relay.process import open_queue, settings_of
 from relay.progress import Progress
 from relay.queue.inbox import Inbox
 from sessions import registry
+from sessions.changes import Changes
 from sessions.existing import ExistingWorkers, WatchedWorker
+from sessions.keeper import Keeper
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
@@ -50,7 +51,6 @@ from sluice.store.client import Store, StoreAway, StoreRefused
 _STORE_TIMEOUT = 2.0
 _WORKERS = Upstream("workers", "", connect=1.0, headers=30.0, idle=60.0)
 _TIDY_EVERY = 60.0
-_RECOUNT_EVERY = 3600.0
 _PROBE_MARGIN = 5.0  # seconds over the longest that an upstream may take to answer; then its probe counts as lost
 
 Console = Callable[[Resources], Sequence[BaseRoute]]
@@ -85,7 +85,8 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
                 every(delays.EVERY, stop, lambda: parts.delays.run_once(reloader.snapshot.resources.policies))
             )
             group.create_task(every(recent.EVERY, stop, lambda: _note_failing(failing)))
-            group.create_task(every(_RECOUNT_EVERY, stop, parts.recount))
+            group.create_task(parts.changes.run(stop))
+            group.create_task(Keeper(parts.registry, parts.changes).run(stop))
             group.create_task(parts.live.watch(stop, apply))
             try:
                 yield reloader
@@ -106,6 +107,7 @@ class _Parts:
         # What waits for a replica keeps nobody else waiting.
         self.inbox_store = Store(store_url, timeout=_STORE_TIMEOUT)
         self.registry = Registry(self.store, policies.sessions.lease)
+        self.changes = Changes(self.store)
         self.limiter = Limiter(self.limits_store)
         self.delays = delays.Delays(self.store)
         inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
@@ -133,11 +135,6 @@ class _Parts:
         """Ends what waits longer than a gateway that stops has time."""
         self.held.stop()
         self.sends.stop()
-
-    async def recount(self) -> None:
-        """Puts right what a store's mishap may have done to the kept counts of sessions."""
-        with contextlib.suppress(StoreAway, StoreRefused):
-            await self.registry.summary(recount=True)
 
     async def close(self) -> None:
         await self.sends.close()

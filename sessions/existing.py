@@ -112,8 +112,9 @@ class _Watch:
 
     async def run_once(self) -> None:
         try:
+            began = await self._registry.time()
             seen = await self._asking.ask()
-            disputed = await self._registry.observe(self._member, seen.listed.sessions)
+            disputed = (await self._registry.observe(self._member, seen.listed.sessions, began)).disputed
         except NoAnswer as reason:
             self._failed(reason)
         except (StoreAway, StoreRefused):

@@ -1,13 +1,18 @@
 """Who runs which session.
 
-        want, place            adopt, place, observe
-   (unknown) ───────▶ unowned ──────────────────────▶ owned ──┐ beat: renewed
-       ▲                 ▲                              │ ▲    │
-       │                 └── deregister, new instance, lease ┘ └────┘
-       └──────────────── forget, gone ─────────────────────────
+        reserve             confirm, or its worker reports it
+   (unknown) ──▶ reserved ──────────────────────────────▶ owned ──┐ the worker beats: all of its sessions are renewed
+       ▲            │ cancel: as if nothing had been       ▲  │ ▲ │
+       │            ▼                                      │  │ └─┘
+       │        unowned ─── grant (keeper.py), observe ────┘  │
+       │            ▲                                         │
+       │            └──── released, left, lapsed, moved ◀─────┤
+       └──────────────── forget, gone ────────────────────────┘
 
-A session is wanted until it is forgotten. While it is owned, exactly one worker has the lease, with a fence that is
-greater than every fence given before it. All moments are the store's: no other clock decides anything here.
+A session is known until it is forgotten. The lease belongs to the worker: a session has an owner while its record names
+a worker that is live. It has then a fence that is greater than every fence given before. All moments are those of the
+scripts: no other clock decides anything here. A session that nobody has is an orphan, which workers of ours may get, or
+it waits for the existing worker on which its login lies.
 
 The keys and what holds among them stand in `sessions/lua/prelude.lua`.
 """
@@ -15,212 +20,76 @@ The keys and what holds among them stand in `sessions/lua/prelude.lua`.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 
-from sessions.placement import Load, choose, share
-from sluice.store.client import Arg, Script, Store, load_script
+from sessions import records
+from sessions.overview import Overview
+from sessions.placement import choose, share
+from sessions.records import (
+    Disputed as Disputed,
+    HistoryLine as HistoryLine,
+    Lapsed as Lapsed,
+    LastOwner as LastOwner,
+    Moved as Moved,
+    NoCapacity as NoCapacity,
+    NoSuchWorker as NoSuchWorker,
+    Observation as Observation,
+    ObservedSession as ObservedSession,
+    Owner as Owner,
+    OwnerAway as OwnerAway,
+    Registered as Registered,
+    Report as Report,
+    Reserved as Reserved,
+    SessionPage as SessionPage,
+    SessionRow as SessionRow,
+    StillRuns as StillRuns,
+    Summary as Summary,
+    Taken as Taken,
+    Unknown as Unknown,
+    UnknownWorker as UnknownWorker,
+    Unowned as Unowned,
+    Worker as Worker,
+    WorkerRow as WorkerRow,
+)
+from sessions.scripts import CHANGES_KEY as CHANGES_KEY, KEYS, load
+from sessions.states import MOVES_FOR_SCRIPTS, state_of
+from sluice.store import clock
+from sluice.store.client import Arg, Store
 
 WORKER_ID = re.compile(r"[A-Za-z0-9._:\[\]-]{1,128}")
 """What a worker may call itself. A space would end its name early in the store."""
+RESERVED_FOR = 120.0
+"""Seconds for which a place is held at most."""
+GATEWAY = "gateway"
+"""Who changes something, where it is no person and no worker."""
 
-_NAMES = ("workers", "beats", "wanted", "states", "owners", "leases", "observed", "held", "fence", "counts")
-_KEYS = tuple(f"sl:{{sessions}}:{name}" for name in _NAMES)
-KEY_PATTERNS = _KEYS
-_ORPHANS_AT_ONCE = 1000
+KEY_PATTERNS = KEYS
+"""Names and scripts are beside it; see `sessions/scripts.py`."""
 _PLACING_ATTEMPTS = 4
-_PAGE = 1000
-_CONNECTED = "connected"
-
-T = TypeVar("T")
-
-
-def _script(name: str) -> Script:
-    return load_script("sessions", "prelude", name)
+_AT_ONCE = 100
+_LAPSING_AT_ONCE = 100
+_FORGOTTEN_FOR = 600.0  # seconds, over the lease: no list is older than that
 
 
-_REGISTER, _BEAT, _ADOPT, _DEREGISTER = _script("register"), _script("beat"), _script("adopt"), _script("deregister")
-_OWNER, _CANDIDATES, _PLACE, _OBSERVE = _script("owner"), _script("candidates"), _script("place"), _script("observe")
-_WANT, _FORGET, _LIST, _SUMMARY = _script("want"), _script("forget"), _script("list"), _script("summary")
+_OWNER, _RESERVE, _CONFIRM, _CANCEL = load("owner"), load("reserve"), load("confirm"), load("cancel")
+_FORGET, _MOVE, _WANT, _OBSERVE = load("forget"), load("move"), load("want"), load("observe")
+_REGISTER, _BEAT, _DEREGISTER = load("register"), load("beat"), load("deregister")
+_LAPSE, _ORPHANS, _GRANT = load("lapse"), load("orphans"), load("grant")
 
 
-class UnknownWorker(Exception):
-    """This worker is not registered, has not been heard of for a lease, or is another process by now.
-
-    It must have stopped all its sessions, and register again.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """`instance` is random per start of the process; `capacity` the most sessions it runs."""
-
-    id: str
-    instance: str
-    url: str
-    capacity: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a worker says of a session it runs under `fence`."""
-
-    fence: int
-    state: str
-    phone: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedSession:
-    """What an existing worker was seen to say of a session."""
-
-    state: str
-    phone: str | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Disputed:
-    """A session that an existing worker has too, while `owner` holds it."""
-
-    session: str
-    owner: str
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """`lease_left` in seconds: so long this answer may be believed, unless the worker itself says otherwise."""
-
-    worker: str
-    url: str
-    fence: int
-    lease_left: float
-
-
-@dataclass(frozen=True, slots=True)
-class Unowned:
-    """Wanted, but nobody runs it now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Never created, or forgotten."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoCapacity:
-    """`workers` live ones, and all are full."""
-
-    workers: int
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    """`since`: unix seconds of the last change of state or phone. The last four are None while nobody has it."""
-
-    session: str
-    about: Mapping[str, Any]
-    workspace: str | None
-    state: str
-    phone: str | None
-    since: float
-    worker: str | None
-    url: str | None
-    fence: int | None
-    lease_left: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """`beat_left`: seconds until it counts as lost; 0 when it is. `existing`: a service that we do not run."""
-
-    worker: str
-    url: str
-    capacity: int
-    sessions: int
-    existing: bool
-    beat_left: float
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How the sessions stand, in numbers."""
-
-    total: int
-    unowned: int
-    connected: int
-    """Those that somebody runs. Where more than 200 have no owner it errs towards fewer."""
-    states: Mapping[str, int]
-    """The last ones that were reported, most frequent first. What no worker of ours says is `other`."""
-    workers: tuple[WorkerRow, ...]
-    """By name; a lost one for an hour."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionPage:
-    rows: tuple[SessionRow, ...]
-    """In no order. A session may be on two pages."""
-    go_on: str
-    """Where the next page begins; empty: this is the last."""
-
-
-class Registry:
-    """All of it is one object in the store; every method but `beat` and `place` is one round trip.
+class Registry(Overview):
+    """All of it is one object in the store; every method is one round trip where its text says nothing else.
 
     `lease` in seconds. Methods raise StoreAway or StoreRefused.
     """
 
     def __init__(self, store: Store, lease: float) -> None:
+        super().__init__(store)
         self.lease = lease
-        self._store = store
         self._lease_ms = round(lease * 1000)
-
-    # --- workers of ours
-
-    async def register(self, worker: Worker) -> None:
-        """Under a new instance, what the old process held is free at once."""
-        await self._run(_REGISTER, worker.id, worker.instance, _record(worker, existing=False), self._lease_ms)
-
-    async def beat(
-        self, worker: str, instance: str, sessions: Mapping[str, Report], gone: Mapping[str, int]
-    ) -> dict[str, int]:
-        """Every session that this worker must run from now on, with its fence; all of them for one lease.
-
-        `gone` are sessions (with their fence) that a person ended there. Orphans that are this worker's fair share are
-        adopted; only then it takes a second round trip. Raises UnknownWorker.
-        """
-        reports = [part for session, report in sessions.items() for part in _report_args(session, report)]
-        ended = [part for session, fence in gone.items() for part in (session, fence)]
-        head = (worker, instance, self._lease_ms, _ORPHANS_AT_ONCE, len(sessions))
-        answer = await self._run(_BEAT, *head, *reports, *ended)
-        if answer is None:
-            raise UnknownWorker(worker)
-        held, orphans, loads, waited = answer
-        mine = share(_loads(loads), _texts(orphans), worker, waited=_texts(waited))
-        # It must first stop what it still runs under a fence that it has lost.
-        able = [session for session in mine if session not in sessions]
-        return _fences(held) | (await self._adopt(worker, instance, able) if able else {})
-
-    async def deregister(self, worker: str, instance: str) -> bool:
-        """Releases what it holds and removes it. False when this instance is not there."""
-        return bool(await self._run(_DEREGISTER, worker, instance))
-
-    # --- workers that know nothing of us
-
-    async def observe(self, worker: Worker, sessions: Mapping[str, ObservedSession]) -> list[Disputed]:
-        """What an existing worker runs, by its own account. Answers what somebody else holds; that stays theirs."""
-        seen = [
-            part
-            for session, what in sessions.items()
-            for part in (session, _state(what.state, what.phone), orjson.dumps(what.about))
-        ]
-        record = _record(worker, existing=True)
-        answer = await self._run(_OBSERVE, worker.id, record, self._lease_ms, _CREATED, *seen)
-        return [Disputed(session, owner) for session, owner in _pairs(_texts(answer))]
 
     # --- whoever looks for a session
 
@@ -228,161 +97,206 @@ class Registry:
         answer = await self._run(_OWNER, session)
         if answer is None:
             return Unknown()
-        return _owner(answer) if answer else Unowned()
+        return records.owner(answer) if answer[0] == b"owner" else records.unowned(answer)
 
-    async def place(self, session: str, about: Mapping[str, Any]) -> Owner | NoCapacity:
-        """Its owner; if it has none, the least loaded live worker becomes it.
+    async def reserve(
+        self, session: str, about: Mapping[str, Any], *, shared_profiles: bool = False, by: str = GATEWAY
+    ) -> Owner | Reserved | NoCapacity | OwnerAway:
+        """Its owner; if it has none, a place for it, held for RESERVED_FOR at most. Two round trips for a new session.
 
-        `about` is kept and shown (`workspace_id` as the workspace): put no secrets in it. This also moves a session
-        whose existing worker is silent, and its login stays behind there: only place what a person asked to create.
+        After this, ask that worker, and `confirm` what it accepted or `cancel` what it refused. When its answer never
+        came, do neither: its next list or beat tells. Two who ask at once get the same place. A session whose login
+        lies on an existing worker gets a place there only. `about` is kept and shown (`workspace_id` as the
+        workspace): put no secrets in it.
         """
-        workers = 0
-        for _ in range(_PLACING_ATTEMPTS):
-            owner, loads = await self._run(_CANDIDATES, session)
-            if owner:
-                return _owner(owner)
-            candidates = _loads(loads)
-            workers = len(candidates)
-            chosen = choose(candidates, session)
-            if chosen is None:
+        head = (session, orjson.dumps(about), records.workspace_in(about))
+        tail = (round(RESERVED_FOR * 1000), int(shared_profiles), by)
+        answer = await self._run(_RESERVE, *head, "", "", -1, *tail)
+        for attempt in range(_PLACING_ATTEMPTS):
+            if answer[0] != b"choose":
                 break
-            known = orjson.dumps(about)
-            to = (chosen.worker, chosen.instance, self._lease_ms)
-            taken = await self._run(_PLACE, session, known, _CREATED, *to)
-            if taken:
-                return _owner(taken)
-        return NoCapacity(workers)
+            _, workers, reserved, avoid, candidates = answer
+            chosen = choose(records.candidates(candidates), session, avoid.decode())
+            if chosen is None:
+                return NoCapacity(workers, reserved)
+            # Who comes a moment later sees the same numbers; so at first none may have come in between.
+            most = chosen.taken + attempt if attempt < _PLACING_ATTEMPTS - 1 else -1
+            answer = await self._run(_RESERVE, *head, chosen.worker, chosen.instance, most, *tail)
+        match answer[0]:
+            case b"owner":
+                return records.owner(answer)
+            case b"reserved":
+                _, worker, url, fence, existing = answer
+                return Reserved(worker.decode(), url.decode(), int(fence), bool(existing))
+            case b"away":
+                return OwnerAway(answer[1].decode())
+        return NoCapacity(answer[1], answer[2])
 
-    async def want(self, sessions: Mapping[str, Mapping[str, Any]]) -> int:
-        """Creates sessions without an owner, for workers to adopt: session → about, as in `place`. How many are new."""
-        parts = [part for session, about in sessions.items() for part in (session, orjson.dumps(about))]
-        return int(await self._run(_WANT, _CREATED, *parts))
+    async def confirm(self, session: str, fence: int, by: str = GATEWAY) -> bool:
+        """The worker accepted: the place becomes ownership. False when it is not held any more."""
+        return bool(await self._run(_CONFIRM, session, fence, by))
 
-    async def forget(self, session: str) -> bool:
-        """Its worker stops it with its next beat. False when it was not wanted."""
-        return bool(await self._run(_FORGET, session))
+    async def cancel(self, session: str, fence: int, by: str = GATEWAY) -> bool:
+        """The worker refused: as if nothing had been. False when nothing was held, or it was accepted meanwhile."""
+        return bool(await self._run(_CANCEL, session, fence, by))
 
-    # --- people
+    async def place(self, session: str, about: Mapping[str, Any]) -> Owner | NoCapacity | OwnerAway:
+        """`reserve` and `confirm` at once, without asking the worker."""
+        found = await self.reserve(session, about)
+        if not isinstance(found, Reserved):
+            return found
+        await self.confirm(session, found.fence)
+        return Owner(found.worker, found.url, found.fence, self.lease / 3, found.existing)
 
-    async def summary(self, *, recount: bool = False) -> Summary:
-        """Costs as much as there are workers; with `recount` it counts all sessions anew, whatever was kept."""
-        answer = await self._run(_SUMMARY, int(recount))
-        now, total, unowned, not_connected, by_state, workers = answer
-        states = Counter({state.decode(): int(n) for state, n in _pairs(by_state) if int(n) > 0})
-        connected = max(0, states[_CONNECTED] - (unowned - not_connected))
-        return Summary(total, unowned, connected, dict(states.most_common()), _worker_rows(workers, now))
+    async def want(self, sessions: Mapping[str, Mapping[str, Any]], by: str = GATEWAY) -> int:
+        """Creates sessions for workers of ours to run: session → about, as in `reserve`. How many are new."""
+        return await self._want({session: ("", about) for session, about in sessions.items()}, by)
 
-    async def sessions(self) -> list[SessionRow]:
-        """Every wanted session, by name, each as of one moment; page after page, so that nobody else waits long."""
-        found, go_on = dict[str, SessionRow](), ""
-        while True:
-            page = await self.page(go_on, _PAGE)
-            found.update((row.session, row) for row in page.rows)
-            go_on = page.go_on
-            if not go_on:
-                return [found[session] for session in sorted(found)]
+    async def assign(self, sessions: Mapping[str, tuple[str, Mapping[str, Any]]], by: str = GATEWAY) -> int:
+        """The first division: session → the existing worker on which its login lies, and about as in `reserve`.
 
-    async def page(self, go_on: str, count: int) -> SessionPage:
-        """About `count` sessions; `go_on` empty: the first ones."""
-        now, after, rows = await self._run(_LIST, go_on or "0", count)
-        return SessionPage(_session_rows(rows, now), "" if after == b"0" else after.decode())
+        Only of sessions that nobody knows yet; a known one keeps its own. How many are new.
+        """
+        return await self._want(sessions, by)
 
-    async def session(self, session: str) -> SessionRow | None:
-        """One session; None where it is not wanted."""
-        now, _, rows = await self._run(_LIST, "", 1, session)
-        return next(iter(_session_rows(rows, now)), None)
+    async def _want(self, sessions: Mapping[str, tuple[str, Mapping[str, Any]]], by: str) -> int:
+        parts = [
+            part
+            for session, (worker, about) in sessions.items()
+            for part in (session, orjson.dumps(about), records.workspace_in(about), worker)
+        ]
+        return int(await self._run(_WANT, by, *parts))
 
-    async def workers(self) -> list[WorkerRow]:
-        """Every worker, by name; a lost one for an hour."""
-        return list((await self.summary()).workers)
+    async def forget(self, session: str, *, closed: bool = True) -> bool:
+        """Final, whatever is reported or listed of what was before. False when it was not known.
 
-    async def _adopt(self, worker: str, instance: str, sessions: Sequence[str]) -> dict[str, int]:
-        answer = await self._run(_ADOPT, worker, instance, *sessions)
+        `closed`: its worker has said that it closed it. Where not, a worker of ours first stops it, with its next
+        beat; until then nobody gets a session of this name.
+        """
+        return bool(await self._run(_FORGET, session, int(not closed)))
+
+    async def move(self, session: str, to: str, by: str = GATEWAY) -> Moved | StillRuns | Unknown | NoSuchWorker:
+        """A person sends it to that worker. One of ours that runs it stops it first; an existing one is not told to."""
+        return await self._move(session, to, by)
+
+    async def release(self, session: str, by: str = GATEWAY) -> Moved | StillRuns | Unknown:
+        """A person lets any worker of ours have it; otherwise as `move`."""
+        found = await self._move(session, "*", by)
+        assert not isinstance(found, NoSuchWorker)
+        return found
+
+    async def _move(self, session: str, to: str, by: str) -> Moved | StillRuns | Unknown | NoSuchWorker:
+        kind, *more = await self._run(_MOVE, session, to, by)
+        match kind:
+            case b"moved":
+                worker, existing, stops_first = more
+                return Moved(worker.decode(), bool(existing), stops_first == b"1")
+            case b"runs":
+                return StillRuns(more[0].decode())
+            case b"no worker":
+                return NoSuchWorker()
+        return Unknown()
+
+    async def time(self) -> int:
+        """Milliseconds, by which the scripts go: take it right before a list is asked for (`observe`)."""
+        (answer,) = await self._store.run_all([clock.look(KEYS[0])])
+        return int(answer[0])
+
+    # --- workers of ours
+
+    async def register(self, worker: Worker) -> Registered | Taken:
+        """Under a new instance, what the old process held is free at once. Taken: another process, at another URL,
+        lives under this id; or it is the name of an existing worker."""
+        _check_id(worker.id)
+        answer = await self._run(_REGISTER, worker.id, worker.instance, worker.url, worker.capacity, self._lease_ms)
+        return Taken(answer[0].decode(), answer[1] / 1000) if answer else Registered()
+
+    async def beat(
+        self,
+        worker: str,
+        instance: str,
+        sessions: Mapping[str, Report],
+        gone: Mapping[str, int],
+        released: Mapping[str, int] | None = None,
+        *,
+        draining: bool = False,
+        load: Mapping[str, float] | None = None,
+    ) -> dict[str, int]:
+        """Every session that this worker must run from now on, with its fence; all of them for one lease.
+
+        What it reported and is not answered, it must stop. A session that it has just accepted and did not report yet
+        may be missing in the answer: that one is none of what it must stop. `gone`: sessions (with their fence) that a
+        person ended there; `released`: that it has stopped, for others to run. While it is `draining`, or its `load`
+        (`memory`, `cpu`: 0 to 1) is 0.9 or more, it gets no others. Raises UnknownWorker.
+        """
+        reports = [part for session, report in sessions.items() for part in _report_args(session, report)]
+        ended = [part for session, fence in gone.items() for part in (session, fence)]
+        stopped = [part for session, fence in (released or {}).items() for part in (session, fence)]
+        memory, cpu = ((load or {}).get(name, 0.0) for name in ("memory", "cpu"))
+        head = (worker, instance, self._lease_ms, MOVES_FOR_SCRIPTS, int(draining))
+        numbers = (memory, cpu, len(sessions), len(gone))
+        answer = await self._run(_BEAT, *head, *numbers, *reports, *ended, *stopped)
         if answer is None:
             raise UnknownWorker(worker)
-        return _fences(answer)
+        return records.fences(answer)
 
-    async def _run(self, script: Script, *args: Arg) -> Any:
-        return await self._store.run(script, _KEYS, args)
+    async def deregister(self, worker: str, instance: str) -> bool:
+        """Releases what it holds and removes it. False when this instance is not there."""
+        return bool(await self._run(_DEREGISTER, worker, instance))
 
+    # --- workers that know nothing of us
 
-def _session_rows(flat: Sequence[bytes], now: int) -> tuple[SessionRow, ...]:
-    """Of list.lua."""
-    texts = _texts(flat)
-    return tuple(_session_row(now, *texts[i : i + 6]) for i in range(0, len(texts), 6))
+    async def observe(
+        self, worker: Worker, sessions: Mapping[str, ObservedSession], began: int | None = None
+    ) -> Observation:
+        """What an existing worker runs, by its own account, as of `began` (`time`): when the list was asked for.
 
+        A session that was forgotten since then is not brought back. What the list lacks keeps its owner.
+        """
+        _check_id(worker.id)
+        seen = [part for session, what in sessions.items() for part in _observed_args(session, what)]
+        head = (worker.id, worker.url, worker.capacity, self._lease_ms)
+        moment = began if began is not None else await self.time()
+        disputed, missing = await self._run(_OBSERVE, *head, moment, MOVES_FOR_SCRIPTS, *seen)
+        return Observation(
+            tuple(Disputed(session.decode(), owner.decode()) for session, owner in records.pairs(disputed)),
+            tuple(session.decode() for session in missing),
+        )
 
-def _session_row(now: int, session: str, known: str, record: str, owner: str, url: str, ends: str) -> SessionRow:
-    about = orjson.loads(known)
-    since, _, text = record.partition(" ")
-    state, phone = orjson.loads(text)
-    workspace = about.get("workspace_id")
-    fence, _, worker = owner.partition(" ")
-    owned = bool(worker)
-    return SessionRow(
-        session=session,
-        about=about,
-        workspace=None if workspace is None else str(workspace),
-        state=state,
-        phone=phone,
-        since=int(since) / 1000,
-        worker=worker if owned else None,
-        url=url if owned else None,
-        fence=int(fence) if owned else None,
-        lease_left=_left(ends, now) if owned else None,
-    )
+    # --- the keeper
 
+    async def lapse(self, limit: int = _LAPSING_AT_ONCE) -> Lapsed:
+        """Ends leases and reservations that have run out, of `limit` sessions at most."""
+        kept = round((self.lease + _FORGOTTEN_FOR) * 1000)
+        moved, next_end, orphans = await self._run(_LAPSE, limit, kept)
+        return Lapsed(moved, None if next_end < 0 else next_end, orphans)
 
-def _worker_rows(flat: Sequence[Any], now: int) -> tuple[WorkerRow, ...]:
-    """Of summary.lua."""
-    rows = []
-    for i in range(0, len(flat), 4):
-        worker, record, ends, load = flat[i : i + 4]
-        about = orjson.loads(record)
-        left = _left(ends.decode(), now)
-        rows.append(WorkerRow(worker.decode(), about["url"], about["capacity"], load, about["existing"], left))
-    return tuple(sorted(rows, key=lambda row: row.worker))
-
-
-def _left(moment: str, now: int) -> float:
-    return max(0.0, (float(moment) - now) / 1000)
+    async def place_orphans(self, by: str = "keeper") -> int:
+        """Grants those that have waited longest to workers of ours with room, one round. How many. Two round trips."""
+        orphans, fleet, alike = records.orphans(await self._run(_ORPHANS, _AT_ONCE))
+        chosen = share(fleet, orphans, alike)
+        if not chosen:
+            return 0
+        parts = [part for session, to in chosen.items() for part in (session, to.worker, to.instance)]
+        return int(await self._run(_GRANT, by, *parts))
 
 
-def _record(worker: Worker, *, existing: bool) -> bytes:
-    if not WORKER_ID.fullmatch(worker.id):
-        raise ValueError(f"a worker's id is 1 to 128 of A-Z a-z 0-9 . _ : [ ] -, not {worker.id!r}")
-    fields = {"instance": worker.instance, "url": worker.url, "capacity": worker.capacity, "existing": existing}
-    return orjson.dumps(fields)
+def _check_id(worker: str) -> None:
+    if not WORKER_ID.fullmatch(worker):
+        raise ValueError(f"a worker's id is 1 to 128 of A-Z a-z 0-9 . _ : [ ] -, not {worker!r}")
 
 
-def _state(state: str, phone: str | None) -> bytes:
-    return orjson.dumps([state, phone])
+def _report_args(session: str, report: Report) -> Sequence[Arg]:
+    state, reason = state_of(report.state)
+    return session, report.fence, state, report.phone or "", _line(report.reason or reason)
 
 
-_CREATED = _state("created", None)
+def _observed_args(session: str, what: ObservedSession) -> Sequence[Arg]:
+    state, reason = state_of(what.state)
+    about = orjson.dumps(what.about)
+    return session, state, what.phone or "", _line(reason), about, records.workspace_in(what.about)
 
 
-def _report_args(session: str, report: Report) -> tuple[Arg, ...]:
-    return session, report.fence, _state(report.state, report.phone)
-
-
-def _owner(answer: Sequence[Any]) -> Owner:
-    worker, url, fence, left = answer
-    return Owner(worker.decode(), url.decode(), fence, left / 1000)
-
-
-def _loads(flat: Sequence[Any]) -> list[Load]:
-    rows = [flat[i : i + 4] for i in range(0, len(flat), 4)]
-    return [Load(worker.decode(), instance.decode(), load, capacity) for worker, instance, load, capacity in rows]
-
-
-def _fences(flat: Sequence[Any]) -> dict[str, int]:
-    return {session.decode(): fence for session, fence in _pairs(flat)}
-
-
-def _pairs(flat: Sequence[T]) -> Iterator[tuple[T, T]]:
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
-def _texts(values: Sequence[bytes]) -> list[str]:
-    return [value.decode() for value in values]
+def _line(text: str) -> str:
+    """On one line of a history."""
+    return re.sub(r"\s+", " ", text)[:200]

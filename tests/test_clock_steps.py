@@ -139,11 +139,14 @@ async def test_a_session_of_a_lost_worker_is_adopted_when_the_lease_ends(store: 
     registry = Registry(store, LEASE)
     await registry.register(Worker("lost", "1", "http://lost:3000", 10))
     await registry.want({"s": {}})
+    await registry.place_orphans()
     before = (await registry.beat("lost", "1", {}, {}))["s"]
     stepping.step(BACK)
     await registry.register(Worker("other", "1", "http://other:3000", 10))
 
     async def is_adopted() -> bool:
+        await registry.lapse()
+        await registry.place_orphans()
         return "s" in await registry.beat("other", "1", {}, {})
 
     began = time.monotonic()
@@ -158,14 +161,16 @@ async def test_a_step_forward_ends_the_leases_and_the_former_owner_is_told_so(
     store: Store, stepping: SteppingClock
 ) -> None:
     registry = Registry(store, LEASE)
-    for name in ("one", "two"):
-        await registry.register(Worker(name, "1", f"http://{name}:3000", 10))
+    await registry.register(Worker("one", "1", "http://one:3000", 10))
     await registry.want({"s": {}})
+    await registry.place_orphans()
     before = (await registry.beat("one", "1", {}, {}))["s"]
     stepping.step(FORWARD)
     with pytest.raises(UnknownWorker):
         await registry.beat("one", "1", {}, {})
     await registry.register(Worker("two", "1", "http://two:3000", 10))
+    await registry.lapse()
+    await registry.place_orphans()
     assert (await registry.beat("two", "1", {}, {}))["s"] > before
 
 

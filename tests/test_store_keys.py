@@ -155,9 +155,24 @@ async def use_sends(use: Use) -> None:
 async def use_sessions(use: Use) -> None:
     registry = Registry(use.store, 60.0)
     await registry.register(Worker("a", "1", "http://a:3000", 10))
+    await registry.assign({"waits": ("b", {})})
     await registry.want({"s": {}})
-    await registry.beat("a", "1", {}, {})
+    await use.look()
+    await registry.place_orphans()
     await registry.observe(Worker("b", "1", "http://b:3000", 10), {"t": ObservedSession("connected", None, {})})
+    await registry.reserve("held", {})
+    await registry.want({"gone": {}})
+    await registry.forget("gone")
+    await use.look()
+    brief = Registry(use.store, 0.001)
+    await brief.register(Worker("c", "1", "http://c:3000", 10))
+
+    async def is_lost() -> bool:
+        await brief.lapse()
+        await use.look()
+        return "sl:{sessions}:lost" in use.seen
+
+    await until(is_lost)
     await use.look()
 
 

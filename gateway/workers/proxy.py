@@ -17,7 +17,7 @@ from gateway.workers.fleet import Fleet
 from gateway.workers.fleet_health import FleetHealth
 from gateway.workers.listing import list_sessions
 from gateway.workers.owners import Owners
-from sessions.registry import NoCapacity, Owner, Registry, Unknown, Unowned
+from sessions.registry import NoCapacity, Owner, OwnerAway, Registry, Unknown, Unowned
 from sluice.http.server import Exchange
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -91,6 +91,8 @@ class WorkerProxy:
                 if placed.workers:
                     raise Refusal(503, f"all {placed.workers} workers are full (sessions.per_worker)", retry_after=b"5")
                 raise Refusal(503, "no worker is registered", retry_after=b"5")
+            if isinstance(placed, OwnerAway):
+                raise Refusal(503, f"worker {placed.worker}, which has its login, does not answer", retry_after=b"5")
             self._owners.remember(session, placed, time.monotonic())
             return placed
 

@@ -1,43 +1,60 @@
 -- Purpose    A worker says that it lives and what it runs; it learns what it has to run.
--- Guarantee  Every lease in the answer was renewed in this step, so a worker may count its lease from the moment it
---            sent the beat. A session reported under another fence is neither renewed nor answered: the worker stops
---            that one first. A lease that the worker does not report yet (just placed) is renewed and answered.
+-- Guarantee  The lease of all sessions in the answer was renewed in this step, so a worker may count it from the moment it
+--            sent the beat. A session reported under another fence is not answered: the worker stops that one first. One
+--            that it does not report yet (just granted) is answered; one that is only reserved is not, and is confirmed when
+--            it is reported. A session that is to leave is not answered, and leaves when it is not reported any more.
 -- KEYS       see prelude.lua
--- ARGV       1 worker  2 instance  3 lease in ms  4 most orphans to answer  5 number of reports
---            then per report: session, fence, JSON of state and phone; then per ended session: session, fence
--- Return     nil when this is not a live worker, or not this instance of it; else
---            {{session, fence, …}, {orphan, …}, {worker, instance, load, capacity, …}, {orphan}}: what it has; what nobody
---            has; only if there are such, who might take them, and the one that has waited longest if that is a lease
--- Twice      renews a moment later; ended sessions are gone already.
+-- ARGV       1 worker  2 instance  3 lease in ms  4 allowed moves of the state  5 '1': it drains  6 memory  7 CPU (0 to 1)
+--            8 number of reports  9 number of ended ones
+--            then per report: session, fence, state, phone, reason; per ended session: session, fence; per session that it has
+--            stopped for others: session, fence
+-- Return     nil when this is not a live worker, or not this instance of it; else {session, fence, …}, what it has
+-- Twice      renews a moment later; ended and stopped sessions are gone already.
 
-local id, lease = ARGV[1], tonumber(ARGV[3])
+local id, lease, moves = ARGV[1], tonumber(ARGV[3]), ARGV[4]
 if not is_current(id, ARGV[2]) then return false end
-local till = digits(now + lease)
-redis.call('ZADD', beats, till, id)
-
-local reports = {}
-local ended = 6 + 3 * ARGV[5]
-for i = 6, ended - 1, 3 do reports[ARGV[i]] = {fence = tonumber(ARGV[i + 1]), text = ARGV[i + 2]} end
-for i = ended, #ARGV, 2 do
-  local holder, fence = holder_of(ARGV[i])
-  if holder == id and fence == tonumber(ARGV[i + 1]) then forget(ARGV[i]) end
+call('ZADD', beats, digits(now + lease), id)
+local worker = worker_of(id)
+local said = {draining = tonumber(ARGV[5]), memory = tonumber(ARGV[6]), cpu = tonumber(ARGV[7])}
+if worker.draining ~= said.draining or worker.memory ~= said.memory or worker.cpu ~= said.cpu then
+  for name, value in pairs(said) do worker[name] = value end
+  save_worker(id, worker)
 end
 
-local answer = {}
-for _, session in ipairs(sessions_of(id)) do
-  local _, fence = holder_of(session)
-  local report = reports[session]
-  if lease_of(session) <= now then
-    release(session)
-  elseif not report or report.fence == fence then
-    redis.call('ZADD', leases, till, session)
-    if report then note(session, report.text) end
-    table.insert(answer, session)
-    table.insert(answer, fence)
+local reports = {}
+local ended = 10 + 5 * ARGV[8]
+local stopped = ended + 2 * ARGV[9]
+for i = 10, ended - 1, 5 do reports[ARGV[i]] = i end
+for i = ended, #ARGV, 2 do
+  local record = record_of(ARGV[i])
+  if record and record.worker == id and record.fence == tonumber(ARGV[i + 1]) then
+    if i < stopped then forget(record) else
+      release(record, 'released by ' .. id, id)
+    end
   end
 end
 
-local orphans = redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now), 'LIMIT', 0, ARGV[4])
-if #orphans == 0 then return {answer, {}, {}, {}} end
-local waited = redis.call('ZRANGEBYSCORE', leases, '-inf', digits(now - lease), 'LIMIT', 0, 1)
-return {answer, orphans, loads(false), waited}
+local answer = {}
+for _, session in ipairs(sessions_of(places, id)) do
+  local record, at = record_of(session), reports[session]
+  local fence = at and tonumber(ARGV[at + 1])
+  if record.leaving ~= '' then
+    if not at then release(record, 'released by ' .. id, id) end
+  elseif not at then
+    if record.reserved == 0 then
+      table.insert(answer, session)
+      table.insert(answer, digits(record.fence))
+    end
+  elseif fence == record.fence then
+    local first = record.reserved == 1
+    if record.reserved == 1 then accept(record, id) end
+    if report(record, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], not first and moves, id) then save(record) end
+    table.insert(answer, session)
+    table.insert(answer, digits(record.fence))
+  elseif record.reserved == 0 and now - record.fence / 1000 > lease then
+    release(record, 'lost: ' .. id .. ' cannot stop its former run', id)
+    record.avoid = id
+    save(record)
+  end
+end
+return done(answer)

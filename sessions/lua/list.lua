@@ -1,34 +1,35 @@
--- Purpose    Sessions, for people: a page of them, or those that are named.
+-- Purpose    Sessions, for people: a page of them, or one that is named.
 -- Guarantee  Each row as of one moment; who asks page after page gets every session that is there all the while. Reads
---            only. Costs as much as it returns.
+--            only. Costs as much as it looks at.
 -- KEYS       see prelude.lua
--- ARGV       1 '': those that are named, else where to go on ('0': the beginning)  2 about how many  then the sessions
--- Return     {now, where to go on ('0': that was all), {session, what is known (JSON), state, "<fence> <worker>" of
---             its owner, the owner's URL, when its lease ends, …}}; owner and URL are '' where nobody has it
+-- ARGV       1 where to go on ('0': the beginning); '': the session that is named  2 about how many to look at
+--            3 '1': only those of the workspace  4 workspace  5 session
+-- Return     {now, where to go on ('0': that was all), {session, about (JSON), workspace, state, phone, reason, since, worker,
+--             url, existing, fence, milliseconds left, last owner, lost since, missing since, …}, changes of the named one}
 -- Twice      is a second look.
 
 local go_on, found = '0', {}
 if ARGV[1] == '' then
-  for i = 3, #ARGV do
-    local about = redis.call('HGET', wanted, ARGV[i])
-    if about then
-      table.insert(found, ARGV[i])
-      table.insert(found, about)
-    end
-  end
+  local packed = call('HGET', records, ARGV[5])
+  if packed then found = {ARGV[5], packed} end
 else
-  go_on, found = unpack(redis.call('HSCAN', wanted, ARGV[1], 'COUNT', ARGV[2]))
+  go_on, found = unpack(call('HSCAN', records, ARGV[1], 'COUNT', ARGV[2]))
 end
 
-local rows, urls = {}, {}
+local rows = {}
 for i = 1, #found, 2 do
-  local session = found[i]
-  local holder, ends = holder_of(session), lease_of(session)
-  local owned = holder and ends > now
-  if owned and not urls[holder] then urls[holder] = worker_of(holder).url end
-  for _, value in ipairs({
-    session, found[i + 1], redis.call('HGET', states, session), owned and redis.call('HGET', owners, session) or '',
-    owned and urls[holder] or '', digits(ends),
-  }) do table.insert(rows, value) end
+  local record = opened(found[i], found[i + 1])
+  local shown = record.fresh == 0 and record.leaving ~= '!' and (ARGV[3] ~= '1' or record.workspace == ARGV[4])
+  if shown then
+    local owned = owns(record)
+    local holder = owned and worker_of(record.worker)
+    local last = record.reserved == 0 and record.worker ~= '' and record.worker or record.last
+    local lost_since = not owned and record.worker ~= '' and record.reserved == 0 and call('ZSCORE', beats, record.worker)
+    for _, value in ipairs({
+      record.session, record.about, record.workspace, record.state, record.phone, record.reason, digits(record.since),
+      owned and record.worker or '', owned and holder.url or '', record.existing, digits(record.fence),
+      owned and left_of(record.worker) or 0, last, digits(lost_since or record.lost), digits(record.missing),
+    }) do table.insert(rows, value) end
+  end
 end
-return {now, go_on, rows}
+return {now, go_on, rows, ARGV[1] == '' and call('HGET', history, ARGV[5]) or ''}

@@ -1,34 +1,67 @@
 -- Purpose    What an existing worker was seen to run. It knows nothing of us, so what is seen is the truth.
--- Guarantee  A session that somebody else holds stays theirs. One that was placed there and not seen yet is kept until
---            its lease ends; any other that is missing is forgotten.
+-- Guarantee  A shorter list deletes nothing: what is missing keeps its owner, and since when is noted. A session that was
+--            forgotten after the list was asked for is not brought back. What another live worker has stays there, but for a
+--            session that is connected here, and there, on another existing worker, is not, or is missing or only reserved.
 -- KEYS       see prelude.lua
--- ARGV       1 worker  2 its record (JSON)  3 lease in ms  4 JSON of the state of a session nobody has seen yet
---            then per session seen: session, JSON of state and phone, what is known about it (JSON)
--- Return     {session, worker that holds it, …}: those that are held by somebody else
+-- ARGV       1 worker  2 url  3 capacity  4 lease in ms  5 when the list was asked for  6 allowed moves of the state
+--            then per session seen: session, state, phone, reason, what is known about it (JSON), its workspace
+-- Return     {{session, worker that has it, …}, {missing session, …}}
 -- Twice      renews a moment later.
 
-local id, till, unseen = ARGV[1], now + ARGV[3], ARGV[4]
-redis.call('HSET', workers, id, ARGV[2])
-redis.call('ZADD', beats, digits(till), id)
+local id, began, moves = ARGV[1], tonumber(ARGV[5]), ARGV[6]
+local before = worker_of(id)
+if before and before.existing == 0 then
+  for _, session in ipairs(sessions_of(places, id)) do release(record_of(session), 'lost: ' .. id .. ' is another', id) end
+end
+local is = {instance = 'observed', url = ARGV[2], capacity = tonumber(ARGV[3]), existing = 1, draining = 0, memory = 0, cpu = 0}
+if not before or before.existing == 0 or before.url ~= is.url or before.capacity ~= is.capacity or left_of(id) == 0 then
+  save_worker(id, is)
+end
+call('ZADD', beats, digits(now + ARGV[4]), id)
+call('ZREM', lost, id)
 
-local seen, disputed = {}, {}
-for i = 5, #ARGV, 3 do
-  local session, holder = ARGV[i], holder_of(ARGV[i])
-  local live = holder and lease_of(session) > now
+-- Is this one the better owner?
+local function wins(record, state)
+  local other = worker_of(record.worker)
+  if record.reserved == 1 or record.missing > 0 or left_of(record.worker) == 0 then return true end
+  return other and other.existing == 1 and state == 'connected' and record.state ~= 'connected'
+end
+
+local seen, disputed, missing = {}, {}, {}
+for i = 7, #ARGV, 6 do
+  local session, state = ARGV[i], ARGV[i + 1]
+  local record = record_of(session)
   seen[session] = true
-  if live and holder ~= id then
+  local gone = call('ZSCORE', forgotten, session)
+  if gone and tonumber(gone) >= began then record = false end
+  if record and record.worker ~= '' and record.worker ~= id and not wins(record, state) then
     table.insert(disputed, session)
-    table.insert(disputed, holder)
-  else
-    redis.call('HSETNX', wanted, session, ARGV[i + 2])
-    if live then redis.call('ZADD', observed, digits(till), session) else grant(session, id, till, true) end
-    note(session, ARGV[i + 1])
+    table.insert(disputed, record.worker)
+  elseif record ~= false then
+    record = record or new_record(session, ARGV[i + 4], ARGV[i + 5])
+    local first = record.worker ~= id or record.reserved == 1
+    if record.worker ~= id then grant(record, id, 'found at', id)
+    elseif first then accept(record, id) end
+    local back = record.missing > 0
+    if back then
+      record.missing = 0
+      note(record, 'listed again by ' .. id, id)
+    end
+    if report(record, state, ARGV[i + 2], ARGV[i + 3], not first and moves, id) or back then save(record) end
   end
 end
 
-for _, session in ipairs(sessions_of(id)) do
-  local state = redis.call('HGET', states, session) or ''
-  local just_placed = lease_of(session) > now and string.match(state, '^%d+ (.*)$') == unseen
-  if not seen[session] and not just_placed then forget(session) end
+for _, session in ipairs(sessions_of(places, id)) do
+  if not seen[session] then
+    local record = record_of(session)
+    if record.reserved == 0 and record.since < began then
+      if record.missing == 0 then
+        record.missing = now
+        note(record, 'missing at ' .. id, id)
+        save(record)
+      end
+    end
+    if record.missing > 0 then table.insert(missing, session) end
+  end
 end
-return disputed
+return done({disputed, missing})

@@ -2,8 +2,16 @@
 -- Guarantee  One answer as of one moment; reads only.
 -- KEYS       see prelude.lua
 -- ARGV       1 session
--- Return     nil when it is not wanted, {} when nobody has it, else {worker, url, fence, milliseconds left}
+-- Return     nil when it is not known; {'owner', …} as in prelude.lua; else {'unowned', last owner, its URL, is it an existing
+--            worker, milliseconds that it is live, state, since when nobody has it}
 -- Twice      is a second look.
 
-if redis.call('HEXISTS', wanted, ARGV[1]) == 0 then return false end
-return owner_of(ARGV[1]) or {}
+local record = record_of(ARGV[1])
+if not record or record.leaving == '!' then return false end
+if owns(record) then return owner_in(record) end
+local holds = record.worker ~= '' and record.reserved == 0
+local last = holds and record.worker or record.last
+local worker = last ~= '' and worker_of(last)
+local since = holds and tonumber(call('ZSCORE', beats, last) or now) or record.lost
+return {'unowned', last, worker and worker.url or '', record.existing, last ~= '' and left_of(last) or 0, record.state,
+        digits(since)}

@@ -1,142 +1,317 @@
 -- Shared by every script of sessions/registry.py, which passes the same keys to all of them:
 --
--- KEYS[1] workers   HASH  worker -> {"instance","url","capacity","existing"}
--- KEYS[2] beats     ZSET  worker -> when it stops being live
--- KEYS[3] wanted    HASH  session -> JSON of what is known about it; a session is wanted while it stands here
--- KEYS[4] states    HASH  session -> "<since> <JSON of state and phone>"
--- KEYS[5] owners    HASH  session -> "<fence> <worker>", its holder, or its last one if nobody has it now
--- KEYS[6] leases    ZSET  session -> when its lease ends or ended; those that workers of ours may adopt
--- KEYS[7] observed  ZSET  the same for sessions of existing workers: their login is on that machine, nobody can adopt it
--- KEYS[8] held      ZSET  "<worker> <session>", all scores 0: who holds what, found by prefix
--- KEYS[9] fence     the last fence that was given to anybody
--- KEYS[10] counts   HASH  state -> how many entries of `states` have it; states that are not known count as `other`
+-- KEYS[1] records           HASH    session -> its record, packed: FIELDS below; a session is known while it stands here
+-- KEYS[2] fleet             HASH    worker -> what is known of it, packed: WORKER_FIELDS below
+-- KEYS[3] beats             ZSET    live worker -> when it stops being live
+-- KEYS[4] places            ZSET    "<worker> <workspace> <session>", all scores 0: who holds what, found by prefix
+-- KEYS[5] waiting           ZSET    the same of sessions that nobody has and whose login lies on an existing worker
+-- KEYS[6] orphans           ZSET    session that nobody has, for workers of ours -> from when on it may be granted
+-- KEYS[7] room              ZSET    live worker of ours that takes more sessions -> how many it holds
+-- KEYS[8] room_existing     ZSET    the same of existing workers
+-- KEYS[9] loads             HASH    "<worker>" -> sessions it owns; "<worker> r": that are only reserved; "<worker> w": waiting
+-- KEYS[10] counts           HASH    "o <state>", "u <state>" -> owned and unowned sessions; "changes", "impossible"
+-- KEYS[11] reserved         ZSET    session -> when its reservation ends
+-- KEYS[12] forgotten        ZSET    session -> when it was forgotten, for a while
+-- KEYS[13] history          HASH    session -> its last changes, a line each: "<moment>\t<what>\t<who>"
+-- KEYS[14] fence            STRING  the last fence that was given to anybody
+-- KEYS[15] changes          STREAM  n, s, w, f, b: number, session, who has it now or '', its fence, who had it or ''
+-- KEYS[16] lost             ZSET    worker that is not live any more -> since when
 --
--- Moments are milliseconds of the scripts' time (sluice/store/lua/clock.lua). Always true: a wanted session is in exactly
--- one of `leases` and `observed`; `counts` sums up `states`; `held` has "<worker> <session>" exactly when `owners` names
--- that worker.
+-- Moments are milliseconds of the scripts' time (sluice/store/lua/clock.lua). The lease belongs to the worker: a session
+-- has an owner while its record names a worker that is live, and is not only reserved there. `save` and `drop` derive every
+-- index and count from the record, so these are always true together. Which workers have room is worked out by `done`.
+local records, fleet, beats, places, waiting, orphans = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local room, room_existing, loads, counts, reserved = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local forgotten, history, last_fence, changes, lost = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 
-local workers, beats, wanted, states = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local owners, leases, observed, held, last_fence = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
-local counts = KEYS[10]
+-- A field that is '' or 0 at the end of a record is left away.
+--   since      of the last change of state, phone or owner      existing   1: its holder, or its last one, is an existing worker
+--   worker     its holder; fence: under which                   last       its last owner, while it has no holder
+--   lost       since when nobody has it                         missing    since when its holder does not list it
+--   reserved   1: only a place is held; by `claims` requests    fresh      1: nobody knew it before that reservation
+--   leaving    a worker, '*' (anybody) or '!' (nobody): where it goes when its holder has stopped it
+--   avoid      a worker that could not stop it                  before     about and workspace before the reservation
+--   odd        the last state that was reported and is impossible after `state`
+local FIELDS = {'state', 'since', 'worker', 'fence', 'about', 'workspace', 'phone', 'existing', 'last', 'lost', 'reason',
+                'missing', 'reserved', 'claims', 'fresh', 'leaving', 'avoid', 'before', 'odd'}
+local EMPTY = {state = 'created', since = 0, worker = '', fence = 0, about = '{}', workspace = '', phone = '', existing = 0,
+               last = '', lost = 0, reason = '', missing = 0, reserved = 0, claims = 0, fresh = 0, leaving = '', avoid = '',
+               before = '', odd = ''}
+local WORKER_FIELDS = {'instance', 'url', 'capacity', 'existing', 'draining', 'memory', 'cpu'}
+local FULL_AT = 0.9
+local KEPT_CHANGES, ANNOUNCED = 20, 1000
 
 -- Lua would write 1.7e+12.
 local function digits(number)
   return string.format('%.0f', number)
 end
 
+-- --- workers
+
+local seen_workers, touched = {}, {}
+
 local function worker_of(id)
-  local record = redis.call('HGET', workers, id)
-  return record and cjson.decode(record)
+  if seen_workers[id] == nil then
+    local packed = call('HGET', fleet, id)
+    local worker = false
+    if packed then
+      worker = {}
+      for i, value in ipairs(cmsgpack.unpack(packed)) do worker[WORKER_FIELDS[i]] = value end
+    end
+    seen_workers[id] = worker
+  end
+  return seen_workers[id]
 end
 
-local function beat_of(id)
-  return tonumber(redis.call('ZSCORE', beats, id) or 0)
+local function save_worker(id, worker)
+  local values = {}
+  for i, name in ipairs(WORKER_FIELDS) do values[i] = worker[name] end
+  call('HSET', fleet, id, cmsgpack.pack(values))
+  seen_workers[id], touched[id] = worker, true
+end
+
+-- How many milliseconds it stays live without another beat; 0: it is not live.
+local function left_of(id)
+  return math.max(0, tonumber(call('ZSCORE', beats, id) or 0) - now)
 end
 
 -- Is it live, and still the process it was?
 local function is_current(id, instance)
   local worker = worker_of(id)
-  return worker and worker.instance == instance and beat_of(id) > now
+  return worker and worker.instance == instance and left_of(id) > 0
 end
 
-local function holder_of(session)
-  local record = redis.call('HGET', owners, session)
-  if not record then return nil end
-  local fence, id = string.match(record, '^(%d+) (.*)$')
-  return id, tonumber(fence)
+local function load_of(field)
+  return tonumber(call('HGET', loads, field) or 0)
 end
 
-local function lease_of(session)
-  return tonumber(redis.call('ZSCORE', leases, session) or redis.call('ZSCORE', observed, session) or 0)
+local function taken_by(id)
+  return load_of(id) + load_of(id .. ' r')
 end
 
--- {worker, url, fence, milliseconds left}, or nil when nobody has it.
-local function owner_of(session)
-  local id, fence = holder_of(session)
-  local left = lease_of(session) - now
-  if not id or left <= 0 then return nil end
-  return {id, worker_of(id).url, fence, left}
+local function has_room(id)
+  local worker = worker_of(id)
+  return worker and left_of(id) > 0 and worker.draining == 0 and worker.memory < FULL_AT and worker.cpu < FULL_AT
+    and taken_by(id) < worker.capacity
 end
 
--- A space ends the worker's name, and '!' is the byte after the space.
-local function sessions_of(id)
-  local members = redis.call('ZRANGEBYLEX', held, '[' .. id .. ' ', '(' .. id .. '!')
-  for i, member in ipairs(members) do members[i] = string.sub(member, #id + 2) end
-  return members
-end
-
-local function load_of(id)
-  return redis.call('ZLEXCOUNT', held, '[' .. id .. ' ', '(' .. id .. '!')
-end
-
--- {worker, instance, load, capacity} of every live worker, one after the other.
-local function loads(with_existing)
-  local found = {}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', beats, '(' .. digits(now), '+inf')) do
-    local worker = worker_of(id)
-    if with_existing or not worker.existing then
-      for _, value in ipairs({id, worker.instance, load_of(id), worker.capacity}) do table.insert(found, value) end
-    end
+local function rank(id)
+  local worker = worker_of(id)
+  if worker and has_room(id) then
+    call('ZADD', worker.existing == 1 and room_existing or room, taken_by(id), id)
+  else
+    call('ZREM', room, id)
+    call('ZREM', room_existing, id)
   end
+end
+
+-- The last thing a script that changes anything does.
+local function done(answer)
+  for id in pairs(touched) do rank(id) end
+  return answer
+end
+
+local function prefix_of(id, workspace)
+  return workspace and id .. ' ' .. string.gsub(workspace, ' ', '_') .. ' ' or id .. ' '
+end
+
+-- A space ends the prefix, and '!' is the byte after it.
+local function range_of(prefix)
+  return '[' .. prefix, '(' .. string.sub(prefix, 1, -2) .. '!'
+end
+
+-- The sessions in this index under this worker, `most` at most.
+local function sessions_of(index, id, most)
+  local from, to = range_of(prefix_of(id))
+  local found = call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, most or -1)
+  for i, member in ipairs(found) do found[i] = string.match(member, '^[^ ]* [^ ]* (.*)$') end
   return found
 end
 
--- What a worker may say of a session is its own affair; what is counted, and becomes a label of a metric, is not.
-local KNOWN = {}
-for _, state in ipairs({'created', 'starting', 'qr_scanning', 'authenticated', 'connected', 'disconnected', 'logged_out',
-                        'failed', 'error', 'unknown'}) do KNOWN[state] = true end
+-- --- records
 
--- `record` is an entry of `states`.
-local function state_in(record)
-  return cjson.decode(string.match(record, '^%d+ (.*)$'))[1]
+-- What follows from a record: {index, member in it, score, field of `loads`, field of `counts`}
+local function derived(record)
+  local session, workspace = record.session, record.workspace
+  local hidden = record.fresh == 1 or record.leaving == '!'
+  local holds = record.worker ~= ''
+  local counted = not hidden and ((holds and record.reserved == 0 and 'o ' or 'u ') .. record.state)
+  if holds then
+    local field = record.reserved == 1 and record.worker .. ' r' or record.worker
+    return {places, prefix_of(record.worker, workspace) .. session, 0, field, counted}
+  elseif record.existing == 1 and record.last ~= '' then
+    return {waiting, prefix_of(record.last, workspace) .. session, 0, record.last .. ' w', counted}
+  end
+  return {orphans, session, record.lost, false, counted}
 end
 
-local function count(record, change)
-  local state = state_in(record)
-  redis.call('HINCRBY', counts, KNOWN[state] and state or 'other', change)
+local function opened(session, packed)
+  local values, record = cmsgpack.unpack(packed), {session = session}
+  for i, name in ipairs(FIELDS) do
+    local value = values[i]
+    if value == nil then value = EMPTY[name] end
+    record[name] = value
+  end
+  record.was = derived(record)
+  return record
 end
 
-local function drop_holder(session)
-  local id = holder_of(session)
-  if not id then return end
-  redis.call('HDEL', owners, session)
-  redis.call('ZREM', held, id .. ' ' .. session)
+-- nil when it is not known.
+local function record_of(session)
+  local packed = call('HGET', records, session)
+  return packed and opened(session, packed) or nil
 end
 
-local function release(session)
-  drop_holder(session)
-  redis.call('ZREM', observed, session)
-  redis.call('ZADD', leases, digits(now), session)
+local function new_record(session, about, workspace)
+  local record = {session = session, was = {false, false, 0, false, false}}
+  for name, value in pairs(EMPTY) do record[name] = value end
+  record.about, record.workspace, record.since = about, workspace, now
+  return record
 end
 
-local function forget(session)
-  drop_holder(session)
-  redis.call('HDEL', wanted, session)
-  local state = redis.call('HGET', states, session)
-  if state then count(state, -1) end
-  redis.call('HDEL', states, session)
-  redis.call('ZREM', leases, session)
-  redis.call('ZREM', observed, session)
+local function add(key, field, change)
+  if field and call('HINCRBY', key, field, change) == 0 then call('HDEL', key, field) end
 end
 
--- The fence is never below the clock: a store that lost its data, or a replica that missed the last grants, goes on
--- with greater ones. One counter for all sessions, so a forgotten session needs no memory of its own.
-local function grant(session, id, till, existing)
-  drop_holder(session)
-  local fence = math.max(now, tonumber(redis.call('GET', last_fence) or 0) + 1)
-  redis.call('SET', last_fence, digits(fence))
-  redis.call('HSET', owners, session, digits(fence) .. ' ' .. id)
-  redis.call('ZADD', held, 0, id .. ' ' .. session)
-  redis.call('ZREM', existing and leases or observed, session)
-  redis.call('ZADD', existing and observed or leases, digits(till), session)
+local function reindex(record, is)
+  local was = record.was
+  if was[1] ~= is[1] or was[2] ~= is[2] or was[3] ~= is[3] then
+    if was[1] then call('ZREM', was[1], was[2]) end
+    if is[1] then call('ZADD', is[1], digits(is[3]), is[2]) end
+  end
+  if was[4] ~= is[4] then
+    for _, field in ipairs({was[4] or false, is[4] or false}) do
+      if field then touched[string.match(field, '^[^ ]+')] = true end
+    end
+    add(loads, was[4], -1)
+    add(loads, is[4], 1)
+  end
+  if was[5] ~= is[5] then
+    add(counts, was[5], -1)
+    add(counts, is[5], 1)
+  end
+  record.was = is
+end
+
+local function save(record)
+  local values, last = {}, 0
+  for i, name in ipairs(FIELDS) do
+    values[i] = record[name]
+    if record[name] ~= EMPTY[name] then last = i end
+  end
+  for i = last + 1, #FIELDS do values[i] = nil end
+  call('HSET', records, record.session, cmsgpack.pack(values))
+  if record.reserved == 0 then call('ZREM', reserved, record.session) end
+  reindex(record, derived(record))
+end
+
+local function drop(record)
+  call('HDEL', records, record.session)
+  call('HDEL', history, record.session)
+  call('ZREM', reserved, record.session)
+  reindex(record, {false, false, 0, false, false})
+end
+
+local function note(record, what, who)
+  local before = call('HGET', history, record.session) or ''
+  local _, lines = string.gsub(before, '\n', '\n')
+  if lines >= KEPT_CHANGES then before = string.match(before, '^[^\n]*\n(.*)$') end
+  call('HSET', history, record.session, before .. digits(now) .. '\t' .. what .. '\t' .. who .. '\n')
+end
+
+-- Everybody who remembers who has it hears of it.
+local function announce(record, before)
+  call('XADD', changes, 'MAXLEN', '~', ANNOUNCED, '*', 'n', call('HINCRBY', counts, 'changes', 1), 's', record.session,
+       'w', record.reserved == 1 and '' or record.worker, 'f', digits(record.fence), 'b', before)
+end
+
+-- --- who has it
+
+-- Never below the clock, so a store that has lost its last second goes on with greater ones; and never ahead of it, as
+-- no script grants more than one a microsecond.
+local function next_fence()
+  local fence = math.max(micros, tonumber(call('GET', last_fence) or 0) + 1)
+  call('SET', last_fence, digits(fence))
   return fence
 end
 
-local function note(session, report)
-  local before = redis.call('HGET', states, session)
-  if before and string.match(before, '^%d+ (.*)$') == report then return end
-  local after = digits(now) .. ' ' .. report
-  if before then count(before, -1) end
-  count(after, 1)
-  redis.call('HSET', states, session, after)
+local function owns(record)
+  return record.worker ~= '' and record.reserved == 0 and record.leaving ~= '!' and left_of(record.worker) > 0
+end
+
+-- {'owner', worker, url, fence, milliseconds left, existing, missing since}
+local function owner_in(record)
+  local worker = worker_of(record.worker)
+  return {'owner', record.worker, worker.url, digits(record.fence), left_of(record.worker), worker.existing,
+          digits(record.missing)}
+end
+
+local function settle(record)
+  record.reserved, record.claims, record.fresh, record.before = 0, 0, 0, ''
+  record.last, record.lost, record.missing, record.leaving, record.avoid = '', 0, 0, '', ''
+end
+
+local function grant(record, id, what, who, before)
+  before = before or record.worker
+  settle(record)
+  record.worker, record.existing, record.fence, record.since = id, worker_of(id).existing, next_fence(), now
+  note(record, what .. ' ' .. id, who)
+  save(record)
+  announce(record, before)
+end
+
+local function accept(record, who)
+  settle(record)
+  record.existing, record.since = worker_of(record.worker).existing, now
+  note(record, 'accepted by ' .. record.worker, who)
+  save(record)
+  announce(record, '')
+end
+
+-- A place that was only held; what was known before it is known again.
+local function undo(record, who)
+  if record.fresh == 1 then return drop(record) end
+  if record.before ~= '' then record.about, record.workspace = unpack(record.before) end
+  record.worker, record.reserved, record.claims, record.before = '', 0, 0, ''
+  note(record, 'not accepted', who)
+  save(record)
+end
+
+local function forget(record)
+  call('ZADD', forgotten, digits(now), record.session)
+  local before = record.worker
+  record.worker, record.reserved = '', 0
+  drop(record)
+  announce(record, before)
+end
+
+-- Its holder has it no more. `ended`: since when; now where nothing is said.
+local function release(record, what, who, ended)
+  if record.leaving == '!' then return forget(record) end
+  if record.reserved == 1 then return undo(record, who) end
+  local before, to = record.worker, record.leaving
+  settle(record)
+  record.last, record.worker, record.lost, record.since = before, '', ended or now, now
+  local target = to ~= '' and to ~= '*' and worker_of(to)
+  if target and target.existing == 1 then record.last, record.existing = to, 1 end
+  note(record, what, who)
+  if target and target.existing == 0 and has_room(to) then return grant(record, to, 'moved to', who, before) end
+  save(record)
+  announce(record, before)
+end
+
+-- What a session said of itself. `moves`: the allowed ones, ' from>to from>to '; of a new owner's first word, any.
+local function report(record, state, phone, reason, moves, who)
+  if state == '' then state = record.state end
+  if state ~= record.state and moves and not string.find(moves, ' ' .. record.state .. '>' .. state .. ' ', 1, true) then
+    if record.odd == state then return false end
+    record.odd = state
+    add(counts, 'impossible', 1)
+    note(record, 'refused ' .. record.state .. ' > ' .. state, who)
+    return true
+  end
+  if state == record.state and phone == record.phone and reason == record.reason then return false end
+  if state ~= record.state then note(record, record.state .. ' > ' .. state .. (reason ~= '' and ': ' .. reason or ''), who) end
+  record.state, record.phone, record.reason, record.since, record.odd = state, phone, reason, now, ''
+  return true
 end

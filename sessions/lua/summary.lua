@@ -1,41 +1,26 @@
 -- Purpose    How the sessions stand in numbers, and all workers: costs as much as there are workers, not sessions.
--- Guarantee  All of it as of one moment. Counts that do not add up, such as those of a store that an earlier version
---            has filled, are counted anew first.
+-- Guarantee  All of it as of one moment; reads only.
 -- KEYS       see prelude.lua
--- ARGV       1 '1': count anew in any case, which costs as much as there are sessions
--- Return     {now, wanted sessions, those that nobody has, of these at least so many are not connected,
---             {state, sessions, …}, {worker, record (JSON), when it stops being live, load, …}}
+-- ARGV       none
+-- Return     {now, {"o <state>" or "u <state>", sessions, …}, {worker, url, capacity, existing, draining, memory, CPU, when it
+--             stops being live, sessions that it owns, that are only reserved there, that wait for it, …}}
 -- Twice      is a second look.
 
-local LOOKED_AT = 200
-
-local function kept()
-  local sum, found = 0, redis.call('HGETALL', counts)
-  for i = 2, #found, 2 do sum = sum + found[i] end
-  return found, sum
+local ends, load = {}, {}
+for _, key in ipairs({lost, beats}) do
+  local found = call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for i = 1, #found, 2 do ends[found[i]] = found[i + 1] end
 end
+local flat = call('HGETALL', loads)
+for i = 1, #flat, 2 do load[flat[i]] = tonumber(flat[i + 1]) end
 
-local by_state, sum = kept()
-if ARGV[1] == '1' or sum ~= redis.call('HLEN', states) then
-  redis.call('DEL', counts)
-  local everything = redis.call('HGETALL', states)
-  for i = 2, #everything, 2 do count(everything[i], 1) end
-  by_state = kept()
+local workers = {}
+local known = call('HGETALL', fleet)
+for i = 1, #known, 2 do
+  local id, worker = known[i], cmsgpack.unpack(known[i + 1])
+  for _, value in ipairs({
+    id, worker[2], worker[3], worker[4], worker[5], tostring(worker[6]), tostring(worker[7]), ends[id] or '0',
+    load[id] or 0, load[id .. ' r'] or 0, load[id .. ' w'] or 0,
+  }) do table.insert(workers, value) end
 end
-
-local unowned, not_connected = 0, 0
-for _, ends in ipairs({leases, observed}) do
-  unowned = unowned + redis.call('ZCOUNT', ends, '-inf', digits(now))
-  for _, session in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', digits(now), 'LIMIT', 0, LOOKED_AT)) do
-    local state = redis.call('HGET', states, session)
-    if not state or state_in(state) ~= 'connected' then not_connected = not_connected + 1 end
-  end
-end
-
-local found = {}
-local records = redis.call('HGETALL', workers)
-for i = 1, #records, 2 do
-  local id = records[i]
-  for _, value in ipairs({id, records[i + 1], digits(beat_of(id)), load_of(id)}) do table.insert(found, value) end
-end
-return {now, redis.call('HLEN', wanted), unowned, not_connected, by_state, found}
+return {now, call('HGETALL', counts), workers}

@@ -78,7 +78,8 @@ class Store:
     except by its size. `timeout` in seconds is the longest any one call waits, connecting included.
 
     It belongs to one event loop. Nothing is ever sent twice here: whoever calls knows better whether to wait, to answer
-    503, or to decide alone. No commands that block the server's side of the connection (BLPOP, SUBSCRIBE).
+    503, or to decide alone. Who sends commands that block the server's
+    side of the connection (XREAD with BLOCK) does so on a Store of its own; and there is no SUBSCRIBE.
     """
 
     def __init__(self, url: str, timeout: float) -> None:

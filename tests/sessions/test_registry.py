@@ -1,30 +1,37 @@
+"""Who has a session: leases, fences, beats, moves."""
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 
-from sessions import registry as module
 from sessions.registry import (
-    Disputed,
-    NoCapacity,
-    ObservedSession,
+    LastOwner,
+    Moved,
+    NoSuchWorker,
     Owner,
+    OwnerAway,
+    Registered,
     Registry,
     Report,
+    Reserved,
+    StillRuns,
+    Taken,
     Unknown,
     UnknownWorker,
     Unowned,
-    Worker,
 )
 from sluice.store.client import Store
+from tests.sessions.making import beat, keep, listed, named, owner, register, reserved, run, want, worker
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
 LONG = 60.0
 SHORT = 0.4
+NODE = worker("node:3001", url="http://node:3001")
 
 
 @pytest.fixture
@@ -37,41 +44,11 @@ def hasty(store: Store) -> Registry:
     return Registry(store, SHORT)
 
 
-def worker(name: str, *, instance: str = "1", capacity: int = 10) -> Worker:
-    return Worker(name, instance, f"http://{name}:3000", capacity)
+def is_unowned(registry: Registry, session: str) -> Callable[[], object]:
+    async def unowned() -> bool:
+        return isinstance(await registry.owner_of(session), Unowned)
 
-
-async def register(registry: Registry, *names: str, capacity: int = 10) -> None:
-    for name in names:
-        await registry.register(worker(name, capacity=capacity))
-
-
-async def beat(
-    registry: Registry, name: str, held: dict[str, int] | None = None, instance: str = "1"
-) -> dict[str, int]:
-    reports = {session: Report(fence, "connected") for session, fence in (held or {}).items()}
-    return await registry.beat(name, instance, reports, {})
-
-
-async def want(registry: Registry, *sessions: str) -> None:
-    await registry.want({session: {} for session in sessions})
-
-
-async def owner(registry: Registry, session: str) -> Owner:
-    found = await registry.owner_of(session)
-    assert isinstance(found, Owner), found
-    return found
-
-
-def is_orphan(registry: Registry, session: str) -> Callable[[], object]:
-    async def orphan() -> bool:
-        return await registry.owner_of(session) == Unowned()
-
-    return orphan
-
-
-def named(count: int) -> list[str]:
-    return [f"s{i:03}" for i in range(count)]
+    return unowned
 
 
 # --- who has it
@@ -81,19 +58,36 @@ async def test_a_session_is_unknown_then_unowned_then_owned_then_unknown(registr
     await register(registry, "a")
     assert await registry.owner_of("s") == Unknown()
     await want(registry, "s")
-    assert await registry.owner_of("s") == Unowned()
+    found = await registry.owner_of("s")
+    assert isinstance(found, Unowned)
+    assert (found.last, found.state) == (None, "created")
+    assert found.lost_since is not None
+    await keep(registry)
     held = await beat(registry, "a")
-    found = await owner(registry, "s")
-    assert (found.worker, found.url, found.fence) == ("a", "http://a:3000", held["s"])
-    assert LONG - 1 < found.lease_left <= LONG
+    has = await owner(registry, "s")
+    assert (has.worker, has.url, has.fence, has.existing) == ("a", "http://a:3000", held["s"], False)
+    assert LONG - 1 < has.lease_left <= LONG
     assert await registry.forget("s")
     assert await registry.owner_of("s") == Unknown()
     assert await beat(registry, "a", held) == {}
 
 
+async def test_a_session_that_is_lost_says_whom_it_belonged_to(hasty: Registry) -> None:
+    await register(hasty, "a")
+    await run(hasty, "a", "s")
+    await until(is_unowned(hasty, "s"))
+    before = await hasty.owner_of("s")
+    await hasty.lapse()
+    after = await hasty.owner_of("s")
+    assert isinstance(before, Unowned)
+    assert before == after, "with and without a keeper that has noticed"
+    assert (before.last, before.state) == (LastOwner("a", "http://a:3000", existing=False, live=False), "connected")
+
+
 async def test_wanting_a_session_again_changes_nothing(registry: Registry) -> None:
     await register(registry, "a")
     assert await registry.want({"s": {"workspace_id": 7}}) == 1
+    await keep(registry)
     held = await beat(registry, "a")
     assert await registry.want({"s": {}}) == 0
     assert (await owner(registry, "s")).fence == held["s"]
@@ -108,6 +102,7 @@ async def test_the_fence_grows_at_each_change_of_owner(registry: Registry) -> No
     fences = []
     for name in ("a", "b", "a", "c"):
         await register(registry, name)
+        await keep(registry)
         fences.append((await beat(registry, name))["s"])
         await registry.deregister(name, "1")
     assert fences == sorted(set(fences))
@@ -115,38 +110,33 @@ async def test_the_fence_grows_at_each_change_of_owner(registry: Registry) -> No
 
 async def test_the_fence_does_not_go_back_when_a_session_is_forgotten_and_made_again(registry: Registry) -> None:
     await register(registry, "a")
-    before = await registry.place("s", {})
+    before = await reserved(registry, "s")
     await registry.forget("s")
-    after = await registry.place("s", {})
-    assert isinstance(before, Owner)
-    assert isinstance(after, Owner)
-    assert after.fence > before.fence
+    assert (await reserved(registry, "s")).fence > before.fence
 
 
 async def test_the_fence_does_not_go_back_when_the_store_loses_everything(registry: Registry, store: Store) -> None:
     await register(registry, "a")
-    before = await registry.place("s", {})
+    before = await reserved(registry, "s")
     await store.redis.flushall()
     await register(registry, "a")
-    after = await registry.place("s", {})
-    assert isinstance(before, Owner)
-    assert isinstance(after, Owner)
-    assert after.fence > before.fence
+    assert (await reserved(registry, "s")).fence > before.fence
 
 
 # --- beats
 
 
-async def test_a_beat_answers_what_was_placed_since_the_last_one(registry: Registry) -> None:
+async def test_a_beat_answers_what_was_granted_since_the_last_one(registry: Registry) -> None:
     await register(registry, "a")
-    placed = await registry.place("s", {})
-    assert isinstance(placed, Owner)
-    assert await beat(registry, "a") == {"s": placed.fence}
+    await want(registry, "s")
+    await keep(registry)
+    assert await beat(registry, "a") == {"s": (await owner(registry, "s")).fence}
 
 
 async def test_a_beat_stores_what_the_worker_says_of_its_sessions(registry: Registry) -> None:
     await register(registry, "a")
-    await registry.place("s", {"workspace_id": "w1"})
+    await registry.want({"s": {"workspace_id": "w1"}})
+    await keep(registry)
     (before,) = await registry.sessions()
     assert (before.state, before.phone, before.worker) == ("created", None, "a")
     held = await beat(registry, "a")
@@ -160,32 +150,38 @@ async def test_a_beat_stores_what_the_worker_says_of_its_sessions(registry: Regi
 
 async def test_since_tells_when_the_state_changed_not_when_it_was_last_reported(registry: Registry) -> None:
     await register(registry, "a")
-    await want(registry, "s")
-    held = await beat(registry, "a")
-    await beat(registry, "a", held)
+    held = await run(registry, "a", "s")
     (first,) = await registry.sessions()
     await asyncio.sleep(0.005)
     await beat(registry, "a", held)
     assert (await registry.sessions())[0].since == first.since
 
 
-async def test_a_beat_under_an_old_fence_neither_renews_nor_stores(registry: Registry) -> None:
+async def test_a_beat_renews_all_sessions_of_a_worker_reported_or_not(hasty: Registry) -> None:
+    await register(hasty, "a")
+    held = await run(hasty, "a", *named(5))
+    ends = asyncio.get_running_loop().time() + 3 * SHORT
+    while asyncio.get_running_loop().time() < ends:
+        assert await beat(hasty, "a", held) == held
+        await asyncio.sleep(SHORT / 8)
+    assert (await owner(hasty, "s004")).fence == held["s004"]
+
+
+async def test_a_beat_under_an_old_fence_is_neither_answered_nor_stored(registry: Registry) -> None:
     await register(registry, "a")
     await want(registry, "s")
+    await keep(registry)
     held = await beat(registry, "a")
-    before = (await owner(registry, "s")).lease_left
-    await asyncio.sleep(0.01)
     assert await beat(registry, "a", {"s": held["s"] - 1}) == {}
-    assert (await owner(registry, "s")).lease_left < before
     assert (await registry.sessions())[0].state == "created"
 
 
 async def test_the_late_beat_of_a_former_owner_takes_nothing_from_the_new_one(hasty: Registry) -> None:
-    await register(hasty, "a", "b")
-    await want(hasty, "s")
-    old = await beat(hasty, "a")
-    await until(is_orphan(hasty, "s"))
+    await register(hasty, "a")
+    old = await run(hasty, "a", "s")
+    await until(is_unowned(hasty, "s"))
     await register(hasty, "b")
+    await keep(hasty)
     new = await beat(hasty, "b")
     await register(hasty, "a")
     assert await beat(hasty, "a", old) == {}
@@ -195,12 +191,22 @@ async def test_the_late_beat_of_a_former_owner_takes_nothing_from_the_new_one(ha
 
 async def test_a_session_ended_by_a_person_is_forgotten_only_under_its_own_fence(registry: Registry) -> None:
     await register(registry, "a")
-    await want(registry, "s")
-    held = await beat(registry, "a")
+    held = await run(registry, "a", "s")
     assert await registry.beat("a", "1", {}, {"s": held["s"] - 1}) == held
     assert await registry.beat("a", "1", {}, {"s": held["s"]}) == {}
     assert await registry.owner_of("s") == Unknown()
     assert await registry.beat("a", "1", {}, {"s": held["s"]}) == {}
+
+
+async def test_a_session_that_was_forgotten_does_not_come_back_by_a_beat_of_before(hasty: Registry) -> None:
+    await register(hasty, "a")
+    held = await run(hasty, "a", "s")
+    await hasty.forget("s")
+    assert await beat(hasty, "a", held) == {}
+    await asyncio.sleep(SHORT)
+    await keep(hasty)
+    assert await hasty.owner_of("s") == Unknown()
+    assert await hasty.sessions() == []
 
 
 @pytest.mark.parametrize("instance", ["1", "2"])
@@ -217,105 +223,72 @@ async def test_a_beat_of_another_instance_is_refused(registry: Registry) -> None
 
 async def test_a_worker_whose_beat_lapsed_must_register_again(hasty: Registry) -> None:
     await register(hasty, "a")
-    await want(hasty, "s")
-    await beat(hasty, "a")
-    await until(is_orphan(hasty, "s"))
+    await run(hasty, "a", "s")
+    await until(is_unowned(hasty, "s"))
+    with pytest.raises(UnknownWorker):
+        await beat(hasty, "a")
+    assert [row.beat_left for row in await hasty.workers()] == [0.0]
+    await hasty.lapse()
     with pytest.raises(UnknownWorker):
         await beat(hasty, "a")
     assert [row.beat_left for row in await hasty.workers()] == [0.0]
 
 
-# --- adoption
+# --- two under one id
 
 
-async def test_orphans_are_shared_fairly(registry: Registry) -> None:
-    await register(registry, "a", "b", "c")
-    await want(registry, *named(31))
-    held = [await beat(registry, name) for name in ("a", "b", "c")]
-    assert sorted(len(mine) for mine in held) == [10, 10, 10]
-    assert len(set().union(*held)) == 30
-
-
-async def test_a_full_worker_adopts_nothing(registry: Registry) -> None:
-    await register(registry, "a", capacity=2)
-    await want(registry, *named(5))
-    held = await beat(registry, "a")
-    assert len(held) == 2
+async def test_a_second_live_process_under_an_id_is_refused_until_the_first_has_left(registry: Registry) -> None:
+    assert await registry.register(worker("a", url="http://one:1")) == Registered()
+    held = await run(registry, "a", "s")
+    refused = await registry.register(worker("a", instance="2", url="http://two:1"))
+    assert isinstance(refused, Taken)
+    assert (refused.url, LONG - 1 < refused.lease_left <= LONG) == ("http://one:1", True)
     assert await beat(registry, "a", held) == held
+    await registry.deregister("a", "1")
+    assert await registry.register(worker("a", instance="2", url="http://two:1")) == Registered()
 
 
-async def test_workers_that_adopt_at_the_same_moment_never_get_the_same_session(registry: Registry) -> None:
-    names = [f"w{i}" for i in range(8)]
-    await register(registry, *names, capacity=100)
-    await want(registry, *named(200))
-    held = await asyncio.gather(*(beat(registry, name) for name in names * 3))
-    owners: dict[str, set[int]] = {}
-    for mine in held:
-        for session, fence in mine.items():
-            owners.setdefault(session, set()).add(fence)
-    assert len(owners) == 200
-    assert all(len(fences) == 1 for fences in owners.values())
-    assert len({fence for fences in owners.values() for fence in fences}) == 200
-
-
-async def test_the_sessions_of_a_dead_worker_are_adopted_by_the_others_in_fair_shares(hasty: Registry) -> None:
-    await register(hasty, "dead")
-    await want(hasty, *named(9))
-    before = await beat(hasty, "dead")
-    assert len(before) == 9
-    await register(hasty, "b", "c")
-    held: dict[str, dict[str, int]] = {"b": {}, "c": {}}
-
-    async def all_adopted() -> bool:
-        for name in held:
-            held[name] = await beat(hasty, name, held[name])
-        return sum(map(len, held.values())) == 9
-
-    await until(all_adopted, timeout=SHORT * 5)
-    assert sorted(map(len, held.values())) == [4, 5]
-    assert not held["b"].keys() & held["c"].keys()
-    assert all(mine[session] > before[session] for mine in held.values() for session in mine)
-
-
-async def test_a_session_that_its_former_owner_cannot_stop_goes_to_another(hasty: Registry) -> None:
+async def test_a_second_process_gets_the_id_when_the_first_has_lapsed(hasty: Registry) -> None:
     await register(hasty, "a")
-    await want(hasty, "s")
-    stuck = await beat(hasty, "a")
-    await until(is_orphan(hasty, "s"))
-    await register(hasty, "a", "b")
-    assert await beat(hasty, "b") == {}, "it is the turn of a"
 
-    async def adopted_by_b() -> bool:
-        assert await beat(hasty, "a", stuck) == {}
-        return bool(await beat(hasty, "b"))
+    async def registered() -> bool:
+        return await hasty.register(worker("a", instance="2", url="http://two:1")) == Registered()
 
-    await until(adopted_by_b, timeout=SHORT * 5)
+    await until(registered)
 
 
-async def test_a_worker_that_registers_as_a_new_process_frees_what_the_old_one_held(registry: Registry) -> None:
+async def test_a_process_that_was_started_again_at_the_same_url_frees_what_the_old_one_held(registry: Registry) -> None:
     await register(registry, "a")
-    await want(registry, "s")
-    old = await beat(registry, "a")
-    await registry.register(worker("a", instance="2"))
-    assert await registry.owner_of("s") == Unowned()
-    new = await beat(registry, "a", instance="2")
-    assert new["s"] > old["s"]
+    old = await run(registry, "a", "s")
+    assert await registry.register(worker("a", instance="2")) == Registered()
+    assert isinstance(await registry.owner_of("s"), Unowned)
+    await keep(registry)
+    assert (await beat(registry, "a", instance="2"))["s"] > old["s"]
+    with pytest.raises(UnknownWorker):
+        await beat(registry, "a", old)
+
+
+async def test_the_name_of_an_existing_worker_is_taken(registry: Registry) -> None:
+    await registry.observe(NODE, listed(["s"]))
+    assert isinstance(await registry.register(worker("node:3001", instance="2")), Taken)
+    assert isinstance(await registry.register(worker("node:3001", instance="observed")), Taken)
+    assert (await owner(registry, "s")).existing
 
 
 async def test_a_worker_that_registers_twice_as_the_same_process_keeps_what_it_holds(registry: Registry) -> None:
     await register(registry, "a")
-    await want(registry, "s")
-    held = await beat(registry, "a")
+    held = await run(registry, "a", "s")
     await register(registry, "a")
     assert await beat(registry, "a", held) == held
 
 
 async def test_a_worker_that_leaves_frees_its_sessions_at_once(registry: Registry) -> None:
-    await register(registry, "a", "b")
-    await want(registry, *named(4))
-    await beat(registry, "a")
+    await register(registry, "a")
+    await run(registry, "a", *named(4))
+    await register(registry, "b")
     assert await registry.deregister("a", "1")
     assert [row.worker for row in await registry.workers()] == ["b"]
+    await keep(registry)
     assert len(await beat(registry, "b")) == 4
     assert not await registry.deregister("a", "1")
     assert len(await beat(registry, "b")) == 4
@@ -328,176 +301,211 @@ async def test_another_instance_cannot_leave_for_a_worker(registry: Registry) ->
 
 
 async def test_names_that_begin_alike_do_not_share_sessions(registry: Registry) -> None:
-    await register(registry, "w", "w1", "w-1", "w.1")
+    names = ("w", "w1", "w-1", "w.1")
+    await register(registry, *names)
     await want(registry, *named(8))
-    for name in ("w", "w1", "w-1", "w.1"):
-        assert len(await beat(registry, name)) == 2
+    await keep(registry)
+    held = [await beat(registry, name) for name in names]
+    assert len(set().union(*held)) == sum(map(len, held)) == 8
     assert await registry.deregister("w", "1")
-    assert [row.sessions for row in await registry.workers()] == [2, 2, 2]
+    assert [row.sessions for row in await registry.workers()] == [len(held[2]), len(held[3]), len(held[1])]
 
 
-# --- placing
+# --- orphans
 
 
-async def test_a_new_session_is_placed_on_the_least_loaded_worker(registry: Registry) -> None:
+async def test_orphans_are_shared_fairly_and_never_beyond_capacity(registry: Registry) -> None:
     await register(registry, "a", "b", "c")
-    for session in named(9):
-        assert isinstance(await registry.place(session, {}), Owner)
-    assert [row.sessions for row in await registry.workers()] == [3, 3, 3]
+    await want(registry, *named(31))
+    await keep(registry)
+    held = [await beat(registry, name) for name in ("a", "b", "c")]
+    assert sorted(len(mine) for mine in held) == [10, 10, 10]
+    assert len(set().union(*held)) == 30
 
 
-async def test_placing_an_owned_session_answers_its_owner(registry: Registry) -> None:
+async def test_gateways_that_grant_at_the_same_moment_never_grant_one_session_twice(registry: Registry) -> None:
+    names = [f"w{i}" for i in range(8)]
+    await register(registry, *names, capacity=100)
+    await want(registry, *named(200))
+    await asyncio.gather(*(keep(registry) for _ in range(5)))
+    held = [await beat(registry, name) for name in names]
+    fences = [fence for mine in held for fence in mine.values()]
+    assert len(set().union(*held)) == sum(map(len, held)) == len(set(fences)) == 200
+
+
+async def test_the_sessions_of_a_dead_worker_go_to_the_others_in_fair_shares(hasty: Registry) -> None:
+    await register(hasty, "dead")
+    before = await run(hasty, "dead", *named(9))
+    await until(is_unowned(hasty, "s000"))
+    await register(hasty, "b", "c")
+    await keep(hasty)
+    held = {name: await beat(hasty, name) for name in ("b", "c")}
+    assert sorted(map(len, held.values())) == [4, 5]
+    assert not held["b"].keys() & held["c"].keys()
+    assert all(mine[session] > before[session] for mine in held.values() for session in mine)
+
+
+async def test_a_session_that_its_former_owner_cannot_stop_goes_to_another(hasty: Registry) -> None:
+    await register(hasty, "a")
+    stuck = await run(hasty, "a", "s")
+    await until(is_unowned(hasty, "s"))
+    await register(hasty, "a")
+    await keep(hasty)
+    assert (await owner(hasty, "s")).worker == "a", "nobody else is there"
+
+    async def went_to_b() -> bool:
+        await register(hasty, "b")
+        assert await beat(hasty, "a", stuck) == {}
+        await keep(hasty)
+        return bool(await beat(hasty, "b"))
+
+    await until(went_to_b, timeout=SHORT * 10)
+
+
+async def test_a_worker_that_drains_gets_nothing_new_and_gives_away_what_it_has_stopped(registry: Registry) -> None:
     await register(registry, "a")
-    first = await registry.place("s", {})
+    held = await run(registry, "a", "s1", "s2")
     await register(registry, "b")
-    again = await registry.place("s", {})
-    assert isinstance(first, Owner)
-    assert isinstance(again, Owner)
-    assert (again.worker, again.fence) == (first.worker, first.fence)
+    reports = {session: Report(fence, "connected") for session, fence in held.items()}
+    assert await registry.beat("a", "1", reports, {}, draining=True) == held
+    await want(registry, "s3")
+    await keep(registry)
+    assert (await owner(registry, "s3")).worker == "b"
+    stopped = {"s1": held.pop("s1")}
+    assert await registry.beat("a", "1", {"s2": reports["s2"]}, {}, stopped, draining=True) == held
+    await keep(registry)
+    assert (await owner(registry, "s1")).worker == "b"
+    assert next(row.draining for row in await registry.workers() if row.worker == "a")
 
 
-async def test_there_is_no_capacity_without_workers_or_when_all_are_full(registry: Registry) -> None:
-    assert await registry.place("s0", {}) == NoCapacity(0)
-    await register(registry, "a", "b", capacity=1)
-    assert isinstance(await registry.place("s1", {}), Owner)
-    assert isinstance(await registry.place("s2", {}), Owner)
-    assert await registry.place("s3", {}) == NoCapacity(2)
-    assert await registry.owner_of("s3") == Unknown()
-
-
-async def test_many_placing_the_same_session_get_the_same_owner(registry: Registry) -> None:
-    await register(registry, "a", "b", "c")
-    placed = await asyncio.gather(*(registry.place("s", {}) for _ in range(20)))
-    assert len({(found.worker, found.fence) for found in placed if isinstance(found, Owner)}) == 1
-    assert sum(row.sessions for row in await registry.workers()) == 1
-
-
-async def test_many_placing_at_once_never_fill_a_worker_beyond_its_capacity(registry: Registry) -> None:
-    await register(registry, "a", "b", capacity=5)
-    await asyncio.gather(*(registry.place(session, {}) for session in named(30)))
-    assert all(row.sessions <= 5 for row in await registry.workers())
-
-
-async def test_placing_an_orphan_keeps_what_is_known_about_it(registry: Registry) -> None:
-    await registry.want({"s": {"workspace_id": "w"}})
+async def test_what_is_stopped_is_released_only_under_its_own_fence(registry: Registry) -> None:
     await register(registry, "a")
-    assert isinstance(await registry.place("s", {}), Owner)
-    assert (await registry.sessions())[0].workspace == "w"
+    held = await run(registry, "a", "s")
+    assert await registry.beat("a", "1", {}, {}, {"s": held["s"] - 1}) == held
 
 
-async def test_a_worker_that_lapsed_is_not_placed_on(hasty: Registry) -> None:
-    await register(hasty, "a")
-
-    async def lapsed() -> bool:
-        return all(row.beat_left == 0.0 for row in await hasty.workers())
-
-    await until(lapsed)
-    assert await hasty.place("s", {}) == NoCapacity(0)
-
-
-# --- existing workers
-
-NODE = Worker("node:3001", "observed", "http://node:3001", 5)
-OTHER = Worker("node:3002", "observed", "http://node:3002", 5)
-
-
-def seen(sessions: Iterable[str]) -> dict[str, ObservedSession]:
-    return {session: ObservedSession("connected", "628") for session in sessions}
-
-
-async def test_what_an_existing_worker_lists_is_its_own(registry: Registry) -> None:
-    await registry.observe(NODE, {"s": ObservedSession("connected", "628", {"workspace_id": "7"})})
-    first = await owner(registry, "s")
-    assert first.worker == "node:3001"
-    assert await registry.observe(NODE, seen(["s"])) == []
-    assert (await owner(registry, "s")).fence == first.fence
-    (row,) = await registry.sessions()
-    assert (row.workspace, row.state, row.phone) == ("7", "connected", "628")
-    assert (await registry.workers())[0].existing
-
-
-async def test_what_an_existing_worker_lists_no_longer_is_forgotten(registry: Registry) -> None:
-    await registry.observe(NODE, seen(["s", "t"]))
-    await registry.observe(NODE, seen(["t"]))
-    assert await registry.owner_of("s") == Unknown()
-    assert (await owner(registry, "t")).worker == "node:3001"
-
-
-async def test_a_session_just_placed_on_an_existing_worker_survives_until_its_lease_ends(hasty: Registry) -> None:
-    await hasty.observe(NODE, {})
-    placed = await hasty.place("s", {})
-    assert isinstance(placed, Owner)
-    await hasty.observe(NODE, {})
-    assert (await owner(hasty, "s")).fence == placed.fence
-
-    async def forgotten() -> bool:
-        await hasty.observe(NODE, {})
-        return await hasty.owner_of("s") == Unknown()
-
-    await until(forgotten, timeout=SHORT * 5)
-
-
-async def test_the_one_with_the_live_lease_keeps_a_session_that_two_existing_workers_claim(registry: Registry) -> None:
-    await registry.observe(NODE, seen(["s"]))
-    assert await registry.observe(OTHER, seen(["s", "t"])) == [Disputed("s", "node:3001")]
-    assert (await owner(registry, "s")).worker == "node:3001"
-    assert (await owner(registry, "t")).worker == "node:3002"
-    await registry.observe(NODE, {})
-    assert await registry.observe(OTHER, seen(["s", "t"])) == []
-    assert (await owner(registry, "s")).worker == "node:3002"
-
-
-async def test_the_sessions_of_a_silent_existing_worker_wait_for_it(hasty: Registry) -> None:
-    await hasty.observe(NODE, seen(["s"]))
-    before = await owner(hasty, "s")
-    await until(is_orphan(hasty, "s"))
-    await register(hasty, "a")
-    assert await beat(hasty, "a") == {}
-    await hasty.observe(NODE, seen(["s"]))
-    after = await owner(hasty, "s")
-    assert after.worker == "node:3001"
-    assert after.fence > before.fence
-
-
-async def test_orphans_are_not_pushed_onto_an_existing_worker(registry: Registry) -> None:
-    await registry.observe(NODE, {})
-    await register(registry, "a")
-    await want(registry, *named(4))
-    assert len(await beat(registry, "a")) == 4
-
-
-# --- running twice, and many
-
-
-async def test_every_call_may_run_twice(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    once = Registry._run
-
-    async def twice(self: Registry, *args: object) -> object:
-        await once(self, *args)  # type: ignore[arg-type]
-        return await once(self, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(module.Registry, "_run", twice)
+@pytest.mark.parametrize("load", [{"memory": 0.9}, {"cpu": 0.95}])
+async def test_a_worker_that_is_short_of_memory_or_cpu_is_full_by_its_own_account(
+    registry: Registry, load: dict[str, float]
+) -> None:
     await register(registry, "a", "b")
+    await registry.beat("a", "1", {}, {}, load=load)
     await want(registry, *named(4))
-    held = {name: await beat(registry, name) for name in ("a", "b")}
-    assert [len(mine) for mine in held.values()] == [2, 2]
-    assert await beat(registry, "a", held["a"]) == held["a"]
-    placed = await registry.place("p", {})
-    assert isinstance(placed, Owner)
-    assert (await owner(registry, "p")).fence == placed.fence
-    await registry.observe(NODE, seen(["n"]))
-    await registry.forget("n")
-    await registry.deregister("a", "1")
-    assert len(await registry.sessions()) == 5
-    assert {row.worker: row.sessions for row in await registry.workers()}["node:3001"] == 0
+    await keep(registry)
+    assert {(await owner(registry, session)).worker for session in named(4)} == {"b"}
+    assert (await reserved(registry, "s9")).worker == "b"
+    await registry.beat("a", "1", {}, {}, load=dict.fromkeys(load, 0.5))
+    await want(registry, "s4")
+    await keep(registry)
+    assert (await owner(registry, "s4")).worker == "a"
 
 
-async def test_thousands_of_sessions_are_listed_and_renewed(registry: Registry) -> None:
+# --- people
+
+
+async def test_a_session_moves_to_another_worker_only_when_the_first_has_stopped_it(registry: Registry) -> None:
+    await register(registry, "a")
+    held = await run(registry, "a", "s")
+    await register(registry, "b")
+    assert await registry.move("s", "b", by="maria") == Moved("a", existing=False, stops_first=True)
+    assert (await owner(registry, "s")).worker == "a"
+    assert await beat(registry, "a", held) == {}, "it is told to stop it"
+    await keep(registry)
+    assert (await owner(registry, "s")).fence == held["s"], "and still runs it"
+    assert await beat(registry, "a") == {}
+    after = await owner(registry, "s")
+    assert (after.worker, after.fence > held["s"]) == ("b", True)
+
+
+async def test_a_session_that_moves_and_whose_worker_lapses_goes_where_it_was_sent(hasty: Registry) -> None:
+    await register(hasty, "a")
+    await run(hasty, "a", "s")
+    await hasty.register(worker("b"))
+    await hasty.move("s", "b")
+
+    async def moved() -> bool:
+        await register(hasty, "b", "c")
+        await hasty.lapse()
+        found = await hasty.owner_of("s")
+        return isinstance(found, Owner) and found.worker == "b"
+
+    await until(moved)
+
+
+async def test_a_released_session_goes_to_anybody_when_its_worker_has_stopped_it(registry: Registry) -> None:
+    await register(registry, "a")
+    held = await run(registry, "a", "s")
+    assert await registry.release("s") == Moved("a", existing=False, stops_first=True)
+    assert await beat(registry, "a", held) == {}
+    assert isinstance(await registry.owner_of("s"), Owner)
+    assert await beat(registry, "a") == {}
+    assert isinstance(await registry.owner_of("s"), Unowned)
+    await keep(registry)
+    assert (await owner(registry, "s")).fence > held["s"]
+
+
+async def test_a_session_that_a_person_forgets_is_nobody_elses_until_its_worker_has_stopped_it(
+    registry: Registry,
+) -> None:
+    await register(registry, "a")
+    held = await run(registry, "a", "s")
+    await register(registry, "b")
+    assert await registry.forget("s", closed=False)
+    assert await registry.owner_of("s") == Unknown()
+    assert await registry.sessions() == []
+    assert (await registry.summary()).total == 0
+    assert await registry.reserve("s", {}) == OwnerAway("a")
+    assert await beat(registry, "a", held) == {}
+    assert await registry.reserve("s", {}) == OwnerAway("a")
+    assert await beat(registry, "a") == {}
+    assert isinstance(await registry.reserve("s", {}), Reserved)
+
+
+async def test_a_session_that_a_person_forgets_is_free_when_its_worker_lapses(hasty: Registry) -> None:
+    await register(hasty, "a")
+    await run(hasty, "a", "s")
+    await hasty.forget("s", closed=False)
+
+    async def free() -> bool:
+        await register(hasty, "b")
+        return isinstance(await hasty.reserve("s", {}), Reserved)
+
+    await until(free)
+
+
+async def test_what_cannot_move_says_why(registry: Registry) -> None:
+    await registry.observe(NODE, listed(["s"]), 0)
+    await want(registry, "t")
+    assert await registry.move("nobody", "node:3001") == Unknown()
+    assert await registry.release("nobody") == Unknown()
+    assert await registry.move("t", "nowhere") == NoSuchWorker()
+    assert await registry.move("s", "nowhere") == NoSuchWorker()
+    await register(registry, "a")
+    assert await registry.move("s", "a") == StillRuns("node:3001")
+    assert await registry.release("s") == StillRuns("node:3001")
+    held = await reserved(registry, "t")
+    assert await registry.move("t", "a") == StillRuns(held.worker)
+
+
+async def test_an_orphan_is_sent_to_an_existing_worker_and_waits_there_for_its_create(registry: Registry) -> None:
+    await registry.observe(NODE, {})
+    await want(registry, "t")
+    assert await registry.move("t", "node:3001") == Moved("", existing=False, stops_first=False)
+    await register(registry, "a")
+    await keep(registry)
+    assert isinstance(await registry.owner_of("t"), Unowned)
+    assert (await reserved(registry, "t")).worker == "node:3001"
+
+
+# --- many at once
+
+
+async def test_thousands_of_sessions_are_granted_and_renewed(registry: Registry) -> None:
     await registry.register(worker("a", capacity=3000))
     await registry.want({session: {} for session in named(3000)})
-    held: dict[str, int] = {}
-    while len(held) < 3000:
-        held = await beat(registry, "a", held)
+    await keep(registry)
+    held = await beat(registry, "a")
+    assert len(held) == 3000
     assert await beat(registry, "a", held) == held
     assert [row.session for row in await registry.sessions()] == sorted(named(3000))
 

@@ -1,21 +1,16 @@
-"""How the sessions stand in numbers, kept by the scripts that change them."""
+"""How the sessions stand in numbers, kept by the scripts that change them; and what is told of one."""
 
 from __future__ import annotations
 
-import contextlib
-import random
 import time
-from collections import Counter
 
 import pytest
 
-from sessions.registry import ObservedSession, Owner, Registry, Report, UnknownWorker, Worker
+from sessions.registry import ObservedSession, Registry, Report, Worker
 from sluice.store.client import Store
+from tests.sessions.making import keep
 
 pytestmark = pytest.mark.anyio
-
-COUNTS = "sl:{sessions}:counts"
-STATES = ("qr_scanning", "connected", "disconnected", "failed")
 
 
 @pytest.fixture
@@ -26,6 +21,7 @@ def registry(store: Store) -> Registry:
 async def run_sessions(registry: Registry, states: dict[str, str], name: str = "a") -> dict[str, int]:
     await registry.register(Worker(name, "1", f"http://{name}:3000", 100_000))
     await registry.want({session: {} for session in states})
+    await keep(registry)
     held = await registry.beat(name, "1", {}, {})
     await registry.beat(name, "1", {session: Report(held[session], state) for session, state in states.items()}, {})
     return held
@@ -34,7 +30,8 @@ async def run_sessions(registry: Registry, states: dict[str, str], name: str = "
 async def observe_sessions(registry: Registry, count: int) -> set[str]:
     names = {f"s{i:05}" for i in range(count)}
     await registry.observe(
-        Worker("old", "observed", "http://old:3000", count), {name: ObservedSession("connected") for name in names}
+        Worker("old", "observed", "http://old:3000", count),
+        {name: ObservedSession("connected", about={"workspace_id": int(name[1:]) % 5}) for name in names},
     )
     return names
 
@@ -50,11 +47,27 @@ async def test_states_that_nobody_has_any_more_are_forgotten(registry: Registry)
     assert (seen.states, seen.total, seen.connected, seen.unowned) == ({"connected": 2}, 2, 2, 0)
 
 
-async def test_the_words_of_a_worker_do_not_become_names_without_a_bound(registry: Registry) -> None:
-    await run_sessions(registry, {f"s{i}": f"state-{i}" for i in range(500)} | {"t": 'con"nected] 1'})
+async def test_the_words_of_a_worker_do_not_become_states(registry: Registry) -> None:
+    await run_sessions(registry, {f"s{i}": f"state-{i}" for i in range(50)} | {"t": "error"})
     seen = await registry.summary()
-    assert seen.states == {"other": 501}
-    assert seen.connected == 0
+    assert seen.states == {"created": 50, "failed": 1}
+    row = await registry.session("s7")
+    assert row is not None
+    assert row.reason == "reported as state-7"
+    row = await registry.session("t")
+    assert row is not None
+    assert (row.state, row.reason) == ("failed", "error")
+
+
+async def test_a_report_that_cannot_follow_is_noted_and_counted_once_and_not_applied(registry: Registry) -> None:
+    held = await run_sessions(registry, {"s": "logged_out"})
+    for _ in range(3):
+        await registry.beat("a", "1", {"s": Report(held["s"], "disconnected")}, {})
+    row = await registry.session("s")
+    assert row is not None
+    assert row.state == "logged_out"
+    assert [line.what for line in row.history][-1] == "refused logged_out > disconnected"
+    assert (await registry.summary()).impossible == 1
 
 
 async def test_a_session_that_nobody_runs_is_not_connected(registry: Registry) -> None:
@@ -66,55 +79,32 @@ async def test_a_session_that_nobody_runs_is_not_connected(registry: Registry) -
 
 async def test_workers_are_told_with_what_they_hold(registry: Registry) -> None:
     await run_sessions(registry, {"s1": "connected", "s2": "connected"}, "b")
+    await registry.beat("b", "1", {}, {}, load={"memory": 0.5, "cpu": 0.25})
     await registry.observe(Worker("a", "observed", "http://a:3000", 5), {"t": ObservedSession("connected")})
     first, second = (await registry.summary()).workers
     assert (first.worker, first.sessions, first.existing, first.capacity) == ("a", 1, True, 5)
     assert (second.worker, second.sessions, second.existing, second.url) == ("b", 2, False, "http://b:3000")
+    assert (second.memory, second.cpu, second.draining) == (0.5, 0.25, False)
 
 
-async def test_counts_that_do_not_add_up_are_counted_anew(registry: Registry, store: Store) -> None:
-    await run_sessions(registry, {"s1": "connected", "s2": "failed"})
-    for damage in (("DEL", COUNTS), ("HSET", COUNTS, "connected", "-7"), ("HSET", COUNTS, "gone", "3")):
-        await store.commands(damage)
-        assert (await registry.summary()).states == {"connected": 1, "failed": 1}
-
-
-async def test_a_recount_puts_right_what_adds_up_by_chance(registry: Registry, store: Store) -> None:
-    await run_sessions(registry, {"s1": "connected", "s2": "failed"})
-    await store.commands(("HSET", COUNTS, "connected", "2", "failed", "0"))
-    assert (await registry.summary(recount=True)).states == {"connected": 1, "failed": 1}
-
-
-async def test_whatever_happens_the_counts_are_those_of_the_sessions(registry: Registry) -> None:
-    chance = random.Random(16)
-    names = [f"s{i}" for i in range(12)]
-    for _ in range(200):
-        name, worker = chance.choice(names), chance.choice(("a", "b"))
-        match chance.randrange(6):
-            case 0:
-                await registry.want({name: {}})
-            case 1:
-                await registry.forget(name)
-            case 2:
-                await registry.register(Worker(worker, str(chance.randrange(2)), f"http://{worker}:1", 6))
-            case 3:
-                await registry.deregister(worker, str(chance.randrange(2)))
-            case 4:
-                owner = await registry.owner_of(name)
-                if isinstance(owner, Owner) and owner.worker in ("a", "b"):
-                    for instance in ("0", "1"):
-                        reported = {name: Report(owner.fence, chance.choice(STATES))}
-                        with contextlib.suppress(UnknownWorker):
-                            await registry.beat(owner.worker, instance, reported, {})
-            case _:
-                seen = {one: ObservedSession(chance.choice(STATES)) for one in chance.sample(names, 3)}
-                await registry.observe(Worker("old", "observed", "http://old:1", 9), seen)
-        rows = await registry.sessions()
-        summary = await registry.summary()
-        assert summary.states == dict(Counter(row.state for row in rows))
-        assert summary.total == len(rows)
-        assert summary.unowned == sum(row.worker is None for row in rows)
-        assert summary.connected == sum(row.state == "connected" and row.worker is not None for row in rows)
+async def test_the_last_twenty_changes_of_a_session_are_told(registry: Registry) -> None:
+    held = await run_sessions(registry, {"s": "connected"})
+    row = await registry.session("s")
+    assert row is not None
+    assert [(line.what, line.who) for line in row.history] == [
+        ("wanted", "gateway"),
+        ("granted to a", "keeper"),
+        ("created > connected", "a"),
+    ]
+    for i in range(30):
+        state = "disconnected" if i % 2 == 0 else "connected"
+        await registry.beat("a", "1", {"s": Report(held["s"], state, reason=f"line\t{i}\nx")}, {})
+    row = await registry.session("s")
+    assert row is not None
+    assert len(row.history) == 20
+    assert row.history[-1].what == "disconnected > connected: line 29 x"
+    assert all(one.at <= other.at for one, other in zip(row.history, row.history[1:], strict=False))
+    assert (await registry.page("", 10)).rows[0].history == ()
 
 
 async def test_pages_have_every_session_and_one_is_found_by_name(registry: Registry) -> None:
@@ -130,6 +120,17 @@ async def test_pages_have_every_session_and_one_is_found_by_name(registry: Regis
     assert row is not None
     assert (row.session, row.worker, row.state) == ("s00007", "old", "connected")
     assert await registry.session("nobody") is None
+
+
+async def test_pages_of_a_workspace_have_its_sessions_alone(registry: Registry) -> None:
+    names = await observe_sessions(registry, 2500)
+    found, go_on = set[str](), "begin"
+    while go_on:
+        page = await registry.page("" if go_on == "begin" else go_on, 1000, workspace="3")
+        found |= {row.session for row in page.rows}
+        go_on = page.go_on
+    assert found == {name for name in names if int(name[1:]) % 5 == 3}
+    assert (await registry.page("", 1000, workspace="nobody")).rows == ()
 
 
 @pytest.mark.slow

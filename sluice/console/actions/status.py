@@ -137,7 +137,8 @@ def _stranded(name: str, counts: Counts) -> RemovedEndpoint:
 def _worker(row: WorkerRow, lease: float) -> WorkerStatus:
     lost = row.beat_left <= 0
     last_beat = None if lost else max(0.0, lease - row.beat_left)
-    return WorkerStatus(row.worker, row.url, row.existing, row.sessions, row.capacity, lost, last_beat, row.beat_left)
+    sessions = row.waiting if lost and row.existing else row.sessions
+    return WorkerStatus(row.worker, row.url, row.existing, sessions, row.capacity, lost, last_beat, row.beat_left)
 
 
 def _sessions(seen: Summary | None) -> SessionCounts:

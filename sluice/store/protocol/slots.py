@@ -22,6 +22,8 @@ def slot_of(command: Command) -> int | None:
         raise ValueError("WAIT speaks of one server's replicas; a cluster has several servers")
     if command[0] in ("EVALSHA", "EVAL"):
         return key_slot(_bytes(command[3])) if int(command[2]) else None
+    if command[0] == "XREAD":
+        return key_slot(_bytes(command[list(command).index("STREAMS") + 1]))
     return None if command[0] in _KEYLESS else key_slot(_bytes(command[1]))
 
 

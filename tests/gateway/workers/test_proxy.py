@@ -255,7 +255,7 @@ async def test_the_list_of_sessions_comes_from_the_registry(
     owner = await registry.place("s1", {"workspace_id": 7})
     assert isinstance(owner, Owner)
     await registry.beat("a", "1", {"s1": Report(owner.fence, "connected", "628")}, {})
-    await registry.want({"s2": {}})
+    await registry.assign({"s2": ("silent", {})})
     response = await gate.http.get("/api/sessions")
     s1 = {"session_id": "s1", "workspace_id": "7", "status": "connected", "phone_number": "628", "worker": "a"}
     s2 = {"session_id": "s2", "workspace_id": None, "status": "created", "phone_number": None, "worker": None}

@@ -67,6 +67,7 @@ async def open_the_circuit(parts: Resources) -> None:
 async def own_sessions(parts: Resources, worker: str, *sessions: str, state: str = "connected") -> None:
     await parts.registry.register(Worker(worker, "1", "http://127.0.0.1:3101", 5))
     await parts.registry.want({session: {} for session in sessions})
+    await parts.registry.place_orphans()
     held = await parts.registry.beat(worker, "1", {}, {})
     await parts.registry.beat(worker, "1", {session: Said(fence, state) for session, fence in held.items()}, {})
 

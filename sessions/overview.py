@@ -1,0 +1,43 @@
+"""How sessions and workers stand, for people: page by page, one by one, and in numbers. Reads only."""
+
+from __future__ import annotations
+
+from sessions import records
+from sessions.records import SessionPage, SessionRow, Summary, WorkerRow
+from sessions.scripts import Scripted, load
+
+_LIST, _SUMMARY = load("list"), load("summary")
+_PAGE = 1000
+
+
+class Overview(Scripted):
+    """Every method but `sessions` is one round trip. They raise StoreAway or StoreRefused."""
+
+    async def summary(self) -> Summary:
+        """Costs as much as there are workers."""
+        return records.summary(await self._run(_SUMMARY))
+
+    async def sessions(self) -> list[SessionRow]:
+        """Every session, by name, each as of one moment; page after page, so that nobody else waits long."""
+        found, go_on = dict[str, SessionRow](), ""
+        while True:
+            page = await self.page(go_on, _PAGE)
+            found.update((row.session, row) for row in page.rows)
+            go_on = page.go_on
+            if not go_on:
+                return [found[session] for session in sorted(found)]
+
+    async def page(self, go_on: str, count: int, workspace: str | None = None) -> SessionPage:
+        """Looks at about `count` sessions, and answers those of the workspace; `go_on` empty: the first ones."""
+        only = (0, "") if workspace is None else (1, workspace)
+        _, after, rows, _ = await self._run(_LIST, go_on or "0", count, *only, "")
+        return SessionPage(records.session_rows(rows, b""), "" if after == b"0" else after.decode())
+
+    async def session(self, session: str) -> SessionRow | None:
+        """One session with its history; None where it is not known."""
+        _, _, rows, history = await self._run(_LIST, "", 1, 0, "", session)
+        return next(iter(records.session_rows(rows, history)), None)
+
+    async def workers(self) -> list[WorkerRow]:
+        """Every worker, by name; a lost one for an hour."""
+        return list((await self.summary()).workers)

@@ -1,0 +1,28 @@
+"""The keys of the registry, and how its scripts are run: `sessions/registry.py` owns both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sluice.store.client import Arg, Script, Store, load_script
+
+_NAMES = (
+    *("records", "fleet", "beats", "places", "waiting", "orphans", "room", "room_existing", "loads", "counts"),
+    *("reserved", "forgotten", "history", "fence", "changes", "lost"),
+)
+KEYS = tuple(f"sl:{{sessions}}:{name}" for name in _NAMES)
+CHANGES_KEY = "sl:{sessions}:changes"
+
+
+def load(name: str) -> Script:
+    return load_script("sessions", "prelude", name)
+
+
+class Scripted:
+    """Runs scripts on the keys of the registry."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def _run(self, script: Script, *args: Arg) -> Any:
+        return await self._store.run(script, KEYS, args)
