@@ -39,6 +39,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sluice_existing_worker_refuses": ("1 while it refuses us, for its key or for want of one.", ("worker",)),
     "sluice_existing_worker_several": ("1 while several processes answer at its url.", ("worker",)),
     "sluice_existing_worker_odd_items": ("Items of its list that name no session.", ("worker",)),
+    "sluice_existing_worker_missing": ("Sessions that it has and does not list.", ("worker",)),
     "sluice_existing_worker_disputed": ("Its sessions that another worker has, too.", ("worker",)),
     "sluice_relays": ("Relay processes that are alive.", ()),
     "sluice_store_up": ("Whether the store answers.", ()),
@@ -130,6 +131,7 @@ def _of_existing(watched: Sequence[WatchedWorker]) -> dict[str, Values]:
         "sluice_existing_worker_refuses": lambda one: one.refused,
         "sluice_existing_worker_several": lambda one: one.several,
         "sluice_existing_worker_odd_items": lambda one: one.odd,
+        "sluice_existing_worker_missing": lambda one: one.missing,
         "sluice_existing_worker_disputed": lambda one: len(one.disputed),
     }
     return {name: [((one.worker,), float(value(one))) for one in watched] for name, value in values.items()}

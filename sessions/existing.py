@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from sessions.asking import Asking, NoAnswer, Seen
 from sessions.behind_url import KEPT, Began, several_began, several_list
 from sessions.policies import ExistingWorker
-from sessions.registry import Disputed, Registry, Worker
+from sessions.registry import Disputed, Observation, Registry, Worker
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
 from sluice.store.client import StoreAway, StoreRefused
@@ -55,8 +55,18 @@ class WatchedWorker:
     """Items of its list that cannot be read."""
     example: str = ""
     """One of those."""
+    missing: int = 0
+    """Sessions that it has and does not list."""
     disputed: tuple[Disputed, ...] = ()
     """Its sessions that another worker holds."""
+
+    def restoring_left(self, now: float, restore: float) -> float:
+        """Seconds for which the missing ones may still come back, one after the other, after a start; 0: no more.
+
+        `restore`: how long that may take. Where it does not say when it began, it did when it began to answer.
+        """
+        began = self.since if self.began is None else self.began
+        return max(0.0, began + restore - now) if self.missing and self.why is None else 0.0
 
 
 class ExistingWorkers:
@@ -114,13 +124,13 @@ class _Watch:
         try:
             began = await self._registry.time()
             seen = await self._asking.ask()
-            disputed = (await self._registry.observe(self._member, seen.listed.sessions, began)).disputed
+            observation = await self._registry.observe(self._member, seen.listed.sessions, began)
         except NoAnswer as reason:
             self._failed(reason)
         except (StoreAway, StoreRefused):
             return  # it answered, and nobody could be told
         else:
-            self._answered(seen, disputed)
+            self._answered(seen, observation)
 
     async def close(self) -> None:
         await self._asking.close()
@@ -137,7 +147,7 @@ class _Watch:
             refused=reason.status in _REFUSES_THE_KEY,
         )
 
-    def _answered(self, seen: Seen, disputed: Sequence[Disputed]) -> None:
+    def _answered(self, seen: Seen, observation: Observation) -> None:
         self._began.extend(seen.processes)
         self._lists.append(hash(frozenset(seen.listed.sessions)))
         before = self.seen
@@ -149,7 +159,8 @@ class _Watch:
             began=_moment(seen.processes),
             odd=seen.listed.odd,
             example=seen.listed.example,
-            disputed=tuple(disputed),
+            missing=len(observation.missing),
+            disputed=observation.disputed,
         )
         self._tell(before, self.seen)
 

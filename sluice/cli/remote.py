@@ -98,6 +98,8 @@ def _parts(operation: Operation[Any, Any, Any], request: Any) -> tuple[str, dict
 
 
 def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 

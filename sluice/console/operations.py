@@ -16,6 +16,7 @@ from sluice.console.actions import (
     limits,
     moving,
     resending,
+    session_moves,
     sessions,
     status,
     waiting,
@@ -85,6 +86,9 @@ RESEND_EVENTS = Operation("resend_events", "POST", "/events/resend", resending.r
 SHOW_EVENT = Operation("show_event", "GET", "/events/{id}", events.show)
 LIST_SESSIONS = Operation("list_sessions", "GET", "/sessions", sessions.list_sessions)
 SHOW_SESSION = Operation("show_session", "GET", "/sessions/{session}", sessions.show)
+FORGET_SESSION = Operation("forget_session", "POST", "/forgotten/{session}", session_moves.forget)
+MOVE_SESSION = Operation("move_session", "POST", "/moves/{session}", session_moves.move)
+RELEASE_SESSION = Operation("release_session", "POST", "/releases/{session}", session_moves.release)
 
 OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     SHOW_STATUS,
@@ -108,4 +112,7 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     SHOW_EVENT,
     LIST_SESSIONS,
     SHOW_SESSION,
+    FORGET_SESSION,
+    MOVE_SESSION,
+    RELEASE_SESSION,
 )

@@ -187,6 +187,10 @@ class ExistingWorkerStatus:
     """Several processes answer at its url."""
     up_s: float | None = None
     """Seconds since its process began, as far as it says that."""
+    missing: int = 0
+    """Sessions that it has and does not list."""
+    restoring_s: float = 0.0
+    """Seconds for which they may still come back, as it was started again; 0: they should be there."""
     odd: int = 0
     """Items of its list that cannot be read."""
     example: str = ""
@@ -284,6 +288,17 @@ class WorkerStatus:
     """Seconds since; null when it is lost."""
     beat_left_s: float
     """Seconds until it counts as lost."""
+    reserved: int = 0
+    """Places that are held for creates."""
+    waiting: int = 0
+    """Sessions that nobody has, and whose login lies there."""
+    draining: bool = False
+    """It takes no more sessions."""
+    memory: float = 0.0
+    cpu: float = 0.0
+    """By its own account, 0 to 1; from 0.9 on it takes no more sessions."""
+    named: bool = True
+    """Of an existing one: the policies name it still."""
 
 
 @dataclass(frozen=True, slots=True)

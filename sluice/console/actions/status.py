@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -43,6 +44,7 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
     policies, now = gateway.policies, time.time()
     seen, of_processes = await asyncio.gather(look(gateway), asyncio.to_thread(counted, policies, now))
     lease, sessions = gateway.registry.lease, seen.sessions
+    named = {one.name for one in policies.sessions.workers}
     status = Status(
         at=datetime.fromtimestamp(now, UTC),
         revision=policies.revision,
@@ -53,11 +55,11 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         traffic=of_processes.traffic,
         endpoints={name: _endpoint(gateway, seen, one) for name, one in policies.relay.endpoints.items()},
         removed=tuple(_stranded(name, one) for name, one in seen.stranded.items()),
-        workers=tuple(_worker(row, lease) for row in (sessions.workers if sessions else ())),
+        workers=tuple(_worker(row, lease, named) for row in (sessions.workers if sessions else ())),
         sessions=_sessions(sessions),
         clock_jump=ClockJump(seen.jump.seconds, seen.jump.ago, seen.jump.offset) if seen.jump else None,
         upstreams=of_processes.upstreams,
-        existing=tuple(_existing(one, now) for one in gateway.watched()),
+        existing=tuple(_existing(one, now, policies.sessions.restore) for one in gateway.watched()),
         last_minute=of_processes.last_minute,
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
         processes=of_processes.processes,
@@ -134,11 +136,24 @@ def _stranded(name: str, counts: Counts) -> RemovedEndpoint:
     return RemovedEndpoint(name, counts.waiting, counts.leased, counts.dead)
 
 
-def _worker(row: WorkerRow, lease: float) -> WorkerStatus:
+def _worker(row: WorkerRow, lease: float, named: Collection[str]) -> WorkerStatus:
     lost = row.beat_left <= 0
-    last_beat = None if lost else max(0.0, lease - row.beat_left)
-    sessions = row.waiting if lost and row.existing else row.sessions
-    return WorkerStatus(row.worker, row.url, row.existing, sessions, row.capacity, lost, last_beat, row.beat_left)
+    return WorkerStatus(
+        worker=row.worker,
+        url=row.url,
+        existing=row.existing,
+        sessions=row.waiting if lost and row.existing else row.sessions,
+        capacity=row.capacity,
+        lost=lost,
+        last_beat_s=None if lost else max(0.0, lease - row.beat_left),
+        beat_left_s=row.beat_left,
+        reserved=row.reserved,
+        waiting=row.waiting,
+        draining=row.draining,
+        memory=row.memory,
+        cpu=row.cpu,
+        named=not row.existing or row.worker in named,
+    )
 
 
 def _sessions(seen: Summary | None) -> SessionCounts:
@@ -147,7 +162,7 @@ def _sessions(seen: Summary | None) -> SessionCounts:
     return SessionCounts(seen.total, seen.connected, seen.states, seen.unowned)
 
 
-def _existing(seen: WatchedWorker, now: float) -> ExistingWorkerStatus:
+def _existing(seen: WatchedWorker, now: float, restore: float) -> ExistingWorkerStatus:
     return ExistingWorkerStatus(
         worker=seen.worker,
         url=seen.url,
@@ -159,6 +174,8 @@ def _existing(seen: WatchedWorker, now: float) -> ExistingWorkerStatus:
         refused=seen.refused,
         several=seen.several,
         up_s=None if seen.began is None else max(0.0, now - seen.began),
+        missing=seen.missing,
+        restoring_s=seen.restoring_left(now, restore),
         odd=seen.odd,
         example=seen.example,
     )

@@ -9,6 +9,7 @@ from sluice.console.messages.wording import age, some
 from sluice.console.status import ExistingWorkerStatus, SessionCounts, WorkerStatus
 
 _MAX_DISPUTED = 5
+_FULL = 0.9  # from this share of memory or CPU on it gets none
 
 
 def sessions(
@@ -18,7 +19,8 @@ def sessions(
     spare = any(not w.existing and not w.lost and w.sessions < w.capacity for w in workers)
     for worker in workers:
         yield from _worker(worker, silent.get(worker.worker), spare=spare)
-    orphans = (counts.unowned or 0) - sum(worker.sessions for worker in workers if worker.lost)
+    elsewhere = sum(one.sessions if one.lost else one.waiting for one in workers)
+    orphans = (counts.unowned or 0) - elsewhere
     if orphans > 0:
         yield f"{some(orphans, 'session has', 'sessions have')} no worker; {_next_worker(spare)}"
     known = {worker.worker for worker in workers if worker.lost and worker.existing}
@@ -26,6 +28,7 @@ def sessions(
         if one.why is not None and one.worker not in known:
             yield _silent(one)
         yield from _odd(one)
+        yield from _missing(one)
         yield from _disputed(one)
 
 
@@ -58,6 +61,18 @@ def _odd(worker: ExistingWorkerStatus) -> Iterator[str]:
         )
 
 
+def _missing(worker: ExistingWorkerStatus) -> Iterator[str]:
+    if worker.missing and worker.restoring_s:
+        up = f"was started {age(worker.up_s)} ago" if worker.up_s is not None else "answers again"
+        of = some(worker.missing, "session is", "sessions are")
+        yield f"worker {worker.worker} {up} and restores its sessions: {of} still to come (sessions.restore)"
+    elif worker.missing:
+        yield (
+            f"worker {worker.worker} does not list {some(worker.missing, 'session', 'sessions')} that it had: create "
+            f"them again, or sluice sessions forget SESSION (sluice sessions list --worker {worker.worker})"
+        )
+
+
 def _disputed(worker: ExistingWorkerStatus) -> Iterator[str]:
     key = " -d api_key=KEY" if worker.keyed else ""
     for one in worker.disputed[:_MAX_DISPUTED]:
@@ -72,12 +87,22 @@ def _disputed(worker: ExistingWorkerStatus) -> Iterator[str]:
 
 def _worker(worker: WorkerStatus, seen: ExistingWorkerStatus | None, *, spare: bool) -> Iterator[str]:
     name, sessions = worker.worker, worker.sessions
-    if worker.existing:
+    if not worker.named:
+        if worker.lost and sessions:
+            its = some(sessions, "session is", "sessions are")
+            yield (
+                f"worker {name} is not in sessions.workers any more, and its {its} without a worker, as the logins lie "
+                "there: put it back, or sluice sessions move SESSION --to WORKER (sluice sessions list --orphaned)"
+            )
+    elif worker.existing:
         if worker.lost:
             its = some(sessions, "session cannot move: its login is", "sessions cannot move: their logins are")
             since = f" (for {age(seen.since_s)}: {seen.why})" if seen else ""
             cure = _cure(seen) if seen else "start it again"
             yield f"worker {name} does not answer{since}; its {its} there: {cure}"
+        elif worker.waiting:
+            its = some(worker.waiting, "session that it is to run", "sessions that it is to run")
+            yield f"worker {name} has not begun {its}: it does when it restores them, or when they are created again"
     elif worker.lost:
         if sessions:
             its = some(sessions, "session has", "sessions have")
@@ -86,6 +111,9 @@ def _worker(worker: WorkerStatus, seen: ExistingWorkerStatus | None, *, spare: b
         late, left = age(worker.last_beat_s), age(worker.beat_left_s)
         its = some(sessions, "session moves", "sessions move")
         yield f"worker {name} has not beaten for {late}; its {its} when its lease ends in {left}"
+    elif max(worker.memory, worker.cpu) >= _FULL:
+        what = f"its memory is at {worker.memory:.0%}" if worker.memory >= _FULL else f"its CPU is at {worker.cpu:.0%}"
+        yield f"worker {name} takes no more sessions, as {what}: give it more, or start one more of yours"
 
 
 def _next_worker(spare: bool) -> str:

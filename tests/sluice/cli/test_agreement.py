@@ -18,7 +18,7 @@ from gateway.resources import Resources
 from relay.process import open_queue
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
-from sessions.registry import Registry
+from sessions.registry import Registry, Worker
 from sluice.cli.main import main
 from sluice.console import http as api
 from sluice.console.operations import API, OPERATIONS
@@ -44,6 +44,8 @@ READS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "find_events": ("find", ("event", "find", "--session", "s2"), "/events?session=s2"),
     "show_event": ("show", ("event", "evt_1"), "/events/evt_1"),
     "list_sessions": ("list", ("sessions", "list"), "/sessions"),
+    "list_orphans": ("list", ("sessions", "list", "--orphaned"), "/sessions?orphaned=true"),
+    "list_of_workspace": ("list", ("sessions", "list", "--workspace", "7"), "/sessions?workspace=7"),
     "show_session": ("show", ("sessions", "show", "s/1"), "/sessions/s%2F1"),
 }
 CHANGES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
@@ -80,6 +82,12 @@ OF_QUEUES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
         {"old": "gone", "new": "laravel", "confirm": True},
     ),
 }
+OF_SESSIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "forget_session": (("forget", "s2", "--yes"), "/forgotten/s2", {"confirm": True}),
+    "forget_planned": (("forget", "s2", "--dry-run"), "/forgotten/s2", {"dry_run": True}),
+    "move_session": (("move", "s2", "--to", "w1"), "/moves/s2", {"to": "w1"}),
+    "release_session": (("release", "s/1", "--force"), "/releases/s%2F1", {"force": True}),
+}
 REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
     "no such dead letter": (("dead", "show", "evt_9"), "/dead/-/evt_9", None, 404),
     "a dead letter at two endpoints": (("dead", "show", "evt/3"), "/dead/-/evt%2F3", None, 409),
@@ -106,6 +114,13 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
         404,
     ),
     "no such session": (("sessions", "show", "s9"), "/sessions/s9", None, 404),
+    "no such session to forget": (
+        ("sessions", "forget", "s9", "--yes"),
+        "/forgotten/s9",
+        {"confirm": True},
+        404,
+    ),
+    "no such worker": (("sessions", "move", "s2", "--to", "w9"), "/moves/s2", {"to": "w9"}, 404),
     "no such circuit": (("circuit", "hold", "larvel", "open"), "/circuits/larvel", {"hold": "open"}, 404),
     "which are not said": (("dead", "replay"), "/dead/replay", {}, 400),
     "said twice": (
@@ -218,6 +233,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_every_operation_is_compared() -> None:
     compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | OF_SUBJECTS.keys() | OF_EVENTS.keys()
+    compared |= OF_SESSIONS.keys()
     assert {operation.id for operation in OPERATIONS} <= compared | {"show_status", "probe_circuit"}
 
 
@@ -276,6 +292,28 @@ async def test_what_becomes_of_what_waits_is_the_same(place: Place, name: str) -
         assert orjson.dumps(orjson.loads(out)) == answer.content
         await place.fill()
         texts.append(await place.command("queue", *arguments, *way))
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", OF_SESSIONS)
+async def test_what_becomes_of_a_session_is_the_same(place: Place, name: str) -> None:
+    arguments, path, body = OF_SESSIONS[name]
+
+    async def fill() -> None:
+        await place.fill()
+        await place.resources.registry.register(Worker("w1", "1", "http://w1:3000", 5))
+
+    await fill()
+    answer = await place.api(path, body)
+    assert answer.status_code == 200
+    texts = []
+    for way in (place.local, place.remote):
+        await fill()
+        code, out, err = await place.command("sessions", *arguments, "--json", *way)
+        assert (code, err) == (0, "")
+        assert orjson.dumps(orjson.loads(out)) == answer.content
+        await fill()
+        texts.append(await place.command("sessions", *arguments, *way))
     assert texts[0] == texts[1]
 
 

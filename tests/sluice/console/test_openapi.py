@@ -44,6 +44,9 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "show_event": ("/events/evt_1", None),
     "list_sessions": ("/sessions", None),
     "show_session": ("/sessions/s1", None),
+    "forget_session": ("/forgotten/s1", {"dry_run": True}),
+    "move_session": ("/moves/s1", {"to": "w1"}),
+    "release_session": ("/releases/s1", {"dry_run": True}),
 }
 
 

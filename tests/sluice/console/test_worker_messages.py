@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sluice.console.status import DisputedSession, ExistingWorkerStatus, WorkerStatus
+from sluice.console.status import DisputedSession, ExistingWorkerStatus, SessionCounts, WorkerStatus
 from tests.sluice.console.saying import said
 
 URL = "http://127.0.0.1:3001"
@@ -55,6 +55,54 @@ def test_a_silent_worker_with_sessions_is_told_once_with_cause_and_since_when() 
     assert said(existing=(existing("no answer within 2s", answered=True),), workers=(lost,)) == [
         "worker w1 does not answer (for 5m: no answer within 2s); its 2 sessions cannot move: their logins are there: "
         "start it, or take it out of sessions.workers; curl -i http://127.0.0.1:3001 shows whether it answers"
+    ]
+
+
+def test_a_worker_that_restores_its_sessions() -> None:
+    restoring = existing(answered=True, missing=3, restoring_s=500.0, up_s=40.0)
+    assert said(existing=(restoring,)) == [
+        "worker w1 was started 40s ago and restores its sessions: 3 sessions are still to come (sessions.restore)"
+    ]
+    assert said(existing=(existing(answered=True, missing=1, restoring_s=500.0),)) == [
+        "worker w1 answers again and restores its sessions: 1 session is still to come (sessions.restore)"
+    ]
+
+
+def test_sessions_that_did_not_come_back() -> None:
+    assert said(existing=(existing(answered=True, missing=3, up_s=4000.0),)) == [
+        "worker w1 does not list 3 sessions that it had: create them again, or sluice sessions forget SESSION (sluice "
+        "sessions list --worker w1)"
+    ]
+
+
+def worker(name: str = "w1", **more: Any) -> WorkerStatus:
+    known = {"worker": name, "url": URL, "existing": False, "sessions": 2, "capacity": 25, "lost": False}
+    return WorkerStatus(**(known | {"last_beat_s": 1.0, "beat_left_s": 14.0} | more))
+
+
+def test_sessions_of_a_worker_that_the_policies_do_not_name_any_more() -> None:
+    gone = worker(existing=True, lost=True, waiting=2, named=False, last_beat_s=None, beat_left_s=0.0)
+    counts = SessionCounts(2, 0, {"connected": 2}, 2)
+    assert said(workers=(gone,), sessions=counts) == [
+        "worker w1 is not in sessions.workers any more, and its 2 sessions are without a worker, as the logins lie "
+        "there: put it back, or sluice sessions move SESSION --to WORKER (sluice sessions list --orphaned)"
+    ]
+
+
+def test_sessions_that_an_existing_worker_has_not_begun() -> None:
+    counts = SessionCounts(3, 0, {"created": 3}, 3)
+    assert said(workers=(worker(existing=True, waiting=3),), sessions=counts) == [
+        "worker w1 has not begun 3 sessions that it is to run: it does when it restores them, or when they are created "
+        "again"
+    ]
+
+
+def test_a_worker_that_is_full_by_its_own_report() -> None:
+    assert said(workers=(worker(memory=0.95),)) == [
+        "worker w1 takes no more sessions, as its memory is at 95%: give it more, or start one more of yours"
+    ]
+    assert said(workers=(worker(cpu=0.9),)) == [
+        "worker w1 takes no more sessions, as its CPU is at 90%: give it more, or start one more of yours"
     ]
 
 

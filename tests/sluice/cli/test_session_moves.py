@@ -1,0 +1,61 @@
+"""`sluice sessions forget`, `move`, `release` and `list` on a real store: what a person reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sessions.registry import ObservedSession, Registry, Worker
+from sluice.store.client import Store
+from tests.sluice.cli.command import sluice
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+
+@pytest.fixture
+def policies(tmp_path: Path, store_url: str) -> Path:
+    file = tmp_path / "policies.yaml"
+    file.write_text(f'version: 1\nstore: {{url: "{store_url}"}}\n')
+    return file
+
+
+@pytest.fixture
+def registry(store: Store) -> Registry:
+    return Registry(store, 60.0)
+
+
+async def test_forgetting_asks_first(registry: Registry, policies: Path) -> None:
+    await registry.want({"s1": {}})
+    ran = sluice("sessions", "forget", "s1", "--policies", policies)
+    assert ran.out == "s1 would be forgotten, with its history; nobody has it\n"
+    assert (ran.code, ran.err) == (1, "sluice: nothing was forgotten; say yes, or give --yes\n")
+    ran = sluice("sessions", "forget", "s1", "--json", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (1, "", "sluice: nothing was forgotten; say yes, or give --yes\n")
+    ran = sluice("sessions", "forget", "s1", "--yes", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (0, "forgotten: s1\n", "")
+    assert sluice("sessions", "list", "--policies", policies).out == "no sessions\n"
+
+
+async def test_moving_says_where_it_goes_and_what_that_means(registry: Registry, policies: Path) -> None:
+    await registry.want({"s1": {}})
+    await registry.register(Worker("a", "1", "http://a:3000", 5))
+    ran = sluice("sessions", "move", "s1", "--to", "a", "--dry-run", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (0, "s1 would go to a\n", "")
+    ran = sluice("sessions", "move", "s1", "--to", "a", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (0, "s1 goes to a\n", "")
+    ran = sluice("sessions", "move", "s1", "--to", "a", "--policies", policies)
+    assert (ran.code, ran.out, ran.err) == (0, "s1 is at a already\n", "")
+    ran = sluice("sessions", "release", "s1", "--policies", policies)
+    assert ran.out == ("s1 goes from a to the first worker of yours with room\na stops it first, with its next beat\n")
+
+
+async def test_orphans_are_listed_with_the_reason(registry: Registry, policies: Path) -> None:
+    await registry.observe(Worker("w1", "1", "http://w1:3000", 5), {"s2": ObservedSession("connected", "49170")})
+    await registry.want({"s1": {}})
+    ran = sluice("sessions", "list", "--orphaned", "--policies", policies)
+    assert (ran.code, ran.err) == (0, "")
+    row = ran.out.split("\n")[1].split()
+    assert row[:3] == ["s1", "created", "-"]
+    assert " ".join(row[3:]) == "nobody no worker of yours is live: start one (docs/workers.md)"
+    assert ran.out.endswith("1 sessions, 1 without a worker\n")
