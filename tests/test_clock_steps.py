@@ -18,7 +18,7 @@ from relay.queue.codec import Delivery
 from relay.queue.layout import PARTITIONS, any_key
 from relay.queue.queue import Queue, Settlement
 from relay.queue.waiting import Waiting
-from sessions.registry import Owner, Registry, UnknownWorker, Worker
+from sessions.registry import Owner, Registry, Worker
 from sluice.config import Rate
 from sluice.store import clock
 from sluice.store.client import Store
@@ -157,7 +157,7 @@ async def test_a_session_of_a_lost_worker_is_adopted_when_the_lease_ends(store: 
     assert (owner.worker, owner.fence > before) == ("other", True)
 
 
-async def test_a_step_forward_ends_the_leases_and_the_former_owner_is_told_so(
+async def test_a_step_forward_leaves_a_session_where_it_is_until_what_was_left_of_the_lease_is_over(
     store: Store, stepping: SteppingClock
 ) -> None:
     registry = Registry(store, LEASE)
@@ -166,12 +166,38 @@ async def test_a_step_forward_ends_the_leases_and_the_former_owner_is_told_so(
     await registry.place_orphans()
     before = (await registry.beat("one", "1", {}, {}))["s"]
     stepping.step(FORWARD)
-    with pytest.raises(UnknownWorker):
-        await registry.beat("one", "1", {}, {})
+    began = time.monotonic()
     await registry.register(Worker("two", "1", "http://two:3000", 10))
     await registry.lapse()
     await registry.place_orphans()
-    assert (await registry.beat("two", "1", {}, {}))["s"] > before
+    assert "s" not in await registry.beat("two", "1", {}, {}), "its worker may still run it"
+    owner = await registry.owner_of("s")
+    assert isinstance(owner, Owner)
+    assert (owner.worker, owner.fence) == ("one", before)
+    assert 0 < owner.lease_left <= LEASE + clock.EVERY, "what passed since the last look counts as leapt too"
+
+    async def is_adopted() -> bool:
+        await registry.lapse()
+        await registry.place_orphans()
+        return (await registry.beat("two", "1", {}, {})).get("s", 0) > before
+
+    await until(is_adopted, timeout=LEASE + GRACE)
+    assert time.monotonic() - began > LEASE - 0.5
+
+
+async def test_a_worker_that_beats_on_keeps_its_sessions_through_steps_of_the_clock(
+    store: Store, stepping: SteppingClock
+) -> None:
+    registry = Registry(store, LEASE)
+    await registry.register(Worker("one", "1", "http://one:3000", 10))
+    await registry.want({"s": {}})
+    await registry.place_orphans()
+    before = await registry.beat("one", "1", {}, {})
+    for step in (FORWARD, BACK, FORWARD, FORWARD):
+        stepping.step(step)
+        assert await registry.beat("one", "1", {}, {}) == before
+        await registry.lapse()
+        assert await registry.place_orphans() == 0
 
 
 async def take(limiter: Limiter, session: str, burst: int, seconds: float) -> Decision:

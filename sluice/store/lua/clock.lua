@@ -5,6 +5,7 @@
 --               behind a space: by how many ms
 -- now, micros   ms and us since 1970
 -- offset        how many ms the time is ahead of the store's clock, by which keys expire
+-- leapt         by how many ms the time has leapt with this look; 0: it has not
 --
 -- When the clock is set back, the time goes on from where it was, and is ahead of the clock by as much. When the clock
 -- is set forward, the time is ahead by as much less, and only beyond that it leaps too: back and forth adds nothing.
@@ -15,6 +16,7 @@
 -- with it. A note that a store refuses, because it is full, is not missed.
 local call = redis.call
 local now, micros, offset
+local leapt = 0
 do
   local LOOK_EVERY, LEAP, SLOWER = 100, 2000, 100
   local clock, note = call('TIME'), call('GET', KEYS[#KEYS])
@@ -26,13 +28,14 @@ do
     local before, by = string.match(note, '^(%d+) (%d+)$')
     seen, offset = tonumber(before), tonumber(by or 0)
   end
-  local passed = now - (seen or 0)
+  local passed, before = now - (seen or 0), offset
   if passed < 0 or passed >= LOOK_EVERY then
     if passed < 0 then offset = offset - passed
     elseif offset > 0 then
       offset = math.max(0, offset - (passed > LEAP and passed or math.floor(passed / SLOWER)))
     end
-    redis.pcall('SET', KEYS[#KEYS], string.format(offset > 0 and '%d %d' or '%d', now, offset))
+    local noted = redis.pcall('SET', KEYS[#KEYS], string.format(offset > 0 and '%d %d' or '%d', now, offset))
+    if seen and passed > LEAP and noted.ok then leapt = passed + offset - before end
   end
   if offset > 0 then now, micros = now + offset, micros + offset * 1000 end
 end
