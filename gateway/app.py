@@ -27,6 +27,7 @@ from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.reload import ConnectedUpstream, Reloader, Snapshot
 from gateway.resources import Resources
+from gateway.workers import deletes
 from gateway.workers.proxy import WorkerProxy
 from gateway.workers.send_records import SendRecords
 from gateway.workers.sends import Sends
@@ -74,9 +75,12 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
                 parts.limiter.forget()
                 parts.bodies.limit = policies.bodies
                 parts.sends.apply(policies.sessions.shields)
+                parts.workers.apply(policies.sessions)
                 watch.apply(policies)
 
             watch.apply(policies)
+            parts.changes.subscribe(parts.workers.changed)
+            group.create_task(every(deletes.EVERY, stop, parts.workers.deletes.run_once))
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
             group.create_task(every(clock.EVERY, stop, clock.Watch(parts.store, parts.slots).run_once))
             group.create_task(every(peers.EVERY, stop, lambda: peers.run_once(parts.limits_store, name, parts.limiter)))
@@ -111,13 +115,13 @@ class _Parts:
         self.limiter = Limiter(self.limits_store)
         self.delays = delays.Delays(self.store)
         inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
-        self.workers = WorkerProxy(self.registry, _WORKERS)
         self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
         self.progress = Progress()
         self.began = time.monotonic()
         self.existing: ExistingWorkers | None = None
         self.live: LivePolicies[Policies] = edits.live(policies)
         self.bodies = BodyBudget(policies.bodies)
+        self.workers = WorkerProxy(self.registry, _WORKERS, policies.sessions, self.bodies)
         self.hold = Hold(inbox, self.bodies)
         self.held = HeldRequests(self.limiter, self.limits_store, self.bodies)
         self.sends = Sends(self.workers, SendRecords(self.store, name), self.bodies)

@@ -23,7 +23,13 @@ from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
 from gateway.policies import Policies, ToRelay, ToUpstream
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
-from gateway.proxy.websocket import WebSocketLogEntry, WebSocketUpstream, read_handshake, serve as serve_websocket
+from gateway.proxy.websocket import (
+    Destination,
+    WebSocketLogEntry,
+    WebSocketUpstream,
+    read_handshake,
+    serve as serve_websocket,
+)
 from gateway.request import Head, head_of
 from gateway.workers.prefixes import UNKNOWN
 from gateway.workers.proxy import WorkerProxy
@@ -89,8 +95,8 @@ class Edge:
         try:
             log.status = await self._stages(exchange, log, started)
         except Refusal as refusal:
-            log.status, log.why = refusal.status, refusal.detail
-            await answer_refusal(exchange.send, refusal)
+            log.why = refusal.detail
+            log.status = await self._refuse(refusal, log, exchange)
         except ClientGone:
             log.status = _CLIENT_GONE
         except Exception as error:
@@ -104,6 +110,16 @@ class Edge:
             if log.body is not None:
                 log.body.release()
             _log(log, time.monotonic() - started)
+
+    async def _refuse(self, refusal: Refusal, log: AccessLogEntry, exchange: Exchange) -> int:
+        """The status given to the client: of the refusal, or of what a worker's status is said to be instead."""
+        plan = log.plan
+        if plan is not None and plan.rules.to_workers:
+            status = await self._workers.instead(refusal, plan, log.head, exchange)
+            if status is not None:
+                return status
+        await answer_refusal(exchange.send, refusal)
+        return refusal.status
 
     async def _stages(self, exchange: Exchange, log: AccessLogEntry, started: float) -> int:
         """In this order, each only where the one before let the request pass. Raises Refusal and ClientGone."""
@@ -201,14 +217,14 @@ class Edge:
     def _pass_on(self, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> Coroutine[Any, Any, int]:
         destination = plan.destination
         if isinstance(destination, ToUpstream):
-            return self._to_upstream(self._upstreams[destination.upstream], outgoing, exchange)
+            return _to_upstream(self._upstreams[destination.upstream], outgoing, exchange)
         return self._workers.answer(plan, outgoing, exchange)
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
         await serve_websocket(scope, receive, send, self._open)
 
-    async def _open(self, scope: MutableMapping[str, Any], log: WebSocketLogEntry) -> tuple[Head, WebSocketUpstream]:
+    async def _open(self, scope: MutableMapping[str, Any], log: WebSocketLogEntry) -> tuple[Head, Destination]:
         head = read_handshake(scope, self._policies.trust, self._planner.prefixes)
         plan = self._planner.plan(head, b"", time.time(), websocket=True)
         subject = plan.subject
@@ -225,8 +241,9 @@ class Edge:
             refusal.lines = self._limit_lines(plan, decision)
             raise refusal
         assert isinstance(plan, Plan)
-        assert isinstance(plan.destination, ToUpstream)
-        return head, self._websockets[plan.destination.upstream]
+        if isinstance(plan.destination, ToUpstream):
+            return head, self._websockets[plan.destination.upstream]
+        return head, self._workers.websocket(subject.session or "")
 
     def _limit_lines(self, plan: Plan | Invalid, decision: Decision) -> list[bytes]:
         """The rate-limit fields of the answer."""
@@ -235,17 +252,18 @@ class Edge:
             return []
         return header_lines(plan.buckets, decision.levels, decision.violated, wanted)
 
-    async def _to_upstream(self, pools: UpstreamClient, outgoing: UpstreamRequest, exchange: Exchange) -> int:
-        client = Downstream(exchange)
-        try:
-            response = await pools.ask(outgoing, client)
-            if not await pools.give(response, exchange):
-                LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=outgoing.head.path.decode())
-            return response.status
-        except http1.UpstreamError as error:
-            raise refusal_for(error, pools.upstream.name) from None
-        finally:
-            client.close()
+
+async def _to_upstream(pools: UpstreamClient, outgoing: UpstreamRequest, exchange: Exchange) -> int:
+    client = Downstream(exchange)
+    try:
+        response = await pools.ask(outgoing, client)
+        if not await pools.give(response, exchange):
+            LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=outgoing.head.path.decode())
+        return response.status
+    except http1.UpstreamError as error:
+        raise refusal_for(error, pools.upstream.name) from None
+    finally:
+        client.close()
 
 
 def _failed(plan: Admission | Plan | Invalid | None) -> Refusal | None:

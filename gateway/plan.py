@@ -36,6 +36,7 @@ class RouteRules:
         self.route = route
         self.name = route.path if route else "-"
         self.max_body = route.body if route else 0
+        self.to_workers = route is not None and isinstance(route.action, ToWorkers)
         self.relayed = route is not None and isinstance(route.action, ToRelay)
         self.proof = proof_of(policies.signatures[route.verify]) if route and route.verify else None
         signature = policies.signatures[route.verify] if route and route.verify else None
@@ -288,8 +289,10 @@ def _refuse_incomplete(action: Action, subject: Subject) -> None:
 
 
 def _refuse_handshake(route: Route, reading: Reading) -> None:
-    if not isinstance(route.action, ToUpstream):
-        raise Refusal(501, "WebSockets are passed on to upstreams only, and this route leads to none (`upstream:`)")
+    action = route.action
+    if not isinstance(action, ToUpstream) and not (isinstance(action, ToWorkers) and action.how == "owner"):
+        detail = "WebSockets are passed on to upstreams and to owners of sessions (`upstream:`, `workers: owner`) only"
+        raise Refusal(501, detail)
     if route.verify:
         raise Refusal(400, "this route takes signed requests only (`verify:`), and a WebSocket has no body to sign")
     if reading.json:

@@ -117,6 +117,8 @@ class Reserved:
     url: str
     fence: int
     existing: bool
+    joined: bool = False
+    """Another request holds it already, and asks the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +282,12 @@ def unowned(answer: Sequence[Any]) -> Unowned:
     _, last, url, existing, left, state, since = answer
     whom = LastOwner(last.decode(), url.decode(), bool(existing), left > 0) if last else None
     return Unowned(whom, state.decode(), moment(since))
+
+
+def reserved(answer: Sequence[Any]) -> Reserved:
+    """Of reserve.lua."""
+    _, worker, url, fence, existing, joined = answer
+    return Reserved(worker.decode(), url.decode(), int(fence), bool(existing), bool(joined))
 
 
 def candidates(flat: Sequence[Any]) -> list[Candidate]:

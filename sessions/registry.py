@@ -126,8 +126,7 @@ class Registry(Overview):
             case b"owner":
                 return records.owner(answer)
             case b"reserved":
-                _, worker, url, fence, existing = answer
-                return Reserved(worker.decode(), url.decode(), int(fence), bool(existing))
+                return records.reserved(answer)
             case b"away":
                 return OwnerAway(answer[1].decode())
         return NoCapacity(answer[1], answer[2])

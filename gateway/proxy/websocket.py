@@ -21,7 +21,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from websockets.asyncio.client import ClientConnection
 from websockets.client import ClientProtocol
@@ -39,6 +39,7 @@ from gateway.proxy.upstream import admit, judge, outcome_of, refusal_for
 from gateway.request import Head, Pairs, head_of
 from gateway.workers.prefixes import Prefixes
 from sluice.http import client as http1
+from sluice.http.client.connect import Refuse, connect_any
 from sluice.http.fields import CONTENT_LENGTH, HOST
 from sluice.http.server import Refused, head_of_scope, metrics
 from sluice.observe.log import Log
@@ -56,6 +57,7 @@ _MOST = 16 * 1024 * 1024  # bytes of a message; what uvicorn takes from a client
 _MAX_DENIED = 64 * 1024
 _QUEUED = 2  # messages; each may have `_MOST` bytes
 _CLIENT_GONE = 499
+_MISDIRECTED = 421
 
 _EMPTY, _VANISHED = 1005, 1006  # codes that are never sent (RFC 6455 §7.4.1)
 _GOING_AWAY, _INTERNAL_ERROR, _RESTART = 1001, 1011, 1012
@@ -119,7 +121,16 @@ class _End:
     reason: str = ""
 
 
-Open = Callable[[MutableMapping[str, Any], WebSocketLogEntry], Awaitable[tuple[Head, "WebSocketUpstream"]]]
+class Destination(Protocol):
+    """Where connections of a route lead."""
+
+    async def proxy(
+        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
+    ) -> None:
+        """Until both sides are closed. Raises Refusal, Denied or ClientGone, all before anything was answered."""
+
+
+Open = Callable[[MutableMapping[str, Any], WebSocketLogEntry], Awaitable[tuple[Head, Destination]]]
 
 
 async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, open_upstream: Open) -> None:
@@ -164,11 +175,12 @@ class _Denied(Exception):
 
 
 class WebSocketUpstream:
-    """Opens connections to one upstream."""
+    """Opens connections to one upstream. `refuse` says to which addresses of its name none is opened."""
 
-    def __init__(self, upstream: Upstream, circuit: UpstreamCircuit) -> None:
+    def __init__(self, upstream: Upstream, circuit: UpstreamCircuit | None, refuse: Refuse | None = None) -> None:
         self._upstream = upstream
         self._circuit = circuit
+        self._refuse = refuse
         self._origin = http1.Origin.of(upstream.url)
         self._base = http1.base_path(upstream.url)
         self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
@@ -176,9 +188,11 @@ class WebSocketUpstream:
     async def proxy(
         self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
     ) -> None:
-        """Until both sides are closed. Raises Refusal, _Denied or ClientGone, all before anything was answered."""
+        """As `Destination` has it."""
+        await self._proxy(self._connection(head, offered), receive, send, entry)
+
+    async def _proxy(self, connection: _Connection, receive: Receive, send: Send, entry: WebSocketLogEntry) -> None:
         first = asyncio.ensure_future(receive())
-        connection = self._connection(head, offered)
         try:
             await _while_there(first, self._open(connection))
             await _accept(send, connection)
@@ -189,13 +203,15 @@ class WebSocketUpstream:
             first.cancel()
             connection.abort()
 
-    def _connection(self, head: Head, offered: Sequence[str]) -> _Connection:
+    def _connection(self, head: Head, offered: Sequence[str], more: Pairs | None = None) -> _Connection:
+        """`more`: fields of ours beside the client's."""
         path, _, query = (self._base + head.target).decode("ascii").partition("?")
         uri = WebSocketURI(bool(self._tls), self._origin.host, self._origin.port, path, query)
         subprotocols = [Subprotocol(name) for name in offered if name]
-        return _Connection(_Handshake(uri, head, subprotocols))
+        return _Connection(_Handshake(uri, _for_upstream(head) + (more or []), subprotocols))
 
     async def _open(self, connection: _Connection) -> None:
+        assert self._circuit is not None
         admission, began = admit(self._circuit, self._upstream.name), time.perf_counter()
         try:
             await self._connect(connection)
@@ -217,7 +233,10 @@ class WebSocketUpstream:
         origin, loop = self._origin, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._upstream.connect):
-                await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=self._tls)
+                if self._refuse is None:
+                    await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=self._tls)
+                else:
+                    await connect_any(lambda: connection, origin, self._tls, self._refuse)
         except TimeoutError:
             raise http1.ConnectTimeout("no connection in time") from None
         except (OSError, UnicodeError) as error:
@@ -238,17 +257,57 @@ class WebSocketUpstream:
         connection.start_keepalive()
 
 
+class NotTheOne(Exception):
+    """The worker does not run the session, or cannot be reached."""
+
+
+class WorkerWebSocket(WebSocketUpstream):
+    """One connection to a worker, which has no circuit. `more`: fields of ours beside the client's."""
+
+    def __init__(self, worker: str, upstream: Upstream, more: Pairs, refuse: Refuse) -> None:
+        super().__init__(upstream, None, refuse)
+        self._worker = worker
+        self._more = more
+        self._now: _Connection | None = None
+
+    async def proxy(
+        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
+    ) -> None:
+        """As `Destination` has it. Raises NotTheOne, too."""
+        self._now = self._connection(head, offered, self._more)
+        await self._proxy(self._now, receive, send, entry)
+
+    def moved(self) -> None:
+        """Another worker has the session: both sides are closed, the client with 1012, so that it connects again."""
+        if self._now is not None:
+            self._now.ended_by_us = _End("gateway", _RESTART, "another worker has the session")
+            self._now.abort()
+
+    async def _open(self, connection: _Connection) -> None:
+        try:
+            await self._connect(connection)
+            await self._shake_hands(connection)
+        except (http1.ConnectFailed, http1.ConnectTimeout):
+            raise NotTheOne from None
+        except http1.UpstreamError as error:
+            raise refusal_for(error, f"worker {self._worker}") from None
+        except _Denied as denied:
+            if denied.answer.status_code == _MISDIRECTED:
+                raise NotTheOne from None
+            raise
+
+
 class _Handshake(ClientProtocol):
     """Asks with the client's own target and headers instead of those made from a URI."""
 
-    def __init__(self, uri: WebSocketURI, head: Head, subprotocols: list[Subprotocol]) -> None:
+    def __init__(self, uri: WebSocketURI, pairs: Pairs, subprotocols: list[Subprotocol]) -> None:
         super().__init__(uri, subprotocols=subprotocols or None, max_size=_MOST)
-        self._head = head
+        self._pairs = pairs
 
     def connect(self) -> Request:
         made = super().connect()
         headers = Headers()
-        for name, value in _for_upstream(self._head):
+        for name, value in self._pairs:
             headers[name.decode("ascii")] = value.decode("latin-1")
         for key, text in made.headers.raw_items():
             if key != "Host":
@@ -258,6 +317,9 @@ class _Handshake(ClientProtocol):
 
 class _Connection(ClientConnection):
     """Leaves as soon as there is nothing more to be said, where the library waits for the other side."""
+
+    ended_by_us: _End | None = None
+    """Why it was aborted while both sides were content."""
 
     def __init__(self, protocol: ClientProtocol) -> None:
         super().__init__(
@@ -354,7 +416,7 @@ class _Pipe:
             try:
                 message = await self.connection.recv()
             except ConnectionClosed as closed:
-                return _upstream_end(closed)
+                return self.connection.ended_by_us or _upstream_end(closed)
             kind = "text" if isinstance(message, str) else "bytes"
             try:
                 async with asyncio.timeout(self.idle):

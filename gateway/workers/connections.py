@@ -48,11 +48,16 @@ class Answer:
             for field in self.response.fields.all
         )
 
-    async def give(self, exchange: Exchange) -> int:
-        """Its status, when all of it is on its way to the client. An event stream may be quiet for any time."""
-        if not await self._upstream.give(self.response, exchange, endless=self.is_event_stream):
+    async def give(self, exchange: Exchange, taken: bytes = b"") -> int:
+        """Its status, when all of it is on its way to the client. An event stream may be quiet for any time. `taken`:
+        what was taken of its body already."""
+        if not await self._upstream.give(self.response, exchange, taken, endless=self.is_event_stream):
             LOG.warning("worker.broke_off", worker=self.worker)
         return self.response.status
+
+    def cut(self) -> None:
+        """Breaks it off, also for the client; whoever gives it goes on from there."""
+        self._client.close()
 
     def close(self) -> None:
         """Cuts what is unfinished."""

@@ -23,7 +23,7 @@ _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 class Waiting:
     """One request, up to a moment (`time.monotonic`)."""
 
-    def __init__(self, holding: Holding, session: str, until: float, exchange: Exchange) -> None:
+    def __init__(self, holding: Holding, session: str, until: float, exchange: Exchange | None) -> None:
         self._holding = holding
         self._session = session
         self._until = until
@@ -38,7 +38,7 @@ class Waiting:
         pause = _PAUSES[min(self._looks, len(_PAUSES) - 1)]
         self._looks += 1
         await self._holding.change_of(self._session, min(pause, left))
-        if self._exchange.disconnected:
+        if self._exchange is not None and self._exchange.disconnected:
             raise ClientGone
         return True
 
@@ -53,8 +53,9 @@ class Holding:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
 
     @contextmanager
-    def waiting(self, session: str, size: int, seconds: float, exchange: Exchange) -> Iterator[Waiting]:
-        """`size`: bytes of its body. When too much is held already it does not wait at all."""
+    def waiting(self, session: str, size: int, seconds: float, exchange: Exchange | None) -> Iterator[Waiting]:
+        """`size`: bytes of its body. When too much is held already it does not wait at all. `exchange` None: that of a
+        WebSocket, whose end is noticed by others."""
         full = self._held >= MAX_HELD or self._bytes + size > self._bodies.limit // _SHARE
         until = 0.0 if full else time.monotonic() + seconds
         self._hold(1, size)

@@ -46,7 +46,7 @@ def misdirected() -> None:
 
 
 def from_last_known(why: str) -> None:
-    """`unowned`, `no_answer`, `store_away`, `restoring`, or `refused`: by us."""
+    """`unowned`, `no_worker`, `no_answer`, `store_away`, `restoring`, or `refused`: by us."""
     _FROM_LAST_KNOWN.add(why)
 
 

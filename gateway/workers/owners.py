@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from sessions.registry import Owner, Registry, Unknown, Unowned
+from sluice.store.client import StoreAway, StoreRefused
 
 Found = Owner | Unowned | Unknown
 _MAX_CACHED = 100_000
@@ -29,11 +30,20 @@ class Owners:
         self._looking: dict[str, asyncio.Task[Found]] = {}
 
     async def find(self, session: str) -> Found:
-        """Raises StoreAway or StoreRefused when it has to ask and cannot."""
+        """Raises StoreAway or StoreRefused when it has to ask and cannot.
+
+        While the store is away nobody moves a session of an existing worker, whose login lies on that machine: what was
+        known of those is believed for longer.
+        """
         known = self._cache.get(session)
         if known is not None and time.monotonic() < known.until:
             return known.owner
-        return await self._shared(session)
+        try:
+            return await self._shared(session)
+        except (StoreAway, StoreRefused):
+            if known is not None and known.owner.existing:
+                return known.owner
+            raise
 
     def remember(self, session: str, owner: Owner, since: float) -> None:
         """`since` (`time.monotonic`): when the registry was asked."""
@@ -41,6 +51,13 @@ class Owners:
         self._cache.move_to_end(session)
         if len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
+
+    def doubt(self, session: str) -> None:
+        """Its worker says otherwise, or cannot be reached: the registry is asked again."""
+        known = self._cache.get(session)
+        if known is not None:
+            self._cache[session] = _Cached(known.owner, 0.0)
+        self._looking.pop(session, None)
 
     def forget(self, session: str) -> None:
         """Also what the registry is being asked for right now: its answer may be older than what is known by now."""

@@ -1,152 +1,151 @@
-"""Requests for sessions: to the worker that owns the session, wherever it is now."""
+"""Requests for workers, by what the contract makes of them (`gateway.workers.calls`)."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Mapping
 
-from gateway.plan import Plan
+from gateway.plan import Admission, Invalid, Plan
 from gateway.policies import ToWorkers, Upstream
-from gateway.problems import Refusal
+from gateway.problems import BadPath, ClientGone, Refusal
 from gateway.proxy.upstream import UpstreamRequest
-from gateway.request import Json
+from gateway.request import Head
 from gateway.routing import segments_of
-from gateway.workers.connections import Answer, Target, WorkerConnections
+from gateway.workers.calls import call_of
+from gateway.workers.connections import WorkerConnections
+from gateway.workers.creates import Creates
+from gateway.workers.deletes import Deletes
 from gateway.workers.fleet import Fleet
 from gateway.workers.fleet_health import FleetHealth
-from gateway.workers.listing import list_sessions
+from gateway.workers.holding import Holding
+from gateway.workers.keys import Keys
+from gateway.workers.last_known import LastKnown
+from gateway.workers.listing import Listing
 from gateway.workers.owners import Owners
-from sessions.registry import NoCapacity, Owner, OwnerAway, Registry, Unknown, Unowned
+from gateway.workers.reach import Reach
+from gateway.workers.request import WorkerRequest
+from gateway.workers.status import StatusCalls
+from gateway.workers.streams import Streams
+from gateway.workers.websocket import SessionWebSocket
+from sessions.changes import Change, Everything
+from sessions.policies import SessionsPolicy
+from sessions.registry import Owner, Registry
+from sluice.http.bodies import BodyBudget
 from sluice.http.server import Exchange
 from sluice.store.client import StoreAway, StoreRefused
 
-_HELD_FOR = 5.0
-_HELD_AT_MOST = 1000
-_LOOK_AGAIN = 0.1
-
-Find = Callable[[], Awaitable["Owner | Unowned"]]
+_NOT_NOW = frozenset((404, 429, 502, 503, 504))
+"""Refusals of ours that would tell Laravel that a session has ended."""
 
 
 class WorkerProxy:
-    """Sends a session's requests to its owner; holds them for a bounded time while there is none."""
+    """`bodies`: of its budget a part is held here."""
 
-    def __init__(self, registry: Registry, timeouts: Upstream) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, timeouts: Upstream, policy: SessionsPolicy, bodies: BodyBudget) -> None:
+        self._timeouts = timeouts
         self._owners = Owners(registry)
         self._connections = WorkerConnections(timeouts)
         self._fleet = Fleet(registry)
+        self._holding = Holding(bodies)
+        self._last_known = LastKnown()
+        self._streams = Streams()
+        self._checking: asyncio.Task[None] | None = None
         self._health = FleetHealth(self._fleet, registry)
-        self._held = 0
+        self._reach = Reach(registry, self._owners, self._fleet, self._connections, self._holding)
+        self._creates = Creates(registry, self._owners, self._connections, self._holding, self._reach.hold)
+        self.deletes = Deletes(registry, self._owners, self._reach, self._last_known)
+        keys = Keys(policy.workers)
+        self._listing = Listing(registry, keys)
+        self._status = StatusCalls(registry, self._reach, self._last_known, keys)
+        self.apply(policy)
+
+    def apply(self, policy: SessionsPolicy) -> None:
+        """What an edit changes."""
+        self._shield = policy.shields.status
+        self._creates.shield, self._creates.shared_profiles = policy.shields.creates, policy.shared_profiles
+        self._health.restore = self._status.restore = policy.restore
+        self._status.keys = self._listing.keys = Keys(policy.workers)
 
     async def answer(self, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> int:
         """The status given to the client. Raises Refusal and ClientGone."""
-        to, session = plan.destination, plan.subject.session or ""
+        to, head = plan.destination, outgoing.head
         assert isinstance(to, ToWorkers)
-        match to.how:
-            case "list":
-                return await list_sessions(self._registry, exchange.send)
-            case "health":
-                return await self._health.answer(segments_of(outgoing.head.path)[1:], exchange.send)
-            case "any":
-                return await self._to_any(outgoing, exchange, to.timeout)
-            case "owner":
-                return await self.to_owner(session, outgoing, exchange, to.timeout)
-            case "place":
-                return await self.to_placed(session, _about(plan.json), outgoing, exchange, to.timeout)
+        if to.how == "list":
+            return await self._listing.answer(head, exchange.send)
+        if to.how == "health":
+            return await self._health.answer(segments_of(head.path)[1:], exchange.send)
+        call, session = call_of(head.method, head.path), plan.subject.session or ""
+        request = WorkerRequest(call, session, outgoing, plan.json, to.timeout, exchange)
+        if to.how == "place":
+            self.deletes.created(session)
+            return await self._creates.answer(request)
+        if to.how == "owner":
+            if call == "status" and self._shield:
+                return await self._status.answer(request)
+            if call == "delete":
+                return await self.deletes.answer(request)
+        return await self._pass_on(request)
 
-    async def _to_any(self, outgoing: UpstreamRequest, exchange: Exchange, timeout: float) -> int:
-        tried: list[str] = []
-        while True:
-            try:
-                target = await self._fleet.any_but(tried)
-            except (StoreAway, StoreRefused):
-                target = None
-            if target is None:
-                raise Refusal(503, "no worker answers right now", retry_after=b"5")
-            answer = await self._connections.ask(target, outgoing, exchange, timeout)
-            if answer is not None:
-                return await _given(answer, exchange)
-            tried.append(target.worker)
-
-    async def to_owner(self, session: str, outgoing: UpstreamRequest, exchange: Exchange, timeout: float) -> int:
-        """The answer's status. Raises Refusal: 404 no such session, 503 nobody runs it now; and ClientGone."""
-
-        async def find() -> Owner | Unowned:
-            found = await self._owners.find(session)
-            if isinstance(found, Unknown):
-                raise Refusal(404, f"there is no session {session}")
-            return found
-
-        return await self._to_whom(find, session, outgoing, exchange, timeout)
-
-    async def to_placed(
-        self, session: str, about: dict[str, object], outgoing: UpstreamRequest, exchange: Exchange, timeout: float
-    ) -> int:
-        """The same for a session that may be new: placed on the least loaded worker first. 503 when none has room."""
-
-        async def find() -> Owner | Unowned:
-            placed = await self._registry.place(session, about)
-            if isinstance(placed, NoCapacity):
-                if placed.workers:
-                    raise Refusal(503, f"all {placed.workers} workers are full (sessions.per_worker)", retry_after=b"5")
-                raise Refusal(503, "no worker is registered", retry_after=b"5")
-            if isinstance(placed, OwnerAway):
-                raise Refusal(503, f"worker {placed.worker}, which has its login, does not answer", retry_after=b"5")
-            self._owners.remember(session, placed, time.monotonic())
-            return placed
-
-        return await self._to_whom(find, session, outgoing, exchange, timeout)
-
-    async def _to_whom(
-        self, find: Find, session: str, outgoing: UpstreamRequest, exchange: Exchange, timeout: float
-    ) -> int:
-        deadline = time.monotonic() + _HELD_FOR
-        while True:
-            try:
-                owner = await find()
-            except (StoreAway, StoreRefused):
-                raise Refusal(503, "who owns the session is not known right now", retry_after=b"1") from None
-            if isinstance(owner, Owner):
-                status = await self._ask(owner, outgoing, exchange, timeout)
-                if status is not None:
-                    return status
-                self._owners.forget(session)
-            await self._hold(session, deadline)
-
-    async def _hold(self, session: str, deadline: float) -> None:
-        if time.monotonic() >= deadline or self._held >= _HELD_AT_MOST:
-            raise Refusal(503, f"no worker runs session {session} right now", retry_after=b"2")
-        self._held += 1
+    async def instead(
+        self, refusal: Refusal, plan: Admission | Plan | Invalid, head: Head | None, exchange: Exchange
+    ) -> int | None:
+        """What status and health requests get in place of a refusal of ours; None: it is given."""
+        if not self._shield or refusal.status not in _NOT_NOW or head is None:
+            return None
+        route, session = plan.rules.route, plan.subject.session
+        if route is None or not isinstance(to := route.action, ToWorkers):
+            return None
         try:
-            await asyncio.sleep(_LOOK_AGAIN)
-        finally:
-            self._held -= 1
+            if to.how == "health":
+                return await self._health.answer(segments_of(head.path)[1:], exchange.send)
+            if to.how == "owner" and session and call_of(head.method, head.path) == "status":
+                request = WorkerRequest("status", session, UpstreamRequest(head, b""), None, to.timeout, exchange)
+                return await self._status.instead(request, "refused")
+        except (BadPath, ClientGone):
+            return None
+        return None
 
-    async def _ask(self, owner: Owner, outgoing: UpstreamRequest, exchange: Exchange, timeout: float) -> int | None:
-        """The status given to the client; None when this worker turned out not to be the one."""
-        target = Target(owner.worker, owner.url, owner.fence)
-        answer = await self._connections.ask(target, outgoing, exchange, timeout)
-        return None if answer is None else await _given(answer, exchange)
+    def websocket(self, session: str) -> SessionWebSocket:
+        """Where WebSockets of the session lead."""
+        return SessionWebSocket(session, self._reach, self._streams, self._timeouts)
+
+    async def _pass_on(self, request: WorkerRequest) -> int:
+        answer = await self._reach.answer(request)
+        try:
+            if not answer.is_event_stream:
+                return await answer.give(request.exchange)
+            with self._streams.open(request.session, answer.worker, answer.cut):
+                return await answer.give(request.exchange)
+        finally:
+            answer.close()
+
+    def changed(self, what: Change | Everything) -> None:
+        """Somebody else has a session, or nobody knows what has changed."""
+        if isinstance(what, Change):
+            self._owners.forget(what.session)
+            self._holding.wake(what.session)
+            self._streams.changed(what.session, what.worker)
+            return
+        self._owners.forget_all()
+        self._holding.wake_all()
+        if self._streams.sessions and (self._checking is None or self._checking.done()):
+            self._checking = asyncio.create_task(self._check_streams())
+
+    async def _check_streams(self) -> None:
+        """Ends those of sessions that have gone to another worker unseen."""
+        for session in self._streams.sessions:
+            try:
+                found = await self._owners.find(session)
+            except (StoreAway, StoreRefused):
+                return  # when the store is back everything has changed once more
+            if isinstance(found, Owner):
+                self._streams.changed(session, found.worker)
 
     async def close_unused(self) -> None:
         """Closes the connections to workers that have not been asked for longest, when there are many."""
         await self._connections.close_unused()
 
     async def close(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
         await self._connections.close()
         await self._health.close()
-
-
-async def _given(answer: Answer, exchange: Exchange) -> int:
-    try:
-        return await answer.give(exchange)
-    finally:
-        answer.close()
-
-
-def _about(json: Json | None) -> dict[str, object]:
-    """What is remembered of a session from the request that creates it. Never its api_key."""
-    value = json.value if json else None
-    wanted = ("workspace_id", "account_id", "priority")
-    return {name: value[name] for name in wanted if name in value} if isinstance(value, Mapping) else {}

@@ -6,7 +6,7 @@
 -- ARGV       1 session  2 what is known about it (JSON)  3 its workspace  4 worker that was chosen; '': none yet
 --            5 its instance  6 the most sessions it may hold by now; else the choice is made again; -1: any
 --            7 milliseconds for which a place is held  8 '1': profiles are shared  9 who asks
--- Return     {'owner', …} as in prelude.lua; {'reserved', worker, url, fence, existing}; {'away', worker}; or
+-- Return     {'owner', …} as in prelude.lua; {'reserved', worker, url, fence, existing, did another hold it}; {'away', worker}; or
 --            {'choose', live workers, places that are held, avoid, {worker, instance, held, capacity, of the workspace, …}}
 -- Twice      joins the place that the first one holds: it then takes a second `cancel` to give it back, or its end.
 
@@ -16,7 +16,7 @@ local record = record_of(session)
 
 local function answer()
   local worker = worker_of(record.worker)
-  return {'reserved', record.worker, worker.url, digits(record.fence), worker.existing}
+  return {'reserved', record.worker, worker.url, digits(record.fence), worker.existing, record.claims > 1 and 1 or 0}
 end
 
 local function hold(id)

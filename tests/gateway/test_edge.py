@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from gateway import reserved
+from gateway.workers import reach
 from relay import presence
 from relay.queue.errors import BacklogFull
 from relay.queue.inbox import Inbox
@@ -193,16 +194,16 @@ async def test_no_spelling_of_the_path_slips_past_a_limit(gate: Gate, path: str)
         assert (await client.head()).startswith(b"HTTP/1.1 429 ")
 
 
-async def test_a_websocket_to_a_worker_is_501(gate: Gate) -> None:
+async def test_a_websocket_to_no_session_is_501(gate: Gate) -> None:
     head = (
-        b"GET /api/sessions/s1/x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /api/sessions HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     )
     async with gate.raw(head) as client:
         answer = await client.head()
         assert answer.startswith(b"HTTP/1.1 501 ")
         assert values(answer, b"content-type") == [b"application/problem+json"]
-        assert b"WebSockets are passed on to upstreams only" in await client.rest()
+        assert b"WebSockets are passed on to upstreams and to owners of sessions" in await client.rest()
 
 
 @pytest.mark.our_server("uvicorn does not read a body beside an upgrade")
@@ -296,9 +297,10 @@ async def test_many_webhooks_at_once_are_all_stored_once(gate: Gate, queue: Queu
 
 @pytest.mark.our_server("the lifespan of the application does not begin without a store")
 async def test_without_a_store_nothing_is_accepted_falsely_and_laravel_is_still_reached(
-    tmp_path: Path, laravel: Receiver, hold_for: Callable[[float], None]
+    tmp_path: Path, laravel: Receiver, hold_for: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold_for(3.0)
+    monkeypatch.setattr(reach, "_HOLD_AT_MOST", 2.0)
     async with gateway(tmp_path, "unix:///nonexistent/store.sock", laravel.url) as gate:
         begin = time.monotonic()
         webhook, passed, undecided, listed, owned, placed, ready, healthy, metrics = await asyncio.gather(
@@ -319,7 +321,8 @@ async def test_without_a_store_nothing_is_accepted_falsely_and_laravel_is_still_
     assert problem(undecided) == (503, "limit undecided cannot be decided right now")
     assert undecided.headers["retry-after"] == "1"
     assert problem(listed) == (503, "the registry cannot be read right now")
-    assert problem(owned) == problem(placed) == (503, "who owns the session is not known right now")
+    assert problem(owned) == (503, "who owns the session is not known right now")
+    assert problem(placed) == (503, "no session can be created right now: the store does not answer")
     assert {response.headers["retry-after"] for response in (listed, owned, placed)} == {"1"}
     assert ready.status_code == 503
     assert (healthy.status_code, metrics.status_code) == (200, 200)

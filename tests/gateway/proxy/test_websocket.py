@@ -149,8 +149,7 @@ async def denied(gate: Gate, *pieces: bytes, address: str = "127.0.0.1") -> tupl
         (b"GET /a/../../x HTTP/1.1\r\nHost: a\r\n", 400, b"the path leads out of the root"),
         (b"GET /nowhere/x HTTP/1.1\r\nHost: a\r\n", 200, b""),
         (b"GET /hooks/x HTTP/1.1\r\nHost: a\r\n", 200, b""),
-        (b"GET /api/sessions HTTP/1.1\r\nHost: a\r\n", 501, b"passed on to upstreams only"),
-        (b"GET /api/sessions/s1/x HTTP/1.1\r\nHost: a\r\n", 501, b"passed on to upstreams only"),
+        (b"GET /api/sessions HTTP/1.1\r\nHost: a\r\n", 501, b"passed on to upstreams and to owners of sessions"),
     ],
 )
 async def test_what_a_request_would_not_pass_a_handshake_does_not_pass(

@@ -1,0 +1,211 @@
+"""Creates of sessions.
+
+    reserve ──▶ Reserved: the worker is asked ──▶ 2xx: confirm, else cancel, before the client has its answer
+       │                      └── its answer never came: it may have it. The place is kept until its list tells, or ends
+       ├──▶ Owner: it runs, and is answered from its owner, which would start a second browser on the same login
+       └──▶ no room because of places that are only held, or the worker with its login away: the request is held
+
+Of several creates of one session one is asked; the others then find that it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from gateway.problems import ClientGone, Refusal, answer_json
+from gateway.workers.connections import Answer, NoAnswer, Target, WorkerConnections
+from gateway.workers.holding import Holding
+from gateway.workers.last_known import MAX_BODY
+from gateway.workers.owners import Owners
+from gateway.workers.reach import HOLD_FOR_NOBODY
+from gateway.workers.request import WorkerRequest, as_reconnect, own_get, status_path
+from sessions.registry import NoCapacity, Owner, OwnerAway, Registry, Reserved
+from sluice.http import client as http1
+from sluice.observe.log import Log
+from sluice.store.client import StoreAway, StoreRefused
+
+LOG = Log("gateway")
+_STATUS_WITHIN = 5.0
+_RUNS = frozenset(("qr_scanning", "authenticated", "connected"))
+_KEPT = ("workspace_id", "account_id", "priority")
+
+
+class Creates:
+    shared_profiles = False
+    """`sessions.shared_profiles`."""
+    shield = True
+    """`sessions.shields.creates`."""
+
+    def __init__(
+        self, registry: Registry, owners: Owners, connections: WorkerConnections, holding: Holding, hold: float
+    ) -> None:
+        self._registry = registry
+        self._owners = owners
+        self._connections = connections
+        self._holding = holding
+        self._hold = hold
+        self._going_on: dict[str, asyncio.Future[None]] = {}
+
+    async def answer(self, request: WorkerRequest) -> int:
+        """Its status. Raises Refusal, NoAnswer and ClientGone."""
+        async with self._alone(request):
+            began = time.monotonic()
+            outcome = await self._once(request, began)
+            if isinstance(outcome, int):
+                return outcome
+            with self._holding.waiting(request.session, request.size, self._hold, request.exchange) as waiting:
+                while await waiting.again():
+                    outcome = await self._once(request, began)
+                    if isinstance(outcome, int):
+                        return outcome
+            raise outcome
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, request: WorkerRequest) -> AsyncIterator[None]:
+        """One create of a session at a time. Raises Refusal and ClientGone."""
+        session, until = request.session, time.monotonic() + request.timeout
+        while (before := self._going_on.get(session)) is not None:
+            await asyncio.wait([before], timeout=max(0.0, until - time.monotonic()))
+            if request.exchange.disconnected:
+                raise ClientGone
+            if not before.done():
+                raise Refusal(503, f"session {session} is being created by another request", retry_after=b"5")
+        done = self._going_on[session] = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            del self._going_on[session]
+            done.set_result(None)
+
+    async def _once(self, request: WorkerRequest, began: float) -> int | Refusal:
+        """The status given to the client; or how it is refused, if it cannot be done in a while. Raises Refusal.
+
+        When the store is back after a while no worker counts as live before it has been heard of once more.
+        """
+        try:
+            about = {name: request.fields[name] for name in _KEPT if name in request.fields}  # never its api_key
+            found = await self._registry.reserve(request.session, about, shared_profiles=self.shared_profiles)
+        except (StoreAway, StoreRefused):
+            return Refusal(503, "no session can be created right now: the store does not answer", retry_after=b"1")
+        match found:
+            case NoCapacity(0, _):
+                nobody = Refusal(503, "no worker is registered", retry_after=b"5")
+                if time.monotonic() - began < HOLD_FOR_NOBODY:
+                    return nobody
+                raise nobody
+            case NoCapacity(workers, reserved):
+                full = Refusal(503, f"all {workers} workers are full (sessions.per_worker)", retry_after=b"5")
+                if reserved:
+                    return full
+                raise full
+            case OwnerAway(worker):
+                detail = f"worker {worker}, where session {request.session} is logged in, does not answer"
+                return Refusal(503, detail, retry_after=b"5")
+            case Owner():
+                return await self._at_owner(request, found)
+            case Reserved():
+                return await self._at_reserved(request, found)
+
+    async def _at_reserved(self, request: WorkerRequest, place: Reserved) -> int | Refusal:
+        session, fence = request.session, place.fence
+        if place.joined:
+            await self._cancel(session, fence)
+            return Refusal(503, f"session {session} is being created by another request", retry_after=b"2")
+        if request.exchange.disconnected:
+            await self._cancel(session, fence)
+            raise ClientGone
+        try:
+            answer = await self._ask(request, Target(place.worker, place.url, fence))
+        except NoAnswer as refusal:
+            if not refusal.sent:
+                await self._cancel(session, fence)
+            raise
+        if answer is None:
+            await self._cancel(session, fence)
+            return Refusal(503, f"worker {place.worker} cannot be reached", retry_after=b"2")
+        try:
+            if 200 <= answer.response.status < 300:
+                await self._confirm(session, fence)
+            else:
+                await self._cancel(session, fence)
+            return await answer.give(request.exchange)
+        finally:
+            answer.close()
+
+    async def _at_owner(self, request: WorkerRequest, owner: Owner) -> int | Refusal:
+        """Own workers know what to do with a session that they run."""
+        target, outgoing = Target(owner.worker, owner.url, owner.fence), request.outgoing
+        if owner.existing and self.shield:
+            status = await self._status_at(target, request)
+            if status in _RUNS:
+                fields = {"success": True, "session_id": request.session, "status": status}
+                await answer_json(request.exchange.send, 200, fields)
+                return 200
+            if status is not None:
+                outgoing = as_reconnect(request)
+            elif await self._restores(target, request):
+                detail = f"worker {owner.worker} is being started, and has not come to session {request.session} yet"
+                return Refusal(503, detail, retry_after=b"5")
+        answer = await self._ask(request, target, outgoing)
+        if answer is None:
+            self._owners.doubt(request.session)
+            return Refusal(503, f"worker {owner.worker} cannot be reached", retry_after=b"2")
+        try:
+            return await answer.give(request.exchange)
+        finally:
+            answer.close()
+
+    async def _ask(self, request: WorkerRequest, target: Target, outgoing: Any = None) -> Answer | None:
+        """A client that hangs up does not stop the worker, and what comes of it is to be known."""
+        outgoing = outgoing or request.outgoing
+        return await self._connections.ask(target, outgoing, request.exchange, request.timeout, cut=False)
+
+    async def _status_at(self, target: Target, request: WorkerRequest) -> str | None:
+        """What its owner calls the state of the session; None: it does not run it, or does not say."""
+        body = await self._get(target, request, status_path(request.session))
+        try:
+            status = orjson.loads(body or b"{}").get("status")
+        except (orjson.JSONDecodeError, AttributeError):
+            return None
+        return status if isinstance(status, str) else None
+
+    async def _restores(self, target: Target, request: WorkerRequest) -> bool:
+        """Whether it has still to start sessions that Laravel has listed: until then its cleanup answers 503."""
+        return await self._get(target, request, "/cleanup/stats", status=503) is not None
+
+    async def _get(self, target: Target, request: WorkerRequest, path: str, *, status: int = 200) -> bytes | None:
+        """The body of an answer with this status; None: there is none."""
+        asking = own_get(request, path)
+        try:
+            answer = await self._connections.ask(target, asking, request.exchange, _STATUS_WITHIN, cut=False)
+        except NoAnswer:
+            return None
+        if answer is None:
+            return None
+        try:
+            if answer.response.status != status:
+                return None
+            return await answer.response.read(MAX_BODY, _STATUS_WITHIN)
+        except http1.UpstreamError:
+            return None
+        finally:
+            answer.close()
+
+    async def _confirm(self, session: str, fence: int) -> None:
+        """While the store is away the worker's next list, or beat, does it."""
+        with contextlib.suppress(StoreAway, StoreRefused):
+            if not await self._registry.confirm(session, fence):
+                LOG.warning("session.accepted_too_late", session=session, fence=fence)
+        self._owners.forget(session)
+
+    async def _cancel(self, session: str, fence: int) -> None:
+        """While the store is away the place ends by itself."""
+        with contextlib.suppress(StoreAway, StoreRefused):
+            await self._registry.cancel(session, fence)
+        self._owners.forget(session)

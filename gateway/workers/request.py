@@ -1,0 +1,63 @@
+"""A request for a worker, and what we ask a worker ourselves in the course of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from gateway.proxy.upstream import UpstreamRequest
+from gateway.request import Head, Json
+from gateway.workers.calls import Call
+from sluice.http.fields import HOST, Fields
+from sluice.http.server import Exchange
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRequest:
+    call: Call
+    session: str
+    """Empty: it names none."""
+    outgoing: UpstreamRequest
+    json: Json | None
+    timeout: float
+    """Seconds until the head of the worker's answer."""
+    exchange: Exchange
+
+    @property
+    def size(self) -> int:
+        return len(self.outgoing.body or b"")
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Of its body; empty where that is no JSON object."""
+        value = self.json.value if self.json else None
+        return value if isinstance(value, Mapping) else {}
+
+
+def own_get(request: WorkerRequest, path: str) -> UpstreamRequest:
+    """A GET of ours with the key that the body of this request carries."""
+    key = request.fields.get("api_key")
+    query = f"?{urlencode({'api_key': key})}" if isinstance(key, str) else ""
+    return _without_body(request, "GET", f"{path}{query}")
+
+
+def status_path(session: str) -> str:
+    return f"/api/sessions/{quote(session, safe='')}/status"
+
+
+def as_reconnect(request: WorkerRequest) -> UpstreamRequest:
+    """A create, as the reconnect that closes the session's browser first; its body says the same."""
+    head = request.outgoing.head
+    target = f"/api/sessions/{quote(request.session, safe='')}/reconnect".encode()
+    changed = Head("POST", target, target, head.fields, head.length, head.client, head.scheme, head.port)
+    return UpstreamRequest(changed, request.outgoing.body)
+
+
+def _without_body(request: WorkerRequest, method: str, target: str) -> UpstreamRequest:
+    head = request.outgoing.head
+    fields = Fields([field for field in head.fields.all if field.kind == HOST])
+    path = target.partition("?")[0].encode()
+    asking = Head(method, path, target.encode(), fields, 0, head.client, head.scheme, head.port)
+    return UpstreamRequest(asking, b"")

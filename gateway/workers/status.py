@@ -1,0 +1,144 @@
+"""Status never lies downwards.
+
+Laravel marks an account disconnected on any answer to its status request that is not a 2xx. So while a session is
+handed over, the store is away, or a worker that was started again restores its sessions one after the other (404 until
+it has begun with one), status is answered from what was last known: until the worker lists the session, at most
+`sessions.restore`. What a worker itself says passes.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from gateway.problems import Refusal, answer
+from gateway.workers import metrics
+from gateway.workers.connections import Answer, NoAnswer
+from gateway.workers.keys import Keys, answer_invalid, given_in
+from gateway.workers.last_known import MAX_BODY, LastKnown, Noted, status_of, status_unknown
+from gateway.workers.reach import Reach
+from gateway.workers.request import WorkerRequest
+from sessions.registry import Registry, SessionRow
+from sluice.http import client as http1
+from sluice.http.fields import CONTENT_LENGTH
+from sluice.store.client import StoreAway, StoreRefused
+
+Why = Literal["unowned", "no_worker", "no_answer", "store_away", "restoring", "refused"]
+_HOLD = 2.0
+"""Seconds for a session of which nothing is known; Laravel waits for 3."""
+_JSON = b"application/json; charset=utf-8"
+
+
+class StatusCalls:
+    """`restore`: seconds for which a session that its worker does not list counts as being restored."""
+
+    restore = 600.0
+
+    def __init__(self, registry: Registry, reach: Reach, last_known: LastKnown, keys: Keys) -> None:
+        self._registry = registry
+        self._reach = reach
+        self._last_known = last_known
+        self.keys = keys
+
+    async def answer(self, request: WorkerRequest) -> int:
+        """Its status. Raises ClientGone."""
+        try:
+            reached = await self._reach.attempt(request)
+        except NoAnswer:
+            return await self.instead(request, "no_answer")
+        if not isinstance(reached, Answer):
+            return await self.instead(request, reached.why)
+        try:
+            return await self._given(request, reached)
+        finally:
+            reached.close()
+
+    async def _given(self, request: WorkerRequest, reached: Answer) -> int:
+        status, body = reached.response.status, b""
+        if status == 404:
+            row = await self._restoring(request.session, reached.worker)
+            if row is not None:
+                reached.close()
+                return await self._from(request, "restoring", row)
+        elif status == 200 and _is_small(reached.response):
+            try:
+                body = await _whole(reached.response, request.timeout)
+            except http1.UpstreamError:
+                return await self.instead(request, "no_answer")
+            self._last_known.note(request.session, reached.worker, body)
+        return await reached.give(request.exchange, body)
+
+    async def instead(self, request: WorkerRequest, why: Why) -> int:
+        """In place of an answer that no worker gives, or of a refusal of ours."""
+        known = await self._known(request.session)
+        if known is None:
+            return await self._of_nobody(request, why)
+        return await self._from(request, why, known)
+
+    async def _known(self, session: str) -> SessionRow | Noted | None:
+        try:
+            row = await self._registry.session(session)
+        except (StoreAway, StoreRefused):
+            return self._last_known.of(session)
+        if row is None:
+            self._last_known.forget(session)
+        return row
+
+    async def _of_nobody(self, request: WorkerRequest, why: Why) -> int:
+        """Nothing is known of it."""
+        if not self.keys.accept(given_in(request.outgoing.head)):
+            return await answer_invalid(request.exchange.send)
+        if why in ("unowned", "no_worker", "store_away"):
+            try:
+                reached = await self._reach.answer(request, hold=_HOLD)
+            except Refusal:
+                pass
+            else:
+                try:
+                    return await reached.give(request.exchange)
+                finally:
+                    reached.close()
+        metrics.from_last_known(why)
+        await answer(request.exchange.send, 200, status_unknown(request.session), _JSON, [])
+        return 200
+
+    async def _from(self, request: WorkerRequest, why: Why, known: SessionRow | Noted) -> int:
+        noted = self._last_known.of(request.session)
+        if isinstance(known, Noted):
+            worker, body = known.worker, known.body or status_unknown(request.session)
+        else:
+            worker, body = known.worker or known.last_owner or "", status_of(known, noted)
+        if not self.keys.accept(given_in(request.outgoing.head), worker):
+            return await answer_invalid(request.exchange.send)
+        metrics.from_last_known(why)
+        await answer(request.exchange.send, 200, body, _JSON, [])
+        return 200
+
+    async def _restoring(self, session: str, worker: str) -> SessionRow | Noted | None:
+        """What is known of a session that its worker does not run; None: it is gone, or is missing for too long."""
+        try:
+            row = await self._registry.session(session)
+        except (StoreAway, StoreRefused):
+            noted = self._last_known.of(session)
+            known = noted is not None and noted.worker == worker and bool(noted.body)
+            return noted if known and self._last_known.missing(session, worker) < self.restore else None
+        if row is None or not row.existing or worker not in (row.worker, row.last_owner):
+            self._last_known.forget(session)
+            return None
+        gone_for = self._last_known.missing(session, worker)
+        if row.missing_since is not None:
+            gone_for = max(gone_for, time.time() - row.missing_since)
+        return row if gone_for < self.restore else None
+
+
+def _is_small(response: http1.Response) -> bool:
+    length = response.fields.first(CONTENT_LENGTH)
+    return length is not None and int(length) <= MAX_BODY
+
+
+async def _whole(response: http1.Response, timeout: float) -> bytes:
+    """Raises UpstreamError."""
+    body = response.take()
+    while not response.complete:
+        body += await response.chunk(timeout)
+    return body + response.take()
