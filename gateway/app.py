@@ -118,7 +118,7 @@ class _Parts:
         self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
         self.progress = Progress()
         self.began = time.monotonic()
-        self.existing: ExistingWorkers | None = None
+        self.existing: Sequence[ExistingWorkers] = ()
         self.live: LivePolicies[Policies] = edits.live(policies)
         self.bodies = BodyBudget(policies.bodies)
         self.workers = WorkerProxy(self.registry, _WORKERS, policies.sessions, self.bodies)
@@ -133,7 +133,7 @@ class _Parts:
 
     def watched(self) -> Sequence[WatchedWorker]:
         """The existing workers, as they were last seen."""
-        return self.existing.seen if self.existing else ()
+        return [seen for existing in self.existing for seen in existing.seen]
 
     def let_go(self) -> None:
         """Ends what waits longer than a gateway that stops has time."""
@@ -204,28 +204,28 @@ async def _note_failing(failing: Failing) -> None:
 
 
 class _Watch:
-    """Over existing workers: a new one, in `group`, whenever the policies name others."""
+    """Over existing workers, each by itself in `group`: an edit of one leaves the others watched as they were."""
 
     def __init__(self, parts: _Parts, group: asyncio.TaskGroup) -> None:
         self._parts = parts
         self._group = group
-        self._stops: BySettings[Stop] = BySettings()
+        self._watched: BySettings[tuple[ExistingWorkers, Stop]] = BySettings()
 
     def apply(self, policies: Policies) -> None:
         sessions = policies.sessions
+        settings = {worker.name: (worker, sessions.per_worker) for worker in sessions.workers}
 
-        def begin(_: str) -> Stop:
-            stop = Stop()
-            existing = ExistingWorkers(self._parts.registry, sessions.workers, sessions.per_worker)
-            self._parts.existing = existing
-            self._group.create_task(existing.run(stop))
-            return stop
+        def begin(name: str) -> tuple[ExistingWorkers, Stop]:
+            worker, capacity = settings[name]
+            return ExistingWorkers(self._parts.registry, [worker], capacity), Stop()
 
-        after = self._stops.edited({"workers": (sessions.workers, sessions.per_worker)}, begin)
-        for stop in self._stops.missing_in(after).values():
+        before, self._watched = self._watched, self._watched.edited(settings, begin)
+        for _, stop in before.missing_in(self._watched).values():
             stop.request()
-        self._stops = after
+        for existing, stop in self._watched.missing_in(before).values():
+            self._group.create_task(existing.run(stop))
+        self._parts.existing = [existing for existing, _ in self._watched.things.values()]
 
     def stop(self) -> None:
-        for stop in self._stops.things.values():
+        for _, stop in self._watched.things.values():
             stop.request()

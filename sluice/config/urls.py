@@ -25,6 +25,8 @@ def http_url(text: str) -> str:
         raise Malformed(f"{quoted(text)} has a query or fragment", "write scheme, host, port and path only")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise malformed
+    if not parts.path.isascii():
+        raise Malformed(f"{quoted(text)} has a path beyond ASCII", "write it percent-encoded")
     return text.rstrip("/")
 
 

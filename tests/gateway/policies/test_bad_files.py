@@ -1091,6 +1091,9 @@ EXPECTED: dict[str, list[str]] = {
     "sessions_restore": [
         '2:21: sessions.restore: "10min" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
     ],
+    "worker_url_path": [
+        '2:28: sessions.workers[0].url: "http://127.0.0.1:3001/é" has a path beyond ASCII; write it percent-encoded',
+    ],
 }
 
 
