@@ -39,6 +39,7 @@ from relay.queue.inbox import Inbox
 from sessions import registry
 from sessions.changes import Changes
 from sessions.existing import ExistingWorkers, WatchedWorker
+from sessions.instances import Instances
 from sessions.keeper import Keeper
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
@@ -119,6 +120,7 @@ class _Parts:
         self.progress = Progress()
         self.began = time.monotonic()
         self.existing: Sequence[ExistingWorkers] = ()
+        self.instances = Instances()
         self.live: LivePolicies[Policies] = edits.live(policies)
         self.bodies = BodyBudget(policies.bodies)
         self.workers = WorkerProxy(self.registry, _WORKERS, policies.sessions, self.bodies)
@@ -160,9 +162,9 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
     )
     resources = Resources(
         *(policies, parts.store, parts.registry, queues.things, parts.live),
-        *(parts.inflows, parts.progress, parts.watched, parts.began),
+        *(parts.inflows, parts.progress, parts.watched, parts.began, parts.instances),
     )
-    ingest = Ingest(policies, queues.things, parts.hold)
+    ingest = Ingest(policies, queues.things, parts.hold, parts.instances)
     edge = Edge(
         policies,
         parts.limiter,

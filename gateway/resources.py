@@ -12,6 +12,7 @@ from relay.inflow import Inflow
 from relay.progress import Progress
 from relay.queue.queue import Queue
 from sessions.existing import WatchedWorker
+from sessions.instances import Instances
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.store.client import Store
@@ -35,3 +36,5 @@ class Resources:
     """The existing workers, as this process last saw them."""
     began: float = field(default_factory=time.monotonic)
     """When this gateway was opened, in monotonic seconds."""
+    instances: Instances = field(default_factory=Instances)
+    """What the existing workers call themselves, as this process has heard it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.ingest.carried import Carried
+from gateway.ingest.carried import INSTANCE_URL, Carried
 from gateway.ingest.fence import BEYOND, STALE, fence_of
 from gateway.ingest.hold import Hold
 from gateway.ingest.identity import Webhook, digest_of, identity_of
@@ -20,6 +20,7 @@ from relay.queue.codec import DelayedBy, Event, GoesFirst, Headers, Superseding,
 from relay.queue.errors import BacklogFull, FenceBeyond, OtherContent, StaleFence
 from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
+from sessions.instances import Instances
 from sluice.config import Promise
 from sluice.http.senders import USUAL, Sender
 from sluice.store.client import StoreAway, StoreRefused
@@ -55,8 +56,11 @@ class Receipt:
 class Ingest:
     """Makes events of verified webhooks and stores them for those of their endpoints that take them."""
 
-    def __init__(self, policies: Policies, queues: Mapping[str, Queue], hold: Hold) -> None:
+    def __init__(
+        self, policies: Policies, queues: Mapping[str, Queue], hold: Hold, instances: Instances | None = None
+    ) -> None:
         self._policy = policies.relay
+        self._instances = instances or Instances()
         self._queues = queues
         self._hold = hold
         self._carried = Carried(policies)
@@ -98,6 +102,9 @@ class Ingest:
         return Receipt(event.id, stored, accepted.repeat, left_out)
 
     def _event(self, webhook: Webhook, decision: Decision) -> Event:
+        head = webhook.head
+        if head.worker is not None:
+            self._instances.note(head.worker, head.value(INSTANCE_URL))
         known_by = identity_of(webhook, self._policy.dedupe)
         return as_event(
             self._policy,

@@ -195,6 +195,8 @@ class ExistingWorkerStatus:
     """Items of its list that cannot be read."""
     example: str = ""
     """One of those, short."""
+    instance: str | None = None
+    """What it calls itself in X-Instance-Url, as this gateway process has heard it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +333,8 @@ class Status:
     clock_jump: ClockJump | None = None
     upstreams: Mapping[str, UpstreamStatus] = field(default_factory=dict)
     existing: tuple[ExistingWorkerStatus, ...] = ()
+    advertise: str | None = None
+    """What Laravel is told instead of the existing workers' own addresses."""
     last_minute: LastMinute = field(default_factory=LastMinute)
     disk: DiskStatus | None = None
     processes: tuple[ProcessStatus, ...] = ()

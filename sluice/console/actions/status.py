@@ -59,7 +59,8 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         sessions=_sessions(sessions),
         clock_jump=ClockJump(seen.jump.seconds, seen.jump.ago, seen.jump.offset) if seen.jump else None,
         upstreams=of_processes.upstreams,
-        existing=tuple(_existing(one, now, policies.sessions.restore) for one in gateway.watched()),
+        existing=tuple(_existing(gateway, one, now) for one in gateway.watched()),
+        advertise=policies.sessions.advertise,
         last_minute=of_processes.last_minute,
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
         processes=of_processes.processes,
@@ -162,7 +163,7 @@ def _sessions(seen: Summary | None) -> SessionCounts:
     return SessionCounts(seen.total, seen.connected, seen.states, seen.unowned)
 
 
-def _existing(seen: WatchedWorker, now: float, restore: float) -> ExistingWorkerStatus:
+def _existing(gateway: Resources, seen: WatchedWorker, now: float) -> ExistingWorkerStatus:
     return ExistingWorkerStatus(
         worker=seen.worker,
         url=seen.url,
@@ -175,7 +176,8 @@ def _existing(seen: WatchedWorker, now: float, restore: float) -> ExistingWorker
         several=seen.several,
         up_s=None if seen.began is None else max(0.0, now - seen.began),
         missing=seen.missing,
-        restoring_s=seen.restoring_left(now, restore),
+        restoring_s=seen.restoring_left(now, gateway.policies.sessions.restore),
         odd=seen.odd,
         example=seen.example,
+        instance=gateway.instances.of(seen.worker),
     )

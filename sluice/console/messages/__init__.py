@@ -8,7 +8,7 @@ from __future__ import annotations
 from sluice.console.messages.deployment import deployment
 from sluice.console.messages.endpoints import endpoints
 from sluice.console.messages.machine import machine
-from sluice.console.messages.sessions import sessions
+from sluice.console.messages.sessions import past_us, sessions
 from sluice.console.messages.traffic import traffic
 from sluice.console.messages.upstreams import upstreams
 from sluice.console.messages.wording import age
@@ -25,5 +25,6 @@ def messages(status: Status) -> list[str]:
         *endpoints(status.endpoints, status.removed, status.at),
         *traffic(status.last_minute, store_answers=status.store.ok),
         *sessions(status.workers, status.sessions, status.existing),
+        *past_us(status.existing, status.advertise),
         *machine(status),
     ]

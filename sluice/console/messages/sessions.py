@@ -32,6 +32,16 @@ def sessions(
         yield from _disputed(one)
 
 
+def past_us(existing: Sequence[ExistingWorkerStatus], advertise: str | None) -> Iterator[str]:
+    """Where Laravel is led past the gateway."""
+    if existing and advertise is None:
+        heard = next((f", such as {one.instance}" for one in existing if one.instance), "")
+        yield (
+            f"Laravel is given the workers' own addresses{heard}, and calls them past Sluice from then on: write "
+            "sessions.advertise with this gateway's address, as Laravel reaches it"
+        )
+
+
 def _silent(worker: ExistingWorkerStatus) -> str:
     never = "has not answered" if worker.answered else "has never answered"
     since = f"{never} for {age(worker.since_s)} ({worker.why})"

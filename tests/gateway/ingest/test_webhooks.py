@@ -17,6 +17,7 @@ from relay.process import open_queue
 from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
+from sessions.instances import Instances
 from sluice.http.bodies import BodyBudget
 from sluice.http.senders import USUAL
 from sluice.store.client import Store
@@ -49,11 +50,15 @@ class Gate:
         self.queues: dict[str, Queue] = {
             name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()
         }
-        self.intake = Ingest(policies, self.queues, Hold(Inbox(store), BodyBudget(2**25)))
+        self.instances = Instances()
+        self.intake = Ingest(policies, self.queues, Hold(Inbox(store), BodyBudget(2**25)), self.instances)
 
-    async def accept(self, *endpoints: str, event: str = "message_received", shown: Pairs = ()) -> Receipt:
+    async def accept(
+        self, *endpoints: str, event: str = "message_received", shown: Pairs = (), worker: str | None = None
+    ) -> Receipt:
         body = orjson.dumps({"event": event})
         head = a_head((b"Host", b"gate"), *shown)
+        head.worker = worker
         webhook = Webhook(endpoints, head, body, Json({}), event, "s1", USUAL, None)
         return await self.intake.accept(webhook, PASS, time.monotonic())
 
@@ -81,6 +86,13 @@ async def test_an_event_that_no_endpoint_of_its_route_takes_is_ignored_and_said_
     assert taken.endpoints == ()
     assert taken.fields("second") == {"status": "ignored", "id": taken.id}
     assert await gate.stored("archive") == []
+
+
+async def test_what_a_worker_calls_itself_is_learnt_where_its_prefix_tells_which_one_it_is(gate: Gate) -> None:
+    await gate.accept("laravel", shown=((b"X-Instance-Url", b"http://localhost:3009"),))
+    assert gate.instances.of("w1") is None
+    await gate.accept("laravel", shown=((b"X-Instance-Url", b"http://localhost:3001"),), worker="w1")
+    assert gate.instances.of("w1") == "http://localhost:3001"
 
 
 async def test_a_repeat_is_a_repeat_for_all_endpoints(gate: Gate) -> None:

@@ -29,6 +29,7 @@ WELL = Status(
     removed=(),
     workers=(),
     sessions=SessionCounts(0, 0, {}, 0),
+    advertise="http://sluice:8080",
     up_s=3600.0,
 )
 

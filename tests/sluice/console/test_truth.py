@@ -43,7 +43,9 @@ async def watching(parts: Resources, *workers: ExistingWorker) -> Resources:
     for _ in range(2):
         await existing.run_once()
     await existing.close()
-    return replace(parts, watched=lambda: existing.seen)
+    sessions = replace(parts.policies.sessions, workers=workers, advertise="http://sluice:8080")
+    policies = replace(parts.policies, sessions=sessions)
+    return replace(parts, policies=policies, watched=lambda: existing.seen)
 
 
 async def test_a_worker_that_refuses_our_key(parts: Resources, nodes: tuple[Node, Node]) -> None:
@@ -85,6 +87,18 @@ async def test_a_worker_behind_which_several_processes_take_turns(parts: Resourc
     assert await messages(parts) == [
         f"several processes answer at {node.url} of worker {node.name} in turn, so nobody can tell which of them runs "
         "a session: give each a port and a LARAVEL_URL of its own (examples/pm2)"
+    ]
+
+
+async def test_laravel_is_led_past_us(parts: Resources, nodes: tuple[Node, Node]) -> None:
+    node, _ = nodes
+    parts = await watching(parts, ExistingWorker(node.url, name="w1"))
+    sessions = replace(parts.policies.sessions, advertise=None)
+    parts = replace(parts, policies=replace(parts.policies, sessions=sessions))
+    parts.instances.note("w1", b"http://localhost:3001")
+    assert await messages(parts) == [
+        "Laravel is given the workers' own addresses, such as http://localhost:3001, and calls them past Sluice from "
+        "then on: write sessions.advertise with this gateway's address, as Laravel reaches it"
     ]
 
 

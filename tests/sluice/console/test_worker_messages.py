@@ -120,3 +120,11 @@ def test_a_session_that_two_workers_claim() -> None:
 
 def test_workers_that_answer_have_nothing_to_say() -> None:
     assert said(existing=(existing(answered=True),)) == []
+
+
+def test_laravel_that_is_led_past_us() -> None:
+    assert said(existing=(existing(answered=True),), advertise=None) == [
+        "Laravel is given the workers' own addresses, and calls them past Sluice from then on: write "
+        "sessions.advertise with this gateway's address, as Laravel reaches it"
+    ]
+    assert said(advertise=None) == [], "there are no such workers"
