@@ -60,14 +60,16 @@ def replaced_values(policies: Policies) -> Mapping[bytes, bytes]:
     return {} if advertised is None else {INSTANCE_URL: advertised.encode()}
 
 
-def published_headers(given: object, at: str) -> Headers:
-    """Of an event's `headers`: names and texts. `at`: where the event stands, for the message. Raises Refusal 400."""
+def published_headers(given: object, at: str, replaced: Mapping[bytes, bytes]) -> Headers:
+    """Of an event's `headers`: names and texts. `at`: where the event stands, for the message; `replaced`: see
+    `replaced_values`. Raises Refusal 400."""
     place = f"{at}headers"
     if not isinstance(given, dict):
         wrong(place, 'an object such as {"X-Instance-Url": "http://10.0.0.5:3000"}', given)
     if len(given) > MAX_PUBLISHED:
         raise Refusal(400, f"{place}: has {len(given)} headers, it may have {MAX_PUBLISHED}")
-    return tuple([_published(f"{place}.{name[:64]}", name, value) for name, value in given.items()])
+    pairs = [_published(f"{place}.{name[:64]}", name, value) for name, value in given.items()]
+    return tuple([(name, replaced.get(name.lower(), value)) for name, value in pairs])
 
 
 def _published(place: str, name: str, value: object) -> tuple[bytes, bytes]:

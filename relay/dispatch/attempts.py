@@ -37,7 +37,7 @@ _KINDS: dict[type[Outcome], str] = {
 
 
 _AGAIN = ("retry", "unspent", "rejected", "return")
-_UNKNOWN = NotSent("the store does not say whether it was superseded")
+_UNKNOWN = NotSent("the store does not say whether it was superseded", wait=0.2)
 _OLDER_FIRST = NotSent("an older event that it supersedes is being sent", wait=0.2)
 
 

@@ -28,8 +28,8 @@ Pairs = tuple[tuple[bytes, bytes], ...]
 
 
 class Shipped:
-    def __init__(self, store: Store, file: Path = SHIPPED) -> None:
-        environment = {"WHATSAPP_HMAC_SECRET": "hmac", "SLUICE_CONSOLE_TOKEN": "token"}
+    def __init__(self, store: Store, file: Path = SHIPPED, secret: str = "hmac") -> None:
+        environment = {"WHATSAPP_HMAC_SECRET": secret, "SLUICE_CONSOLE_TOKEN": "token"}
         self.policies = policies = load(file, environment=environment, need_secrets=False)
         self.endpoint = policies.relay.endpoints["laravel"]
         self.queue = open_queue(store, self.endpoint, policies)

@@ -119,6 +119,14 @@ async def test_an_event_brings_the_headers_that_its_publisher_names(api: Api) ->
     assert delivery.headers == ((b"Content-Type", b"application/json"), *given)
 
 
+async def test_a_published_address_of_a_worker_is_the_one_to_advertise_too(tmp_path: Path, store: Store) -> None:
+    api = Api(tmp_path, store, f"{POLICIES}sessions: {{advertise: http://sluice:8080}}\n")
+    async with api.http:
+        await api.post({"type": "a", "headers": {"X-INSTANCE-URL": "http://10.0.0.5:3000"}})
+        (delivery,) = await api.stored("laravel")
+    assert (b"X-INSTANCE-URL", b"http://sluice:8080") in delivery.headers
+
+
 async def test_the_events_of_a_list_keep_their_own_bytes_too(api: Api) -> None:
     pieces = [b'{"type":"a", "data":"],[ \\" \xf0\x9f\x91\x8b"}', b'{ "type":"b","data":1.0E3 }', b'{"type":"c"}']
     response = await api.post_bytes(b" [" + b" ,\n".join(pieces) + b"\t] ")

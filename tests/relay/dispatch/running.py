@@ -16,6 +16,7 @@ from relay.queue.codec import Event, Lane, new_id
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.history import history_of
 from relay.queue.inbox import Inbox
+from relay.queue.newest import Newest
 from relay.queue.queue import Queue
 from sluice.config import Secret, Signature
 from sluice.process.loops import Stop
@@ -61,7 +62,9 @@ class Receiver:
 
 
 class Relay:
-    def __init__(self, store: Store, url: str, *, keep_bodies: bool = False, **changes: object) -> None:
+    def __init__(
+        self, store: Store, url: str, *, keep_bodies: bool = False, newest: Newest | None = None, **changes: object
+    ) -> None:
         known = Endpoint("laravel", url, "laravel", 1.0, 16, None, "session", RETRY, CIRCUIT)
         self.endpoint = replace(known, **changes)  # type: ignore[arg-type]
         batch = self.endpoint.batch
@@ -75,6 +78,7 @@ class Relay:
             keep_bodies=keep_bodies,
             attempt=self.endpoint.timeout,
         )
+        self.queue.newest = newest or self.queue.newest
         self.inbox = Inbox(store)
         self.dead = DeadLetters(store, "laravel")
         circuit = Circuit(store, "laravel", self.endpoint.circuit, self.endpoint.rate, probe_lease=1.0)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from relay.queue.history import EndpointHistory, history_of
 from relay.queue.kept import Kept, once_more
 from relay.queue.layout import partition_of
 from relay.queue.moving import Mover
+from relay.queue.newest import Newest
 from relay.queue.queue import Queue
 from sluice.store.client import Store
 from tests.relay.dispatch.running import Receiver, Relay, died, running
@@ -167,6 +169,24 @@ async def test_a_newer_one_is_not_sent_beside_an_older_one_of_another_session(
         await until(delivered(relay, 3), timeout=5.0)
     assert app.bodies == [b"old", b"of its session", b"new"]
     assert (await relay.queue.counts()).retried == 0
+
+
+async def test_while_the_store_does_not_say_whether_it_is_the_newest_it_waits(
+    tmp_path: Path, store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    nowhere = Store(f"unix://{tmp_path}/nowhere.sock", timeout=0.1)
+    async with running(Relay(store, url, newest=Newest(nowhere, "laravel", 60.0, 1.0))) as relay:
+        given = await accept(relay, ready(OLD, b"old"))
+        await accept(relay, event("another", b"of another"))
+        await until(delivered(relay))
+        await asyncio.sleep(0.2)
+        assert (await at_laravel(store, given)).state in ("waiting", "leased")
+    assert app.bodies == [b"of another"]
+    async with running(Relay(store, url)) as relay:
+        await until(delivered(relay, 2))
+    assert app.bodies == [b"of another", b"old"]
+    await nowhere.close()
 
 
 async def test_in_a_batch_only_those_go_that_were_not_superseded(store: Store, receiver: tuple[Receiver, str]) -> None:
