@@ -16,7 +16,7 @@ from sluice.store.client import StoreAway, StoreRefused
 LOG = Log("sessions.keeper")
 _ROUND = 0.2
 _LOOK_AGAIN = 1.0
-_LIMIT = 100
+_LIMIT = 50
 
 
 class Keeper:
@@ -26,6 +26,7 @@ class Keeper:
         self._registry = registry
         self._changes = changes
         self._wake = asyncio.Event()
+        self._migrated = False
 
     async def run(self, stop: Stop) -> None:
         """Until stopped. While the store is away it tries again each second."""
@@ -47,6 +48,8 @@ class Keeper:
 
     async def run_once(self) -> float:
         """Ends what has run out, and grants one round. Answers the seconds until it has to be called again."""
+        while not self._migrated:
+            self._migrated = not await self._registry.migrate()
         lapsed = await self._registry.lapse(_LIMIT)
         ended = lapsed.moved
         while lapsed.moved >= _LIMIT:

@@ -8,6 +8,7 @@ from sessions.scripts import Scripted, load
 
 _LIST, _SUMMARY = load("list"), load("summary")
 _PAGE = 1000
+_AT_ONCE = 100
 
 
 class Overview(Scripted):
@@ -28,10 +29,18 @@ class Overview(Scripted):
                 return [found[session] for session in sorted(found)]
 
     async def page(self, go_on: str, count: int, workspace: str | None = None) -> SessionPage:
-        """Looks at about `count` sessions, and answers those of the workspace; `go_on` empty: the first ones."""
-        only = (0, "") if workspace is None else (1, workspace)
-        _, after, rows, _ = await self._run(_LIST, go_on or "0", count, *only, "")
-        return SessionPage(records.session_rows(rows, b""), "" if after == b"0" else after.decode())
+        """Looks at about `count` sessions, and answers those of the workspace; `go_on` empty: the first ones.
+
+        A round trip for each hundred, so that nobody else waits long.
+        """
+        only, rows = ((0, "") if workspace is None else (1, workspace)), list[SessionRow]()
+        for _ in range(0, count, _AT_ONCE):
+            _, after, found, _ = await self._run(_LIST, go_on or "0", min(count, _AT_ONCE), *only, "")
+            rows += records.session_rows(found, b"")
+            go_on = "" if after == b"0" else after.decode()
+            if not go_on:
+                break
+        return SessionPage(tuple(rows), go_on)
 
     async def session(self, session: str) -> SessionRow | None:
         """One session with its history; None where it is not known."""

@@ -54,7 +54,7 @@ from sessions.records import (
     Worker as Worker,
     WorkerRow as WorkerRow,
 )
-from sessions.scripts import CHANGES_KEY as CHANGES_KEY, KEYS, load
+from sessions.scripts import CHANGES_KEY as CHANGES_KEY, KEYS, KEYS_OF_EARLIER, load
 from sessions.states import MOVES_FOR_SCRIPTS, state_of
 from sluice.store import clock
 from sluice.store.client import Arg, Store
@@ -69,8 +69,9 @@ GATEWAY = "gateway"
 KEY_PATTERNS = KEYS
 """Names and scripts are beside it; see `sessions/scripts.py`."""
 _PLACING_ATTEMPTS = 4
-_AT_ONCE = 100
-_LAPSING_AT_ONCE = 100
+_AT_ONCE = 64
+_LAPSING_AT_ONCE = 50
+_MIGRATED_AT_ONCE = 50
 _FORGOTTEN_FOR = 600.0  # seconds, over the lease: no list is older than that
 
 
@@ -78,6 +79,7 @@ _OWNER, _RESERVE, _CONFIRM, _CANCEL = load("owner"), load("reserve"), load("conf
 _FORGET, _MOVE, _WANT, _OBSERVE = load("forget"), load("move"), load("want"), load("observe")
 _REGISTER, _BEAT, _DEREGISTER = load("register"), load("beat"), load("deregister")
 _LAPSE, _ORPHANS, _GRANT = load("lapse"), load("orphans"), load("grant")
+_MIGRATE = load("migrate")
 
 
 class Registry(Overview):
@@ -269,6 +271,11 @@ class Registry(Overview):
         kept = round((self.lease + _FORGOTTEN_FOR) * 1000)
         moved, next_end, orphans = await self._run(_LAPSE, limit, kept)
         return Lapsed(moved, None if next_end < 0 else next_end, orphans)
+
+    async def migrate(self) -> bool:
+        """Takes over some of what an earlier version left in the store. True while there may be more."""
+        args = (_MIGRATED_AT_ONCE, MOVES_FOR_SCRIPTS)
+        return bool(await self._store.run(_MIGRATE, KEYS_OF_EARLIER, args))
 
     async def place_orphans(self, by: str = "keeper") -> int:
         """Grants those that have waited longest to workers of ours with room, one round. How many. Two round trips."""

@@ -7,10 +7,13 @@ from typing import Any
 from sluice.store.client import Arg, Script, Store, load_script
 
 _NAMES = (
-    *("records", "fleet", "beats", "places", "waiting", "orphans", "room", "room_existing", "loads", "counts"),
+    *("records", "fleet", "live", "places", "waiting", "orphans", "room", "room_existing", "loads", "numbers"),
     *("reserved", "forgotten", "history", "fence", "changes", "lost"),
 )
 KEYS = tuple(f"sl:{{sessions}}:{name}" for name in _NAMES)
+_EARLIER = ("wanted", "states", "owners", "leases", "observed", "workers", "beats", "held", "counts")
+KEYS_OF_EARLIER = (*KEYS, *(f"sl:{{sessions}}:{name}" for name in _EARLIER))
+"""With those that an earlier version had."""
 CHANGES_KEY = "sl:{sessions}:changes"
 
 

@@ -13,7 +13,7 @@
 
 local id, lease, moves = ARGV[1], tonumber(ARGV[3]), ARGV[4]
 if not is_current(id, ARGV[2]) then return false end
-call('ZADD', beats, digits(now + lease), id)
+call('ZADD', live, digits(now + lease), id)
 local worker = worker_of(id)
 local said = {draining = tonumber(ARGV[5]), memory = tonumber(ARGV[6]), cpu = tonumber(ARGV[7])}
 if worker.draining ~= said.draining or worker.memory ~= said.memory or worker.cpu ~= said.cpu then

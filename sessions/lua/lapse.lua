@@ -8,8 +8,8 @@
 local LOST_FOR, LOST_EXISTING_FOR = 3600 * 1000, 7 * 24 * 3600 * 1000
 local limit, moved = tonumber(ARGV[1]), 0
 
-for _, id in ipairs(call('ZRANGEBYSCORE', beats, '-inf', digits(now), 'LIMIT', 0, limit)) do
-  local held, ended = sessions_of(places, id, limit - moved + 1), tonumber(call('ZSCORE', beats, id))
+for _, id in ipairs(call('ZRANGEBYSCORE', live, '-inf', digits(now), 'LIMIT', 0, limit)) do
+  local held, ended = sessions_of(places, id, limit - moved + 1), tonumber(call('ZSCORE', live, id))
   for _, session in ipairs(held) do
     if moved >= limit then break end
     release(record_of(session), 'lost: ' .. id .. ' does not answer', id, ended)
@@ -17,7 +17,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', beats, '-inf', digits(now), 'LIMIT', 0
   end
   if #held == 0 or moved < limit then
     call('ZADD', lost, digits(ended), id)
-    call('ZREM', beats, id)
+    call('ZREM', live, id)
     touched[id] = true
   end
 end
@@ -38,7 +38,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', lost, '-inf', digits(now - LOST_FOR), 
 end
 
 local next_end = -1
-for _, ends in ipairs({beats, reserved}) do
+for _, ends in ipairs({live, reserved}) do
   local first = call('ZRANGE', ends, 0, 0, 'WITHSCORES')[2]
   if first then
     local left = math.max(0, tonumber(first) - now)

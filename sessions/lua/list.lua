@@ -24,7 +24,7 @@ for i = 1, #found, 2 do
     local owned = owns(record)
     local holder = owned and worker_of(record.worker)
     local last = record.reserved == 0 and record.worker ~= '' and record.worker or record.last
-    local lost_since = not owned and record.worker ~= '' and record.reserved == 0 and call('ZSCORE', beats, record.worker)
+    local lost_since = not owned and record.worker ~= '' and record.reserved == 0 and call('ZSCORE', live, record.worker)
     for _, value in ipairs({
       record.session, record.about, record.workspace, record.state, record.phone, record.reason, digits(record.since),
       owned and record.worker or '', owned and holder.url or '', record.existing, digits(record.fence),

@@ -17,7 +17,7 @@ local is = {instance = 'observed', url = ARGV[2], capacity = tonumber(ARGV[3]), 
 if not before or before.existing == 0 or before.url ~= is.url or before.capacity ~= is.capacity or left_of(id) == 0 then
   save_worker(id, is)
 end
-call('ZADD', beats, digits(now + ARGV[4]), id)
+call('ZADD', live, digits(now + ARGV[4]), id)
 call('ZREM', lost, id)
 
 -- Is this one the better owner?
@@ -39,15 +39,13 @@ for i = 7, #ARGV, 6 do
     table.insert(disputed, record.worker)
   elseif record ~= false then
     record = record or new_record(session, ARGV[i + 4], ARGV[i + 5])
-    local first = record.worker ~= id or record.reserved == 1
-    if record.worker ~= id then grant(record, id, 'found at', id)
-    elseif first then accept(record, id) end
-    local back = record.missing > 0
-    if back then
-      record.missing = 0
-      note(record, 'listed again by ' .. id, id)
-    end
-    if report(record, state, ARGV[i + 2], ARGV[i + 3], not first and moves, id) or back then save(record) end
+    local changed, first, before = record.missing > 0, record.worker ~= id, nil
+    if changed then note(record, 'listed again by ' .. id, id) end
+    if first then before = give(record, id, 'found at', id)
+    elseif record.reserved == 1 then accept(record, id) end
+    record.missing = 0
+    if report(record, state, ARGV[i + 2], ARGV[i + 3], not first and moves, id) or first or changed then save(record) end
+    if first then announce(record, before) end
   end
 end
 

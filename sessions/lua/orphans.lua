@@ -7,7 +7,7 @@
 --             what these have of the workspaces
 -- Twice      is a second look.
 
-local CANDIDATES = 16
+local CANDIDATES = 8
 local found, workspaces, candidates, alike = {}, {}, {}, {}
 local due = call('ZRANGEBYSCORE', orphans, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
 if #due == 0 then return {{}, {}, {}} end

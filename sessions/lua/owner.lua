@@ -12,6 +12,6 @@ if owns(record) then return owner_in(record) end
 local holds = record.worker ~= '' and record.reserved == 0
 local last = holds and record.worker or record.last
 local worker = last ~= '' and worker_of(last)
-local since = holds and tonumber(call('ZSCORE', beats, last) or now) or record.lost
+local since = holds and tonumber(call('ZSCORE', live, last) or now) or record.lost
 return {'unowned', last, worker and worker.url or '', record.existing, last ~= '' and left_of(last) or 0, record.state,
         digits(since)}

@@ -2,14 +2,14 @@
 --
 -- KEYS[1] records           HASH    session -> its record, packed: FIELDS below; a session is known while it stands here
 -- KEYS[2] fleet             HASH    worker -> what is known of it, packed: WORKER_FIELDS below
--- KEYS[3] beats             ZSET    live worker -> when it stops being live
+-- KEYS[3] live              ZSET    live worker -> when it stops being live
 -- KEYS[4] places            ZSET    "<worker> <workspace> <session>", all scores 0: who holds what, found by prefix
 -- KEYS[5] waiting           ZSET    the same of sessions that nobody has and whose login lies on an existing worker
 -- KEYS[6] orphans           ZSET    session that nobody has, for workers of ours -> from when on it may be granted
 -- KEYS[7] room              ZSET    live worker of ours that takes more sessions -> how many it holds
 -- KEYS[8] room_existing     ZSET    the same of existing workers
 -- KEYS[9] loads             HASH    "<worker>" -> sessions it owns; "<worker> r": that are only reserved; "<worker> w": waiting
--- KEYS[10] counts           HASH    "o <state>", "u <state>" -> owned and unowned sessions; "changes", "impossible"
+-- KEYS[10] numbers          HASH    "o <state>", "u <state>" -> owned and unowned sessions; "changes", "impossible"
 -- KEYS[11] reserved         ZSET    session -> when its reservation ends
 -- KEYS[12] forgotten        ZSET    session -> when it was forgotten, for a while
 -- KEYS[13] history          HASH    session -> its last changes, a line each: "<moment>\t<what>\t<who>"
@@ -20,11 +20,11 @@
 -- Moments are milliseconds of the scripts' time (sluice/store/lua/clock.lua). The lease belongs to the worker: a session
 -- has an owner while its record names a worker that is live, and is not only reserved there. `save` and `drop` derive every
 -- index and count from the record, so these are always true together. Which workers have room is worked out by `done`.
-local records, fleet, beats, places, waiting, orphans = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local room, room_existing, loads, counts, reserved = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
+local records, fleet, live, places, waiting, orphans = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local room, room_existing, loads, numbers, reserved = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local forgotten, history, last_fence, changes, lost = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 
--- A field that is '' or 0 at the end of a record is left away.
+-- Fields at the end of a record that are as in EMPTY are left away.
 --   since      of the last change of state, phone or owner      existing   1: its holder, or its last one, is an existing worker
 --   worker     its holder; fence: under which                   last       its last owner, while it has no holder
 --   lost       since when nobody has it                         missing    since when its holder does not list it
@@ -81,7 +81,7 @@ end
 
 -- How many milliseconds it stays live without another beat; 0: it is not live.
 local function left_of(id)
-  return math.max(0, tonumber(call('ZSCORE', beats, id) or 0) - now)
+  return math.max(0, tonumber(call('ZSCORE', live, id) or 0) - now)
 end
 
 -- Is it live, and still the process it was?
@@ -90,8 +90,16 @@ local function is_current(id, instance)
   return worker and worker.instance == instance and left_of(id) > 0
 end
 
+-- Counts are changed in memory, and written once, by `done`.
+local pending, stored = {[loads] = {}, [numbers] = {}}, {}
+
+local function add(key, field, change)
+  if field then pending[key][field] = (pending[key][field] or 0) + change end
+end
+
 local function load_of(field)
-  return tonumber(call('HGET', loads, field) or 0)
+  if not stored[field] then stored[field] = tonumber(call('HGET', loads, field) or 0) end
+  return stored[field] + (pending[loads][field] or 0)
 end
 
 local function taken_by(id)
@@ -114,9 +122,17 @@ local function rank(id)
   end
 end
 
--- The last thing a script that changes anything does.
+local given
+
+-- The last thing a script that changes anything does, whatever way it ends.
 local function done(answer)
   for id in pairs(touched) do rank(id) end
+  for key, fields in pairs(pending) do
+    for field, change in pairs(fields) do
+      if change ~= 0 and call('HINCRBY', key, field, change) == 0 then call('HDEL', key, field) end
+    end
+  end
+  if given then call('SET', last_fence, digits(given)) end
   return answer
 end
 
@@ -139,7 +155,7 @@ end
 
 -- --- records
 
--- What follows from a record: {index, member in it, score, field of `loads`, field of `counts`}
+-- What follows from a record: {index, member in it, score, field of `loads`, field of `numbers`}
 local function derived(record)
   local session, workspace = record.session, record.workspace
   local hidden = record.fresh == 1 or record.leaving == '!'
@@ -154,14 +170,11 @@ local function derived(record)
   return {orphans, session, record.lost, false, counted}
 end
 
+local DEFAULTS = {__index = EMPTY}
+
 local function opened(session, packed)
-  local values, record = cmsgpack.unpack(packed), {session = session}
-  for i, name in ipairs(FIELDS) do
-    local value = values[i]
-    if value == nil then value = EMPTY[name] end
-    record[name] = value
-  end
-  record.was = derived(record)
+  local record = setmetatable({session = session, packed = packed}, DEFAULTS)
+  for i, value in ipairs(cmsgpack.unpack(packed)) do record[FIELDS[i]] = value end
   return record
 end
 
@@ -171,35 +184,48 @@ local function record_of(session)
   return packed and opened(session, packed) or nil
 end
 
+local NOWHERE = {false, false, 0, false, false}
+
 local function new_record(session, about, workspace)
-  local record = {session = session, was = {false, false, 0, false, false}}
-  for name, value in pairs(EMPTY) do record[name] = value end
-  record.about, record.workspace, record.since = about, workspace, now
-  return record
+  return setmetatable({session = session, about = about, workspace = workspace, since = now}, DEFAULTS)
 end
 
-local function add(key, field, change)
-  if field and call('HINCRBY', key, field, change) == 0 then call('HDEL', key, field) end
-end
-
-local function reindex(record, is)
-  local was = record.was
+-- `packed` is how it is stored.
+local function reindex(record, packed, is)
+  local was = record.packed and derived(opened(record.session, record.packed)) or NOWHERE
+  record.packed = packed
   if was[1] ~= is[1] or was[2] ~= is[2] or was[3] ~= is[3] then
     if was[1] then call('ZREM', was[1], was[2]) end
     if is[1] then call('ZADD', is[1], digits(is[3]), is[2]) end
   end
   if was[4] ~= is[4] then
-    for _, field in ipairs({was[4] or false, is[4] or false}) do
-      if field then touched[string.match(field, '^[^ ]+')] = true end
+    for _, field in ipairs({was[4] or '', is[4] or ''}) do
+      if field ~= '' then touched[string.match(field, '^[^ ]+')] = true end
     end
     add(loads, was[4], -1)
     add(loads, is[4], 1)
   end
   if was[5] ~= is[5] then
-    add(counts, was[5], -1)
-    add(counts, is[5], 1)
+    add(numbers, was[5], -1)
+    add(numbers, is[5], 1)
   end
-  record.was = is
+end
+
+-- A change, for people; written with the next `save`.
+local function note(record, what, who)
+  local lines = rawget(record, 'lines') or {}
+  table.insert(lines, digits(now) .. '\t' .. what .. '\t' .. who .. '\n')
+  record.lines = lines
+end
+
+local function write_history(record)
+  local lines = rawget(record, 'lines')
+  if not lines then return end
+  local text = (call('HGET', history, record.session) or '') .. table.concat(lines)
+  local _, count = string.gsub(text, '\n', '\n')
+  for _ = KEPT_CHANGES + 1, count do text = string.sub(text, string.find(text, '\n', 1, true) + 1) end
+  call('HSET', history, record.session, text)
+  record.lines = nil
 end
 
 local function save(record)
@@ -209,28 +235,26 @@ local function save(record)
     if record[name] ~= EMPTY[name] then last = i end
   end
   for i = last + 1, #FIELDS do values[i] = nil end
-  call('HSET', records, record.session, cmsgpack.pack(values))
-  if record.reserved == 0 then call('ZREM', reserved, record.session) end
-  reindex(record, derived(record))
+  local packed = cmsgpack.pack(values)
+  call('HSET', records, record.session, packed)
+  write_history(record)
+  reindex(record, packed, derived(record))
 end
 
 local function drop(record)
   call('HDEL', records, record.session)
   call('HDEL', history, record.session)
   call('ZREM', reserved, record.session)
-  reindex(record, {false, false, 0, false, false})
+  reindex(record, false, NOWHERE)
 end
 
-local function note(record, what, who)
-  local before = call('HGET', history, record.session) or ''
-  local _, lines = string.gsub(before, '\n', '\n')
-  if lines >= KEPT_CHANGES then before = string.match(before, '^[^\n]*\n(.*)$') end
-  call('HSET', history, record.session, before .. digits(now) .. '\t' .. what .. '\t' .. who .. '\n')
-end
+local first_change
 
 -- Everybody who remembers who has it hears of it.
 local function announce(record, before)
-  call('XADD', changes, 'MAXLEN', '~', ANNOUNCED, '*', 'n', call('HINCRBY', counts, 'changes', 1), 's', record.session,
+  first_change = first_change or tonumber(call('HGET', numbers, 'changes') or 0)
+  add(numbers, 'changes', 1)
+  call('XADD', changes, 'MAXLEN', '~', ANNOUNCED, '*', 'n', first_change + pending[numbers].changes, 's', record.session,
        'w', record.reserved == 1 and '' or record.worker, 'f', digits(record.fence), 'b', before)
 end
 
@@ -239,9 +263,8 @@ end
 -- Never below the clock, so a store that has lost its last second goes on with greater ones; and never ahead of it, as
 -- no script grants more than one a microsecond.
 local function next_fence()
-  local fence = math.max(micros, tonumber(call('GET', last_fence) or 0) + 1)
-  call('SET', last_fence, digits(fence))
-  return fence
+  given = math.max(micros, (given or tonumber(call('GET', last_fence) or 0)) + 1)
+  return given
 end
 
 local function owns(record)
@@ -256,15 +279,23 @@ local function owner_in(record)
 end
 
 local function settle(record)
+  if record.reserved == 1 then call('ZREM', reserved, record.session) end
   record.reserved, record.claims, record.fresh, record.before = 0, 0, 0, ''
   record.last, record.lost, record.missing, record.leaving, record.avoid = '', 0, 0, '', ''
 end
 
-local function grant(record, id, what, who, before)
-  before = before or record.worker
+-- Without `save` and `announce`. Returns whom it belonged to.
+local function give(record, id, what, who)
+  local before = record.worker
   settle(record)
   record.worker, record.existing, record.fence, record.since = id, worker_of(id).existing, next_fence(), now
   note(record, what .. ' ' .. id, who)
+  return before
+end
+
+local function grant(record, id, what, who, before)
+  before = before or record.worker
+  give(record, id, what, who)
   save(record)
   announce(record, before)
 end
@@ -282,6 +313,7 @@ local function undo(record, who)
   if record.fresh == 1 then return drop(record) end
   if record.before ~= '' then record.about, record.workspace = unpack(record.before) end
   record.worker, record.reserved, record.claims, record.before = '', 0, 0, ''
+  call('ZREM', reserved, record.session)
   note(record, 'not accepted', who)
   save(record)
 end
@@ -289,7 +321,7 @@ end
 local function forget(record)
   call('ZADD', forgotten, digits(now), record.session)
   local before = record.worker
-  record.worker, record.reserved = '', 0
+  record.worker = ''
   drop(record)
   announce(record, before)
 end
@@ -315,7 +347,7 @@ local function report(record, state, phone, reason, moves, who)
   if state ~= record.state and moves and not string.find(moves, ' ' .. record.state .. '>' .. state .. ' ', 1, true) then
     if record.odd == state then return false end
     record.odd = state
-    add(counts, 'impossible', 1)
+    add(numbers, 'impossible', 1)
     note(record, 'refused ' .. record.state .. ' > ' .. state, who)
     return true
   end

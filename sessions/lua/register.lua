@@ -15,6 +15,6 @@ if not is_current(id, instance) then
   for _, session in ipairs(sessions_of(places, id)) do release(record_of(session), 'lost: ' .. id .. ' began anew', id) end
 end
 save_worker(id, {instance = instance, url = url, capacity = tonumber(ARGV[4]), existing = 0, draining = 0, memory = 0, cpu = 0})
-call('ZADD', beats, digits(now + ARGV[5]), id)
+call('ZADD', live, digits(now + ARGV[5]), id)
 call('ZREM', lost, id)
 return done({})

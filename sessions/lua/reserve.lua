@@ -48,7 +48,7 @@ if record then
     undo(record, who)
     record = record_of(session)
   elseif record.worker ~= '' and left_of(record.worker) == 0 then
-    release(record, 'lost: ' .. record.worker .. ' does not answer', record.worker, tonumber(call('ZSCORE', beats, record.worker)))
+    release(record, 'lost: ' .. record.worker .. ' does not answer', record.worker, tonumber(call('ZSCORE', live, record.worker)))
   end
 end
 if record and owns(record) then return done(owner_in(record)) end
@@ -72,5 +72,5 @@ for _, index in ipairs({room, room_existing}) do
     else touched[id] = true end
   end
 end
-return done({'choose', call('ZCOUNT', beats, '(' .. digits(now), '+inf'), call('ZCARD', reserved),
+return done({'choose', call('ZCOUNT', live, '(' .. digits(now), '+inf'), call('ZCARD', reserved),
              record and record.avoid or '', found})

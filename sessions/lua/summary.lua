@@ -7,7 +7,7 @@
 -- Twice      is a second look.
 
 local ends, load = {}, {}
-for _, key in ipairs({lost, beats}) do
+for _, key in ipairs({lost, live}) do
   local found = call('ZRANGE', key, 0, -1, 'WITHSCORES')
   for i = 1, #found, 2 do ends[found[i]] = found[i + 1] end
 end
@@ -23,4 +23,4 @@ for i = 1, #known, 2 do
     load[id] or 0, load[id .. ' r'] or 0, load[id .. ' w'] or 0,
   }) do table.insert(workers, value) end
 end
-return {now, call('HGETALL', counts), workers}
+return {now, call('HGETALL', numbers), workers}

@@ -87,7 +87,7 @@ async def test_when_changes_were_missed_everything_has_changed(
     await register(registry, "a")
     await want(registry, "s")
     await until(lambda: len(told) == 1)
-    await store.commands(("HINCRBY", "sl:{sessions}:counts", "changes", 5))
+    await store.commands(("HINCRBY", "sl:{sessions}:numbers", "changes", 5))
     await want(registry, "t")
     await until(lambda: len(told) == 3)
     assert isinstance(told[1], Everything)
