@@ -9,14 +9,20 @@ from sessions.scripts import Scripted, load
 _LIST, _SUMMARY = load("list"), load("summary")
 _PAGE = 1000
 _AT_ONCE = 100
+_WORKERS_AT_ONCE = 250
 
 
 class Overview(Scripted):
-    """Every method but `sessions` is one round trip. They raise StoreAway or StoreRefused."""
+    """Methods raise StoreAway or StoreRefused."""
 
     async def summary(self) -> Summary:
-        """Costs as much as there are workers."""
-        return records.summary(await self._run(_SUMMARY))
+        """Costs as much as there are workers: a round trip for each few hundred."""
+        rows, go_on, counts = dict[str, WorkerRow](), b"0", list[bytes]()
+        while True:
+            now, go_on, counts, workers = await self._run(_SUMMARY, go_on, _WORKERS_AT_ONCE)
+            rows.update((row.worker, row) for row in records.worker_rows(workers, now))
+            if go_on == b"0":
+                return records.summary(counts, [rows[name] for name in sorted(rows)])
 
     async def sessions(self) -> list[SessionRow]:
         """Every session, by name, each as of one moment; page after page, so that nobody else waits long."""

@@ -357,9 +357,8 @@ def _history_line(line: str) -> HistoryLine:
     return HistoryLine(int(at) / 1000, what, who)
 
 
-def summary(answer: Sequence[Any]) -> Summary:
+def summary(counts: Sequence[bytes], workers: Sequence[WorkerRow]) -> Summary:
     """Of summary.lua."""
-    now, counts, workers = answer
     by_field = {field.decode(): int(count) for field, count in pairs(counts)}
     states, owned = Counter[str](), Counter[str]()
     for name, count in by_field.items():
@@ -372,18 +371,19 @@ def summary(answer: Sequence[Any]) -> Summary:
         unowned=states.total() - owned.total(),
         connected=owned[_CONNECTED],
         states=dict(states.most_common()),
-        workers=_worker_rows(workers, now),
+        workers=tuple(workers),
         impossible=by_field.get("impossible", 0),
     )
 
 
-def _worker_rows(flat: Sequence[Any], now: int) -> tuple[WorkerRow, ...]:
-    rows = (_worker_row(flat[i : i + _WORKER], now) for i in range(0, len(flat), _WORKER))
-    return tuple(sorted(rows, key=lambda row: row.worker))
+def worker_rows(flat: Sequence[Any], now: int) -> list[WorkerRow]:
+    """Of summary.lua."""
+    return [_worker_row(flat[i : i + _WORKER], now) for i in range(0, len(flat), _WORKER)]
 
 
 def _worker_row(cells: Sequence[Any], now: int) -> WorkerRow:
     worker, url, capacity, existing, draining, memory, cpu, ends, owned, held, waiting = cells
     left = max(0.0, (float(ends) - now) / 1000)
     of_itself = bool(draining), float(memory), float(cpu)
+    owned, held, waiting = (int(number) for number in (owned, held, waiting))
     return WorkerRow(worker.decode(), url.decode(), capacity, owned, bool(existing), left, held, waiting, *of_itself)

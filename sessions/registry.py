@@ -27,7 +27,7 @@ import orjson
 
 from sessions import records
 from sessions.overview import Overview
-from sessions.placement import choose, share
+from sessions.placement import choose
 from sessions.records import (
     Disputed as Disputed,
     HistoryLine as HistoryLine,
@@ -54,10 +54,11 @@ from sessions.records import (
     Worker as Worker,
     WorkerRow as WorkerRow,
 )
-from sessions.scripts import CHANGES_KEY as CHANGES_KEY, KEYS, KEYS_OF_EARLIER, load
+from sessions.scripts import KEYS, load
 from sessions.states import MOVES_FOR_SCRIPTS, state_of
+from sessions.upkeep import Upkeep
 from sluice.store import clock
-from sluice.store.client import Arg, Store
+from sluice.store.client import Arg
 
 WORKER_ID = re.compile(r"[A-Za-z0-9._:\[\]-]{1,128}")
 """What a worker may call itself. A space would end its name early in the store."""
@@ -69,29 +70,18 @@ GATEWAY = "gateway"
 KEY_PATTERNS = KEYS
 """Names and scripts are beside it; see `sessions/scripts.py`."""
 _PLACING_ATTEMPTS = 4
-_AT_ONCE = 64
-_LAPSING_AT_ONCE = 50
-_MIGRATED_AT_ONCE = 50
-_FORGOTTEN_FOR = 600.0  # seconds, over the lease: no list is older than that
 
 
 _OWNER, _RESERVE, _CONFIRM, _CANCEL = load("owner"), load("reserve"), load("confirm"), load("cancel")
 _FORGET, _MOVE, _WANT, _OBSERVE = load("forget"), load("move"), load("want"), load("observe")
 _REGISTER, _BEAT, _DEREGISTER = load("register"), load("beat"), load("deregister")
-_LAPSE, _ORPHANS, _GRANT = load("lapse"), load("orphans"), load("grant")
-_MIGRATE = load("migrate")
 
 
-class Registry(Overview):
+class Registry(Overview, Upkeep):
     """All of it is one object in the store; every method is one round trip where its text says nothing else.
 
-    `lease` in seconds. Methods raise StoreAway or StoreRefused.
+    Methods raise StoreAway or StoreRefused.
     """
-
-    def __init__(self, store: Store, lease: float) -> None:
-        super().__init__(store)
-        self.lease = lease
-        self._lease_ms = round(lease * 1000)
 
     # --- whoever looks for a session
 
@@ -263,28 +253,6 @@ class Registry(Overview):
             tuple(Disputed(session.decode(), owner.decode()) for session, owner in records.pairs(disputed)),
             tuple(session.decode() for session in missing),
         )
-
-    # --- the keeper
-
-    async def lapse(self, limit: int = _LAPSING_AT_ONCE) -> Lapsed:
-        """Ends leases and reservations that have run out, of `limit` sessions at most."""
-        kept = round((self.lease + _FORGOTTEN_FOR) * 1000)
-        moved, next_end, orphans = await self._run(_LAPSE, limit, kept)
-        return Lapsed(moved, None if next_end < 0 else next_end, orphans)
-
-    async def migrate(self) -> bool:
-        """Takes over some of what an earlier version left in the store. True while there may be more."""
-        args = (_MIGRATED_AT_ONCE, MOVES_FOR_SCRIPTS)
-        return bool(await self._store.run(_MIGRATE, KEYS_OF_EARLIER, args))
-
-    async def place_orphans(self, by: str = "keeper") -> int:
-        """Grants those that have waited longest to workers of ours with room, one round. How many. Two round trips."""
-        orphans, fleet, alike = records.orphans(await self._run(_ORPHANS, _AT_ONCE))
-        chosen = share(fleet, orphans, alike)
-        if not chosen:
-            return 0
-        parts = [part for session, to in chosen.items() for part in (session, to.worker, to.instance)]
-        return int(await self._run(_GRANT, by, *parts))
 
 
 def _check_id(worker: str) -> None:

@@ -22,10 +22,12 @@ def load(name: str) -> Script:
 
 
 class Scripted:
-    """Runs scripts on the keys of the registry."""
+    """Runs scripts on the keys of the registry. `lease` in seconds."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, lease: float) -> None:
+        self.lease = lease
         self._store = store
+        self._lease_ms = round(lease * 1000)
 
     async def _run(self, script: Script, *args: Arg) -> Any:
         return await self._store.run(script, KEYS, args)

@@ -1,26 +1,22 @@
--- Purpose    How the sessions stand in numbers, and all workers: costs as much as there are workers, not sessions.
--- Guarantee  All of it as of one moment; reads only.
+-- Purpose    How the sessions stand in numbers, and workers, a page of them: costs as much as it returns.
+-- Guarantee  All of an answer as of one moment; who asks page after page gets every worker that is there all the while.
+--            Reads only.
 -- KEYS       see prelude.lua
--- ARGV       none
--- Return     {now, {"o <state>" or "u <state>", sessions, …}, {worker, url, capacity, existing, draining, memory, CPU, when it
---             stops being live, sessions that it owns, that are only reserved there, that wait for it, …}}
+-- ARGV       1 where to go on ('0': the beginning)  2 about how many workers
+-- Return     {now, where to go on ('0': that was all), {"o <state>" or "u <state>", sessions, …}, {worker, url, capacity,
+--             existing, draining, memory, CPU, when it stops or stopped being live, sessions that it owns, that are only
+--             reserved there, that wait for it, …}}
 -- Twice      is a second look.
 
-local ends, load = {}, {}
-for _, key in ipairs({lost, live}) do
-  local found = call('ZRANGE', key, 0, -1, 'WITHSCORES')
-  for i = 1, #found, 2 do ends[found[i]] = found[i + 1] end
-end
-local flat = call('HGETALL', loads)
-for i = 1, #flat, 2 do load[flat[i]] = tonumber(flat[i + 1]) end
-
+local go_on, known = unpack(call('HSCAN', fleet, ARGV[1], 'COUNT', ARGV[2]))
 local workers = {}
-local known = call('HGETALL', fleet)
 for i = 1, #known, 2 do
   local id, worker = known[i], cmsgpack.unpack(known[i + 1])
-  for _, value in ipairs({
-    id, worker[2], worker[3], worker[4], worker[5], tostring(worker[6]), tostring(worker[7]), ends[id] or '0',
-    load[id] or 0, load[id .. ' r'] or 0, load[id .. ' w'] or 0,
-  }) do table.insert(workers, value) end
+  local load = call('HMGET', loads, id, id .. ' r', id .. ' w')
+  local n = #workers
+  workers[n + 1], workers[n + 2], workers[n + 3], workers[n + 4] = id, worker[2], worker[3], worker[4]
+  workers[n + 5], workers[n + 6], workers[n + 7] = worker[5], tostring(worker[6]), tostring(worker[7])
+  workers[n + 8] = call('ZSCORE', live, id) or call('ZSCORE', lost, id) or '0'
+  workers[n + 9], workers[n + 10], workers[n + 11] = load[1] or '0', load[2] or '0', load[3] or '0'
 end
-return {now, call('HGETALL', numbers), workers}
+return {now, go_on, call('HGETALL', numbers), workers}
