@@ -49,7 +49,7 @@ end
 -- Nobody could renew a lease while nobody looked at the time, whether that was a pause or only the clock that was set. So
 -- what was left of a lease, or of a place that is held, is left after a leap.
 if leapt > 0 then
-  for _, ends in ipairs({beats, reserved}) do
+  for _, ends in ipairs({live, reserved}) do
     local found = call('ZRANGE', ends, 0, -1, 'WITHSCORES')
     for i = 1, #found, 2 do call('ZADD', ends, digits(found[i + 1] + leapt), found[i]) end
   end
