@@ -44,9 +44,11 @@ def take_arguments(requests: Sequence[Sequence[Bucket]]) -> tuple[list[str], lis
     return keys, [orjson.dumps({"buckets": numbers, "requests": coded, "lines": lines})]
 
 
-def _lines(keys: list[str], waiting: Sequence[tuple[int, int, Bucket]]) -> tuple[list[str], list[object]]:
+def _lines(keys: list[str], waiting: Sequence[tuple[int, int, Bucket]]) -> tuple[list[str], list[list[int | str]]]:
     """The keys with those of the lines behind them, and who stands where in which."""
-    now, places, lines = time.monotonic(), {}, list[object]()
+    now = time.monotonic()
+    places: dict[str, int] = {}
+    lines: list[list[int | str]] = []
     for request, place, bucket in waiting:
         ticket = bucket.ticket
         assert ticket is not None

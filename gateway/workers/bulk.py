@@ -16,6 +16,7 @@ import orjson
 from gateway.problems import Refusal
 from gateway.proxy.upstream import UpstreamRequest
 from gateway.request import Head
+from gateway.workers import metrics
 from gateway.workers.connections import NoAnswer
 from sluice.http.fields import CONTENT_LENGTH, Fields, pair_of
 from sluice.http.server import RecordedExchange
@@ -126,6 +127,7 @@ class _Run:
         self._errors += [{"recipient": recipient, "error": why} for recipient in recipients]
         self.left = self.left[len(recipients) :]
         if recipients:
+            metrics.send("given_up", len(recipients))
             LOG.warning("bulk.given_up", session=self._session, recipients=len(recipients), of=self._total, why=why)
 
     def answer(self) -> RecordedExchange:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Gauge
 
-from sluice.observe.metrics import counts
+from sluice.observe.metrics import counts, recent
 
 _MISDIRECTED = counts(
     "sluice_session_requests_misdirected_total",
@@ -23,22 +23,16 @@ _HELD = Gauge(
 )
 
 
-_JOINED = counts(
-    "sluice_sends_joined_total",
-    "Sends that were repeats of an attempt whose outcome had not reached its caller: they got that outcome.",
-    [],
-)
-_UNSHIELDED = counts(
-    "sluice_sends_unshielded_total", "Sends that a repeat would send twice, as too many are under way already.", []
-)
+_SENDS = counts("sluice_shielded_sends_total", "What the shield of sends did, and what it could not do.", ["what"])
+recent(_SENDS, "sluice_shielded_sends_total", ["what"])
 
 
-def send_joined() -> None:
-    _JOINED.add()
-
-
-def send_unshielded() -> None:
-    _UNSHIELDED.add()
+def send(what: str, sends: int = 1) -> None:
+    """`joined`: it was a repeat, and got the outcome of the first attempt. `unknown`: nobody knows what a worker made
+    of it. `unshielded`: too many are under way, and a repeat would be sent. `given_up`: a recipient of a bulk-send, of
+    which an earlier piece failed."""
+    for _ in range(sends):
+        _SENDS.add(what)
 
 
 def misdirected() -> None:

@@ -82,7 +82,7 @@ class Sends:
         session, size = plan.subject.session or "", len(outgoing.body or b"")
         attempt = Attempt(digest, call_of(outgoing.head.method, outgoing.head.path), session, size)
         if not self._attempts.has_room(size):
-            metrics.send_unshielded()
+            metrics.send("unshielded")
             return await self._workers.answer(plan, outgoing, exchange)
         if self._shields.repeats:
             found = await self._records.begin(digest, attempt.id)
@@ -146,6 +146,9 @@ class Sends:
 
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         self._attempts.end(attempt, outcome)
+        if attempt.was_sent and not attempt.is_answered:
+            metrics.send("unknown")
+            LOG.warning("send.unknown", session=attempt.session, call=attempt.call)
         if not attempt.was_sent and not attempt.callers:
             self._forget(attempt)
             return
@@ -223,7 +226,7 @@ class _BrokenOff(Refusal):
 
 
 def _log_joined(session: str, ago: float | None = None) -> None:
-    metrics.send_joined()
+    metrics.send("joined")
     LOG.info("send.joined", session=session, ago=None if ago is None else round(ago, 3))
 
 

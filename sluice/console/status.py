@@ -122,6 +122,8 @@ class LastMinute:
     """Calls of workers and publishers that were refused with 401, by the key that names their signature."""
     bodies: int = 0
     """Requests refused because `bodies` was used up."""
+    sends: Mapping[str, int] = field(default_factory=dict)
+    """What the shield of sends did, and what it could not do: joined, unknown, unshielded, given_up."""
     held: int = 0
     """Webhooks that wait right now to be stored or decided."""
     log_writes: int = 0

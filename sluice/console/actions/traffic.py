@@ -118,6 +118,11 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
         unknown_prefixes=int(samples.value("sluice_unknown_prefixes_last_minute")),
         signed_calls=dict(samples.sums("sluice_signed_calls_refused_last_minute", "verify")),
         bodies=int(samples.value("sluice_bodies_refused_last_minute")),
+        sends={
+            what: int(sends)
+            for what, sends in samples.sums("sluice_shielded_sends_last_minute", "what").items()
+            if sends
+        },
         held=int(samples.value("sluice_held_requests")),
         log_writes=int(samples.value("sluice_log_writes_failed_last_minute")),
     )

@@ -36,6 +36,7 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
             f"{some(recent.held, 'webhook is', 'webhooks are')} held until there is room in a backlog, then refused: "
             "cure what delays the deliveries (sluice circuit list), or raise relay.backlog"
         )
+    yield from _sends(recent.sends)
     for endpoint, refused in recent.refused.items():
         yield from _refused(endpoint, refused)
     if recent.undecided and store_answers:
@@ -78,6 +79,25 @@ def _limit(limit: str, decisions: LimitDecisions) -> Iterator[str]:
             f"limit {limit} refuses {decisions.rejected / counted:.0%}: {decisions.rejected} of {counted} requests of "
             "the last minute got 429; raise its rate or burst, or see in the log who sends, and with sluice limits "
             "show how full the buckets are"
+        )
+
+
+def _sends(sends: Mapping[str, int]) -> Iterator[str]:
+    if unknown := sends.get("unknown"):
+        yield (
+            f"what became of {some(unknown, 'send', 'sends')} of the last minute is not known, as the worker broke off "
+            "or did not answer in time, so repeats are not sent for two minutes: see send.unknown in the log, and the "
+            "worker's own"
+        )
+    if unshielded := sends.get("unshielded"):
+        yield (
+            f"{some(unshielded, 'send was', 'sends were')} passed on in the last minute without the shield against "
+            "repeats, as too many are under way: see why the workers are slow, or raise bodies"
+        )
+    if given_up := sends.get("given_up"):
+        yield (
+            f"{some(given_up, 'recipient', 'recipients')} of bulk-sends of the last minute got nothing, as an earlier "
+            "part failed: see bulk.given_up in the log, and send to them again"
         )
 
 

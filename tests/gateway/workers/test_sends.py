@@ -17,7 +17,7 @@ import pytest
 
 from gateway.workers import send_records, sends
 from sluice.store.client import Store
-from tests.contract.running import ContractWorker, log_in, worker
+from tests.contract.running import ContractWorker, laravel, log_in, worker
 from tests.gateway.running import Gate, problem, start
 from tests.heard import Heard
 from tests.waiting import until
@@ -346,3 +346,18 @@ async def test_a_gateway_that_stops_waits_for_what_it_sends(place: Place, heard:
     other = await place.gateway()
     assert (await other.http.post(SEND, json=a_send())).status_code == 200
     assert await place.sent() == 1
+
+
+async def test_three_tries_of_laravel_are_one_message(place: Place, free_port: Callable[[], int]) -> None:
+    """It waits 0.45 s here instead of 30, and a message takes 0.8 s."""
+    gate = await place.gateway()
+    async with laravel(free_port(), [gate.url], place.folder, "--calls-scale", "0.015") as app:
+        await app.add("s1", 1, status="connected")
+        said = await app.do("send", "s1", to="4915112345678", message="hello")
+        assert (said["status"], said["value"]["success"]) == (200, True)
+        await place.worker.set(slow={SEND: 5.0})
+        said = await app.do("send", "s1", to="4915112345678", message="slow")
+        assert said["status"] == 0, "it gives up after three tries"
+    await until(lambda: place.sent("slow"), timeout=15)
+    await asyncio.sleep(1.0)
+    assert (await place.sent("hello"), await place.sent("slow")) == (1, 1)

@@ -24,6 +24,21 @@ def recent(**what: object) -> LastMinute:
             "rate or burst, or send less: sluice limits show says how full the buckets are",
         ),
         (
+            recent(sends={"joined": 7, "unknown": 3}),
+            "what became of 3 sends of the last minute is not known, as the worker broke off or did not answer in "
+            "time, so repeats are not sent for two minutes: see send.unknown in the log, and the worker's own",
+        ),
+        (
+            recent(sends={"unshielded": 1}),
+            "1 send was passed on in the last minute without the shield against repeats, as too many are under way: "
+            "see why the workers are slow, or raise bodies",
+        ),
+        (
+            recent(sends={"given_up": 12}),
+            "12 recipients of bulk-sends of the last minute got nothing, as an earlier part failed: see "
+            "bulk.given_up in the log, and send to them again",
+        ),
+        (
             recent(refused={"laravel": {"backlog_full": 40}}),
             "laravel: 40 events were refused in the last minute because the backlog is full: cure what delays the "
             "deliveries (sluice circuit list), or raise relay.backlog",
