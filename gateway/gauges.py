@@ -16,6 +16,7 @@ from gateway.look import Look
 from relay.policies import RelayPolicy
 from relay.queue.queue import Counts
 from sessions.existing import WatchedWorker
+from sessions.orphans import has_room
 from sluice import __version__, commit
 from sluice.observe import metrics, processes
 from sluice.observe.metrics import CIRCUIT_VALUES
@@ -34,6 +35,10 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sluice_circuit_held": ("1 while a person holds the circuit of an endpoint.", ("endpoint",)),
     "sluice_sessions": ("Sessions by state.", ("state",)),
     "sluice_sessions_unowned": ("Sessions that nobody runs.", ()),
+    "sluice_sessions_reserved": ("Places that are held for creates.", ()),
+    "sluice_sessions_waiting": ("Sessions that nobody runs, and whose login lies on an existing worker.", ()),
+    "sluice_session_reports_refused": ("States that were reported and cannot follow the last one.", ()),
+    "sluice_workers_full": ("Live workers that take no more sessions, as they drain or are full.", ()),
     "sluice_workers": ("Workers that are live, or lost for less than an hour.", ("state",)),
     "sluice_existing_worker_up": ("Whether a worker of sessions.workers answers.", ("worker",)),
     "sluice_existing_worker_refuses": ("1 while it refuses us, for its key or for want of one.", ("worker",)),
@@ -121,6 +126,10 @@ def _of_sessions(look: Look) -> dict[str, Values]:
     return {
         "sluice_sessions": [((state,), sessions) for state, sessions in seen.states.items()],
         "sluice_sessions_unowned": [((), seen.unowned)],
+        "sluice_sessions_reserved": [((), sum(worker.reserved for worker in seen.workers))],
+        "sluice_sessions_waiting": [((), sum(worker.waiting for worker in seen.workers))],
+        "sluice_session_reports_refused": [((), seen.impossible)],
+        "sluice_workers_full": [((), sum(one.beat_left > 0 and not has_room(one) for one in seen.workers))],
         "sluice_workers": [(("live",), len(seen.workers) - lost), (("lost",), lost)],
     }
 

@@ -10,6 +10,8 @@ from sessions.records import SessionRow, WorkerRow
 NO_WORKER = "no worker of yours is live: start one (docs/workers.md)"
 NO_ROOM = "all workers of yours are full: start one more (docs/workers.md), or raise the capacity of one"
 NEXT = "a worker with room gets it at once"
+FULL_AT = 0.9
+"""From this share of memory or CPU on a worker gets no more sessions, as `has_room` of prelude.lua has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class Fleet:
 
 def has_room(worker: WorkerRow) -> bool:
     taken = worker.sessions + worker.reserved
-    return worker.beat_left > 0 and not worker.draining and taken < worker.capacity
+    full = max(worker.memory, worker.cpu) >= FULL_AT
+    return worker.beat_left > 0 and not worker.draining and not full and taken < worker.capacity
 
 
 def why_orphaned(row: SessionRow, fleet: Fleet) -> str | None:

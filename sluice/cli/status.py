@@ -127,8 +127,10 @@ def _limits(limits: Mapping[str, LimitDecisions]) -> Table:
 
 
 def _workers(workers: Sequence[WorkerStatus]) -> Table:
-    table = _table("worker", "address", "sessions", "last beat")
-    table.columns[1].justify = "left"
+    noted = any(worker.notes for worker in workers)
+    table = _table("worker", "address", "sessions", "last beat", *(["notes"] if noted else []))
+    for column in (1, 4) if noted else (1,):
+        table.columns[column].justify = "left"
     for worker in workers:
         beat = Text("lost", "red") if worker.last_beat_s is None else Text(f"{age(worker.last_beat_s)} ago")
         table.add_row(
@@ -136,6 +138,7 @@ def _workers(workers: Sequence[WorkerStatus]) -> Table:
             Text(on_one_line(worker.url)),
             f"{worker.sessions} of {worker.capacity}",
             beat,
+            *([Text(on_one_line(", ".join(worker.notes)), "yellow")] if noted else []),
         )
     return table
 

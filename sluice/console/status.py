@@ -303,6 +303,8 @@ class WorkerStatus:
     """By its own account, 0 to 1; from 0.9 on it takes no more sessions."""
     named: bool = True
     """Of an existing one: the policies name it still."""
+    notes: tuple[str, ...] = ()
+    """What is worth a word, in a few words each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from sessions.orphans import Fleet, has_room
+from sessions.orphans import FULL_AT, Fleet, has_room
 from sessions.records import Moved, NoSuchWorker, SessionRow, StillRuns, Unknown, WorkerRow
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, ProblemKind, invalid, not_found
@@ -177,7 +177,9 @@ def _unable(target: WorkerRow) -> Problem | None:
         return _conflict(f"{target.worker} is draining and takes no session: choose another (sluice status)")
     if not has_room(target):
         full = f"{target.sessions + target.reserved} of {target.capacity}"
-        return _conflict(f"{target.worker} is full ({full}): choose another (sluice status), or raise its capacity")
+        if max(target.memory, target.cpu) >= FULL_AT:
+            full = f"memory {target.memory:.0%}, CPU {target.cpu:.0%}"
+        return _conflict(f"{target.worker} is full ({full}): choose another (sluice status), or give it more room")
     return None
 
 

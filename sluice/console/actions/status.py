@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -37,6 +37,7 @@ from sluice.console.status import (
     StoreStatus,
     WorkerStatus,
 )
+from sluice.console.worker_notes import notes_on
 
 
 async def show(gateway: Resources, _: ShowStatus) -> Status:
@@ -45,6 +46,7 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
     seen, of_processes = await asyncio.gather(look(gateway), asyncio.to_thread(counted, policies, now))
     lease, sessions = gateway.registry.lease, seen.sessions
     named = {one.name for one in policies.sessions.workers}
+    existing = {one.worker: _existing(gateway, one, now) for one in gateway.watched()}
     status = Status(
         at=datetime.fromtimestamp(now, UTC),
         revision=policies.revision,
@@ -55,11 +57,11 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         traffic=of_processes.traffic,
         endpoints={name: _endpoint(gateway, seen, one) for name, one in policies.relay.endpoints.items()},
         removed=tuple(_stranded(name, one) for name, one in seen.stranded.items()),
-        workers=tuple(_worker(row, lease, named) for row in (sessions.workers if sessions else ())),
+        workers=tuple(_worker(row, lease, named, existing) for row in (sessions.workers if sessions else ())),
         sessions=_sessions(sessions),
         clock_jump=ClockJump(seen.jump.seconds, seen.jump.ago, seen.jump.offset) if seen.jump else None,
         upstreams=of_processes.upstreams,
-        existing=tuple(_existing(gateway, one, now) for one in gateway.watched()),
+        existing=tuple(existing.values()),
         advertise=policies.sessions.advertise,
         last_minute=of_processes.last_minute,
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
@@ -137,8 +139,10 @@ def _stranded(name: str, counts: Counts) -> RemovedEndpoint:
     return RemovedEndpoint(name, counts.waiting, counts.leased, counts.dead)
 
 
-def _worker(row: WorkerRow, lease: float, named: Collection[str]) -> WorkerStatus:
-    lost = row.beat_left <= 0
+def _worker(
+    row: WorkerRow, lease: float, named: Collection[str], existing: Mapping[str, ExistingWorkerStatus]
+) -> WorkerStatus:
+    lost, is_named = row.beat_left <= 0, not row.existing or row.worker in named
     return WorkerStatus(
         worker=row.worker,
         url=row.url,
@@ -153,7 +157,8 @@ def _worker(row: WorkerRow, lease: float, named: Collection[str]) -> WorkerStatu
         draining=row.draining,
         memory=row.memory,
         cpu=row.cpu,
-        named=not row.existing or row.worker in named,
+        named=is_named,
+        notes=notes_on(row, existing.get(row.worker), named=is_named),
     )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
+from sessions.orphans import FULL_AT
 from sluice.console.messages.wording import age, some
 from sluice.console.status import ExistingWorkerStatus, SessionCounts, WorkerStatus
 
 _MAX_DISPUTED = 5
-_FULL = 0.9  # from this share of memory or CPU on it gets none
 
 
 def sessions(
@@ -121,8 +121,10 @@ def _worker(worker: WorkerStatus, seen: ExistingWorkerStatus | None, *, spare: b
         late, left = age(worker.last_beat_s), age(worker.beat_left_s)
         its = some(sessions, "session moves", "sessions move")
         yield f"worker {name} has not beaten for {late}; its {its} when its lease ends in {left}"
-    elif max(worker.memory, worker.cpu) >= _FULL:
-        what = f"its memory is at {worker.memory:.0%}" if worker.memory >= _FULL else f"its CPU is at {worker.cpu:.0%}"
+    elif max(worker.memory, worker.cpu) >= FULL_AT:
+        what = (
+            f"its memory is at {worker.memory:.0%}" if worker.memory >= FULL_AT else f"its CPU is at {worker.cpu:.0%}"
+        )
         yield f"worker {name} takes no more sessions, as {what}: give it more, or start one more of yours"
 
 

@@ -256,7 +256,7 @@ function endpointRow(name, seen) {
 function workerRow(worker) {
   return [
     { text: worker.worker, small: worker.existing ? `${worker.url} · an existing service` : worker.url },
-    { text: `${number(worker.sessions)} of ${number(worker.capacity)}` },
+    { text: `${number(worker.sessions)} of ${number(worker.capacity)}`, small: worker.notes.join(", ") },
     worker.lost ? { text: "lost", kind: "bad" } : { text: `${age(worker.last_beat_s)} ago` },
   ];
 }

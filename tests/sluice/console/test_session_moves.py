@@ -207,7 +207,11 @@ async def test_a_worker_that_cannot_take_it_is_refused(parts: Resources) -> None
         ProblemKind.NOT_FOUND, 'there is no worker "b"; there are a, w1'
     )
     assert await move(parts, MoveSession("s1", "a")) == conflict(
-        "a is full (0 of 0): choose another (sluice status), or raise its capacity"
+        "a is full (0 of 0): choose another (sluice status), or give it more room"
+    )
+    await parts.registry.beat("a", "1", {}, {}, load={"memory": 0.95})
+    assert await move(parts, MoveSession("s1", "a")) == conflict(
+        "a is full (memory 95%, CPU 0%): choose another (sluice status), or give it more room"
     )
     await parts.registry.beat("a", "1", {}, {}, draining=True)
     assert await move(parts, MoveSession("s1", "a")) == conflict(
