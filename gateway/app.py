@@ -42,6 +42,7 @@ from sessions.existing import ExistingWorkers, WatchedWorker
 from sessions.instances import Instances
 from sessions.keeper import Keeper
 from sessions.registry import Registry
+from sessions.wakeups import Wakeups
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
 from sluice.observe import recent
@@ -113,6 +114,7 @@ class _Parts:
         self.inbox_store = Store(store_url, timeout=_STORE_TIMEOUT)
         self.registry = Registry(self.store, policies.sessions.lease)
         self.changes = Changes(self.store)
+        self.wakeups = Wakeups(self.changes)
         self.limiter = Limiter(self.limits_store)
         self.delays = delays.Delays(self.store)
         inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
@@ -141,6 +143,7 @@ class _Parts:
         """Ends what waits longer than a gateway that stops has time."""
         self.held.stop()
         self.sends.stop()
+        self.wakeups.close()
 
     async def close(self) -> None:
         await self.sends.close()
@@ -177,7 +180,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         parts.hold,
         parts.held,
     )
-    app = reserved.build(resources, ingest, parts.bodies, console(resources))
+    app = reserved.build(resources, ingest, parts.wakeups, parts.bodies, console(resources))
     return Snapshot(resources, edge, app, queues, upstreams)
 
 

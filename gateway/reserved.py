@@ -21,6 +21,7 @@ from relay.process import open_circuit
 from relay.progress import Progress
 from relay.queue.queue import Queue
 from sessions import api as worker_api
+from sessions.wakeups import Wakeups
 from sluice.http.bodies import BodyBudget
 from sluice.store.client import Store, StoreAway, StoreRefused
 
@@ -41,6 +42,7 @@ def is_reserved(target: bytes) -> bool:
 def build(
     resources: Resources,
     ingest: Ingest,
+    wakeups: Wakeups,
     bodies: BodyBudget,
     more: Sequence[BaseRoute],
 ) -> Starlette:
@@ -71,7 +73,7 @@ def build(
             Route(f"{PREFIX}/healthz", healthz),
             Route(f"{PREFIX}/readyz", readyz),
             Route(f"{PREFIX}/metrics", metrics_page),
-            *worker_api.routes(resources.registry, bodies, lambda: keys),
+            *worker_api.routes(resources.registry, wakeups, bodies, lambda: keys),
             *publish.routes(policies, ingest, bodies),
             *more,
         ]

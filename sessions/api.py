@@ -6,6 +6,7 @@ and says the cure.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,9 +15,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sessions.calls import BEAT, LEAVE, MAX_BODY, PREFIX, REGISTER, Beat, Call, Held, Leave, Left, Register, Terms
+from sessions.calls import (
+    BEAT,
+    LEAVE,
+    MAX_BODY,
+    PREFIX,
+    REGISTER,
+    WAIT,
+    Beat,
+    Call,
+    Changed,
+    Held,
+    Leave,
+    Left,
+    Register,
+    Terms,
+    Wait,
+)
 from sessions.keys import Key, Keys, worker_url
-from sessions.registry import Registry, Report, UnknownWorker, Worker
+from sessions.registry import Registry, Report, Taken, UnknownWorker, Worker
+from sessions.wakeups import Wakeups
 from sluice.http import call_signatures, signed_json
 from sluice.http.bodies import BodyBudget, HeldBody
 from sluice.http.decode import Undecodable, decode, encode
@@ -30,19 +48,34 @@ Answer = Callable[[str, Any, Proven], Awaitable[object]]
 
 
 def routes(
-    registry: Registry, bodies: BodyBudget, keys: Callable[[], Keys], now: Callable[[], float] = time.time
+    registry: Registry,
+    wakeups: Wakeups,
+    bodies: BodyBudget,
+    keys: Callable[[], Keys],
+    now: Callable[[], float] = time.time,
 ) -> list[Route]:
     """`keys` is asked at each request, so that an edit of the policies counts at once; without any nobody gets in."""
 
     async def register(_: str, wanted: Register, proven: Proven) -> Terms:
         url = worker_url(wanted.url)
         keys().refuse_registration(proven, wanted.id, url)
-        await registry.register(Worker(wanted.id, wanted.instance, url, wanted.capacity))
+        found = await registry.register(Worker(wanted.id, wanted.instance, url, wanted.capacity))
+        if isinstance(found, Taken):
+            raise _taken(wanted.id, found)
         return Terms(registry.lease, registry.lease / 3)
 
     async def beat(worker: str, said: Beat, _: Proven) -> Held:
-        reports = {session: Report(one.fence, one.state, one.phone) for session, one in said.sessions.items()}
-        return Held(registry.lease, await registry.beat(worker, said.instance, reports, said.gone))
+        reports = {
+            session: Report(one.fence, one.state, one.phone, one.reason) for session, one in said.sessions.items()
+        }
+        load = {"memory": said.load.memory, "cpu": said.load.cpu} if said.load else None
+        held = await registry.beat(
+            worker, said.instance, reports, said.gone, said.released, draining=said.draining, load=load
+        )
+        return Held(registry.lease, held)
+
+    async def wait(worker: str, said: Wait, _: Proven) -> Changed:
+        return Changed(await wakeups.wait(worker, said.since, min(said.seconds, registry.lease / 3)))
 
     async def leave(worker: str, said: Leave, _: Proven) -> Left:
         return Left(await registry.deregister(worker, said.instance))
@@ -53,7 +86,16 @@ def routes(
 
         return Route(PREFIX + call.path, endpoint, methods=["POST"])
 
-    return [route(REGISTER, register), route(BEAT, beat), route(LEAVE, leave)]
+    return [route(REGISTER, register), route(BEAT, beat), route(WAIT, wait), route(LEAVE, leave)]
+
+
+def _taken(worker: str, by: Taken) -> Refusal:
+    seconds = max(1, math.ceil(by.lease_left))
+    detail = (
+        f"another live process is registered as {worker}, at {by.url}; stop it, or give this one an id of its own. If "
+        f"it is gone already, its place is free in {seconds}s"
+    )
+    return Refusal(409, detail, retry_after=b"%d" % seconds)
 
 
 async def _answer(request: Request, call: Call, answer: Answer, held: HeldBody, keys: Keys, now: float) -> Response:
@@ -69,7 +111,9 @@ async def _answer(request: Request, call: Call, answer: Answer, held: HeldBody, 
     except ClientGone:
         return Response(status_code=400)  # nobody reads it
     except UnknownWorker:
-        return problem(Refusal(409, "register first"))
+        return problem(
+            Refusal(409, f"{worker} is not registered, or not as this instance: stop all sessions, then register")
+        )
     except (StoreAway, StoreRefused):
         return problem(Refusal(503, "the store does not answer; try again", retry_after=b"1"))
     finally:

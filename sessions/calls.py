@@ -20,6 +20,7 @@ Instance = Annotated[str, Bounds(1, 128)]
 SessionId = Annotated[str, Bounds(1, 200)]
 Fence = Annotated[int, Bounds(0, 2**53 - 1)]
 Fences = Annotated[Mapping[SessionId, Fence], Bounds(0, 2000)]
+Share = Annotated[float, Bounds(0, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,16 @@ class SessionReport:
     state: Annotated[str, Bounds(1, 64)]
     """starting, qr_scanning, authenticated, connected, disconnected, logged_out or failed."""
     phone: Annotated[str, Bounds(0, 64)] | None = None
+    reason: Annotated[str, Bounds(0, 500)] | None = None
+    """Why it is in this state, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How full the worker's machine is, each from 0 to 1. From 0.9 on it is given no more sessions."""
+
+    memory: Share
+    cpu: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,12 @@ class Beat:
     """All that it runs, is about to start, or has not stopped yet."""
     gone: Fences = field(default_factory=dict)
     """Sessions that a person ended here, with their fences: they are forgotten."""
+    released: Fences = field(default_factory=dict)
+    """Sessions that it has stopped and gives to others, with their fences."""
+    draining: bool = False
+    """It is about to leave, and is given no more sessions."""
+    load: Load | None = None
+    """Null: nobody knows, and only its capacity counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +85,21 @@ class Held:
     """Seconds, counted from the moment the worker sent this beat."""
     sessions: Mapping[str, int]
     """All that it has to run from now on, each under its fence. What is missing here it stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    instance: Instance
+    since: Annotated[float, Bounds(0, 3600)]
+    """Seconds since the worker sent its last beat: what has changed after that is answered at once."""
+    seconds: Annotated[float, Bounds(0, 60)] = 5.0
+    """So long it waits for a change at most; no longer than until the next beat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    changed: bool
+    """It was given a session or has lost one: the next beat is due now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +133,9 @@ REGISTER = Call(
     Register,
     Terms,
     "A worker says that it is there, and how much it can take.",
-    "The id or the url is that of an existing worker.",
+    "Another live process has this id (see `Retry-After`), or the id or the url is that of an existing worker.",
 )
 BEAT = Call("beat", "/{id}/beat", Beat, Held, "It says what it runs, and learns what it has to run.", _REGISTER_FIRST)
+WAIT = Call("wait", "/{id}/wait", Wait, Changed, "Answers as soon as it was given a session or has lost one.")
 LEAVE = Call("leave", "/{id}/leave", Leave, Left, "It goes, having stopped its sessions.")
-CALLS = (REGISTER, BEAT, LEAVE)
+CALLS = (REGISTER, BEAT, WAIT, LEAVE)

@@ -3,53 +3,54 @@
         registered, beat answered
    out ───────────────────────────▶ in ──┐ beat answered: runs what the answer says
     ▲                               │ ▲  │
-    └──── not registered (409) ─────┤ └──┘
-    └──── no answer in time ────────┘
+    ├──── not registered (409) ─────┤ └──┘ the next beat is due after `beat` seconds, or as soon as it was given a
+    └──── no answer in time ────────┘      session or has lost one
           all sessions are stopped, before others may have them
 
-The lease is counted from the moment a beat was sent, by this machine's monotonic clock, and ends a margin early. So
-whatever the network did meanwhile, the store still holds the lease for us while `fence_of` answers a number.
+The lease is counted from the moment a beat was sent, by a clock that goes on while the machine is suspended, and ends a
+margin early. So whatever the network did meanwhile, the store still holds the lease for us while `fence_of` answers a
+number.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import time
-from collections.abc import Awaitable, Callable, Set
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
-import httpx2
-import orjson
-
+from sessions.calls import PREFIX
+from sessions.client import Answer, Client, Conflict, NoAnswer
+from sessions.lease import Lease
+from sessions.load import Usage
 from sessions.reconciler import Reconciler
 from sluice.config import Signature
-from sluice.http.call_signatures import sign_call
 from sluice.observe.log import Log
+from sluice.process.boottime import boottime
 from sluice.process.loops import Stop
 
 log = Log("sessions.membership")
 
+START_AT_ONCE = 2
+State = tuple[str, str | None, str | None]
+"""State, phone and reason of a session."""
+
 _FIRST_TIMEOUT = 2.0
 _FIRST_PAUSE = 0.5
+_SHORTEST_PAUSE = 0.05
 _DRAIN = 30.0
-
-Answer = dict[str, Any]
+_STOP_AT_ONCE = 2
 
 
 class _NotRegistered(Exception):
     pass
 
 
-class _NoAnswer(Exception):
-    """The message says why."""
-
-
 class Membership:
     """Keeps one worker registered at the gateway `base_url`, and runs exactly the sessions it is given.
 
-    `start` and `stop` (see `Reconciler`) run beside the beats; `stop` must cease to act at once. `state(session)`
-    answers state and phone for the next report. The lease must be well above 400 ms.
+    `start` and `stop` (see `Reconciler`) run beside the beats, at most `start_at_once` starts at a time; `stop` must
+    cease to act at once. `state(session)` answers how it stands, for the next report; `load` how full the machine is.
+    The lease must be well above 400 ms.
     """
 
     def __init__(
@@ -62,167 +63,201 @@ class Membership:
         capacity: int,
         start: Callable[[str, int], Awaitable[object]],
         stop: Callable[[str], Awaitable[object]],
-        state: Callable[[str], tuple[str, str | None]],
+        state: Callable[[str], State],
+        load: Callable[[], Mapping[str, float] | None] | None = None,
+        start_at_once: int = START_AT_ONCE,
     ) -> None:
         self.worker = worker
         self.instance = secrets.token_hex(8)
-        self._url = url
-        self._capacity = capacity
-        self._signature = signature
+        self._path = f"{PREFIX}/{worker}"
+        self._about = {"id": worker, "url": url, "capacity": capacity}
         self._state = state
-        self._sessions = Reconciler(worker, start, stop)
-        self._http = httpx2.AsyncClient(base_url=base_url, trust_env=False)
+        self._load = load or Usage().shares
+        self._sessions = Reconciler(worker, start, stop, start_at_once)
+        self._client = Client(base_url, signature, self.instance)
         self._lease: float | None = None
         self._beat_every = _FIRST_TIMEOUT
-        self._registered = False
+        self._registered_at: float | None = None
+        self._lost_in_a_row = 0
+        self._beat_sent_at = 0.0
+        self._holding = Lease(self._lapse)
         self._draining = False
-        self._deadline = 0.0
-        self._alarm: asyncio.TimerHandle | None = None
         self._ended: dict[str, int] = {}
-        self._outage = False
+        self._released: dict[str, int] = {}
+        self._due = asyncio.Event()
+        self._outage = ""
 
     def fence_of(self, session: str) -> int | None:
         """The fence under which this worker may act for the session at this very moment, else None.
 
-        True even when the process was frozen meanwhile: ask before every act.
+        True even when the process was frozen, or the machine suspended, meanwhile: ask before every act.
         """
-        return self._sessions.fence_of(session) if time.monotonic() < self._deadline else None
+        return self._sessions.fence_of(session) if self._holding.stands else None
 
     def end(self, session: str, fence: int) -> None:
-        """A person ended it here, under this fence: it is stopped, and forgotten with the next beat.
+        """A person ended it here, under this fence: it is stopped, and forgotten with the next beat, which is due now.
 
         It may have been placed here so lately that no beat has told of it yet.
         """
         self._ended[session] = fence
         self._sessions.end(session)
+        self._due.set()
 
     async def run(self, stop: Stop) -> None:
-        """Until stopped; then stops the sessions, leaving them to others only after that. Takes 30 s at most."""
+        """Until stopped; then stops the sessions, leaving each to others only after that. Takes 30 s at most."""
         try:
             while not stop.requested:
-                await stop.sleep(await self.run_once())
-            await self._deregister()
+                await self._until_due(await self.run_once(), stop)
+            await self._leave()
         finally:
             self._demote()
-            if self._alarm:
-                self._alarm.cancel()
-            await self._http.aclose()
+            await self._client.close()
 
     async def run_once(self) -> float:
         """Registers or beats, once. Answers the seconds until the next run."""
         try:
-            if not self._registered:
+            if self._registered_at is None:
                 await self._sessions.settled(self._lease or 0.0)
-                await self._register(self._capacity)
+                await self._register()
             await self._beat()
         except _NotRegistered:
             log.warning("membership.lost", worker=self.worker)
             self._demote()
-            return self._beat_every / 5
-        except _NoAnswer as reason:
-            self._in_trouble(str(reason))
-            return self._beat_every / 5 if self._lease else _FIRST_PAUSE
+            self._lost_in_a_row = min(self._lost_in_a_row + 1, 10)
+            return _pause_after(self._lost_in_a_row, self._beat_every, self._lease or _FIRST_PAUSE)
+        except NoAnswer as reason:
+            self._in_trouble(reason)
+            return reason.again_in or (self._beat_every / 5 if self._lease else _FIRST_PAUSE)
         if self._outage:
             log.info("membership.answered_again", worker=self.worker)
-            self._outage = False
+            self._outage = ""
         return self._beat_every
 
-    async def _register(self, capacity: int) -> None:
-        fields = {"id": self.worker, "instance": self.instance, "url": self._url, "capacity": capacity}
-        answer = await self._post("/_sluice/workers", fields, wanted={"lease", "beat"})
+    # --- calls
+
+    async def _register(self) -> None:
+        answer = await self._client.post(PREFIX, self._about, self._beat_every, {"lease", "beat"})
         self._lease, self._beat_every = float(answer["lease"]), float(answer["beat"])
-        self._registered = True
+        self._registered_at = boottime()
 
     async def _beat(self) -> None:
-        reports = {session: self._report(session, fence) for session, fence in self._sessions.running.items()}
-        ended = dict(self._ended)
-        sent = time.monotonic()
-        fields = {"instance": self.instance, "sessions": reports, "gone": ended}
-        answer = await self._post(f"/_sluice/workers/{self.worker}/beat", fields, wanted={"lease", "sessions"})
+        self._due.clear()
+        ended, released = dict(self._ended), dict(self._released)
+        sent = self._beat_sent_at = boottime()
+        try:
+            answer = await self._client.post(
+                f"{self._path}/beat", self._said(ended, released), self._beat_every, {"lease", "sessions"}
+            )
+        except Conflict:
+            raise _NotRegistered from None
         lease = float(answer["lease"])
         deadline = sent + lease - max(lease / 6, 0.2)
-        if time.monotonic() >= deadline:
+        if boottime() >= deadline:
             self._demote()
-            raise _NoAnswer("the answer was read when the lease was over already")
-        self._rely_on_lease(deadline)
-        for session in ended:
-            self._ended.pop(session, None)
-        if not self._draining:
-            self._sessions.run_exactly({s: fence for s, fence in answer["sessions"].items() if s not in self._ended})
+            raise NoAnswer("the answer was read when the lease was over already")
+        self._holding.renew(deadline)
+        if self._registered_at is not None and boottime() - self._registered_at > 10 * lease:
+            self._lost_in_a_row = 0
+        for done, left in ((ended, self._ended), (released, self._released)):
+            for session in done:
+                left.pop(session, None)
+        self._sessions.run_exactly({s: fence for s, fence in answer["sessions"].items() if self._is_to_run(s)})
 
-    def _report(self, session: str, fence: int) -> dict[str, object]:
-        state, phone = self._state(session)
-        return {"fence": fence, "state": state, "phone": phone}
+    def _said(self, ended: Mapping[str, int], released: Mapping[str, int]) -> Answer:
+        sessions: Answer = {}
+        for session, fence in self._sessions.running.items():
+            state, phone, reason = self._state(session)
+            sessions[session] = {"fence": fence, "state": state, "phone": phone, "reason": reason}
+        for session, fence in self._sessions.pending.items():
+            sessions[session] = {"fence": fence, "state": "starting"}
+        fields: Answer = {"sessions": sessions, "gone": ended, "released": released}
+        return fields | {"draining": self._draining, "load": self._load()}
 
-    def _rely_on_lease(self, deadline: float) -> None:
-        self._registered = True
-        self._deadline = deadline
-        if self._alarm:
-            self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_later(deadline - time.monotonic(), self._lapse)
+    def _is_to_run(self, session: str) -> bool:
+        if session in self._ended or session in self._released:
+            return False
+        return not self._draining or self._sessions.fence_of(session) is not None
+
+    async def _changed(self, seconds: float) -> None:
+        """Returns when the worker was given a session or has lost one, as far as the gateway can tell."""
+        began = boottime()
+        try:
+            since = {"since": began - self._beat_sent_at, "seconds": seconds}
+            await self._client.post(f"{self._path}/wait", since, seconds + _FIRST_PAUSE, {"changed"})
+        except NoAnswer:
+            await asyncio.sleep(max(0.0, began + seconds - boottime()))  # the next beat tells what is wrong
+
+    async def _until_due(self, seconds: float, stop: Stop) -> None:
+        """Until the next beat is due; it is never due at once, whatever the gateway answers."""
+        waits = [stop.wait(), self._due.wait(), *([] if self._registered_at is None else [self._changed(seconds)])]
+        await _first_of(waits, at_least=min(_SHORTEST_PAUSE, seconds), at_most=seconds)
 
     def _lapse(self) -> None:
         log.warning("membership.lapsed", worker=self.worker, sessions=len(self._sessions.running))
         self._demote()
 
     def _demote(self) -> None:
-        self._registered = False
-        self._deadline = 0.0
+        self._registered_at = None
+        self._holding.end()
         self._sessions.run_exactly({})
 
-    async def _deregister(self) -> None:
-        """Closes everything under leases that are still renewed, with no capacity for new ones; then lets go."""
-        if not self._registered:
-            self._demote()
-            await self._sessions.settled(_DRAIN)
-            return
+    # --- leaving
+
+    async def _leave(self) -> None:
+        """Closes everything under leases that are still renewed; then lets go."""
+        ends = boottime() + _DRAIN
         self._draining = True
-        ends = time.monotonic() + _DRAIN
-        await self._ignoring_outages(self._register(capacity=0))
+        while self._registered_at is not None and self._sessions.running and boottime() < ends:
+            await self._give_on(ends)
         self._sessions.run_exactly({})
-        while (
-            not await self._sessions.settled(min(self._beat_every, ends - time.monotonic())) and time.monotonic() < ends
-        ):
+        if self._registered_at is None:
+            await self._sessions.settled(max(0.0, ends - boottime()))
+            return
+        while not await self._sessions.settled(min(self._beat_every, ends - boottime())) and boottime() < ends:
             await self._ignoring_outages(self._beat())
-        if self._ended:
+        if self._ended or self._released:
             await self._ignoring_outages(self._beat())
-        await self._ignoring_outages(self._post(f"/_sluice/workers/{self.worker}/leave", {"instance": self.instance}))
+        await self._ignoring_outages(self._client.post(f"{self._path}/leave", {}, self._beat_every, {"left"}))
+
+    async def _give_on(self, ends: float) -> None:
+        """Stops a few sessions; each of them is another's as soon as it has stopped."""
+        await self._ignoring_outages(self._beat())
+        closing = dict(list(self._sessions.running.items())[:_STOP_AT_ONCE])
+        for session in closing:
+            self._sessions.end(session)
+        while closing and self._registered_at is not None and boottime() < ends:
+            await self._sessions.changed(min(self._beat_every, max(0.0, ends - boottime())))
+            stopped = closing.keys() - self._sessions.running.keys()
+            self._released |= {session: closing.pop(session) for session in stopped}
+            await self._ignoring_outages(self._beat())
 
     async def _ignoring_outages(self, call: Awaitable[object]) -> None:
         try:
             await call
         except _NotRegistered:
             pass
-        except _NoAnswer as reason:
-            self._in_trouble(str(reason))
+        except NoAnswer as reason:
+            self._in_trouble(reason)
 
-    async def _post(self, path: str, fields: Answer, wanted: Set[str] = frozenset()) -> Answer:
-        body = orjson.dumps(fields)
-        signed = [(b"Content-Type", b"application/json"), *sign_call(self._signature, "POST", path, body, time.time())]
-        try:
-            async with asyncio.timeout(self._beat_every):
-                response = await self._http.post(path, content=body, headers=signed)
-        except TimeoutError:
-            raise _NoAnswer(f"no answer within {self._beat_every:g}s") from None
-        except httpx2.HTTPError as error:
-            raise _NoAnswer(str(error) or type(error).__name__) from error
-        if response.status_code == 409:
-            raise _NotRegistered
-        if response.status_code != 200:
-            raise _NoAnswer(f"{response.status_code} {response.text[:200]}")
-        return _object(response.content, wanted)
-
-    def _in_trouble(self, reason: str) -> None:
-        if not self._outage:
-            log.warning("membership.no_answer", worker=self.worker, gateway=str(self._http.base_url), reason=reason)
-        self._outage = True
+    def _in_trouble(self, reason: NoAnswer) -> None:
+        event = "membership.taken" if isinstance(reason, Conflict) else "membership.no_answer"
+        if self._outage != event:
+            log.warning(event, worker=self.worker, gateway=self._client.gateway, reason=str(reason))
+        self._outage = event
 
 
-def _object(body: bytes, wanted: Set[str]) -> Answer:
+async def _first_of(waits: Sequence[Coroutine[None, None, object]], *, at_least: float, at_most: float) -> None:
+    """Waits for the first of them, within these bounds in seconds; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
     try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        answer = None
-    if not isinstance(answer, dict) or not wanted <= answer.keys():
-        raise _NoAnswer("the answer is not the one of a gateway; is the address right?")
-    return answer
+        await asyncio.sleep(at_least)
+        await asyncio.wait(tasks, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _pause_after(losses: int, beat_every: float, lease: float) -> float:
+    """Two processes under one id and url would put each other out for ever: each time more slowly."""
+    return min(beat_every / 5 * 4.0 ** (losses - 1), 4 * lease)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -17,8 +18,9 @@ from gateway.client_ip import client_of
 from gateway.problems import Refusal
 from gateway.reserved import PREFIX
 from gateway.resources import Resources
+from sessions.calls import PREFIX as WORKERS
 from sluice.config import Secret
-from sluice.console import openapi
+from sluice.console import openapi, workers_openapi
 from sluice.console.actions.deployment import Problem, ProblemKind
 from sluice.console.audit import Actor, perform
 from sluice.console.operations import API, OPERATIONS, SHOW_STATUS, Operation, Q
@@ -55,7 +57,8 @@ def routes(resources: Resources) -> list[Route]:
     return [
         Route(PREFIX, _to_page),
         *(_file(path, name) for path, name in _FILES.items()),
-        Route(f"{API}/openapi.json", _openapi),
+        _description(f"{API}/openapi.json", openapi.document),
+        _description(f"{WORKERS}/openapi.json", workers_openapi.document),
         *(_route(resources, operation, shared) for operation in OPERATIONS),
     ]
 
@@ -74,13 +77,13 @@ def _file(path: str, name: str) -> Route:
     return Route(PREFIX + path, endpoint)
 
 
-async def _openapi(_: Request) -> Response:
-    return Response(_description(), headers=_HEADERS, media_type="application/json")
+def _description(path: str, document: Callable[[], dict[str, Any]]) -> Route:
+    content = cache(lambda: encode(document()))
 
+    async def endpoint(_: Request) -> Response:
+        return Response(content(), headers=_HEADERS, media_type="application/json")
 
-@cache
-def _description() -> bytes:
-    return encode(openapi.document())
+    return Route(path, endpoint)
 
 
 def _route(resources: Resources, operation: Operation[Any, Any, Any], status: Shared[bytes]) -> Route:

@@ -17,7 +17,7 @@ from sluice.console.operations import API, OPERATIONS, Operation
 from sluice.http.decode import Bounds, Form, is_required, types_of
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
-_PROBLEM = {
+PROBLEM = {
     "type": "object",
     "description": "RFC 9457; `detail` says what is wrong, and what to do.",
     "required": ["type", "title", "status", "detail"],
@@ -42,7 +42,7 @@ _MORE_REFUSALS = {
 
 
 def document() -> dict[str, Any]:
-    schemas = _Schemas()
+    schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         path = API + operation.path
@@ -53,7 +53,7 @@ def document() -> dict[str, Any]:
         "security": [{"token": []}],
         "paths": paths,
         "components": {
-            "schemas": {**schemas.made, "Problem": _PROBLEM},
+            "schemas": {**schemas.made, "Problem": PROBLEM},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The value of console.token."}
             },
@@ -61,7 +61,7 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation[Any, Any, Any], schemas: _Schemas) -> dict[str, Any]:
+def _operation(operation: Operation[Any, Any, Any], schemas: Schemas) -> dict[str, Any]:
     made: dict[str, Any] = {"operationId": operation.id, "summary": _summary(operation.run)}
     in_path = operation.path_fields
     rest = [field.name for field in fields(operation.request) if field.name not in in_path]
@@ -101,7 +101,7 @@ def _refusals(operation: Operation[Any, Any, Any]) -> dict[str, Any]:
     return {code: {"description": text, "content": content} for code, text in sorted(codes.items())}
 
 
-class _Schemas:
+class Schemas:
     """JSON schemas of types; those of dataclasses by name, in `made`."""
 
     def __init__(self) -> None:
@@ -138,6 +138,10 @@ class _Schemas:
     def object(self, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
         made = {"type": "object", "properties": properties}
         return {**made, "required": required} if required else made
+
+    def closed(self, kind: Any) -> dict[str, Any]:
+        """Of a request: what may be left out has a default, and nothing else is known."""
+        return {**self.object(self.properties(kind), self.required(kind)), "additionalProperties": False}
 
     def properties(self, kind: Any) -> dict[str, dict[str, Any]]:
         types, descriptions = types_of(kind), _descriptions(kind)

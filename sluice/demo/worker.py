@@ -162,10 +162,10 @@ class DemoWorker:
         await asyncio.gather(*(login.ended.wait() for login in list(self._ending.values())))
         await self._webhooks.close()
 
-    def state(self, session: str) -> tuple[str, str | None]:
-        """State and phone; `created` for one that does not run here."""
+    def state(self, session: str) -> tuple[str, str | None, str | None]:
+        """State, phone and reason; `starting` for one that does not run here yet."""
         login = self._logins.get(session)
-        return (login.state, login.phone) if login is not None else ("created", None)
+        return (login.state, login.phone, login.reason) if login is not None else ("starting", None, None)
 
     async def end_for_good(self, session: str) -> None:
         """A person has ended it: stops it, and says so to `on_gone`."""
@@ -224,10 +224,11 @@ class _Webhooks:
         limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=0)
         self._client = httpx2.AsyncClient(limits=limits, timeout=timeout, trust_env=False)
 
-    async def post(self, event: Event) -> None:
+    async def post(self, event: Event, fence: int) -> None:
+        """`fence`: the one under which its session runs, for who refuses what a former owner sends."""
         self.counts.sent[event["event"]] += 1
         body = orjson.dumps(event)
-        headers = [*self._headers, *sign(self._signature, body, time.time())]
+        headers = [*self._headers, (b"X-Sluice-Fence", b"%d" % fence), *sign(self._signature, body, time.time())]
         try:
             async with asyncio.timeout(self._timeout):
                 answer = await self._client.post(self._address, content=body, headers=headers)
@@ -271,6 +272,7 @@ class _Login:
         self.confirmed_by = float("inf")
         self.state = "qr_scanning"
         self.phone: str | None = None
+        self.reason: str | None = None
         self.connected_at: float | None = None
         self.last_activity = time.time()
         self.metadata: dict[str, Any] = {}
@@ -365,7 +367,7 @@ class _Login:
         while True:
             event = await self._queue.get()
             try:
-                await self._webhooks.post(event)
+                await self._webhooks.post(event, self.fence)
             finally:
                 self._queue.task_done()
 
@@ -376,7 +378,7 @@ class _Login:
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - our own mistake: this session shows it, the others go on
-            self.state = "failed"
+            self.state, self.reason = "failed", f"{type(error).__name__}: {error}"[:200]
             log.error("session.failed", session=self.session, exception=error)
 
 

@@ -48,7 +48,7 @@ async def test_each_session_is_answered_by_its_owner_and_by_another_when_that_on
     async def both() -> bool:
         return set(await workers(deployed)) == {"w1", "w2"}
 
-    await until(both, timeout=20, what="two workers to register")
+    await until(both, timeout=60, what="two workers to register")
     async with httpx2.AsyncClient(base_url=deployed.gateway, trust_env=False, timeout=15) as client:
         created = {session: await create(client, session) for session in SESSIONS}
         share = list(created.values()).count("w1")
@@ -82,11 +82,11 @@ async def test_a_worker_that_is_stopped_hands_over_at_once(deployed: Deployment)
     async def registered(name: str) -> bool:
         return name in await workers(deployed)
 
-    await until(lambda: registered("w1"), timeout=20)
+    await until(lambda: registered("w1"), timeout=60)
     async with httpx2.AsyncClient(base_url=deployed.gateway, trust_env=False, timeout=15) as client:
         await create(client, SESSIONS[0])
         await deployed.start_worker("w2")
-        await until(lambda: registered("w2"), timeout=20)
+        await until(lambda: registered("w2"), timeout=60)
         first.terminate()
         stopped = time.monotonic()
 
@@ -104,7 +104,7 @@ async def test_a_session_that_is_deleted_is_gone(deployed: Deployment) -> None:
     async def registered() -> bool:
         return "w1" in await workers(deployed)
 
-    await until(registered, timeout=20)
+    await until(registered, timeout=60)
     async with httpx2.AsyncClient(base_url=deployed.gateway, trust_env=False, timeout=15) as client:
         await create(client, SESSIONS[0])
         listed = (await client.get("/api/sessions")).json()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
@@ -11,13 +12,16 @@ import pytest
 from starlette.applications import Starlette
 
 from sessions import api as worker_api
+from sessions.changes import Change, Changes
 from sessions.keys import Key, Keys
 from sessions.registry import Owner, Registry, Unknown, Unowned
+from sessions.wakeups import Wakeups
 from sluice.config import Secret, Signature
 from sluice.http.bodies import BodyBudget
 from sluice.http.call_signatures import sign_call
 from sluice.http.signatures import sign
 from sluice.store.client import Store
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +34,8 @@ class Api:
 
     def __init__(self, registry: Registry, keys: Keys | None = None) -> None:
         known = keys or Keys([Key(SIGNATURE)], {})
-        app = Starlette(routes=worker_api.routes(registry, BodyBudget(2**20), lambda: known))
+        self.wakeups = Wakeups(Changes(Store("unix:///nonexistent/store.sock", timeout=0.2)))
+        app = Starlette(routes=worker_api.routes(registry, self.wakeups, BodyBudget(2**20), lambda: known))
         self.http = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway")
 
     async def post(self, path: str, fields: object, signature: Signature = SIGNATURE) -> httpx2.Response:
@@ -98,7 +103,9 @@ async def test_a_session_that_a_person_ended_is_forgotten(api: Api, registry: Re
 
 
 async def test_an_unknown_worker_is_told_to_register_first(api: Api) -> None:
-    assert problem(await api.post("/a/beat", beat()), 409) == "register first"
+    assert problem(await api.post("/a/beat", beat()), 409) == (
+        "a is not registered, or not as this instance: stop all sessions, then register"
+    )
 
 
 async def test_another_instance_is_told_to_register_first(api: Api) -> None:
@@ -246,6 +253,67 @@ NAME = "a text of at most 200 characters"
 async def test_a_wrong_field_of_a_beat_is_told(api: Api, fields: dict[str, object], said: str) -> None:
     detail = problem(await api.post("/a/beat", beat(**fields)), 400)
     assert detail == said or (said == "gone: " and detail.endswith("is not a JSON object of at most 2000 items"))
+
+
+async def test_a_second_live_process_under_an_id_is_refused_until_the_first_has_left(
+    api: Api, registry: Registry
+) -> None:
+    await api.post("", WORKER)
+    twin = WORKER | {"instance": "2", "url": "http://10.0.0.9:3000"}
+    refused = await api.post("", twin)
+    assert re.fullmatch(
+        r"another live process is registered as a, at http://127\.0\.0\.1:3001; stop it, or give this one an id of its "
+        r"own\. If it is gone already, its place is free in 1[45]s",
+        problem(refused, 409),
+    )
+    assert 13 <= int(refused.headers["retry-after"]) <= 15
+    assert (await api.post("/a/beat", beat())).status_code == 200, "the first one has lost nothing"
+    assert (await api.post("/a/leave", {"instance": "1"})).json() == {"left": True}
+    assert (await api.post("", twin)).status_code == 200
+
+
+async def test_a_process_that_was_started_again_at_its_address_is_let_in_at_once(api: Api) -> None:
+    await api.post("", WORKER)
+    assert (await api.post("", WORKER | {"instance": "2"})).status_code == 200
+    problem(await api.post("/a/beat", beat()), 409)
+
+
+async def test_a_worker_tells_why_and_how_full_it_is_and_gives_sessions_on(api: Api, registry: Registry) -> None:
+    await api.post("", WORKER)
+    await registry.place("s1", {})
+    await registry.place("s2", {})
+    held = (await api.post("/a/beat", beat())).json()["sessions"]
+    report = {"fence": held["s1"], "state": "failed", "reason": "no display"}
+    said = beat(sessions={"s1": report}, released={"s2": held["s2"]}, draining=True, load={"memory": 0.5, "cpu": 1})
+    assert (await api.post("/a/beat", said)).json()["sessions"] == {"s1": held["s1"]}
+    row = await registry.session("s1")
+    assert row is not None
+    assert (row.state, row.reason) == ("failed", "no display")
+    assert isinstance(await registry.owner_of("s2"), Unowned)
+
+
+async def test_a_wait_is_answered_when_its_time_is_over_or_something_has_changed(api: Api) -> None:
+    said = {"instance": "1", "since": 0.0, "seconds": 0.1}
+    assert (await api.post("/a/wait", said)).json() == {"changed": False}
+    waiting = asyncio.create_task(api.post("/a/wait", said | {"seconds": 5}))
+    await until(lambda: api.wakeups.waiting == 1)
+    began = time.monotonic()
+    api.wakeups.tell(Change("s1", "a", 17, ""))
+    assert (await waiting).json() == {"changed": True}
+    assert time.monotonic() - began < 3
+    assert (await api.post("/a/wait", said | {"since": 60})).json() == {"changed": True}, "since its last beat"
+    assert (await api.post("/b/wait", said | {"since": 60})).json() == {"changed": False}
+
+
+async def test_a_newer_wait_of_a_worker_ends_the_one_before(api: Api) -> None:
+    said = {"instance": "1", "since": 0.0, "seconds": 5}
+    first = asyncio.create_task(api.post("/a/wait", said))
+    await until(lambda: api.wakeups.waiting == 1)
+    second = asyncio.create_task(api.post("/a/wait", said))
+    await first
+    assert not second.done()
+    api.wakeups.close()
+    await second
 
 
 async def test_while_the_store_is_away_workers_are_told_to_try_again() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import uvicorn
@@ -16,6 +17,7 @@ from sessions.keeper import Keeper
 from sessions.keys import Key, Keys
 from sessions.membership import Membership
 from sessions.registry import Owner, Registry, Unknown, UnknownWorker, Unowned
+from sessions.wakeups import Wakeups
 from sluice.config import Secret, Signature
 from sluice.http.bodies import BodyBudget
 from sluice.process.loops import Stop
@@ -30,12 +32,12 @@ LEASE = 1.5  # so long the machine may stall under the other tests
 
 
 class Gateway:
-    """The worker API on a real port, which can be told to hang, and a keeper."""
+    """The worker API on a real port, which can be told to hang, with what runs beside it."""
 
-    def __init__(self, registry: Registry, store: Store) -> None:
-        self.registry, self.changes = registry, Changes(store)
-        keys = Keys([Key(SIGNATURE)], {})
-        app = Starlette(routes=worker_api.routes(registry, BodyBudget(2**20), lambda: keys))
+    def __init__(self, registry: Registry, changes: Changes) -> None:
+        self.keys = Keys([Key(SIGNATURE)], {})
+        self.wakeups = Wakeups(changes)
+        app = Starlette(routes=worker_api.routes(registry, self.wakeups, BodyBudget(2**20), lambda: self.keys))
         self.answering = asyncio.Event()
         self.answering.set()
         self.url = ""
@@ -52,12 +54,9 @@ class Gateway:
         task = asyncio.create_task(self.server.serve())
         await until(lambda: self.server.started)
         self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
-        stop, keeper = Stop(), Keeper(self.registry, self.changes)
-        loops = [asyncio.create_task(one.run(stop)) for one in (keeper, self.changes)]
         yield self
-        stop.request()
-        await asyncio.gather(*loops)
         self.answering.set()
+        self.wakeups.close()
         self.server.should_exit = True
         await task
 
@@ -70,12 +69,15 @@ class Browser:
     stopped_at: dict[str, float] = field(default_factory=dict)
     slow_stop: asyncio.Event | None = None
     failures: int = 0
+    started: int = 0
+    says: tuple[str, str | None, str | None] = ("connected", "628", None)
 
     async def start(self, session: str, fence: int) -> None:
         assert session not in self.running
         if self.failures:
             self.failures -= 1
             raise RuntimeError("no display")
+        self.started += 1
         self.running[session] = fence
 
     async def stop(self, session: str) -> None:
@@ -84,8 +86,8 @@ class Browser:
         self.stopped_at[session] = time.monotonic()
         del self.running[session]
 
-    def state(self, session: str) -> tuple[str, str | None]:
-        return "connected", "628"
+    def state(self, session: str) -> tuple[str, str | None, str | None]:
+        return self.says
 
 
 @dataclass
@@ -110,25 +112,30 @@ def registry(store: Store) -> Registry:
 
 @pytest.fixture
 async def gateway(registry: Registry, store: Store) -> AsyncIterator[Gateway]:
-    async with Gateway(registry, store).serving() as gateway:
+    changes, stop = Changes(store), Stop()
+    async with Gateway(registry, changes).serving() as gateway, asyncio.TaskGroup() as beside:
+        beside.create_task(changes.run(stop))
+        beside.create_task(Keeper(registry, changes).run(stop))
         yield gateway
+        stop.request()
 
 
 @pytest.fixture
 async def join(gateway: Gateway) -> AsyncIterator[Join]:
     async with AsyncExitStack() as members:
 
-        def join(name: str, capacity: int = 10) -> Member:
+        def join(name: str, capacity: int = 10, url: str = "", **options: Any) -> Member:
             browser, stop = Browser(), Stop()
             membership = Membership(
                 gateway.url,
                 SIGNATURE,
                 worker=name,
-                url=f"http://{name}:3000",
+                url=url or f"http://{name}:3000",
                 capacity=capacity,
                 start=browser.start,
                 stop=browser.stop,
                 state=browser.state,
+                **{"load": lambda: None, **options},
             )
             member = Member(browser, membership, stop, asyncio.create_task(membership.run(stop)))
             members.push_async_callback(member.ends)
@@ -308,7 +315,7 @@ async def test_a_new_process_under_the_same_name_takes_over(registry: Registry, 
     await want(registry, 1)
     await until(lambda: old.membership.fence_of("s0"))
     was = old.membership.fence_of("s0")
-    old.membership._http.base_url = "http://127.0.0.1:1"
+    old.membership._client._http.base_url = "http://127.0.0.1:1"
     new = join("a")
     await until(lambda: new.membership.fence_of("s0"))
     assert was is not None
@@ -334,3 +341,133 @@ async def test_a_session_that_is_ended_before_a_beat_has_told_of_it_is_forgotten
         return await registry.owner_of("s0") == Unknown()
 
     await until(forgotten)
+
+
+async def test_a_twin_is_refused_until_the_first_has_left(registry: Registry, join: Join, heard: Heard) -> None:
+    """It was: 5 sessions started 70 times in 15 s, as both took turns."""
+    first = join("a")
+    await want(registry, 5)
+    await until(lambda: len(first.browser.running) == 5)
+    twin = join("a", url="http://elsewhere:3000")
+    await asyncio.sleep(3 * LEASE)
+    assert (first.browser.started, first.browser.stopped_at) == (5, {})
+    assert (twin.browser.started, len(first.browser.running)) == (0, 5)
+    assert heard.messages().count("membership.taken") == 1
+    await first.ends()
+    await until(lambda: len(twin.browser.running) == 5)
+    assert "membership.answered_again" in heard.messages()
+
+
+async def test_a_twin_takes_the_place_when_the_lease_of_the_first_has_ended(registry: Registry, join: Join) -> None:
+    first = join("a")
+    await want(registry, 1)
+    await until(lambda: first.membership.fence_of("s0"))
+    first.membership._client._http.base_url = "http://127.0.0.1:1"
+    twin = join("a", url="http://elsewhere:3000")
+    await until(lambda: twin.membership.fence_of("s0"), timeout=LEASE * 6)
+    assert first.membership.fence_of("s0") is None
+
+
+async def test_two_processes_at_one_address_put_each_other_out_ever_more_slowly(registry: Registry, join: Join) -> None:
+    """Nobody can tell a restart from a twin there; so each that was put out waits, up to a lease."""
+    members = [join("a", url="http://both:3000") for _ in range(2)]
+    await want(registry, 5)
+    await asyncio.sleep(6 * LEASE)
+    assert 5 <= sum(member.browser.started for member in members) <= 40
+
+
+async def test_a_session_that_is_given_is_started_at_once_and_not_with_the_next_beat(
+    store: Store, join: Join, gateway: Gateway, registry: Registry
+) -> None:
+    registry.lease, registry._lease_ms = 30.0, 30_000
+    a = join("a")
+    await until(listed(registry, "a"))
+    for name in ("s1", "s2"):
+        begun = time.monotonic()
+        await registry.want({name: {}})
+        await until(lambda name=name: a.membership.fence_of(name))  # type: ignore[misc]
+        assert time.monotonic() - begun < 5, "the next beat is due after ten seconds"
+    begun = time.monotonic()
+    await registry.forget("s1", closed=False)
+    await until(lambda: set(a.browser.running) == {"s2"})
+    assert time.monotonic() - begun < 5
+
+
+async def test_a_gateway_that_knows_no_waiting_is_beaten_to_all_the_same(
+    registry: Registry, gateway: Gateway, join: Join
+) -> None:
+    a = join("a")
+    a.membership._client.post = _without_wait(a.membership._client.post)  # type: ignore[method-assign]
+    await want(registry, 2)
+    await until(lambda: len(a.browser.running) == 2)
+    await asyncio.sleep(LEASE * 2)
+    assert a.membership.fence_of("s0")
+
+
+def _without_wait(post: Any) -> Any:
+    async def posted(path: str, *rest: Any) -> Any:
+        return await post(path.replace("/wait", "/nothing"), *rest)
+
+    return posted
+
+
+async def test_why_a_session_is_in_its_state_is_known_and_what_waits_for_its_start_is_starting(
+    registry: Registry, join: Join
+) -> None:
+    a = join("a", start_at_once=1)
+    a.browser.says = ("failed", None, "no display")
+    gate = asyncio.Event()
+    a.membership._sessions._start = _gated(gate, a.browser.start)
+    await want(registry, 2)
+
+    async def states() -> dict[str, tuple[str, str | None]]:
+        return {row.session: (row.state, row.reason or None) for row in await registry.sessions()}
+
+    async def both_starting() -> bool:
+        return {state for state, _ in (await states()).values()} == {"starting"}
+
+    await until(both_starting)
+    gate.set()
+
+    async def both_failed() -> bool:
+        return set((await states()).values()) == {("failed", "no display")}
+
+    await until(both_failed)
+
+
+def _gated(gate: asyncio.Event, start: Any) -> Any:
+    async def gated(session: str, fence: int) -> None:
+        await gate.wait()
+        await start(session, fence)
+
+    return gated
+
+
+async def test_what_the_worker_says_of_its_machine_keeps_sessions_away(registry: Registry, join: Join) -> None:
+    full = join("a", load=lambda: {"memory": 0.95, "cpu": 0.1})
+    await until(listed(registry, "a"))
+    await asyncio.sleep(LEASE)
+    await want(registry, 2)
+    free = join("b", load=lambda: {"memory": 0.5, "cpu": 0.1})
+    await until(lambda: len(free.browser.running) == 2)
+    assert not full.browser.running
+
+
+async def test_a_worker_that_stops_hands_its_sessions_over_one_after_the_other(registry: Registry, join: Join) -> None:
+    a = join("a")
+    await want(registry, 6)
+    await until(lambda: len(a.browser.running) == 6)
+    b = join("b")
+    await until(listed(registry, "a", "b"))
+    gone_for: dict[str, float] = {}
+    a.stop.request()
+
+    def handed_over() -> bool:
+        for session in set(a.browser.stopped_at) & set(b.browser.running) - set(gone_for):
+            gone_for[session] = time.monotonic() - a.browser.stopped_at[session]
+        return len(gone_for) == 6
+
+    await until(handed_over, timeout=30)
+    await a.task
+    assert max(gone_for.values()) < 2 * LEASE, gone_for
+    assert min(a.browser.stopped_at.values()) + 0.01 < max(a.browser.stopped_at.values())

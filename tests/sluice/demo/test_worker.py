@@ -148,7 +148,7 @@ async def test_a_membership_is_told_of_a_session_that_a_person_ended() -> None:
         assert told == [(ONE, 1)]
         await stage.worker.start(ONE, 2)
         assert stage.worker.state(ONE)[0] == "qr_scanning"
-        assert stage.worker.state(TWO) == ("created", None)
+        assert stage.worker.state(TWO) == ("starting", None, None)
 
 
 async def test_a_placed_session_that_nobody_confirms_ends_by_itself() -> None:
