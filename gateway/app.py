@@ -28,6 +28,7 @@ from gateway.proxy.websocket import WebSocketUpstream
 from gateway.reload import ConnectedUpstream, Reloader, Snapshot
 from gateway.resources import Resources
 from gateway.workers import deletes
+from gateway.workers.accounts import Division, divides
 from gateway.workers.proxy import WorkerProxy
 from gateway.workers.send_records import SendRecords
 from gateway.workers.sends import Sends
@@ -179,6 +180,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         parts.bodies,
         parts.hold,
         parts.held,
+        Division(policies.sessions, parts.store, parts.registry, parts.watched) if divides(policies.sessions) else None,
     )
     app = reserved.build(resources, ingest, parts.wakeups, parts.bodies, console(resources))
     return Snapshot(resources, edge, app, queues, upstreams)

@@ -31,6 +31,7 @@ from gateway.proxy.websocket import (
     serve as serve_websocket,
 )
 from gateway.request import Head, head_of
+from gateway.workers.accounts import Division
 from gateway.workers.prefixes import UNKNOWN
 from gateway.workers.proxy import WorkerProxy
 from gateway.workers.sends import Sends
@@ -75,6 +76,7 @@ class Edge:
         bodies: BodyBudget,
         hold: Hold,
         held: HeldRequests,
+        division: Division | None = None,
     ) -> None:
         self._policies = policies
         self._planner = Planner(policies)
@@ -85,6 +87,7 @@ class Edge:
         self._bodies = bodies
         self._hold = hold
         self._held = held
+        self._division = division
         self._upstreams = upstreams
         self._websockets = websockets
 
@@ -215,9 +218,12 @@ class Edge:
             self._hold.leave(size)
 
     def _pass_on(self, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> Coroutine[Any, Any, int]:
-        destination = plan.destination
+        destination, division = plan.destination, self._division
         if isinstance(destination, ToUpstream):
-            return _to_upstream(self._upstreams[destination.upstream], outgoing, exchange)
+            upstream = self._upstreams[destination.upstream]
+            if division is not None and division.concerns(outgoing.head):
+                return division.answer(outgoing.head, upstream, exchange)
+            return _to_upstream(upstream, outgoing, exchange)
         return self._workers.answer(plan, outgoing, exchange)
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

@@ -13,6 +13,7 @@ from relay.circuit import CircuitStatus
 from relay.process import open_circuit
 from relay.queue.queue import Counts
 from relay.queue.stranded import stranded
+from sessions import divided
 from sessions.registry import Summary
 from sluice.process.disk import Disk, disk_of
 from sluice.store import clock
@@ -37,6 +38,8 @@ class Look:
     stranded: Mapping[str, Counts]
     """What lies in the store for endpoints that the policies do not name."""
     sessions: Summary | None
+    divided: Mapping[str, float] | None
+    """When each existing worker last got the list of its own sessions (unix seconds)."""
     jump: Jump | None
     """The last one of the store's clock, of the last hour."""
     disk: Disk | None
@@ -59,11 +62,12 @@ async def look(resources: Resources) -> Look:
         except (StoreAway, StoreRefused):  # a managed store may not let itself be asked
             return None
 
-    (known, relays, sessions, jump), (counts, circuits, left) = await asyncio.gather(
+    (known, relays, sessions, divided_at, jump), (counts, circuits, left) = await asyncio.gather(
         asyncio.gather(
             health(),
             if_known(presence.alive(store)),
             if_known(resources.registry.summary()),
+            if_known(divided.moments(store)),
             if_known(clock.last_jump(store)),
         ),
         asyncio.gather(
@@ -80,6 +84,7 @@ async def look(resources: Resources) -> Look:
         circuits=dict(zip(endpoints, circuits, strict=True)),
         stranded=left or {},
         sessions=sessions,
+        divided=divided_at,
         jump=jump,
         disk=disk_of(resources.policies.data),
     )

@@ -10,6 +10,9 @@ _DECISIONS = counts("sluice_limit_decisions_total", "What a limit decided.", ["l
 _WITHOUT_STORE = counts("sluice_limiter_store_away_total", "Decisions taken while the store was away.", ["limit"])
 _UNKNOWN_PREFIXES = counts("sluice_unknown_prefixes_total", "Requests under a prefix that no worker has.", [])
 recent(_UNKNOWN_PREFIXES, "sluice_unknown_prefixes_total", [])
+_ACCOUNTS = counts(
+    "sluice_accounts_asked_total", "Questions of workers which sessions to start, by what came of them.", ["outcome"]
+)
 recent(_DECISIONS, "sluice_limit_decisions_total", ["limit", "decision"])
 recent(_WITHOUT_STORE, "sluice_limiter_store_away_total", ["limit"])
 _REQUESTS = counts(
@@ -58,6 +61,11 @@ def decided(limit: str, decision: str) -> None:
 
 def unknown_prefix() -> None:
     _UNKNOWN_PREFIXES.add()
+
+
+def accounts_asked(outcome: str) -> None:
+    """`divided`, `undivided`, `passed_on` or `refused`."""
+    _ACCOUNTS.add(outcome)
 
 
 def decided_without_store(limit: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from sessions import records
-from sessions.records import SessionPage, SessionRow, Summary, WorkerRow
-from sessions.scripts import Scripted, load
+from collections.abc import Sequence
 
-_LIST, _SUMMARY = load("list"), load("summary")
+from sessions import records
+from sessions.records import Owner, SessionPage, SessionRow, Summary, Unknown, Unowned, WorkerRow
+from sessions.scripts import KEYS, Scripted, load
+from sluice.store.client import Call
+
+_LIST, _SUMMARY, _OWNER = load("list"), load("summary"), load("owner")
 _PAGE = 1000
 _AT_ONCE = 100
 _WORKERS_AT_ONCE = 250
@@ -23,6 +26,14 @@ class Overview(Scripted):
             rows.update((row.worker, row) for row in records.worker_rows(workers, now))
             if go_on == b"0":
                 return records.summary(counts, [rows[name] for name in sorted(rows)])
+
+    async def owners_of(self, sessions: Sequence[str]) -> list[Owner | Unowned | Unknown]:
+        """Who has each of these, in their order; a round trip for each 100."""
+        found: list[Owner | Unowned | Unknown] = []
+        for at in range(0, len(sessions), _AT_ONCE):
+            calls = [Call(_OWNER, KEYS, (session,)) for session in sessions[at : at + _AT_ONCE]]
+            found += map(records.found, await self._store.run_all(calls))
+        return found
 
     async def sessions(self) -> list[SessionRow]:
         """Every session, by name, each as of one moment; page after page, so that nobody else waits long."""

@@ -271,6 +271,13 @@ def workspace_in(about: Mapping[str, Any]) -> str:
     return "" if workspace is None else str(workspace)
 
 
+def found(answer: Any) -> Owner | Unowned | Unknown:
+    """Of owner.lua."""
+    if answer is None:
+        return Unknown()
+    return owner(answer) if answer[0] == b"owner" else unowned(answer)
+
+
 def owner(answer: Sequence[Any]) -> Owner:
     """Of owner_in in prelude.lua."""
     _, worker, url, fence, left, existing, missing = answer

@@ -86,10 +86,7 @@ class Registry(Overview, Upkeep):
     # --- whoever looks for a session
 
     async def owner_of(self, session: str) -> Owner | Unowned | Unknown:
-        answer = await self._run(_OWNER, session)
-        if answer is None:
-            return Unknown()
-        return records.owner(answer) if answer[0] == b"owner" else records.unowned(answer)
+        return records.found(await self._run(_OWNER, session))
 
     async def reserve(
         self, session: str, about: Mapping[str, Any], *, shared_profiles: bool = False, by: str = GATEWAY

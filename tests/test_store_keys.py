@@ -25,6 +25,7 @@ from relay.queue.codec import DelayedBy, GoesFirst, Superseding
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
+from sessions import divided
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.store import clock
 from sluice.store.client import Store
@@ -159,6 +160,7 @@ async def use_sessions(use: Use) -> None:
     await registry.want({"s": {}})
     await use.look()
     await registry.place_orphans()
+    await divided.note(use.store, "b", time.time())
     await registry.observe(Worker("b", "1", "http://b:3000", 10), {"t": ObservedSession("connected", None, {})})
     await registry.reserve("held", {})
     await registry.want({"gone": {}})

@@ -202,6 +202,25 @@ class ExistingWorkerStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class UndividedWorker:
+    """It was started, and did not get its list of sessions from us."""
+
+    worker: str
+    prefix: str
+    up_s: float
+    """Seconds since it was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class DivisionStatus:
+    """How existing workers come to know which sessions are their own."""
+
+    without_prefix: tuple[str, ...] = ()
+    """Workers that start the sessions of all of them."""
+    undivided: tuple[UndividedWorker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     events: int
     bytes: int
@@ -339,6 +358,7 @@ class Status:
     existing: tuple[ExistingWorkerStatus, ...] = ()
     advertise: str | None = None
     """What Laravel is told instead of the existing workers' own addresses."""
+    division: DivisionStatus = field(default_factory=DivisionStatus)
     last_minute: LastMinute = field(default_factory=LastMinute)
     disk: DiskStatus | None = None
     processes: tuple[ProcessStatus, ...] = ()

@@ -18,6 +18,7 @@ from sessions.registry import Summary, WorkerRow
 from sluice.config.live import LivePolicies
 from sluice.console.actions.circuits import circuit_of
 from sluice.console.actions.deployment import moment
+from sluice.console.actions.division import division_of
 from sluice.console.actions.traffic import counted
 from sluice.console.messages import messages
 from sluice.console.status import (
@@ -63,6 +64,7 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         upstreams=of_processes.upstreams,
         existing=tuple(existing.values()),
         advertise=policies.sessions.advertise,
+        division=division_of(policies.sessions, gateway.watched(), seen.divided, now),
         last_minute=of_processes.last_minute,
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
         processes=of_processes.processes,

@@ -6,6 +6,7 @@ One file for each topic. Every sentence is in docs/operations.md, with what to d
 from __future__ import annotations
 
 from sluice.console.messages.deployment import deployment
+from sluice.console.messages.division import division
 from sluice.console.messages.endpoints import endpoints
 from sluice.console.messages.machine import machine
 from sluice.console.messages.sessions import past_us, sessions
@@ -26,5 +27,6 @@ def messages(status: Status) -> list[str]:
         *traffic(status.last_minute, store_answers=status.store.ok),
         *sessions(status.workers, status.sessions, status.existing),
         *past_us(status.existing, status.advertise),
+        *division(status.division),
         *machine(status),
     ]

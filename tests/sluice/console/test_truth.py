@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from gateway.policies import Policies
 from gateway.resources import Resources
 from relay import presence, progress
+from sessions import divided
 from sessions.existing import ExistingWorkers
 from sessions.policies import ExistingWorker
 from sluice.config import Secret
@@ -106,8 +107,25 @@ async def test_workers_that_answer_leave_all_well(parts: Resources, nodes: tuple
     first, second = nodes
     first.lists("s1")
     second.lists("s2")
-    workers = [ExistingWorker(node.url, None) for node in nodes]
-    assert await messages(await watching(parts, *workers)) == []
+    workers = _named(nodes)
+    parts = await watching(parts, *workers)
+    for worker in workers:
+        await divided.note(parts.store, worker.name, time.time())
+    assert await messages(parts) == []
+
+
+async def test_a_worker_that_was_started_and_did_not_ask_here(parts: Resources, nodes: tuple[Node, Node]) -> None:
+    """It runs for a quarter of an hour; the other one was told of its sessions after its start."""
+    parts = await watching(parts, *_named(nodes))
+    await divided.note(parts.store, "w2", time.time())
+    (sentence,) = await messages(parts)
+    assert sentence.startswith("worker w1 was started 16m")
+    await divided.note(parts.store, "w1", time.time())
+    assert await messages(parts) == []
+
+
+def _named(nodes: Sequence[Node]) -> list[ExistingWorker]:
+    return [ExistingWorker(node.url, name=f"w{at}", prefix=f"/w/w{at}") for at, node in enumerate(nodes, start=1)]
 
 
 async def test_a_relay_that_is_alive_and_takes_nothing(parts: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
