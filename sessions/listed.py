@@ -11,8 +11,9 @@ import orjson
 from sessions.registry import ObservedSession
 from sluice.observe.printable import on_one_line
 
-MAX_BYTES = 8 * 2**20
-MAX_SESSIONS = 10_000
+MAX_BYTES = 4 * 2**20
+MAX_SESSIONS = 1000
+"""Each is known in the store from then on, and all of a list are noted in one call."""
 _LONGEST = 200
 _SHOWN = 80
 _UNKNOWN = "unknown"

@@ -496,6 +496,7 @@ def _state(worker: Worker) -> dict[str, Any]:
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.contract.worker")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--shared", action="store_true", help="PM2's cluster mode: others listen on the port, too")
     parser.add_argument("--laravel-url", required=True, help="without a final slash; may have a prefix")
     parser.add_argument("--profiles", required=True, help="SESSION_STORAGE_PATH")
     parser.add_argument("--secret", default="the-hmac-secret", help="HMAC_SECRET")
@@ -520,7 +521,7 @@ async def run(given: argparse.Namespace) -> None:
     if given.whatsapp:
         await worker.watched.connect(given.whatsapp)
         worker.start(worker.listen())
-    serving = asyncio.create_task(serve(worker.answer, listening("127.0.0.1", given.port), stop))
+    serving = asyncio.create_task(serve(worker.answer, listening("127.0.0.1", given.port, shared=given.shared), stop))
     worker.start(worker.restore())
     ending = asyncio.create_task(terminated.wait())
     await asyncio.wait([ending, serving], return_when=asyncio.FIRST_COMPLETED)

@@ -96,6 +96,29 @@ async def test_a_restarted_worker_keeps_its_sessions_while_it_restores_them_one_
             assert {session: await _fence(registry, session) for session in sessions} == fences
 
 
+async def test_two_processes_on_one_port_are_told_from_one_that_restarts(
+    registry: Registry, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """As PM2's cluster mode has them: the system spreads the connections."""
+    port = free_port()
+    async with (
+        worker(port, "http://127.0.0.1:1", tmp_path, None, "--shared") as one,
+        watching(registry, ExistingWorker(one.url)) as existing,
+    ):
+        await look(existing)
+        await one.kill()
+        await look(existing)
+        await one.start()
+        for _ in range(3):
+            assert not (await look(existing)).several
+        async with worker(port, "http://127.0.0.1:1", tmp_path, None, "--shared"):
+
+            async def noticed() -> bool:
+                return (await look(existing)).several
+
+            await until(noticed, timeout=30)
+
+
 async def _restored(one: ContractWorker) -> bool:
     return not (await one.state())["restoring"]
 

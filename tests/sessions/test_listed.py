@@ -59,10 +59,10 @@ def test_a_session_that_is_there_twice_counts_once_as_the_first() -> None:
         (b"{}", "GET /api/sessions has no list of sessions"),
         (b'"no"', "GET /api/sessions has no list of sessions"),
         (b'{"sessions":{"s1":{}}}', "GET /api/sessions has no list of sessions"),
-        (b" " * (MAX_BYTES + 1), "GET /api/sessions answered more than 8 MiB"),
+        (b" " * (MAX_BYTES + 1), "GET /api/sessions answered more than 4 MiB"),
         (
             orjson.dumps([{"id": i} for i in range(MAX_SESSIONS + 1)]),
-            "GET /api/sessions lists 10,001 sessions, and 10,000 are the most",
+            "GET /api/sessions lists 1,001 sessions, and 1,000 are the most",
         ),
     ],
 )

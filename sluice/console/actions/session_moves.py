@@ -99,7 +99,7 @@ async def move(deployment: Deployment, request: MoveSession) -> MovedSession | P
         return _no_worker(request.to, fleet)
     if row.worker == target.worker:
         return MovedSession(False, row.worker, row.worker, False, False, False)
-    problem = _unable(target) or _left_behind(deployment, row, request.force, request.to)
+    problem = _unable(target) or _left_behind(deployment, row, request.force, target)
     if problem:
         return problem
     if request.dry_run:
@@ -115,7 +115,7 @@ async def release(deployment: Deployment, request: ReleaseSession) -> MovedSessi
     row = await deployment.registry.session(request.session)
     if row is None:
         return unknown_session(request.session)
-    problem = _left_behind(deployment, row, request.force, "another worker")
+    problem = _left_behind(deployment, row, request.force, None)
     if problem:
         return problem
     if request.dry_run:
@@ -142,22 +142,25 @@ def _outcome(
         left=row.worker or row.last_owner,
         worker=now,
         stops_first=row.worker is not None and not row.existing,
-        login_stays=_stays(deployment, row),
+        login_stays=_stays(deployment, row, to),
         starts_by_create=to is not None and to.existing,
     )
 
 
-def _stays(deployment: Deployment, row: SessionRow) -> bool:
-    return row.existing and not deployment.policies.sessions.shared_profiles
+def _stays(deployment: Deployment, row: SessionRow, to: WorkerRow | None) -> bool:
+    """Workers of ours find each other's logins; with an existing one on either side nobody does."""
+    to_existing = to is not None and to.existing and (row.worker or row.last_owner) is not None
+    return (row.existing or to_existing) and not deployment.policies.sessions.shared_profiles
 
 
-def _left_behind(deployment: Deployment, row: SessionRow, force: bool, to: str) -> Problem | None:
+def _left_behind(deployment: Deployment, row: SessionRow, force: bool, to: WorkerRow | None) -> Problem | None:
     if row.worker is not None and row.existing and row.missing_since is None:
         return _runs_there(row, row.worker)
-    if force or not _stays(deployment, row):
+    if force or not _stays(deployment, row, to):
         return None
     return _conflict(
-        f"the login of {row.session} lies on the disk of {row.worker or row.last_owner} and stays there, so on {to} it "
+        f"the login of {row.session} lies on the disk of {row.worker or row.last_owner} and stays there, so on "
+        f"{to.worker if to else 'another worker'} it "
         "needs a new QR code: force moves it all the same; where all workers reach the same profiles, set "
         "sessions.shared_profiles: true"
     )

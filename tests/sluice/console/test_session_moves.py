@@ -179,6 +179,19 @@ async def test_where_all_reach_the_same_profiles_no_force_is_needed(parts: Resou
     assert (found.moved, found.worker, found.login_stays) == (True, "a", False)
 
 
+async def test_an_existing_worker_does_not_find_the_logins_of_ours(parts: Resources) -> None:
+    await register(parts.registry, "a")
+    await run(parts.registry, "a", "s1")
+    await observed(parts, "w2")
+    refused = await move(parts, MoveSession("s1", "w2"))
+    assert isinstance(refused, Problem)
+    assert refused.message.startswith(
+        "the login of s1 lies on the disk of a and stays there, so on w2 it needs a new QR"
+    )
+    found = await move(parts, MoveSession("s1", "w2", force=True))
+    assert found == MovedSession(True, "a", "a", True, True, True)
+
+
 @pytest.mark.parametrize("force", [True, False])
 async def test_what_an_existing_worker_runs_stays_there(parts: Resources, force: bool) -> None:
     await observed(parts, "w1", "s1")

@@ -14,6 +14,7 @@ from relay import presence, progress
 from sessions import divided
 from sessions.existing import ExistingWorkers
 from sessions.policies import ExistingWorker
+from sessions.registry import Owner
 from sluice.config import Secret
 from sluice.console.actions.status import show
 from sluice.console.status import ShowStatus
@@ -78,6 +79,22 @@ async def test_two_workers_that_claim_one_session(parts: Resources, nodes: tuple
     assert await messages(parts) == [
         f"session s1 runs at {first.name} and at {second.name}, where its requests do not go: close it there: "
         f"curl -X DELETE {second.url}/api/sessions/s1"
+    ]
+
+
+async def test_the_one_of_two_that_is_connected_gets_the_requests(parts: Resources, nodes: tuple[Node, Node]) -> None:
+    first, second = nodes
+    first.answer = {"sessions": [{"session_id": "s1", "status": "qr_scanning"}]}
+    both = [ExistingWorker(first.url), ExistingWorker(second.url)]
+    await watching(parts, both[0])
+    second.lists("s1")
+    parts = await watching(parts, *both)
+    owner = await parts.registry.owner_of("s1")
+    assert isinstance(owner, Owner)
+    assert owner.worker == second.name
+    assert await messages(parts) == [
+        f"session s1 runs at {second.name} and at {first.name}, where its requests do not go: close it there: "
+        f"curl -X DELETE {first.url}/api/sessions/s1"
     ]
 
 
