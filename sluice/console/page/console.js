@@ -216,9 +216,10 @@ function showTables(snapshot) {
     ["Endpoint", "Circuit", "Waiting", "Oldest", "Delivered", "Retried", "Dead", "Dropped by policy"],
     Object.entries(endpoints).map(([name, seen]) => endpointRow(name, seen)));
   table("limits", "No limit is configured.",
-    ["Limit", "Allowed", "Delayed", "Dropped", "Rejected", "Would reject"],
+    ["Limit", "Allowed", "Delayed", "Held", "Dropped", "Rejected", "Would reject"],
     Object.entries(traffic.limits).map(([id, did]) =>
-      [{ text: id }, ...["allowed", "delayed", "dropped", "rejected", "would_reject"].map((key) => count(did[key]))]));
+      [{ text: id },
+        ...["allowed", "delayed", "held", "dropped", "rejected", "would_reject"].map((key) => count(did[key]))]));
   table("workers", snapshot.store.ok ? "No worker has registered." : "Not known while the store is away.",
     ["Worker", "Sessions", "Last beat"], workers.map(workerRow));
   table("states", sessions.total === null ? "Not known while the store is away." : "No session yet.",

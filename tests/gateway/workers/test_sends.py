@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -361,3 +362,27 @@ async def test_three_tries_of_laravel_are_one_message(place: Place, free_port: C
     await until(lambda: place.sent("slow"), timeout=15)
     await asyncio.sleep(1.0)
     assert (await place.sent("hello"), await place.sent("slow")) == (1, 1)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whenever_callers_hang_up_no_message_goes_out_twice(place: Place, seed: int) -> None:
+    """Forty messages, each tried three times through either gateway, with callers that give up at any moment."""
+    chance = random.Random(seed)
+    gates = [await place.gateway(), await place.gateway()]
+
+    async def laravel_sends(message: str, tries: list[tuple[Gate, float]]) -> bool:
+        for gate, patience in tries:
+            with suppress(httpx2.TimeoutException):
+                answer = await gate.http.post(SEND, json=a_send(message), timeout=patience)
+                assert answer.status_code == 200, answer.text
+                return True
+        return False
+
+    tries = {
+        f"message {number}": [(chance.choice(gates), chance.uniform(0.02, 1.2)) for _ in range(3)]
+        for number in range(40)
+    }
+    told = await asyncio.gather(*(laravel_sends(message, how) for message, how in tries.items()))
+    await asyncio.sleep(1.5)
+    for message, was_told in zip(tries, told, strict=True):
+        assert await place.sent(message) in ([1] if was_told else [0, 1]), message
