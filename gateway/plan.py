@@ -19,13 +19,15 @@ from gateway.limits.headers import QUOTA_EXCEEDED
 from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWorkers, can_apply, needs_only_head
 from gateway.policies.routes import WITHOUT_SESSION
 from gateway.problems import BadPath
-from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_json, reading_of, refuse_host
+from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_form, parse_json, reading_of, refuse_host
 from gateway.routing import Match, Routes
 from gateway.workers.prefixes import UNKNOWN, prefixes_of
 from sluice.http.problem import Refusal
 from sluice.http.senders import USUAL, sender_of
 from sluice.http.signatures import Claim, proof_of
 
+_FORM = b"application/x-www-form-urlencoded"
+"""Existing workers read such bodies, too."""
 DENIED = "this address is denied (trust.deny)"
 
 
@@ -267,6 +269,8 @@ def _read(admission: Admission, body: bytes) -> Json | None:
         if refused:
             raise Refusal(401, refused)
     if rules.reading.json:
+        if rules.to_workers and (admission.head.value(b"content-type") or b"").lower().startswith(_FORM):
+            return parse_form(body)
         return parse_json(body, rules.reading.json)
     return json_if_any(body) if rules.reading.cost else None
 

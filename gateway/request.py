@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qs
 
 from gateway.client_ip import Client, client_of, forwarding
 from gateway.policies import (
@@ -41,6 +42,7 @@ Pairs = list[tuple[bytes, bytes]]
 
 _NOT_FOR_THE_NEXT = CONNECTION | TRANSFER_ENCODING | EXPECT | UPGRADE | HOP_BY_HOP | PROXY_AUTH | FORWARDING
 _MAX_NAME = 200
+_MAX_FIELDS = 1000
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -164,6 +166,15 @@ def parse_json(body: bytes, why: str) -> Json:
         return Json(lenient_json.loads(body))
     except ValueError as error:
         raise Refusal(400, f"the body is not JSON ({error}); {why}") from None
+
+
+def parse_form(body: bytes) -> Json:
+    """The fields of an urlencoded body; of one that is there more than once, a list. Raises Refusal 400."""
+    try:
+        fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise Refusal(400, "the body is no urlencoded form") from None
+    return Json({name: values[0] if len(values) == 1 else values for name, values in fields.items()})
 
 
 def json_if_any(body: bytes) -> Json | None:

@@ -33,20 +33,17 @@ class Target:
 class Answer:
     """The head of a worker's answer has come. `close` is due, whatever becomes of it."""
 
-    __slots__ = ("_client", "_upstream", "response", "worker")
+    __slots__ = ("_client", "_upstream", "is_event_stream", "response", "worker")
 
     def __init__(self, worker: str, response: http1.Response, upstream: UpstreamClient, client: Downstream) -> None:
         self.worker = worker
         self.response = response
         self._upstream = upstream
         self._client = client
-
-    @property
-    def is_event_stream(self) -> bool:
-        return any(
-            field.key == b"content-type" and field.value.lower().startswith(b"text/event-stream")
-            for field in self.response.fields.all
-        )
+        self.is_event_stream = False
+        for field in response.fields.all:
+            if field.key == b"content-type":
+                self.is_event_stream = field.value.lower().startswith(b"text/event-stream")
 
     async def give(self, exchange: Exchange, taken: bytes = b"") -> int:
         """Its status, when all of it is on its way to the client. An event stream may be quiet for any time. `taken`:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 
+from gateway.problems import Refusal
 from gateway.workers.connections import Target
 from sessions.registry import Registry, WorkerRow
 from sluice.store.client import StoreAway, StoreRefused
@@ -36,11 +37,17 @@ class Fleet:
                     raise
             return self._rows
 
-    async def any_but(self, tried: Collection[str]) -> Target | None:
-        """A live worker, in turn; existing ones first, which answer for sessions that nobody knows. None: there is no
-        other. Raises like `workers`."""
+    async def any_but(self, tried: Collection[str], session: str = "") -> Target | None:
+        """A live worker, in turn; None: there is no other. Raises like `workers`, and Refusal 404.
+
+        `session`: one that nobody knows. Existing workers answer for it as they would directly; ours are asked only for
+        what the registry has given them, and have nothing to say of it.
+        """
         live = [row for row in await self.workers() if row.beat_left > 0 and row.worker not in tried]
-        live = [row for row in live if row.existing] or live
+        existing = [row for row in live if row.existing]
+        if session and live and not existing:
+            raise Refusal(404, f"there is no session {session}")
+        live = existing or live
         if not live:
             return None
         self._next += 1

@@ -104,8 +104,8 @@ class Reach:
         return Unreached("no_worker", Refusal(503, "no worker answers right now", retry_after=b"5"))
 
     async def _target(self, session: str, tried: Sequence[Target]) -> tuple[bool, Target | None]:
-        """Whether anybody knows the session, and whom to ask; None: nobody can be asked now. Raises StoreAway or
-        StoreRefused."""
+        """Whether anybody knows the session, and whom to ask; None: nobody can be asked now. Raises StoreAway,
+        StoreRefused, or Refusal 404."""
         found = await self._owners.find(session) if session else Unknown()
         match found:
             case Owner():
@@ -114,4 +114,4 @@ class Reach:
                 return True, Target(last.worker, last.url)
             case Unowned():
                 return True, None
-        return False, await self._fleet.any_but({target.worker for target in tried})
+        return False, await self._fleet.any_but({target.worker for target in tried}, session)

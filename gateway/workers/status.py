@@ -26,6 +26,7 @@ from sluice.store.client import StoreAway, StoreRefused
 Why = Literal["unowned", "no_worker", "no_answer", "store_away", "restoring", "refused"]
 _HOLD = 2.0
 """Seconds for a session of which nothing is known; Laravel waits for 3."""
+_NOT_FOUND = b'{"error":"Session not found"}'
 _JSON = b"application/json; charset=utf-8"
 
 
@@ -46,6 +47,11 @@ class StatusCalls:
             reached = await self._reach.attempt(request)
         except NoAnswer:
             return await self.instead(request, "no_answer")
+        except Refusal as refusal:
+            if refusal.status != 404:
+                raise
+            await answer(request.exchange.send, 404, _NOT_FOUND, _JSON, [])  # the truth, in the contract's words
+            return 404
         if not isinstance(reached, Answer):
             return await self.instead(request, reached.why)
         try:

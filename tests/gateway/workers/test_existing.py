@@ -54,6 +54,14 @@ async def test_a_session_is_where_its_create_was_accepted(one: Fleet) -> None:
     assert await one.owner("s1") is one.workers[0], "before the answer, not with the next list"
 
 
+async def test_a_create_may_be_an_urlencoded_form(one: Fleet) -> None:
+    form = {"session_id": "s1", "workspace_id": "1", "account_id": "7", "api_key": KEY}
+    assert (await one.http.post("/api/sessions", data=form)).json()["session_id"] == "s1"
+    assert await one.owner("s1") is one.workers[0]
+    twice = await one.http.post("/api/sessions", data={"session_id": ["s2", "s3"], "api_key": KEY})
+    assert problem(twice) == (400, "the session is not a string")
+
+
 async def test_a_create_that_the_worker_refuses_leaves_nothing_behind(one: Fleet) -> None:
     refused = await one.create("s1", key="guessed")
     assert (refused.status_code, refused.json()) == (401, {"error": "Invalid API key"})

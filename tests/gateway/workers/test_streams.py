@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
@@ -14,7 +15,8 @@ from websockets.http11 import Request, Response
 
 from sessions.registry import Owner, Registry, Worker
 from sluice.store.client import Store
-from tests.gateway.running import Gate, receiver
+from tests.gateway.running import Gate, Receiver, gateway, receiver
+from tests.gateway.websocket_link import link_to
 from tests.sluice.http.client.upstream import Call
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +114,30 @@ async def test_a_websocket_is_closed_when_another_worker_gets_the_session(
         assert (client.close_code, client.close_reason) == (1012, "another worker has the session")
     async with to(gate, "s1") as again:
         assert str(await again.recv()).startswith("b "), "held until the keeper has found the next owner"
+
+
+@pytest.mark.slow
+async def test_a_change_that_was_missed_while_the_store_was_away_closes_the_websocket_too(
+    tmp_path: Path,
+    store_url: str,
+    laravel: Receiver,
+    registry: Registry,
+    workers: tuple[SocketWorker, SocketWorker],
+) -> None:
+    a, b = workers
+    await registry.register(Worker("a", "1", a.url, 5))
+    await placed(registry, "s1")
+    async with link_to(store_url) as link, gateway(tmp_path, link.url, laravel.url) as gate, to(gate, "s1") as client:
+        assert str(await client.recv()).startswith("a ")
+        link.block()
+        await registry.register(Worker("b", "1", b.url, 5))
+        await registry.deregister("a", "1")
+        await placed(registry, "s1")
+        await asyncio.sleep(4)
+        link.mend()
+        async with asyncio.timeout(20):
+            await client.wait_closed()
+        assert client.close_code == 1012
 
 
 async def test_a_handshake_is_held_while_nobody_has_the_session(
