@@ -33,6 +33,7 @@ from sessions.calls import (
     Wait,
 )
 from sessions.keys import Key, Keys, worker_url
+from sessions.metrics import twin_refused
 from sessions.registry import Registry, Report, Taken, UnknownWorker, Worker
 from sessions.wakeups import Wakeups
 from sluice.http import call_signatures, signed_json
@@ -40,8 +41,10 @@ from sluice.http.bodies import BodyBudget, HeldBody
 from sluice.http.decode import Undecodable, decode, encode
 from sluice.http.problem import ClientGone, Refusal
 from sluice.http.signed_json import parse, problem
+from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
+LOG = Log("sessions.api")
 Proven = tuple[Key, ...]
 Answer = Callable[[str, Any, Proven], Awaitable[object]]
 """Of a call: the id in its path, what it says, and which keys have proven it."""
@@ -61,6 +64,8 @@ def routes(
         keys().refuse_registration(proven, wanted.id, url)
         found = await registry.register(Worker(wanted.id, wanted.instance, url, wanted.capacity))
         if isinstance(found, Taken):
+            twin_refused()
+            LOG.warning("worker.twin_refused", worker=wanted.id, url=url, taken_by=found.url)
             raise _taken(wanted.id, found)
         return Terms(registry.lease, registry.lease / 3)
 

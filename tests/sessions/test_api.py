@@ -21,6 +21,7 @@ from sluice.http.bodies import BodyBudget
 from sluice.http.call_signatures import sign_call
 from sluice.http.signatures import sign
 from sluice.store.client import Store
+from tests.heard import Heard
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -256,7 +257,7 @@ async def test_a_wrong_field_of_a_beat_is_told(api: Api, fields: dict[str, objec
 
 
 async def test_a_second_live_process_under_an_id_is_refused_until_the_first_has_left(
-    api: Api, registry: Registry
+    api: Api, registry: Registry, heard: Heard
 ) -> None:
     await api.post("", WORKER)
     twin = WORKER | {"instance": "2", "url": "http://10.0.0.9:3000"}
@@ -269,6 +270,8 @@ async def test_a_second_live_process_under_an_id_is_refused_until_the_first_has_
     assert 13 <= int(refused.headers["retry-after"]) <= 15
     assert (await api.post("/a/beat", beat())).status_code == 200, "the first one has lost nothing"
     assert (await api.post("/a/leave", {"instance": "1"})).json() == {"left": True}
+    (line,) = [fields for message, fields in heard.lines if message == "worker.twin_refused"]
+    assert line == {"worker": "a", "url": "http://10.0.0.9:3000", "taken_by": "http://127.0.0.1:3001"}
     assert (await api.post("", twin)).status_code == 200
 
 

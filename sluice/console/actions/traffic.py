@@ -116,6 +116,7 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
             int(samples.value(_RECENT_ANSWERS, route=_NO_ROUTE, answer="404")), int(samples.value(_RECENT_ANSWERS))
         ),
         unknown_prefixes=int(samples.value("sluice_unknown_prefixes_last_minute")),
+        twins=int(samples.value("sluice_twin_workers_refused_last_minute")),
         signed_calls=dict(samples.sums("sluice_signed_calls_refused_last_minute", "verify")),
         bodies=int(samples.value("sluice_bodies_refused_last_minute")),
         sends={

@@ -23,6 +23,12 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
             "no worker of sessions.workers has their prefix: compare it with LARAVEL_URL of each worker; the log names "
             "path and client"
         )
+    if recent.twins:
+        twins = some(recent.twins, "registration of a worker was", "registrations of workers were")
+        yield (
+            f"{twins} refused in the last minute, as another live process has the same id: stop one of the two, or "
+            "give it an id of its own; the log names both (worker.twin_refused)"
+        )
     for verify, calls in recent.signed_calls.items():
         if calls >= _SOME:
             yield (

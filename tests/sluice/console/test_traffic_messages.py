@@ -64,6 +64,11 @@ def recent(**what: object) -> LastMinute:
             "compare it with LARAVEL_URL of each worker; the log names path and client",
         ),
         (
+            recent(twins=3),
+            "3 registrations of workers were refused in the last minute, as another live process has the same id: stop "
+            "one of the two, or give it an id of its own; the log names both (worker.twin_refused)",
+        ),
+        (
             recent(signed_calls={"sessions.verify": 5}),
             "5 calls were refused with 401 in the last minute by sessions.verify: a worker or publisher signs with "
             "another secret, or its clock is off",
