@@ -180,6 +180,15 @@ class EventPolicy:
 
 
 NEVER_STALE = EventPolicy()
+OF_EXISTING_WORKERS: Mapping[str, EventPolicy] = {
+    "session_ready": EventPolicy(
+        supersede=("/data/workspace_id", "/data/phone_number"),
+        first=30.0,
+        after=("session_authenticated", "qr_code_generated"),
+    ),
+    "qr_code_generated": EventPolicy(ttl=60.0, keep_latest=True),
+}
+"""What the shipped policies say, so that relaying does their Laravel no harm."""
 
 
 def _check_event(policy: EventPolicy, fields: Fields) -> None:
@@ -194,9 +203,13 @@ def _event(_type: str, value: Value) -> EventPolicy:
 
 
 def _events(value: Value) -> Mapping[str, EventPolicy]:
+    return _announced(named(_event, parsers.event_type)(value))
+
+
+def _announced(events: Mapping[str, EventPolicy]) -> Mapping[str, EventPolicy]:
     """With what others say of a type: that it announces them."""
-    found = dict(named(_event, parsers.event_type)(value))
-    for policy in [*found.values()]:
+    found = dict(events)
+    for policy in events.values():
         for announcing in policy.after:
             known = found.get(announcing, NEVER_STALE)
             found[announcing] = replace(known, announces=max(known.announces, policy.first or 0.0))
@@ -242,11 +255,25 @@ class RelayPolicy:
 
 
 def check_relay(policy: RelayPolicy, fields: Fields) -> None:
-    urgent = policy.lanes.urgent
     for kind, event in policy.events.items():
-        if event.first is not None and not any(fnmatchcase(kind, one) for one in urgent) and fields.sound("events"):
+        if event.first is not None and not _is_urgent(kind, policy) and fields.sound("events"):
             message = f"{kind} cannot go first: only what is urgent goes before the rest of its session"
             fields.wrong("events", Malformed(message, f"add {kind} to relay.lanes.urgent, or remove first"))
+
+
+def _is_urgent(kind: str, policy: RelayPolicy) -> bool:
+    return any(fnmatchcase(kind, pattern) for pattern in policy.lanes.urgent)
+
+
+def shielded(policy: RelayPolicy) -> RelayPolicy:
+    """With `OF_EXISTING_WORKERS` for the types of which the policies say nothing. First goes only what is urgent."""
+    events = dict(policy.events)
+    for kind, event in OF_EXISTING_WORKERS.items():
+        known = events.get(kind, NEVER_STALE)
+        if replace(known, announces=0.0) == NEVER_STALE:
+            sound = event if _is_urgent(kind, policy) else replace(event, first=None, after=())
+            events[kind] = replace(sound, announces=known.announces)
+    return replace(policy, events=_announced(events))
 
 
 class RelaySnapshot(Snapshot, Protocol):

@@ -25,3 +25,6 @@ class Shields:
     """A send that is repeated while the first attempt goes on joins it, and gets its outcome."""
     bulk: bool = setting(parsers.boolean, True)
     """A bulk-send is split into pieces that end before the worker would end itself."""
+    events: bool = setting(parsers.boolean, True)
+    """What `relay.events` says nothing of is relayed as the shipped policies have it: no session_ready after a newer
+    one of its phone, nor after the messages of its session, and no QR code that is old."""

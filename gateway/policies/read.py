@@ -12,6 +12,7 @@ from pathlib import Path
 from gateway.policies.contradictions import contradictions
 from gateway.policies.model import Policies
 from gateway.policies.warnings import warnings
+from relay.policies import shielded
 from sluice.config import document
 from sluice.config.fields import Reading, Value
 from sluice.config.problems import Malformed, PolicyError, Problem, quoted
@@ -64,6 +65,8 @@ def policies_from(root: Value, revision: str) -> Policies:
         fields.need("version", _known_version, VERSION, "version: 1 at the top")
         fields.later("alerts")
         found = fields.read(Policies, source=root.reading.source, revision=revision)
+        if found.sessions.workers and found.sessions.shields.events:
+            found = replace(found, relay=shielded(found.relay))
         return replace(found, data=(found.source.parent / found.data).resolve())
 
 

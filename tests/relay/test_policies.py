@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gateway.policies import Policies, ToRelay, load
-from relay.policies import UNCOUNTED, Batch, Endpoint, Retention, Retry
+from relay.policies import OF_EXISTING_WORKERS, UNCOUNTED, Batch, Endpoint, EventPolicy, Retention, Retry
 from sluice.config import PolicyError, Secret
 
 Read = Callable[..., Policies]
@@ -30,6 +31,23 @@ def endpoint(read: Read, settings: str, **environment: str) -> Endpoint:
 def test_an_endpoint_says_which_events_it_is_sent(read: Read) -> None:
     assert endpoint(read, "events: [message_*, session_ready]").events == ("message_*", "session_ready")
     assert endpoint(read, "order: none").events == ()
+
+
+def test_with_existing_workers_session_ready_does_no_harm_unless_the_policies_say_what_becomes_of_it(
+    read: Read,
+) -> None:
+    workers, urgent = "sessions: {workers: [{url: http://127.0.0.1:3001}]", "lanes: {urgent: [session_*]}"
+    of_type = {name: OF_EXISTING_WORKERS[name] for name in OF_EXISTING_WORKERS}
+    announcing = {"session_authenticated": EventPolicy(announces=30.0)}
+    of_type["qr_code_generated"] = replace(of_type["qr_code_generated"], announces=30.0)
+    assert read(f"relay: {{{urgent}}}\n{workers}}}").relay.events == of_type | announcing
+    assert read(f"relay: {{{urgent}}}\n{workers}, shields: {{events: false}}}}").relay.events == {}
+    assert read(f"relay: {{{urgent}}}").relay.events == {}, "without such workers"
+    own = read(f"relay: {{{urgent}, events: {{session_ready: {{ttl: 5s}}}}}}\n{workers}}}").relay.events
+    assert own["session_ready"] == EventPolicy(ttl=5.0)
+    not_urgent = read(f"{workers}}}").relay.events
+    assert not_urgent["session_ready"] == EventPolicy(supersede=OF_EXISTING_WORKERS["session_ready"].supersede)
+    assert "session_authenticated" not in not_urgent
 
 
 def test_headers_are_given_as_text_or_by_name_and_are_masked_either_way(read: Read) -> None:

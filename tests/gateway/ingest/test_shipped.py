@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gateway.policies import load
+from relay.policies import OF_EXISTING_WORKERS
 from relay.queue.queue import Settlement
 from sluice.store.client import Store
 from tests.gateway.ingest.shipped import DEMO, SHIPPED, Shipped, data_of
@@ -75,3 +78,9 @@ async def test_messages_of_a_login_wait_until_the_session_is_ready(store: Store,
         leased = await shipped.leased([Settlement(delivery, "delivered") for delivery in leased])
     messages = ["message_received", "message_status_updated"]
     assert types == ["qr_code_generated", "session_authenticated", "session_ready", *messages]
+
+
+def test_the_shield_of_events_is_what_the_shipped_policies_say() -> None:
+    for file in (SHIPPED, DEMO):
+        events = load(file, need_secrets=False).relay.events
+        assert {name: replace(events[name], announces=0.0) for name in OF_EXISTING_WORKERS} == OF_EXISTING_WORKERS

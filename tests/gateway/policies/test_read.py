@@ -252,7 +252,7 @@ sessions:
     assert policies.trust.hosts == ("gate.example.org",)
     assert policies.trust.deny == a_list("192.0.2.0/24", "198.51.100.7/32")
     assert policies.relay.backlog == Backlog(2**30, 1000)
-    assert policies.relay.events == {"presence": EventPolicy(5.0, False, None)}
+    assert policies.relay.events["presence"] == EventPolicy(5.0, False, None)
     assert policies.sessions.workers == (
         ExistingWorker("http://127.0.0.1:3001", Secret(b"k"), "field", "127.0.0.1:3001", ""),
         ExistingWorker("http://[::1]:3002", Secret(b"k"), "header", "w2", "/w/w2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -169,6 +170,24 @@ async def test_a_newer_one_is_not_sent_beside_an_older_one_of_another_session(
         await until(delivered(relay, 3), timeout=5.0)
     assert app.bodies == [b"old", b"of its session", b"new"]
     assert (await relay.queue.counts()).retried == 0
+
+
+async def test_a_relay_that_dies_while_it_sends_an_older_one_holds_the_newer_one_up_for_its_timeout(
+    store: Store, receiver: tuple[Receiver, str]
+) -> None:
+    app, url = receiver
+    relay = Relay(store, url, timeout=0.5)
+    old = await accept(relay, ready(OLD, b"old"))
+    relay.queue.look_everywhere()
+    (leased,) = (await relay.queue.poll([], 10)).leased
+    assert (await relay.queue.newest.may_send(leased, alone=True)).may == "go"
+    began = time.monotonic()
+    async with running(Relay(store, url, timeout=0.5)) as another:
+        new = await accept(another, ready(NEW, b"new"))
+        await until(delivered(another))
+        assert time.monotonic() - began > 0.4
+        await until(superseded(store, old, new), timeout=20.0)
+    assert app.bodies == [b"new"]
 
 
 async def test_while_the_store_does_not_say_whether_it_is_the_newest_it_waits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
@@ -213,6 +214,40 @@ async def why_it_waits(store: Store, given: Event) -> str:
     circuit = CircuitStatus("closed", 0.0, "")
     text = why(history.endpoints[0], history, circuit, pace=None, attempts=3, relays=1)
     return text.replace("29.9s", "30.0s")
+
+
+async def test_in_any_order_no_message_that_came_after_it_is_sent_before_it_is_settled(store: Store) -> None:
+    seed = random.randrange(10**6)
+    choose, session = random.Random(seed), Session(store)
+    waiting_for: dict[str, set[str]] = {}
+    """By message: what came before it and goes first in its session, and is not settled yet."""
+    open_: dict[str, set[str]] = {"s1": set(), "s2": set()}
+    held: list[Delivery] = []
+
+    def note(leased: list[Delivery]) -> None:
+        held.extend(leased)
+        for one in leased:
+            assert not waiting_for.get(one.id), f"seed {seed}: {one.type} of {one.session} was leased before {open_}"
+
+    for _ in range(250):
+        what = choose.choice(["message", "message", "ready", "announced", "lease", "lease", "settle", "settle"])
+        name = choose.choice(["s1", "s2"])
+        if what == "lease":
+            note(await session.leased())
+        elif what == "settle" and held:
+            one = held.pop(choose.randrange(len(held)))
+            endings = [("delivered", 0), ("retry", 0), ("unspent", 0), ("superseded", 0), ("dead", "answered 422")]
+            disposition, argument = choose.choice(endings)
+            if disposition in ("delivered", "superseded", "dead") and one.type == "ready":
+                for ids in (open_[one.session or ""], *waiting_for.values()):
+                    ids.discard(one.id)
+            note(await session.leased(Settlement(one, disposition, argument, "500 1")))  # type: ignore[arg-type]
+        elif what in ("message", "ready", "announced"):
+            given = await session.accept(what, "normal" if what == "message" else "urgent", name)
+            if what == "ready":
+                open_[name].add(given.id)
+            elif what == "message":
+                waiting_for[given.id] = {*open_[name]}
 
 
 async def test_what_is_over_is_forgotten(store: Store) -> None:
