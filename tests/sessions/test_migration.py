@@ -14,7 +14,7 @@ from tests.sessions.making import beat, listed, register, worker
 
 pytestmark = pytest.mark.anyio
 
-LEASE = 0.4
+LEASE = 1.0
 
 
 @pytest.fixture

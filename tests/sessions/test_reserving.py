@@ -24,7 +24,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-SHORT = 0.4
+SHORT = 1.0  # so long the machine may stall under the other tests
 NODE = worker("node:3001", url="http://node:3001")
 OTHER = worker("node:3002", url="http://node:3002")
 
