@@ -13,6 +13,7 @@ import pytest
 from sessions.registry import Unknown, Unowned
 from tests.gateway.running import Receiver, problem
 from tests.gateway.workers.fleet import KEY, QUERY, Fleet, accounts, fleet
+from tests.heard import Heard
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -345,3 +346,15 @@ async def test_bodies_and_errors_pass_as_they_are(one: Fleet) -> None:
         ),
     )
     assert page.headers["content-type"].startswith("text/html")
+
+
+async def test_no_key_is_in_a_log(one: Fleet, heard: Heard) -> None:
+    secret = "quite-secret-key"
+    for path in ("/api/sessions", "/api/sessions/s1/status", "/api/messages/s1/status", "/info", "/nothing"):
+        await one.http.get(path, params={"api_key": secret})
+    await one.create("s1", key=secret)
+    await one.http.request("DELETE", "/api/sessions/s1", json={"api_key": secret})
+    lines = [fields for message, fields in heard.lines if message == "request"]
+    assert len(lines) >= 7
+    assert secret not in str(heard.lines)
+    assert KEY not in [value for fields in lines for value in fields.values()]
