@@ -57,13 +57,15 @@ class Laravel:
         self.accounts = Accounts()
         self.calls = Calls(self.accounts, given.instances, given.api_key, given.calls_scale)
         self.webhooks: list[dict[str, Any]] = []
-        """Every webhook: event, session, message id, instance, answer, and what became of it."""
+        """Every webhook: event, session, message id, instance, answer, what became of it, and how it came."""
         self.others: list[dict[str, Any]] = []
         """Every other call of a worker."""
         self.down = False
         """Everything but `/_test/` is answered 503."""
         self.slow = 0.0
         """Seconds by which the answer to a webhook is late."""
+        self.slow_active = 0.0
+        """Seconds by which the list of accounts is late."""
         self.secret: str = given.secret
         self._limiter = HmacLimiter(given.limiter, given.limiter_ttl)
 
@@ -74,9 +76,10 @@ class Laravel:
             return Given(503, page("Service Unavailable"))
         if asked.path == WEBHOOKS and asked.method == "POST":
             return await self._webhook(asked)
+        await asyncio.sleep(self.slow_active if asked.path.endswith("/active") else 0.0)
         given = _other(self, asked)
         about = {"method": asked.method, "path": asked.path, "status": given.status, "at": time.monotonic()}
-        self.others.append({**about, "key": asked.headers.get("x-api-key")})
+        self.others.append({**about, "headers": asked.headers})
         return given
 
     # --- webhooks
@@ -123,7 +126,10 @@ class Laravel:
         about = {"event": told.get("event"), "session_id": data.get("session_id")}
         identity = (message or {}).get("id") or data.get("message_id")
         rest = {"instance": asked.headers.get("x-instance-url"), "status": given.status, "became": became}
-        self.webhooks.append({**about, "message_id": identity, **rest, "at": time.monotonic()})
+        body = asked.body.decode(errors="replace")
+        self.webhooks.append(
+            {**about, "message_id": identity, **rest, "at": time.monotonic(), "headers": asked.headers, "body": body}
+        )
 
     async def _handle(self, event: str, data: dict[str, Any], instance: str) -> str:
         """What became of it."""
@@ -194,7 +200,7 @@ async def _test(laravel: Laravel, asked: Asked, what: str) -> Given:
         return Given(200, [laravel.accounts.add(**row) for row in fields["rows"]])
     if what == "set":
         for name, value in fields.items():
-            setattr(laravel.calls if name in ("instances", "key") else laravel, name, value)
+            setattr(laravel.calls if name in ("instances", "key", "scale") else laravel, name, value)
         return Given(200, {})
     if what == "sync":
         await laravel.calls.sync_instance_urls()
@@ -212,13 +218,14 @@ async def _do(laravel: Laravel, verb: str, fields: dict[str, Any]) -> Given:
     return Given(200, asdict(await do(row, **fields)))
 
 
-SHOWN: dict[str, Callable[[Laravel], list[Row]]] = {
+SHOWN: dict[str, Callable[[Laravel], list[Row] | int]] = {
     "accounts": lambda laravel: laravel.accounts.all(),
     "messages": lambda laravel: laravel.accounts.messages(),
     "marks": lambda laravel: laravel.accounts.marks(),
     "webhooks": lambda laravel: laravel.webhooks,
     "others": lambda laravel: laravel.others,
     "calls": lambda laravel: laravel.calls.made,
+    "count": lambda laravel: len(laravel.webhooks),
 }
 
 

@@ -172,7 +172,7 @@ class ContractLaravel(ContractProcess):
         return said
 
     async def set(self, **what: Any) -> None:
-        """`down`, `slow`, `instances`, `key`."""
+        """`down`, `slow`, `slow_active`, and of its calls `instances`, `key`, `scale`."""
         await self.test("set", **what)
 
     async def accounts(self) -> dict[str, dict[str, Any]]:
@@ -190,13 +190,20 @@ class ContractLaravel(ContractProcess):
 
 @asynccontextmanager
 async def worker(
-    port: int, laravel_url: str, folder: Path, phones: WhatsApp | None = None, *arguments: str, scale: float = 0.01
+    port: int,
+    laravel_url: str,
+    folder: Path,
+    phones: WhatsApp | None = None,
+    *arguments: str,
+    scale: float = 0.01,
+    start: bool = True,
 ) -> AsyncIterator[ContractWorker]:
-    """Started. Its profiles lie in `folder/profiles-PORT`; `--profiles` among the arguments gives others."""
+    """Started, unless told not to be. Its profiles lie in `folder/profiles-PORT`, or where `--profiles` says."""
     given = ("--profiles", str(folder / f"profiles-{port}"), "--scale", str(scale), *arguments)
     one = ContractWorker(port, laravel_url, folder, phones, given)
     try:
-        await one.start()
+        if start:
+            await one.start()
         yield one
     finally:
         await one.close()

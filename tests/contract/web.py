@@ -71,7 +71,7 @@ def application(answer: Answer) -> Callable[..., Awaitable[None]]:
 
 
 async def _read(scope: Scope, receive: Callable[[], Awaitable[Any]]) -> Asked:
-    body = b""
+    body = bytearray()
     more = True
     while more:
         message = await receive()
@@ -81,7 +81,7 @@ async def _read(scope: Scope, receive: Callable[[], Awaitable[Any]]) -> Asked:
             raise TooLarge
     headers = {name.decode().lower(): value.decode("latin-1") for name, value in scope["headers"]}
     peer = (scope["client"] or ("", 0))[0]
-    return Asked(scope["method"], scope["path"], form(scope["query_string"]), headers, body, peer)
+    return Asked(scope["method"], scope["path"], form(scope["query_string"]), headers, bytes(body), peer)
 
 
 def form(text: bytes) -> dict[str, Any]:

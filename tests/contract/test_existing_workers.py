@@ -1,0 +1,205 @@
+"""What was wrong with existing workers, row by row of the table of the issue of ownership, with workers as they are."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.contract.conftest import Build
+from tests.contract.fleet import KEY, Fleet
+from tests.heard import Heard
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+# --- the key
+
+
+async def test_a_worker_is_watched_with_the_key_where_it_looks_for_it(two: Fleet) -> None:
+    listed = (await two.ask("GET", "/api/sessions")).json()
+    assert {row["session_id"]: row["status"] for row in listed["sessions"]} == {"s0": "connected", "s1": "connected"}
+    assert (await two.status())["messages"] == []
+
+
+async def test_a_worker_without_a_key_is_watched_without_one(build: Build) -> None:
+    async with build(keyed=False, start=False) as made:
+        await made.know(0, "s0", "490")
+        await made.start_all()
+        await made.connected("s0")
+
+
+async def test_a_worker_that_refuses_our_key_is_told_with_its_cure(two: Fleet) -> None:
+    await two.workers[0].set(key="another")
+
+    async def told() -> bool:
+        messages = (await two.status())["messages"]
+        return any("w0" in one and "sessions.workers" in one and "key" in one for one in messages)
+
+    await until(told, timeout=20)
+
+
+async def test_a_worker_that_never_answered_is_told(build: Build) -> None:
+    async with build(start=False) as made:
+        await made.workers[0].start()
+
+        async def told() -> bool:
+            return any("w1" in one for one in (await made.status())["messages"])
+
+        await until(told, timeout=20)
+
+
+async def test_no_log_line_has_the_key(two: Fleet, heard: Heard) -> None:
+    await two.ask("GET", "/api/sessions/s0/status", workspace_id=0)
+    await two.ask("GET", "/api/sessions")
+    assert any("s0" in str(fields) for _, fields in heard.lines)
+    assert KEY not in str(heard.lines)
+
+
+# --- the list
+
+
+@pytest.mark.parametrize("target", ["/api/sessions", "/API/sessions/", "/api/sessions?api_key=wrong"])
+async def test_the_list_asks_for_the_workers_key_as_they_would(two: Fleet, target: str) -> None:
+    answer = await two.http.get(target)
+    assert (answer.status_code, answer.json()) == (401, {"error": "Invalid API key"})
+
+
+async def test_the_list_has_the_contracts_shape(two: Fleet) -> None:
+    direct = (await two.workers[0].ask("GET", "/api/sessions", params={"api_key": KEY})).json()
+    listed = (await two.ask("GET", "/api/sessions", workspace_id=0)).json()
+    assert (listed["success"], listed["total"]) == (True, 1)
+    assert listed["sessions"][0].keys() >= direct["sessions"][0].keys()
+    for name in ("session_id", "workspace_id", "status", "phone_number"):
+        assert str(listed["sessions"][0][name]) == str(direct["sessions"][0][name])
+
+
+# --- a shorter list
+
+
+async def test_a_session_keeps_its_last_owner_while_that_restores(two: Fleet) -> None:
+    await two.app.set(slow_active=3.0)
+    await two.workers[0].kill()
+    await two.workers[0].start()
+    await asyncio.sleep(1.5)  # several lists without it
+    said = await two.ask("POST", "/api/sessions", session_id="s0", workspace_id=0, account_id=1)
+    assert said.status_code == 200
+    assert [browser.worker for browser in two.phones.running("s0")] == ["w0"]
+    assert await two.workers[1].status("s0") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/sessions"),
+        ("POST", "/api/sessions/s1/reconnect"),
+        ("POST", "/api/sessions/s1/regenerate-qr"),
+        ("POST", "/api/sessions/s1/restore"),
+        ("DELETE", "/api/sessions/s1"),
+    ],
+)
+async def test_what_concerns_a_session_that_does_not_run_goes_to_its_last_owner(
+    two: Fleet, method: str, path: str
+) -> None:
+    await two.workers[1].ask("DELETE", "/api/sessions/s1", json={"api_key": KEY})  # past the gateway
+    await asyncio.sleep(1.5)
+    for one in two.workers:
+        await one.test("forget_asked")
+    fields = {"session_id": "s1", "workspace_id": 1, "account_id": 2, "api_key": KEY}
+    direct = 500 if path.endswith("restore") else 200
+    assert (await two.http.request(method, path, json=fields)).status_code == direct
+    asked = [[(one["method"], one["path"]) for one in (await worker.state())["asked"]] for worker in two.workers]
+    assert (method, path) in asked[1]
+    assert (method, path) not in asked[0]
+
+
+# --- a create that is refused
+
+
+@pytest.mark.parametrize(("status", "value"), [(401, {"error": "Invalid API key"}), (400, {}), (500, {"error": "x"})])
+async def test_a_create_that_the_worker_refuses_leaves_nothing_behind(
+    two: Fleet, status: int, value: dict[str, Any]
+) -> None:
+    for one in two.workers:
+        await one.set(says={"/api/sessions": [status, value]})
+    assert (await two.ask("POST", "/api/sessions", session_id="new", workspace_id=0)).status_code == status
+    for one in two.workers:
+        await one.set(says={})
+    await asyncio.sleep(1.5)
+    assert (await two.ask("GET", "/api/sessions/new/status")).status_code == 404
+    assert "new" not in (await two.ask("GET", "/api/sessions")).text
+
+
+async def test_strangers_without_the_key_take_no_place(two: Fleet) -> None:
+    for number in range(60):
+        answer = await two.http.post("/api/sessions", json={"session_id": f"stranger-{number}", "api_key": "guessed"})
+        assert answer.status_code == 401
+    assert (await two.ask("POST", "/api/sessions", session_id="new", workspace_id=0)).status_code == 200
+
+
+# --- a delete is final
+
+
+async def test_a_session_that_a_person_deletes_stays_deleted_when_its_worker_dies(two: Fleet) -> None:
+    assert (await two.ask("DELETE", "/api/sessions/s0", workspace_id=0)).status_code == 200
+    await two.workers[0].kill()
+    await asyncio.sleep(1.0)
+    assert "s0" not in {row["session_id"] for row in (await two.ask("GET", "/api/sessions")).json()["sessions"]}
+    assert (await two.ask("GET", "/api/sessions/s0/status")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/api/sessions/s0", "/api/sessions/never-seen"])
+async def test_a_second_delete_is_answered_as_direct(two: Fleet, path: str) -> None:
+    await two.ask("DELETE", path, workspace_id=0)
+    again = await two.ask("DELETE", path, workspace_id=0)
+    assert (again.status_code, again.json()["alreadyDisconnected"]) == (200, True)
+
+
+async def test_a_session_that_nobody_knows_is_404_as_the_worker_says_it(two: Fleet) -> None:
+    answer = await two.ask("GET", "/api/sessions/never-seen/status")
+    assert (answer.status_code, answer.json()) == (404, {"error": "Session not found"})
+
+
+# --- two gateways
+
+
+async def test_the_other_gateway_follows_a_move_between_workers_at_once(two: Fleet) -> None:
+    async with two.another_gateway() as other:
+        assert (await other.ask("GET", "/api/sessions/s0/status")).json()["status"] == "connected"
+        await two.ask("DELETE", "/api/sessions/s0", workspace_id=0)
+        body = {"session_id": "s0", "workspace_id": 0, "api_key": KEY}
+        assert (await two.workers[1].ask("POST", "/api/sessions", json=body)).status_code == 200
+
+        async def listed() -> bool:
+            rows = (await two.ask("GET", "/api/sessions")).json()["sessions"]
+            return any(row["session_id"] == "s0" for row in rows)
+
+        await until(listed, timeout=20)
+        await asyncio.sleep(0.1)
+        for _ in range(20):
+            assert (await other.ask("GET", "/api/sessions/s0/status")).status_code == 200
+            await asyncio.sleep(0.05)
+
+
+# --- slow and odd lists
+
+
+async def test_a_poll_that_takes_two_seconds_loses_nothing(two: Fleet) -> None:
+    await two.workers[0].set(slow={"/api/sessions": 2.0})
+    await asyncio.sleep(7.0)
+    assert (await two.ask("GET", "/api/sessions/s0/status")).json()["status"] == "connected"
+    fields = {"session_id": "s0", "recipient_phone": "4915123456", "message": "m"}
+    assert (await two.ask("POST", "/api/messages/send", **fields)).json()["success"] is True
+
+
+async def test_one_odd_item_of_a_list_is_one_warning(two: Fleet) -> None:
+    await two.workers[0].set(odd=[{"status": "connected"}, 7])
+    await asyncio.sleep(5.0)
+    assert (await two.ask("GET", "/api/sessions/s0/status")).json()["status"] == "connected"
+
+    async def told() -> bool:
+        return any("w0" in one for one in (await two.status())["messages"])
+
+    await until(told, timeout=20)
