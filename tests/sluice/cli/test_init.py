@@ -63,15 +63,15 @@ def test_what_is_given_stands_in_the_file(tmp_path: Path) -> None:
     assert policies.signatures["workers"].secret.reveal() == policies.signatures["laravel"].secret.reveal() == b"s"
     assert policies.console.token is not None
     assert policies.console.token.reveal() == b"t"
-    (warning,) = policies.warnings
-    assert warning.startswith("sessions: no advertise"), "0.0.0.0 is no address that Laravel can call"
+    advice = [warning for warning in policies.warnings if warning.startswith("sessions: no advertise")]
+    assert len(advice) == 1, "0.0.0.0 is no address that Laravel can call"
 
 
 def test_workers_send_laravel_to_the_address_on_which_sluice_listens(tmp_path: Path) -> None:
     init(tmp_path, "--yes", "--listen", "10.0.0.1:8443", "--workers", "http://10.0.0.7:3001")
     policies = load(tmp_path / "policies.yaml", need_secrets=False)
     assert policies.sessions.advertise == "http://10.0.0.1:8443"
-    assert policies.warnings == ()
+    assert not any(warning.startswith("sessions") for warning in policies.warnings)
 
 
 def test_without_workers_nothing_is_advertised(tmp_path: Path) -> None:
