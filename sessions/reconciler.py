@@ -48,10 +48,9 @@ class Reconciler:
 
     @property
     def pending(self) -> dict[str, int]:
-        """Those that are given and are being started, or wait until they are, with their fences."""
-        return {
-            session: self._given[session] for session in (*self._waiting, *self._starting) if session in self._given
-        }
+        """Those that are being started or wait until they are, each with its fence."""
+        waiting = {session: self._given[session] for session in self._waiting}
+        return waiting | {session: self.running[session] for session in self._starting}
 
     def run_exactly(self, sessions: Mapping[str, int]) -> None:
         """From now on these, each under its fence."""
@@ -91,10 +90,10 @@ class Reconciler:
             session = next(iter(self._waiting))
             del self._waiting[session]
             self._starting.add(session)
-            self._tasks[session] = asyncio.create_task(self._until_started(session))
+            fence = self.running[session] = self._given[session]
+            self._tasks[session] = asyncio.create_task(self._until_started(session, fence))
 
-    async def _until_started(self, session: str) -> None:
-        fence = self.running[session] = self._given[session]
+    async def _until_started(self, session: str, fence: int) -> None:
         impatience = asyncio.get_running_loop().call_later(_START_WITHIN, self._give_place, session)
         try:
             if not await self._survives("session.start_failed", session, self._start(session, fence)):

@@ -414,6 +414,7 @@ def _without_wait(post: Any) -> Any:
 async def test_why_a_session_is_in_its_state_is_known_and_what_waits_for_its_start_is_starting(
     registry: Registry, join: Join
 ) -> None:
+    registry.lease, registry._lease_ms = 6.0, 6000
     a = join("a", start_at_once=1)
     a.browser.says = ("failed", None, "no display")
     gate = asyncio.Event()

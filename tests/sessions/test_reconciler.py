@@ -83,6 +83,17 @@ async def test_a_session_that_is_taken_away_while_it_starts_is_stopped_after_tha
     assert browsers.running == {}
 
 
+async def test_what_is_being_started_keeps_its_fence_until_it_was_stopped() -> None:
+    browsers = Browsers()
+    sessions = Reconciler("w1", browsers.start, browsers.stop, 1)
+    sessions.run_exactly({"s0": 1})
+    await until(lambda: browsers.starting == {"s0"})
+    sessions.run_exactly({"s0": 7, "s1": 8})
+    assert sessions.pending == {"s0": 1, "s1": 8}
+    browsers.open("s0", "s1")
+    await until(lambda: browsers.running == {"s0": 7, "s1": 8})
+
+
 async def test_under_another_fence_it_is_stopped_first() -> None:
     browsers = Browsers()
     browsers.open("s0")
