@@ -54,7 +54,7 @@ async function tell() { // one beat: what runs here; its answer is what shall ru
   const { lease, sessions: given } = await call(`${api}/${ID}/beat`, { sessions: told, ...ended, draining });
   deadline = begun + (lease * 1000 * 5) / 6; // a margin early
   for (const kind in ended) for (const id in ended[kind]) delete over[kind][id];
-  for (const id in told) if (given[id] !== told[id].fence) await stop(id);
+  for (const id in told) if (given[id] !== told[id].fence || told[id].state === 'failed') await stop(id);
   for (const id in given) if (!sessions.has(id) && !draining && !over.gone[id]) start(id, given[id]);
 }
 
