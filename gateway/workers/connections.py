@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from gateway.policies import Upstream
 from gateway.problems import Refusal
@@ -28,6 +29,12 @@ class Target:
     worker: str
     url: str
     fence: int | None = None
+    fields: Sequence[http1.Field] = field(init=False, compare=False)
+    """What it is told beside the client's own."""
+
+    def __post_init__(self) -> None:
+        fields = [] if self.fence is None else [http1.Field(FENCE, b"%d" % self.fence)]
+        object.__setattr__(self, "fields", fields)
 
 
 class Answer:
@@ -41,9 +48,9 @@ class Answer:
         self._upstream = upstream
         self._client = client
         self.is_event_stream = False
-        for field in response.fields.all:
-            if field.key == b"content-type":
-                self.is_event_stream = field.value.lower().startswith(b"text/event-stream")
+        for one in response.fields.all:
+            if one.key == b"content-type":
+                self.is_event_stream = one.value.lower().startswith(b"text/event-stream")
 
     async def give(self, exchange: Exchange, taken: bytes = b"") -> int:
         """Its status, when all of it is on its way to the client. An event stream may be quiet for any time. `taken`:
@@ -78,8 +85,7 @@ class WorkerConnections:
         Raises ClientGone, NoAnswer, and Refusal for what is wrong with its answer.
         """
         worker, client = self._client_of(target.url), Downstream(exchange, cut=cut)
-        more = [] if target.fence is None else [http1.Field(FENCE, b"%d" % target.fence)]
-        outgoing = UpstreamRequest(outgoing.head, outgoing.body, more, self._within(timeout))
+        outgoing = UpstreamRequest(outgoing.head, outgoing.body, target.fields, self._within(timeout))
         try:
             response = await worker.ask(outgoing, client)
         except _NO_ANSWER:

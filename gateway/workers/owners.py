@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from gateway.workers.connections import Target
 from sessions.registry import Owner, Registry, Unknown, Unowned
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -18,7 +19,12 @@ _MAX_CACHED = 100_000
 @dataclass(frozen=True, slots=True)
 class _Cached:
     owner: Owner
+    target: Target
     until: float
+
+
+def target_at(owner: Owner) -> Target:
+    return Target(owner.worker, owner.url, owner.fence)
 
 
 class Owners:
@@ -28,6 +34,11 @@ class Owners:
         self._registry = registry
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._looking: dict[str, asyncio.Task[Found]] = {}
+
+    def target_of(self, session: str) -> Target | None:
+        """Whom to ask, without asking the registry; None: that is not known."""
+        known = self._cache.get(session)
+        return known.target if known is not None and time.monotonic() < known.until else None
 
     async def find(self, session: str) -> Found:
         """Raises StoreAway or StoreRefused when it has to ask and cannot.
@@ -47,7 +58,7 @@ class Owners:
 
     def remember(self, session: str, owner: Owner, since: float) -> None:
         """`since` (`time.monotonic`): when the registry was asked."""
-        self._cache[session] = _Cached(owner, since + owner.lease_left)
+        self._cache[session] = _Cached(owner, target_at(owner), since + owner.lease_left)
         self._cache.move_to_end(session)
         if len(self._cache) > _MAX_CACHED:
             self._cache.popitem(last=False)
@@ -56,7 +67,7 @@ class Owners:
         """Its worker says otherwise, or cannot be reached: the registry is asked again."""
         known = self._cache.get(session)
         if known is not None:
-            self._cache[session] = _Cached(known.owner, 0.0)
+            self._cache[session] = _Cached(known.owner, known.target, 0.0)
         self._looking.pop(session, None)
 
     def forget(self, session: str) -> None:

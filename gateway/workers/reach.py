@@ -10,7 +10,7 @@ from gateway.problems import Refusal
 from gateway.workers.connections import Answer, Target, WorkerConnections
 from gateway.workers.fleet import Fleet
 from gateway.workers.holding import Holding
-from gateway.workers.owners import Owners
+from gateway.workers.owners import Owners, target_at
 from gateway.workers.request import WorkerRequest
 from sessions.registry import LastOwner, Owner, Registry, Unknown, Unowned
 from sluice.http.server import Exchange
@@ -53,6 +53,12 @@ class Reach:
 
         `cut` False: a client that goes away does not end the question, once it is asked.
         """
+        target = self._owners.target_of(request.session)
+        if target is not None:  # the usual way, without what only the others need
+            answer = await self._connections.ask(target, request.outgoing, request.exchange, request.timeout, cut=cut)
+            if answer is not None:
+                return answer
+            self._owners.doubt(request.session)
         ask = self._asking(request, cut=cut)
         return await self.through(request.session, ask, size=request.size, exchange=request.exchange, hold=hold)
 
@@ -109,7 +115,7 @@ class Reach:
         found = await self._owners.find(session) if session else Unknown()
         match found:
             case Owner():
-                return True, Target(found.worker, found.url, found.fence)
+                return True, target_at(found)
             case Unowned(LastOwner(existing=True, live=True) as last):
                 return True, Target(last.worker, last.url)
             case Unowned():

@@ -117,6 +117,45 @@ async def test_a_create_whose_caller_hangs_up_is_still_known(one: Fleet) -> None
     assert one.browsers("s1") == 1
 
 
+async def test_a_create_waits_for_a_place_that_is_only_held(
+    tmp_path: Path, store_url: str, laravel: Receiver, free_port: Ports
+) -> None:
+    """The other create is refused in the end, and gives its place back."""
+    laravel.response = accounts()
+    async with fleet(tmp_path, store_url, laravel, free_port, sessions=", per_worker: 1") as one:
+        await one.workers[0].set(fails=1, slow={"/api/sessions": 1.0})
+        failing = asyncio.create_task(one.create("s1"))
+        await until(lambda: holds_a_place(one))
+        waiting = asyncio.create_task(one.create("s2"))
+        assert (await failing).status_code == 500
+        assert (await waiting).status_code == 200
+        full = await one.create("s3")
+        assert problem(full) == (503, "all 1 workers are full (sessions.per_worker)")
+
+
+async def holds_a_place(one: Fleet) -> bool:
+    (row,) = await one.registry.workers()
+    return row.reserved == 1
+
+
+async def test_a_create_waits_for_a_worker_that_is_restoring(
+    tmp_path: Path, store_url: str, laravel: Receiver, free_port: Ports
+) -> None:
+    """It would start the session a second time when it comes to it."""
+    laravel.response = accounts()
+    async with fleet(tmp_path, store_url, laravel, free_port, scale=0.1) as one:
+        for session in ("s1", "s2", "s3"):
+            await one.connected(session, f"49{session[1:]}")
+        laravel.response = accounts("s1", "s2", "s3")
+        await one.workers[0].kill()
+        await one.workers[0].start()
+        answer = await one.create("s3")
+        assert answer.json()["success"] is True
+        assert await one.workers[0].status("s3") is not None
+        assert one.browsers("s3") == 2, "one before, one after"
+        assert one.phones.ran_twice() == []
+
+
 # --- deletes, and sessions that do not run
 
 
