@@ -33,7 +33,7 @@ from sessions.calls import (
     Wait,
 )
 from sessions.keys import Key, Keys, worker_url
-from sessions.metrics import twin_refused
+from sessions.metrics import registration_refused, twin_refused
 from sessions.registry import Registry, Report, Taken, UnknownWorker, Worker
 from sessions.wakeups import Wakeups
 from sluice.http import call_signatures, signed_json
@@ -61,7 +61,12 @@ def routes(
 
     async def register(_: str, wanted: Register, proven: Proven) -> Terms:
         url = worker_url(wanted.url)
-        keys().refuse_registration(proven, wanted.id, url)
+        try:
+            keys().refuse_registration(proven, wanted.id, url)
+        except Refusal as refused:
+            registration_refused()
+            LOG.warning("worker.refused", worker=wanted.id, url=url, why=refused.detail)
+            raise
         found = await registry.register(Worker(wanted.id, wanted.instance, url, wanted.capacity))
         if isinstance(found, Taken):
             twin_refused()

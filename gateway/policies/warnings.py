@@ -37,6 +37,7 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
     yield from _past_us(policies.sessions)
     yield from _one_machine_twice(policies.sessions)
     yield from _open_list(policies)
+    yield from _keys_of_all(policies)
     yield from _hidden_from_workers(policies.routes)
     if policies.console.token is None:
         yield "console: no token; the console and admin API are closed"
@@ -76,6 +77,20 @@ def _open_list(policies: Policies) -> Iterator[str]:
         if isinstance(route.action, ToWorkers) and route.action.how == "list" and route.verify is None:
             cure = "give the workers an API_KEY, and write key: beside their url"
             yield f"routes[{index}]: no worker has a key, so anybody can list all sessions with their numbers; {cure}"
+
+
+def _keys_of_all(policies: Policies) -> Iterator[str]:
+    """Secrets of workers that say more than the file seems to say."""
+    sessions, first = policies.sessions, dict[bytes, str]()
+    if sessions.keys and sessions.verify:
+        cure = "remove it, if that is not meant"
+        yield f"sessions.verify: speaks for every worker, also for those in sessions.keys; {cure}"
+    for index, key in enumerate(sessions.keys):
+        for secret in policies.signatures[key.signature].secrets:
+            place = f"sessions.keys[{index}]"
+            other = first.setdefault(secret.reveal(), place)
+            if secret.reveal() and other != place:
+                yield f"{place}: has the secret of {other}, so each of them speaks for both; give it one of its own"
 
 
 def _hidden_from_workers(routes: Sequence[Route]) -> Iterator[str]:

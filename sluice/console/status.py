@@ -120,6 +120,8 @@ class LastMinute:
     """Requests under a prefix that no worker of `sessions.workers` has."""
     twins: int = 0
     """Registrations of workers that were refused, as another live process has their id."""
+    registrations: int = 0
+    """Registrations of workers that were refused for their id or url."""
     signed_calls: Mapping[str, int] = field(default_factory=dict)
     """Calls of workers and publishers that were refused with 401, by the key that names their signature."""
     bodies: int = 0

@@ -166,11 +166,14 @@ async def test_a_key_speaks_for_no_other_worker(registry: Registry) -> None:
         assert (await api.post("/a/beat", beat(), first)).status_code == 200
 
 
-async def test_an_existing_worker_keeps_its_name_and_its_address(registry: Registry) -> None:
+async def test_an_existing_worker_keeps_its_name_and_its_address(registry: Registry, heard: Heard) -> None:
     api = Api(registry, Keys([Key(SIGNATURE)], {"a": "http://127.0.0.1:3001"}))
     async with api.http:
         assert "is the name of an existing worker" in problem(await api.post("", WORKER), 409)
         assert "is the existing worker a" in problem(await api.post("", WORKER | {"id": "b"}), 409)
+    refused = [(fields["worker"], fields["why"]) for message, fields in heard.lines if message == "worker.refused"]
+    assert [worker for worker, _ in refused] == ["a", "b"]
+    assert "is the name of an existing worker" in refused[0][1]
     assert await registry.workers() == []
 
 

@@ -117,6 +117,7 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
         ),
         unknown_prefixes=int(samples.value("sluice_unknown_prefixes_last_minute")),
         twins=int(samples.value("sluice_twin_workers_refused_last_minute")),
+        registrations=int(samples.value("sluice_registrations_refused_last_minute")),
         signed_calls=dict(samples.sums("sluice_signed_calls_refused_last_minute", "verify")),
         bodies=int(samples.value("sluice_bodies_refused_last_minute")),
         sends={

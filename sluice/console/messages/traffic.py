@@ -29,6 +29,12 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
             f"{twins} refused in the last minute, as another live process has the same id: stop one of the two, or "
             "give it an id of its own; the log names both (worker.twin_refused)"
         )
+    if recent.registrations:
+        registrations = some(recent.registrations, "registration of a worker was", "registrations of workers were")
+        yield (
+            f"{registrations} refused in the last minute, as their secret may not say that id or url (sessions.keys), "
+            "or it is an existing worker's: the log names id, url and the cure (worker.refused)"
+        )
     for verify, calls in recent.signed_calls.items():
         if calls >= _SOME:
             yield (

@@ -40,6 +40,16 @@ LIST = "routes: [{path: /api/sessions, methods: [GET], workers: list}]\n"
             "trust: {lists: {all: [0.0.0.0/0]}, deny: [all, '::/0']}\n",
             [f"trust.{one} is everybody" for one in ("lists.all: 0.0.0.0/0", "deny: 0.0.0.0/0", "deny: ::/0")],
         ),
+        (
+            "signatures: {one: {secret: env:S}, two: {secret: env:S}}\nsessions:\n  verify: one\n  keys:\n"
+            "    - {signature: one, ids: [w1]}\n    - {signature: two, ids: [w2]}\n",
+            [
+                "sessions.verify: speaks for every worker, also for those in sessions.keys; remove it, if that is not "
+                "meant",
+                "sessions.keys[1]: has the secret of sessions.keys[0], so each of them speaks for both; give it one of "
+                "its own",
+            ],
+        ),
         (LISTS, ["trust.lists.guest: never used", "trust.lists.office: never used"]),
         (f"{LISTS}  deny: [guest]\nlimits:\n{LIMIT}, except: [office]}}\n", []),
         (

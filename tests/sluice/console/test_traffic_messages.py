@@ -69,6 +69,11 @@ def recent(**what: object) -> LastMinute:
             "one of the two, or give it an id of its own; the log names both (worker.twin_refused)",
         ),
         (
+            recent(registrations=1),
+            "1 registration of a worker was refused in the last minute, as their secret may not say that id or url "
+            "(sessions.keys), or it is an existing worker's: the log names id, url and the cure (worker.refused)",
+        ),
+        (
             recent(signed_calls={"sessions.verify": 5}),
             "5 calls were refused with 401 in the last minute by sessions.verify: a worker or publisher signs with "
             "another secret, or its clock is off",
