@@ -6,6 +6,7 @@ that takes over 30 s. How many recipients fit is what was seen of the session, a
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -134,7 +135,7 @@ class _Run:
         """As the worker answers one piece."""
         first = self._first
         assert first is not None
-        body = orjson.dumps(
+        body = _dumps(
             {
                 "success": True,
                 "total": self._total,
@@ -151,10 +152,28 @@ class _Run:
         return made
 
 
+def _loads(body: bytes) -> Any:
+    """Half an emoji and numbers of any size, too, as a worker reads them. Raises ValueError."""
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        try:
+            return json.loads(body)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def _dumps(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
+
+
 def _fields_of(outgoing: UpstreamRequest) -> dict[str, Any] | None:
     """None: it is no JSON object, and the worker shall say so."""
     try:
-        value = orjson.loads(outgoing.body or b"")
+        value = _loads(outgoing.body or b"")
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
@@ -164,13 +183,13 @@ def _of_piece(outgoing: UpstreamRequest, fields: Mapping[str, Any], recipients: 
     whole = outgoing.head
     kept = Fields(whole.fields.without(CONTENT_LENGTH))
     head = Head(whole.method, whole.path, whole.target, kept, None, whole.client, whole.scheme, whole.port)
-    return UpstreamRequest(head, orjson.dumps({**fields, "recipients": recipients}))
+    return UpstreamRequest(head, _dumps({**fields, "recipients": recipients}))
 
 
 def _value_of(answer: RecordedExchange) -> Mapping[str, Any] | None:
     """None: it is not what a worker says of a bulk-send."""
     try:
-        value = orjson.loads(answer.body)
+        value = _loads(answer.body)
     except ValueError:
         return None
     if answer.status != 200 or not isinstance(value, dict):
@@ -180,7 +199,7 @@ def _value_of(answer: RecordedExchange) -> Mapping[str, Any] | None:
 
 def _error_of(answer: RecordedExchange) -> str:
     try:
-        value = orjson.loads(answer.body)
+        value = _loads(answer.body)
     except ValueError:
         return "no JSON"
     error = value.get("error") if isinstance(value, dict) else None

@@ -29,6 +29,7 @@ LARGEST = 2**20
 """Bytes of an outcome; of one that is longer other gateways learn only that it is not known."""
 _BEGUN_FOR = 2 * KEPT_FOR
 _LOOK_EVERY = 0.2
+_SETTLED_BY = 5  # looks
 _SILENT, _MISSING = 6.0, 2.0  # seconds after which a gateway counts as gone: it says each second that it is there
 _BEGIN = load_script("gateway.workers", "begin_send")
 _NOTE = load_script("gateway.workers", "note_send")
@@ -110,9 +111,11 @@ class SendRecords:
 
     async def outcome(self, digest: str, found: Found) -> bytes | None:
         """Waits for it; None: the gateway that makes the attempt is gone, or its record. Raises like `Store`."""
-        presence, outcome = Presence(self._store, found.runner), found.outcome
+        presence, outcome, looks = Presence(self._store, found.runner), found.outcome, 0
         while not outcome:
-            if found.runner != self._name and await presence.look() is False:
+            looks += 1
+            # One of this gateway's own that it knows no longer is being settled right now, or nobody ever will.
+            if looks > _SETTLED_BY if found.runner == self._name else await presence.look() is False:
                 return None
             await asyncio.sleep(_LOOK_EVERY)
             (record,) = await self._store.commands(("HGET", _key(digest), found.attempt))

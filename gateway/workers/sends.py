@@ -31,7 +31,7 @@ from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("gateway")
 SENDS: frozenset[Call] = frozenset({"send", "send_media", "bulk_send"})
-MAX_ANSWER = 8 * 2**20
+MAX_ANSWER, MAX_BULK_ANSWER = 256 * 2**10, 8 * 2**20
 """Bytes of a worker's answer."""
 _FROM_ANOTHER_CONNECTION = 0.05
 """Seconds in which it is seen that the connection of the attempt before was closed."""
@@ -160,7 +160,7 @@ class Sends:
         self, attempt: Attempt, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange
     ) -> RecordedExchange:
         async def ask(request: UpstreamRequest) -> RecordedExchange:
-            answer = RecordedExchange(exchange.head, MAX_ANSWER)
+            answer = RecordedExchange(exchange.head, MAX_BULK_ANSWER if attempt.call == "bulk_send" else MAX_ANSWER)
             await self._workers.answer(plan, request, answer)
             if not answer.complete:
                 raise _BrokenOff(502, "the worker broke off its answer, or answered more than is kept")

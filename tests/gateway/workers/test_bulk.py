@@ -16,7 +16,7 @@ from tests.gateway.workers.test_sends import BULK, SEND, Place, a_send, at_work,
 from tests.heard import Heard
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SCALE = 0.1
 """A worker ends itself after 3 s instead of 30, and pauses for 0.1 s instead of 1."""
@@ -188,3 +188,15 @@ async def test_with_this_shield_alone_it_is_split_as_well(place: Place) -> None:
     value = (await gate.http.post(BULK, json=to(20), timeout=60)).json()
     assert value["successful"] == 20
     assert pieces(await place.worker.state()) > 1
+
+
+@pytest.mark.parametrize("message", [b"half an emoji \\ud83d", b"news"])
+async def test_what_only_a_lenient_reader_understands_is_split_as_well(place: Place, message: bytes) -> None:
+    gate = await place.gateway()
+    to_all = b",".join(b'"%b"' % number.encode() for number in recipients(15))
+    body = b'{"session_id":"s1","recipients":[%b],"message":"%b","big":%b}' % (to_all, message, b"9" * 30)
+    answer = await gate.http.post(BULK, content=body, headers={"content-type": "application/json"}, timeout=60)
+    assert (answer.status_code, answer.json()["successful"]) == (200, 15)
+    assert pieces(await place.worker.state()) > 1
+    expected = message.decode().replace("\\ud83d", "\ud83d")
+    assert {one["message"] for one in (await place.worker.state())["sent"]} == {expected}

@@ -282,6 +282,7 @@ async def test_another_gateway_gives_an_outcome_that_is_kept(place: Place) -> No
     assert await place.sent() == 1
 
 
+@pytest.mark.slow
 async def test_two_equal_sends_by_intent_are_two_through_two_gateways(place: Place) -> None:
     await place.worker.set(slow={SEND: 3.0})
     one, other = await place.gateway(), await place.gateway()
@@ -290,6 +291,7 @@ async def test_two_equal_sends_by_intent_are_two_through_two_gateways(place: Pla
     assert await place.sent() == 2
 
 
+@pytest.mark.slow
 async def test_a_gateway_that_was_killed_leaves_a_send_that_is_not_sent_again(
     place: Place, free_port: Callable[[], int]
 ) -> None:
@@ -349,6 +351,7 @@ async def test_a_gateway_that_stops_waits_for_what_it_sends(place: Place, heard:
     assert await place.sent() == 1
 
 
+@pytest.mark.slow
 async def test_three_tries_of_laravel_are_one_message(place: Place, free_port: Callable[[], int]) -> None:
     """It waits 0.45 s here instead of 30, and a message takes 0.8 s."""
     gate = await place.gateway()
@@ -364,6 +367,7 @@ async def test_three_tries_of_laravel_are_one_message(place: Place, free_port: C
     assert (await place.sent("hello"), await place.sent("slow")) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_whenever_callers_hang_up_no_message_goes_out_twice(place: Place, seed: int) -> None:
     """Forty messages, each tried three times through either gateway, with callers that give up at any moment."""
@@ -386,3 +390,40 @@ async def test_whenever_callers_hang_up_no_message_goes_out_twice(place: Place, 
     await asyncio.sleep(1.5)
     for message, was_told in zip(tries, told, strict=True):
         assert await place.sent(message) in ([1] if was_told else [0, 1]), message
+
+
+async def test_an_answer_that_is_too_long_is_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sends, "MAX_ANSWER", 100)
+    gate = await place.gateway()
+    await place.worker.set(says={SEND: [200, {"success": True, "more": "x" * 200}]})
+    broken = "the worker broke off its answer, or answered more than is kept"
+    assert problem(await gate.http.post(SEND, json=a_send())) == (502, broken)
+    assert problem(await gate.http.post(SEND, json=a_send())) == (502, broken)
+
+
+async def test_an_attempt_of_its_own_that_a_gateway_no_longer_knows_is_not_waited_for(store: Store) -> None:
+    kept = send_records.SendRecords(store, "gateway")
+    assert await kept.begin("0a", "1") is None
+    kept.note("0a", "1", "left")
+    await kept.close()
+    found = await kept.begin("0a", "2")
+    assert found is not None
+    assert (found.attempt, found.runner, found.outcome) == ("1", "gateway", b"")
+    assert await kept.outcome("0a", found) is None
+
+
+@pytest.mark.slow
+async def test_a_gateway_that_says_nothing_for_seconds_is_gone(store: Store) -> None:
+    gone, other = send_records.SendRecords(store, "gone"), send_records.SendRecords(store, "other")
+    assert await gone.begin("0a", "1") is None
+    found = await other.begin("0a", "2")
+    assert found is not None
+    assert found.attempt == "1"
+    assert await other.outcome("0a", found) is None
+
+
+async def test_while_the_store_is_away_sends_go_on(heard: Heard) -> None:
+    away = Store("redis://127.0.0.1:1", timeout=0.2)
+    assert await send_records.SendRecords(away, "gateway").begin("0a", "1") is None
+    assert heard.messages() == ["send.not_noted"]
+    await away.close()
