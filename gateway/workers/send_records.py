@@ -128,11 +128,11 @@ class SendRecords:
         self,
         digest: str,
         attempt: str,
-        what: Literal["joined", "left", "goes_on", "ended", "given"],
+        what: Literal["joined", "left", "goes_on", "ended", "given", "unread"],
         outcome: bytes = b"",
     ) -> None:
         """Nobody waits for it."""
-        seconds = KEPT_FOR if what == "ended" else _BEGUN_FOR
+        seconds = KEPT_FOR if what in ("ended", "unread") else _BEGUN_FOR
         arguments: list[str | int | bytes] = [attempt, self._name, int(seconds * 1000), what, outcome]
         noting = asyncio.create_task(self._note(_key(digest), arguments))
         self._noting.add(noting)

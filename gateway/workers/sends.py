@@ -25,7 +25,7 @@ from gateway.workers.proxy import WorkerProxy
 from gateway.workers.send_records import KEPT_FOR, UNKNOWN, Found, Outcome, SendRecords, packed, unpacked
 from sessions.shields import Shields
 from sluice.http.bodies import BodyBudget
-from sluice.http.server import Exchange, RecordedExchange
+from sluice.http.server import Exchange, RecordedExchange, RequestHead
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
@@ -87,7 +87,7 @@ class Sends:
         if self._shields.repeats:
             found = await self._records.begin(digest, attempt.id)
             if found is not None:
-                return await self._join_elsewhere(digest, found, session, exchange)
+                return await self._join_elsewhere(attempt, found, exchange)
             if exchange.disconnected:
                 self._records.note(digest, attempt.id, "given")
                 raise ClientGone
@@ -95,23 +95,34 @@ class Sends:
         attempt.task = asyncio.create_task(self._run(attempt, plan, outgoing, exchange))
         return await self._wait(attempt, exchange)
 
+    async def _join_elsewhere(self, attempt: Attempt, found: Found, exchange: Exchange) -> int:
+        """From now on the attempt of another gateway is known here like one of its own."""
+        _log_joined(attempt.session)
+        here = self._attempts.by_id(attempt.digest, found.attempt)
+        if here is None:
+            here, attempt.id, attempt.size = attempt, found.attempt, 0
+            self._attempts.add(here)
+            here.task = asyncio.create_task(self._follow(here, found, exchange.head))
+        return await self._wait(here, exchange)
+
     async def _wait(self, attempt: Attempt, exchange: Exchange) -> int:
         attempt.callers += 1
         left = asyncio.Event()
         exchange.on_disconnect(left.set)
         waiting = [asyncio.create_task(event.wait()) for event in (attempt.ended, left)]
-        outcome = None
+        outcome, gone = None, True
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            outcome = attempt.outcome
-            if outcome is not None and not exchange.disconnected:
+            outcome, gone = attempt.outcome, exchange.has_hung_up()
+            if outcome is not None and not gone:
+                exchange.on_reset(lambda: self._unread(attempt))
                 await _give(outcome, exchange)
         finally:
             for one in waiting:
                 one.cancel()
             attempt.callers -= 1
-            self._settle(attempt, reached=outcome is not None and not exchange.disconnected)
-        if exchange.disconnected or outcome is None:
+            self._settle(attempt, reached=outcome is not None and not gone and not exchange.disconnected)
+        if gone or exchange.disconnected or outcome is None:
             raise ClientGone
         if isinstance(outcome, Refusal):
             raise outcome
@@ -119,14 +130,27 @@ class Sends:
 
     def _settle(self, attempt: Attempt, *, reached: bool) -> None:
         """A caller has its outcome, or has hung up."""
-        ended = attempt.outcome is not None
-        if ended and (not attempt.was_sent or (reached and attempt.is_answered)):
+        outcome = attempt.outcome
+        if outcome is not None and (not attempt.was_sent or (reached and attempt.is_answered)):
             self._forget(attempt)
         elif not attempt.callers:
-            if not ended:
+            if outcome is not None:  # it ended while the caller was about to hang up
+                self._records.note(attempt.digest, attempt.id, "ended", packed(outcome))
+            else:
                 seconds = round(time.monotonic() - attempt.began, 3)
                 LOG.info("send.goes_on", session=attempt.session, call=attempt.call, seconds=seconds)
             self._records.note(attempt.digest, attempt.id, "left")
+
+    def _unread(self, attempt: Attempt) -> None:
+        """Its caller hung up while the answer was on its way."""
+        if (
+            attempt.was_sent
+            and attempt.outcome is not None
+            and self._attempts.by_id(attempt.digest, attempt.id) is None
+        ):
+            self._attempts.add(attempt)
+            self._records.note(attempt.digest, attempt.id, "unread", packed(attempt.outcome))
+            attempt.kept = asyncio.get_running_loop().call_later(KEPT_FOR, self._forget, attempt)
 
     def _forget(self, attempt: Attempt) -> None:
         if self._attempts.forget(attempt):
@@ -152,7 +176,7 @@ class Sends:
         if not attempt.was_sent and not attempt.callers:
             self._forget(attempt)
             return
-        if not attempt.callers or not attempt.is_answered:
+        if not attempt.callers:
             self._records.note(attempt.digest, attempt.id, "ended", packed(outcome))
         attempt.kept = asyncio.get_running_loop().call_later(KEPT_FOR, self._forget, attempt)
 
@@ -174,33 +198,17 @@ class Sends:
 
         return await self._bulk.answer(attempt.session, outgoing, ask, goes_on)
 
-    async def _join_elsewhere(self, digest: str, found: Found, session: str, exchange: Exchange) -> int:
+    async def _follow(self, attempt: Attempt, found: Found, head: RequestHead) -> None:
         """An attempt that another gateway makes."""
-        _log_joined(session)
-        here = self._attempts.by_id(digest, found.attempt)
-        if here is not None:
-            return await self._wait(here, exchange)
-        waiting = asyncio.create_task(self._records.outcome(digest, found))
-        exchange.on_disconnect(waiting.cancel)
         outcome: Outcome = UNKNOWN
-        reached = False
         try:
-            kept = await waiting
-            outcome = UNKNOWN if kept is None else unpacked(kept, exchange.head)
-            await _give(outcome, exchange)
-            reached = not exchange.disconnected and isinstance(outcome, RecordedExchange)
-        except (StoreAway, StoreRefused):
-            pass
-        except asyncio.CancelledError:
-            if not exchange.disconnected:
-                raise
+            kept = await self._records.outcome(attempt.digest, found)
+            if kept is not None:
+                outcome = unpacked(kept, head)
+        except (StoreAway, StoreRefused) as error:
+            LOG.warning("send.not_followed", session=attempt.session, reason=str(error))
         finally:
-            self._records.note(digest, found.attempt, "given" if reached else "left")
-        if exchange.disconnected:
-            raise ClientGone
-        if isinstance(outcome, Refusal):
-            raise outcome
-        return outcome.status
+            self._end(attempt, outcome)
 
     def stop(self) -> None:
         """What is not begun of bulk-sends stays unsent."""
@@ -231,8 +239,6 @@ def _log_joined(session: str, ago: float | None = None) -> None:
 
 
 async def _give(outcome: Outcome, exchange: Exchange) -> None:
-    for _ in range(2):  # a client that has gone by now is heard of in the loop's next turn
-        await asyncio.sleep(0)
-    if isinstance(outcome, RecordedExchange) and not exchange.disconnected:
+    if isinstance(outcome, RecordedExchange):
         outcome.give(exchange)
         await exchange.drain()

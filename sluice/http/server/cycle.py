@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -61,6 +62,7 @@ class Cycle(Exchange):
     _left: int | None = 0
     """Bytes of the answer still to come, None: nobody knows."""
     _on_disconnect: Callable[[], object] | None = None
+    _on_reset: Callable[[], object] | None = None
 
     def __init__(self, connection: ServerProtocol, head: RequestHead) -> None:
         self.head = head
@@ -87,6 +89,20 @@ class Cycle(Exchange):
             callback()
         else:
             self._on_disconnect = callback
+
+    def on_reset(self, callback: Callable[[], object]) -> None:
+        self._on_reset = callback
+
+    def has_hung_up(self) -> bool:
+        wire = self.transport.get_extra_info("socket")
+        if self.disconnected or wire is None or not hasattr(select, "POLLRDHUP"):
+            return self.disconnected
+        number = wire.fileno()
+        if number < 0:
+            return True
+        poll = select.poll()
+        poll.register(number, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     async def receive(self) -> Any:
         """ASGI. `100 Continue` is said when the body is first asked for."""
@@ -302,6 +318,12 @@ class Cycle(Exchange):
         self.disconnected = True
         self.notify()
         callback, self._on_disconnect = self._on_disconnect, None
+        if callback is not None:
+            callback()
+
+    def reset(self) -> None:
+        """The client is gone, and has not read all of its answer."""
+        callback, self._on_reset = self._on_reset, None
         if callback is not None:
             callback()
 

@@ -44,6 +44,15 @@ class Exchange:
         """The one callback for when the client goes before its answer is complete; at once, if it has gone already."""
         raise NotImplementedError
 
+    def on_reset(self, callback: Callable[[], object]) -> None:
+        """The one callback for when the connection is reset after the answer is complete, and before anything else is
+        asked on it: a client that closes it resets it where it has not read all of the answer. Only our server tells.
+        """
+
+    def has_hung_up(self) -> bool:
+        """Whether the client has gone, also where that has arrived and is not read yet, if our server is asked."""
+        return self.disconnected
+
     async def send(self, message: Any) -> None:
         """The answer as ASGI messages; instead of `begin` and `write`."""
         raise NotImplementedError

@@ -111,6 +111,8 @@ class ServerProtocol:
         self._parser = None  # it holds on to us
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnect()
+        elif self.cycle is not None and isinstance(exc, ConnectionError):
+            self.cycle.reset()
         self.flow.resume_writing()
         if exc is None:
             self.transport.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import orjson
 import pytest
 
 from gateway.workers import send_records, sends
@@ -258,6 +259,22 @@ async def no_records(place: Place) -> bool:
     (keys,) = await store.commands(("KEYS", "sl:{send:*"))
     await store.close()
     return not keys
+
+
+async def test_an_answer_that_its_caller_has_not_read_did_not_reach_it(place: Place) -> None:
+    one, other = await place.gateway(), await place.gateway()
+    body = orjson.dumps(a_send())
+    head = b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    writer.write(head % (SEND.encode(), len(body)) + body)
+    await until(lambda: place.sent())
+    await asyncio.sleep(0.5)
+    writer.close()
+    await asyncio.sleep(0.2)
+    answer = await other.http.post(SEND, json=a_send())
+    assert answer.json()["message_id"] == (await place.worker.state())["sent"][0]["message_id"]
+    assert await place.sent() == 1
 
 
 # --- several gateways
