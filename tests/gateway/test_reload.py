@@ -152,6 +152,7 @@ async def test_an_edit_elsewhere_keeps_what_is_known_of_a_session_s_owner_and_th
     ):
         await gate.post_signed("/_sluice/workers", {"id": "w1", "instance": "1", "url": worker.url, "capacity": 5})
         assert (await gate.http.post("/api/sessions", json={"session_id": "s1"})).status_code == 200
+        assert (await gate.http.get("/api/sessions/s1/qr")).status_code == 200
         await edit(gate, heard, "rate: 1/hour", "rate: 2/hour")
         link.block()
         assert (await gate.http.get("/api/sessions/s1/qr")).status_code == 200, "the registry cannot be asked now"
