@@ -85,15 +85,17 @@ async def test_two_workers_that_claim_one_session(parts: Resources, nodes: tuple
 async def test_the_one_of_two_that_is_connected_gets_the_requests(parts: Resources, nodes: tuple[Node, Node]) -> None:
     first, second = nodes
     first.answer = {"sessions": [{"session_id": "s1", "status": "qr_scanning"}]}
-    both = [ExistingWorker(first.url), ExistingWorker(second.url)]
+    both = _named(nodes)
     await watching(parts, both[0])
     second.lists("s1")
     parts = await watching(parts, *both)
+    for worker in both:
+        await divided.note(parts.store, worker.name, time.time())
     owner = await parts.registry.owner_of("s1")
     assert isinstance(owner, Owner)
-    assert owner.worker == second.name
+    assert owner.worker == "w2"
     assert await messages(parts) == [
-        f"session s1 runs at {second.name} and at {first.name}, where its requests do not go: close it there: "
+        f"session s1 runs at w2 and at w1, where its requests do not go: close it there: "
         f"curl -X DELETE {first.url}/api/sessions/s1"
     ]
 
