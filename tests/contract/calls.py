@@ -113,17 +113,20 @@ class Calls:
 
     # --- what it asks of itself
 
-    async def may_receive(self, workspace: Any) -> bool:
-        """Before it saves a message: is any connected row of the workspace alive at its worker?"""
+    async def why_not_received(self, workspace: Any) -> str:
+        """Before it saves a message: is any connected row of the workspace alive at its worker? Empty: one is."""
+        why = "no row is connected"
         for row in self.accounts.connected(workspace):
             health = await self._get(f"{self.url_of(row)}/health", 5.0, {}, key=False)
             sessions = health.value.get("sessions") if health.well and isinstance(health.value, dict) else None
             if not isinstance(sessions, dict) or not sessions.get("connected"):
+                why = f"health: {health.status} {health.value}"
                 continue
             status = await self._get(f"{self._of(row)}/status", 3.0, {"workspace_id": workspace})
             if status.status != 200 or (isinstance(status.value, dict) and status.value.get("status") == "connected"):
-                return True
-        return False
+                return ""
+            why = f"status: {status.value}"
+        return why
 
     async def sync_instance_urls(self) -> None:
         """With the key in a header only: a keyed worker answers 401, and that is an alert."""

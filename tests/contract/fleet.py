@@ -87,10 +87,11 @@ class Fleet:
     def profiles(self, number: int) -> Path:
         return self.folder / f"profiles-{self.workers[number].port}"
 
-    async def know(self, number: int, session: str, phone: str, **fields: Any) -> None:
+    async def know(self, number: int, session: str, phone: str, *, workspace: int | None = None) -> None:
         """An account that was connected before: its row in Laravel, its login on the disk of this worker."""
-        await self.app.add(session, number, **{"status": "connected", "phone_number": phone} | fields)
-        log_in(self.profiles(number), session, number, phone)
+        of = number if workspace is None else workspace
+        await self.app.add(session, of, status="connected", phone_number=phone)
+        log_in(self.profiles(number), session, of, phone)
 
     async def begin(self, number: int, session: str, phone: str) -> None:
         """The same, and this worker is made to start it, past the gateway."""

@@ -137,8 +137,9 @@ class Laravel:
         if event == "session_ready":
             return self._ready(session, data, instance)
         if event == "message_received":
-            if not await self.calls.may_receive(data["workspace_id"]):
-                return "lost: no connected account is alive"
+            why = await self.calls.why_not_received(data["workspace_id"])
+            if why:
+                return f"lost: {why}"
             accounts.save(session, event, data["message"]["id"], data["message"].get("body") or "")
         elif event == "message_sent":
             accounts.save(session, event, data["message"]["id"], data["message"].get("body") or "", once=True)

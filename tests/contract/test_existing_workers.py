@@ -115,6 +115,26 @@ async def test_what_concerns_a_session_that_does_not_run_goes_to_its_last_owner(
     assert (method, path) not in asked[0]
 
 
+async def test_in_a_dispute_the_connected_one_gets_the_requests_and_status_says_it(two: Fleet) -> None:
+    body = {"session_id": "s1", "workspace_id": 1, "api_key": KEY}
+    assert (await two.workers[0].ask("POST", "/api/sessions", json=body)).status_code == 200  # at its QR code
+    await two.workers[1].ask("DELETE", "/api/sessions/s1", json={"api_key": KEY})
+    assert (await two.workers[1].ask("POST", "/api/sessions", json=body)).status_code == 200  # logged in
+
+    async def told() -> bool:
+        return any("s1" in one and "w0" in one for one in (await two.status())["messages"])
+
+    await until(told, timeout=20)
+
+    async def answered_by_the_connected_one() -> bool:
+        return bool((await two.ask("GET", "/api/sessions/s1/status")).json()["status"] == "connected")
+
+    await until(answered_by_the_connected_one, timeout=20)
+    for _ in range(5):
+        assert (await two.ask("GET", "/api/sessions/s1/status")).json()["status"] == "connected"
+        await asyncio.sleep(0.3)
+
+
 # --- a create that is refused
 
 

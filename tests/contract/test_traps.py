@@ -56,6 +56,20 @@ async def test_2_a_worker_behind_a_prefix_has_its_webhooks_relayed_to_the_path_t
 # --- 3: accounts/active
 
 
+async def test_3_workers_that_start_together_divide_the_accounts_as_laravel_does(build: Build) -> None:
+    async with build(start=False) as made:
+        for number in range(8):
+            await made.know(number % 2, f"s{number}", f"49{number}", workspace=number)
+        await made.start_all()
+        for number in range(8):
+            await made.connected(f"s{number}")
+        await made.restored()
+        assert made.phones.ran_twice() == []
+        for number, one in enumerate(made.workers):
+            assert sorted((await one.state())["sessions"]) == [f"s{n}" for n in range(8) if n % 2 == number]
+        assert not [hook for hook in await made.app.shown("webhooks") if hook["event"] == "qr_code_generated"]
+
+
 # --- 4: /health
 
 
@@ -297,9 +311,28 @@ async def test_13_a_create_whose_caller_has_hung_up_is_not_started_again(build: 
         assert made.phones.ran_twice() == []
 
 
+async def test_13_what_a_worker_refuses_comes_through_as_it_is(two: Fleet) -> None:
+    asked: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", "/api/sessions/s0/status?api_key=wrong", {}),
+        ("GET", f"/api/sessions/s0/unknown?api_key={KEY}", {}),
+        ("POST", "/api/messages/send", {"json": {"api_key": KEY, "session_id": "s0"}}),
+        ("POST", "/api/sessions/s0/restore", {"json": {"api_key": KEY}}),
+        ("POST", "/api/sessions/s0/reconnect", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+    ]
+    for method, target, how in asked:
+        direct = await two.workers[0].ask(method, target, **how)
+        answer = await two.http.request(method, target, **how)
+        told = (answer.status_code, answer.headers["content-type"], _timeless(answer.text))
+        assert told == (direct.status_code, direct.headers["content-type"], _timeless(direct.text)), target
+
+
 # ---
 
 _INVALID = {"error": "Invalid API key"}
+
+
+def _timeless(text: str) -> str:
+    return text.partition('"timestamp"')[0]
 
 
 def _event(identity: str, event: str = "message_sent") -> bytes:
