@@ -27,6 +27,7 @@ class Keeper:
         self._changes = changes
         self._wake = asyncio.Event()
         self._migrated = False
+        self._failing = False
 
     async def run(self, stop: Stop) -> None:
         """Until stopped. While the store is away it tries again each second."""
@@ -37,8 +38,11 @@ class Keeper:
                 self._wake.clear()
                 try:
                     seconds = await self.run_once()
-                except (StoreAway, StoreRefused):
-                    seconds = _LOOK_AGAIN
+                    self._failing = False
+                except (StoreAway, StoreRefused) as error:
+                    if not self._failing:
+                        LOG.warning("keeper.failed", reason=str(error))
+                    self._failing, seconds = True, _LOOK_AGAIN
                 woken = asyncio.create_task(self._wake.wait())
                 await asyncio.wait((woken, stopped), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()

@@ -72,8 +72,8 @@ KEY_PATTERNS = KEYS
 _PLACING_ATTEMPTS = 4
 
 
-_OWNER, _RESERVE, _CONFIRM, _CANCEL = load("owner"), load("reserve"), load("confirm"), load("cancel")
-_FORGET, _MOVE, _WANT, _OBSERVE = load("forget"), load("move"), load("want"), load("observe")
+_OWNER, _RESERVE, _CONFIRM, _CANCEL = load("owner"), load("reserve", adds=True), load("confirm"), load("cancel")
+_FORGET, _MOVE, _WANT, _OBSERVE = load("forget"), load("move"), load("want", adds=True), load("observe")
 _REGISTER, _BEAT, _DEREGISTER = load("register"), load("beat"), load("deregister")
 
 
@@ -127,14 +127,6 @@ class Registry(Overview, Upkeep):
     async def cancel(self, session: str, fence: int, by: str = GATEWAY) -> bool:
         """The worker refused: as if nothing had been. False when nothing was held, or it was accepted meanwhile."""
         return bool(await self._run(_CANCEL, session, fence, by))
-
-    async def place(self, session: str, about: Mapping[str, Any]) -> Owner | NoCapacity | OwnerAway:
-        """`reserve` and `confirm` at once, without asking the worker."""
-        found = await self.reserve(session, about)
-        if not isinstance(found, Reserved):
-            return found
-        await self.confirm(session, found.fence)
-        return Owner(found.worker, found.url, found.fence, self.lease / 3, found.existing)
 
     async def want(self, sessions: Mapping[str, Mapping[str, Any]], by: str = GATEWAY) -> int:
         """Creates sessions for workers of ours to run: session → about, as in `reserve`. How many are new."""

@@ -17,8 +17,9 @@ KEYS_OF_EARLIER = (*KEYS, *(f"sl:{{sessions}}:{name}" for name in _EARLIER))
 CHANGES_KEY = "sl:{sessions}:changes"
 
 
-def load(name: str) -> Script:
-    return load_script("sessions", "prelude", name)
+def load(name: str, *, adds: bool = False) -> Script:
+    """One that `adds` sessions does not run in a store that is full; a lease must not be lost to that."""
+    return load_script("sessions", "prelude", name, drains=not adds)
 
 
 class Scripted:

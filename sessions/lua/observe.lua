@@ -40,7 +40,10 @@ for i = 7, #ARGV, 6 do
   elseif record ~= false then
     record = record or new_record(session, ARGV[i + 4], ARGV[i + 5])
     local changed, first, before = record.missing > 0, record.worker ~= id, nil
-    if changed then note(record, 'listed again by ' .. id, id) end
+    if record.about == '{}' and ARGV[i + 4] ~= '{}' then
+      record.about, record.workspace, changed = ARGV[i + 4], ARGV[i + 5], true
+    end
+    if record.missing > 0 then note(record, 'listed again by ' .. id, id) end
     if first then before = give(record, id, 'found at', id)
     elseif record.reserved == 1 then accept(record, id) end
     record.missing = 0

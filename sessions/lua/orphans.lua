@@ -10,7 +10,7 @@
 local CANDIDATES = 8
 local found, workspaces, candidates, alike = {}, {}, {}, {}
 local due = call('ZRANGEBYSCORE', orphans, '-inf', digits(now), 'LIMIT', 0, ARGV[1])
-if #due == 0 then return {{}, {}, {}} end
+if #due == 0 or call('ZCARD', room) == 0 then return {{}, {}, {}} end
 for _, session in ipairs(due) do
   local record = record_of(session)
   if record.workspace ~= '' then workspaces[record.workspace] = true end

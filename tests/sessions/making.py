@@ -64,6 +64,14 @@ async def reserved(registry: Registry, session: str, about: Mapping[str, Any] | 
     return found
 
 
+async def place(registry: Registry, session: str, about: Mapping[str, Any] | None = None) -> Owner:
+    """Has some worker own it, as if that had accepted its create."""
+    found = await registry.reserve(session, about or {})
+    if isinstance(found, Reserved):
+        await registry.confirm(session, found.fence)
+    return await owner(registry, session)
+
+
 def listed(sessions: Iterable[str], state: str = "connected") -> dict[str, ObservedSession]:
     return {session: ObservedSession(state, "628") for session in sessions}
 

@@ -22,6 +22,7 @@ from sluice.http.call_signatures import sign_call
 from sluice.http.signatures import sign
 from sluice.store.client import Store
 from tests.heard import Heard
+from tests.sessions.making import place
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -286,8 +287,8 @@ async def test_a_process_that_was_started_again_at_its_address_is_let_in_at_once
 
 async def test_a_worker_tells_why_and_how_full_it_is_and_gives_sessions_on(api: Api, registry: Registry) -> None:
     await api.post("", WORKER)
-    await registry.place("s1", {})
-    await registry.place("s2", {})
+    await place(registry, "s1", {})
+    await place(registry, "s2", {})
     held = (await api.post("/a/beat", beat())).json()["sessions"]
     report = {"fence": held["s1"], "state": "failed", "reason": "no display"}
     said = beat(sessions={"s1": report}, released={"s2": held["s2"]}, draining=True, load={"memory": 0.5, "cpu": 1})

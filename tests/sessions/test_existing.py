@@ -21,6 +21,7 @@ from sluice.config import Secret
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.heard import Heard
+from tests.sessions.making import place
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -200,7 +201,7 @@ async def test_a_new_session_may_be_placed_on_it_and_survives_until_it_is_listed
 ) -> None:
     watching = watch(plain(node))
     await watching.run_once()
-    placed = await registry.place("s1", {})
+    placed = await place(registry, "s1", {})
     assert isinstance(placed, Owner)
     assert placed.worker == node.name
     await watching.run_once()

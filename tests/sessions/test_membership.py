@@ -23,6 +23,7 @@ from sluice.http.bodies import BodyBudget
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.heard import Heard
+from tests.sessions.making import place
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -337,7 +338,7 @@ async def test_a_session_that_is_ended_before_a_beat_has_told_of_it_is_forgotten
         return any(row.beat_left > 0 for row in await registry.workers())
 
     await until(live)
-    placed = await registry.place("s0", {})
+    placed = await place(registry, "s0", {})
     assert isinstance(placed, Owner)
     a.membership.end("s0", placed.fence)
 

@@ -18,6 +18,7 @@ from sessions.registry import ObservedSession, Registry, Unowned, Worker
 from sluice.store.client import Store
 from tests.gateway.running import POLICIES, Gate, Receiver, gateway, lines, problem
 from tests.heard import Heard
+from tests.sessions.making import place
 from tests.sluice.store.store_servers import Server
 from tests.waiting import until
 
@@ -139,7 +140,7 @@ async def _is_unowned(registry: Registry, session: str) -> bool:
 
 async def test_a_session_of_a_worker_of_ours_is_in_no_answer(divided: Gate, registry: Registry) -> None:
     await registry.register(Worker("own", "1", "http://127.0.0.1:9", 25))
-    await registry.place("s0", {})
+    await place(registry, "s0", {})
     assert await told(divided, "w1") == ["s2"]
     assert await told(divided, "w2") == ["s1", "s3"]
 

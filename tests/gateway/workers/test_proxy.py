@@ -17,6 +17,7 @@ from gateway.workers import reach
 from sessions.registry import Owner, Registry, Worker
 from sluice.store.client import Store
 from tests.gateway.running import FORWARDED, Gate, Receiver, as_served, gateway, problem, receiver, values
+from tests.sessions.making import place
 from tests.sluice.http.client.upstream import Call
 from tests.waiting import until
 
@@ -54,7 +55,7 @@ async def registered(registry: Registry, name: str, url: str, capacity: int = 5)
 
 
 async def placed(registry: Registry, session: str) -> Owner:
-    owner = await registry.place(session, {})
+    owner = await place(registry, session, {})
     assert isinstance(owner, Owner)
     return owner
 

@@ -17,6 +17,7 @@ from sessions.registry import Owner, Registry, Worker
 from sluice.store.client import Store
 from tests.gateway.running import Gate, Receiver, gateway, receiver
 from tests.gateway.websocket_link import link_to
+from tests.sessions.making import place
 from tests.sluice.http.client.upstream import Call
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +67,7 @@ async def workers() -> AsyncIterator[tuple[SocketWorker, SocketWorker]]:
 
 
 async def placed(registry: Registry, session: str) -> Owner:
-    owner = await registry.place(session, {})
+    owner = await place(registry, session, {})
     assert isinstance(owner, Owner)
     return owner
 

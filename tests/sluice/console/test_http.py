@@ -17,6 +17,7 @@ from sluice.console import http as api
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 from sluice.store.client import Store
+from tests.sessions.making import place
 from tests.sluice.console.deployment import TOKEN, parts_on, policies_in
 
 pytestmark = pytest.mark.anyio
@@ -99,7 +100,7 @@ async def test_without_a_token_in_the_policies_nobody_gets_in(
 
 async def test_sessions_are_told_row_by_row(http: httpx2.AsyncClient, parts: Resources) -> None:
     await parts.registry.register(Worker("w1", "1", "http://127.0.0.1:3101", 5))
-    await parts.registry.place("s1", {"workspace_id": 7})
+    await place(parts.registry, "s1", {"workspace_id": 7})
     await parts.registry.want({"s2": {}})
     first, second = (await http.get("/_sluice/api/sessions", headers=BEARER)).json()["sessions"]
     assert (first["session"], first["workspace"], first["state"], first["worker"]) == ("s1", "7", "created", "w1")

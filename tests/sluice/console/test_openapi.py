@@ -16,6 +16,7 @@ from sluice.console import http as api
 from sluice.console.openapi import document
 from sluice.console.operations import API, OPERATIONS
 from tests.relay.making import accept, event
+from tests.sessions.making import place
 from tests.sluice.console.test_acting import bury
 from tests.sluice.console.test_http import BEARER, http
 
@@ -96,7 +97,7 @@ async def test_what_is_answered_is_what_is_described(http: httpx2.AsyncClient, p
     await deliver_and_keep(parts, "evt_kept")
     await accept(parts.queues["laravel"], event("s2", id="evt_waits"))
     await parts.registry.register(Worker("w1", "1", "http://127.0.0.1:3101", 5))
-    await parts.registry.place("s1", {"workspace_id": 7})
+    await place(parts.registry, "s1", {"workspace_id": 7})
     path, body = CALLS[identity]
     answer = await http.request("GET" if body is None else "POST", API + path, json=body, headers=BEARER)
     assert answer.status_code == 200
