@@ -235,6 +235,8 @@ def test_replay_tells_who_would_have_been_refused(
         "dropped": 0,
         "delayed": 0,
         "longest_delay_seconds": 0.0,
+        "held": 0,
+        "longest_hold_seconds": 0.0,
         "would_reject": 0,
         "worst": {"s1": 5},
     }
