@@ -8,10 +8,13 @@ from collections.abc import Collection, Sequence
 
 from gateway.problems import Refusal
 from gateway.workers.connections import Target
+from sessions.policies import ExistingWorker
 from sessions.registry import Registry, WorkerRow
 from sluice.store.client import StoreAway, StoreRefused
 
 _BELIEVED_FOR = 1.0
+_WITHIN = 0.5
+"""Seconds for the store: whoever asks waits for workers, too."""
 
 
 class Fleet:
@@ -20,25 +23,32 @@ class Fleet:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._rows: Sequence[WorkerRow] = ()
+        self._named: Sequence[WorkerRow] = ()
         self._as_of = float("-inf")
+        self._away = False
         self._next = 0
         self._lock = asyncio.Lock()
 
+    def apply(self, workers: Sequence[ExistingWorker]) -> None:
+        """What an edit changes."""
+        self._named = [WorkerRow(worker.name, worker.url, 0, 0, True, _BELIEVED_FOR) for worker in workers]
+
     async def workers(self) -> Sequence[WorkerRow]:
-        """While the store is away those that were known last. Raises StoreAway or StoreRefused when none were."""
+        """While the store is away those that were known last; where none were, those that the policies name."""
         async with self._lock:
-            if time.monotonic() - self._as_of < _BELIEVED_FOR:
-                return self._rows
-            try:
-                self._rows = await self._registry.workers()
+            if time.monotonic() - self._as_of >= _BELIEVED_FOR:
+                try:
+                    async with asyncio.timeout(_WITHIN):
+                        self._rows = await self._registry.workers()
+                except (StoreAway, StoreRefused, TimeoutError):
+                    self._away = not self._rows
+                else:
+                    self._away = False
                 self._as_of = time.monotonic()
-            except (StoreAway, StoreRefused):
-                if not self._rows:
-                    raise
-            return self._rows
+            return self._named if self._away else self._rows
 
     async def any_but(self, tried: Collection[str], session: str = "") -> Target | None:
-        """A live worker, in turn; None: there is no other. Raises like `workers`, and Refusal 404.
+        """A live worker, in turn; None: there is no other. Raises Refusal 404.
 
         `session`: one that nobody knows. Existing workers answer for it as they would directly; ours are asked only for
         what the registry has given them, and have nothing to say of it.

@@ -24,6 +24,7 @@ from sessions.registry import Registry, WorkerRow
 from sluice.store.client import StoreAway, StoreRefused
 
 _WITHIN = 2.0  # seconds; Laravel waits 5
+_STORE_WITHIN = 0.5
 _BELIEVED_FOR = 1.0
 _AT_ONCE = 64
 _MAX_ANSWER = 64 * 1024
@@ -105,12 +106,10 @@ class FleetHealth:
             return self._joined
 
     async def _ask_all(self) -> _Joined:
-        try:
-            rows = [row for row in await self._fleet.workers() if row.beat_left > 0 or row.worker in self._known]
-        except (StoreAway, StoreRefused):
-            rows = []
-        with contextlib.suppress(StoreAway, StoreRefused):
-            self._connected = (await self._registry.summary()).connected
+        rows = [row for row in await self._fleet.workers() if row.beat_left > 0 or row.worker in self._known]
+        with contextlib.suppress(StoreAway, StoreRefused, TimeoutError):
+            async with asyncio.timeout(_STORE_WITHIN):
+                self._connected = (await self._registry.summary()).connected
         answers = await self._answers(rows)
         self._note(answers)
         known = [(row.worker, row.worker in answers or not row.existing, self._known.get(row.worker)) for row in rows]

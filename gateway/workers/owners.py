@@ -15,6 +15,9 @@ Found = Owner | Unowned | Unknown
 _MAX_CACHED = 100_000
 """Names have 200 characters at most, so that is some 60 MB in the worst case."""
 
+_AWAY_FOR = 1.0
+"""Seconds for which a store that did not answer is not waited for again where there is something to go by."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
@@ -34,6 +37,12 @@ class Owners:
         self._registry = registry
         self._cache: OrderedDict[str, _Cached] = OrderedDict()
         self._looking: dict[str, asyncio.Task[Found]] = {}
+        self._away_until = 0.0
+
+    @property
+    def away(self) -> bool:
+        """Whether the store has just not answered."""
+        return time.monotonic() < self._away_until
 
     def target_of(self, session: str) -> Target | None:
         """Whom to ask, without asking the registry; None: that is not known."""
@@ -46,13 +55,17 @@ class Owners:
         While the store is away nobody moves a session of an existing worker, whose login lies on that machine: what was
         known of those is believed for longer.
         """
-        known = self._cache.get(session)
-        if known is not None and time.monotonic() < known.until:
+        known, now = self._cache.get(session), time.monotonic()
+        if known is not None and now < known.until:
+            return known.owner
+        of_existing = known is not None and known.owner.existing
+        if known is not None and of_existing and self.away:
             return known.owner
         try:
             return await self._shared(session)
         except (StoreAway, StoreRefused):
-            if known is not None and known.owner.existing:
+            self._away_until = time.monotonic() + _AWAY_FOR
+            if known is not None and of_existing:
                 return known.owner
             raise
 

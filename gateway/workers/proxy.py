@@ -60,6 +60,7 @@ class WorkerProxy:
 
     def apply(self, policy: SessionsPolicy) -> None:
         """What an edit changes."""
+        self._fleet.apply(policy.workers)
         self._shield = policy.shields.status
         self._creates.shield, self._creates.shared_profiles = policy.shields.creates, policy.shared_profiles
         self._health.restore = self._status.restore = policy.restore

@@ -24,11 +24,14 @@ HOLD_FOR_NOBODY = 5.0
 """Seconds while there is no worker at all."""
 
 
+Why = Literal["unowned", "no_worker", "store_away"]
+
+
 @dataclass(frozen=True, slots=True)
 class Unreached:
     """No worker was asked, or none that was asked has the session."""
 
-    why: Literal["unowned", "no_worker", "store_away"]
+    why: Why
     refusal: Refusal
 
 
@@ -95,8 +98,8 @@ class Reach:
             try:
                 known, target = await self._target(session, tried)
             except (StoreAway, StoreRefused):
-                why = Refusal(503, "who owns the session is not known right now", retry_after=b"1")
-                return Unreached("store_away", why)
+                away = Refusal(503, "who owns the session is not known right now", retry_after=b"1")
+                return Unreached("store_away", away)
             if target is None or target in tried:
                 break
             answer = await ask(target)
@@ -106,7 +109,8 @@ class Reach:
             self._owners.doubt(session)
         if known:
             detail = f"no worker runs session {session} right now"
-            return Unreached("unowned", Refusal(503, detail, retry_after=b"2"))
+            why: Why = "store_away" if self._owners.away else "unowned"
+            return Unreached(why, Refusal(503, detail, retry_after=b"2"))
         return Unreached("no_worker", Refusal(503, "no worker answers right now", retry_after=b"5"))
 
     async def _target(self, session: str, tried: Sequence[Target]) -> tuple[bool, Target | None]:

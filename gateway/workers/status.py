@@ -76,6 +76,9 @@ class StatusCalls:
 
     async def instead(self, request: WorkerRequest, why: Why) -> int:
         """In place of an answer that no worker gives, or of a refusal of ours."""
+        noted = self._last_known.of(request.session)
+        if why == "store_away" and noted is not None and noted.body:
+            return await self._from(request, why, noted)
         known = await self._known(request.session)
         if known is None:
             return await self._of_nobody(request, why)
