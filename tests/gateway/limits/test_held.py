@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import pytest
@@ -165,6 +166,34 @@ async def test_several_gateways_together_let_no_more_pass_than_the_limit(gateway
             # Each moment is taken a little after the script has run.
             assert last - first + 1 <= burst + rate * (passed[last] - passed[first] + 0.1)
     assert passed[-1] - passed[0] < 10, "the tokens are used"
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whoever_hangs_up_no_more_pass_and_the_others_use_the_tokens(
+    gateways: Callable[[], Gateway], seed: int
+) -> None:
+    rate, burst, chance = 20.0, 2, random.Random(seed)
+    both = [gateways(), gateways()]
+    passed: list[float] = []
+
+    async def ask(gateway: Gateway, patience: float) -> None:
+        caller = Caller()
+        asyncio.get_running_loop().call_later(patience, caller.hang_up)
+        with suppress(ClientGone):
+            if (await gateway.ask(holding(per_second=rate, burst=burst), caller=caller)).verdict == "pass":
+                passed.append(time.monotonic())
+
+    asking = []
+    for _ in range(50):
+        asking.append(asyncio.create_task(ask(chance.choice(both), chance.choice([0.05, 0.3, 30.0]))))
+        await asyncio.sleep(chance.uniform(0, 0.02))
+    await asyncio.gather(*asking)
+    passed.sort()
+    for first in range(len(passed)):
+        for last in range(first, len(passed)):
+            assert last - first + 1 <= burst + rate * (passed[last] - passed[first] + 0.1)
+    assert passed[-1] - passed[0] < len(passed) / rate + 3
+    await until(lambda: no_lines(both[0].store))
 
 
 async def test_several_gateways_keep_the_order_between_them(gateways: Callable[[], Gateway]) -> None:
