@@ -136,5 +136,5 @@ class NoAnswer(Refusal):
     def __init__(self, error: http1.UpstreamError, worker: str) -> None:
         refusal = refusal_for(error, f"worker {worker}")
         super().__init__(refusal.status, refusal.detail, retry_after=refusal.retry_after)
-        self.sent = not isinstance(error, http1.PoolExhausted)
-        """False: it was not; our own connections to that worker are all busy."""
+        self.sent = not isinstance(error, http1.PoolExhausted | http1.AddressRefused)
+        """False: it was not; our own connections to that worker are all busy, or none may be made."""

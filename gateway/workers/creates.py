@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -34,6 +34,7 @@ LOG = Log("gateway")
 _STATUS_WITHIN = 5.0
 _RUNS = frozenset(("qr_scanning", "authenticated", "connected"))
 _KEPT = ("workspace_id", "account_id", "priority")
+_MAX_KEPT = 200  # characters of each
 
 
 class Creates:
@@ -89,7 +90,7 @@ class Creates:
         When the store is back after a while no worker counts as live before it has been heard of once more.
         """
         try:
-            about = {name: request.fields[name] for name in _KEPT if name in request.fields}  # never its api_key
+            about = _about(request.fields)
             found = await self._registry.reserve(request.session, about, shared_profiles=self.shared_profiles)
         except (StoreAway, StoreRefused):
             return Refusal(503, "no session can be created right now: the store does not answer", retry_after=b"1")
@@ -209,3 +210,14 @@ class Creates:
         with contextlib.suppress(StoreAway, StoreRefused):
             await self._registry.cancel(session, fence)
         self._owners.forget(session)
+
+
+def _about(fields: Mapping[str, Any]) -> dict[str, str | int]:
+    """What is remembered of a session from the request that creates it, as far as that is in bounds. Never its key."""
+    return {name: fields[name] for name in _KEPT if _is_kept(fields.get(name))}
+
+
+def _is_kept(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_KEPT
+    return isinstance(value, int) and abs(value) < 2**63

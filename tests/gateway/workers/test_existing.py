@@ -63,6 +63,15 @@ async def test_a_create_may_be_an_urlencoded_form(one: Fleet) -> None:
     assert problem(twice) == (400, "the session is not a string")
 
 
+async def test_what_is_remembered_of_a_create_is_bounded(one: Fleet) -> None:
+    about = {"workspace_id": "w" * 201, "account_id": {"a": [1] * 1000}, "priority": "high"}
+    answer = await one.http.post("/api/sessions", json={"session_id": "s1", "api_key": KEY, **about})
+    assert answer.status_code == 200
+    row = await one.row("s1")
+    assert row is not None
+    assert row.about == {"priority": "high"}
+
+
 async def test_a_create_that_the_worker_refuses_leaves_nothing_behind(one: Fleet) -> None:
     refused = await one.create("s1", key="guessed")
     assert (refused.status_code, refused.json()) == (401, {"error": "Invalid API key"})
