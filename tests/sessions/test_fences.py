@@ -13,7 +13,7 @@ import pytest
 from sessions.changes import Change, Changes, Everything
 from sessions.registry import Registry
 from sluice.process.loops import Stop
-from sluice.store.client import Store
+from sluice.store.client import Store, StoreRefused
 from tests.sessions.making import beat, keep, listed, named, owner, register, reserved, want, worker
 from tests.sluice.store.store_servers import Server
 from tests.sluice.store.test_cluster import servers
@@ -111,6 +111,30 @@ async def test_fences_never_run_ahead_of_the_clock(store: Store) -> None:
     (stated, (seconds, micros)) = await store.commands(("GET", "sl:{sessions}:fence"), ("TIME",))
     assert int(stated) <= int(seconds) * 10**6 + int(micros)
     assert int(stated) > time.time() * 10**6 - 3600 * 10**6
+
+
+async def test_a_store_that_is_full_ends_no_lease_and_takes_no_new_session(
+    durable: Durable, durable_store: Store
+) -> None:
+    registry = Registry(durable_store, 60.0)
+    await register(registry, "a")
+    await want(registry, "s")
+    place = await reserved(registry, "held")
+    refused = await reserved(registry, "refused")
+    durable.server.tell("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(StoreRefused):
+        await want(registry, "t")
+    with pytest.raises(StoreRefused):
+        await registry.reserve("t", {})
+    await keep(registry)
+    assert await registry.confirm("held", place.fence)
+    assert await registry.cancel("refused", refused.fence)
+    held = await beat(registry, "a")
+    assert held.keys() == {"s", "held"}
+    assert await beat(registry, "a", held) == held
+    await registry.observe(worker("node"), listed(["u"]))
+    assert (await registry.summary()).total == 3
+    assert await registry.forget("s")
 
 
 @pytest.mark.slow
