@@ -39,6 +39,8 @@ MOST_US = 5000
 MOST_BYTES = 600
 """Of a session, beside its history."""
 _TIMES = 40
+_FEW = 6
+_CONNECTED = ObservedSession("connected", "628", {"workspace_id": 7})
 _HISTORY = "sl:{sessions}:history"
 
 
@@ -121,16 +123,19 @@ async def measure(fleet: Fleet, found: Found) -> None:
     few = workers[:_TIMES]
     await times("beat of 100, nothing new", *[lambda w=w: fleet.beat(w) for w in few])
     await times("beat of 100, all of another state", *[lambda w=w: fleet.beat(w, "disconnected") for w in few])
-    node = Worker("10.0.0.9:3001", "observed", "http://10.0.0.9:3001", 1000)
-    seen = {f"seen-{i}": ObservedSession("connected", "628", {"workspace_id": i}) for i in range(EACH)}
-    await times("list of 100, all new", lambda: registry.observe(node, seen, 0))
-    await times("list of 100, nothing new", *[lambda: registry.observe(node, seen, 0) for _ in range(_TIMES)])
+    nodes = [Worker(f"10.0.0.9:{3001 + i}", "observed", f"http://10.0.0.9:{3001 + i}", 1000) for i in range(_FEW)]
+    seen = [{f"seen-{i}-{n}": _CONNECTED for n in range(EACH)} for i in range(_FEW)]
+    lists = list(zip(nodes, seen, strict=True))
+    await times("list of 100, all new", *[lambda one=one: registry.observe(*one, 0) for one in lists])
+    await times("list of 100, nothing new", *[lambda one=one: registry.observe(*one, 0) for one in lists * 8])
     now = await registry.time()
-    await times("list that lacks 100", lambda: registry.observe(node, {}, now + 1))
+    await times("list that lacks 100", *[lambda n=n: registry.observe(n, {}, now + 1) for n in nodes])
     await times("lapse, nothing to end", *[lambda: registry.lapse() for _ in range(_TIMES)])
-    await times("worker that leaves with 100", lambda: registry.deregister(workers[-1], "1"))
-    await registry.register(Worker(workers[-1], "1", "http://10.0.0.1:9999", EACH + 20))
-    await times("place_orphans", *[registry.place_orphans for _ in range(5)])
+    last = workers[-_FEW:]
+    await times("worker that leaves with 100", *[lambda w=w: registry.deregister(w, "1") for w in last])
+    for worker in last:
+        await registry.register(Worker(worker, "1", "http://10.0.0.1:9999", EACH + 20))
+    await times("place_orphans", *[registry.place_orphans for _ in range(2 * _FEW)])
     await times("move", *[lambda s=s: registry.move(s, workers[0]) for s in picked])
     await times("session", *[lambda s=s: registry.session(s) for s in picked])
     await times("page of 1,000", *[lambda: registry.page("", 1000) for _ in range(5)])
@@ -140,10 +145,10 @@ async def measure(fleet: Fleet, found: Found) -> None:
 
 
 async def measure_lapse(fleet: Fleet, times: Callable[..., Awaitable[None]]) -> None:
-    """A worker whose lease is over by now."""
-    await fleet.store.commands(("ZADD", "sl:{sessions}:live", 1, fleet.workers[1]))
-    await times("lapse of 100", fleet.registry.lapse)
-    await times("place_orphans of 100", fleet.registry.place_orphans, fleet.registry.place_orphans)
+    """Workers whose leases are over by now."""
+    over = [part for worker in fleet.workers[1 : 1 + _FEW // 2] for part in (1, worker)]
+    await fleet.store.commands(("ZADD", "sl:{sessions}:live", *over))
+    await times("lapse of 50", *[fleet.registry.lapse for _ in range(_FEW)])
 
 
 async def memory(store: Store) -> int:

@@ -12,7 +12,7 @@ from sluice.store.client import Call
 _LIST, _SUMMARY, _OWNER = load("list"), load("summary"), load("owner")
 _PAGE = 1000
 _AT_ONCE = 100
-_WORKERS_AT_ONCE = 250
+_WORKERS_AT_ONCE = 150
 
 
 class Overview(Scripted):
