@@ -65,8 +65,8 @@ async def test_each_session_is_answered_by_its_owner_and_by_another_when_that_on
         async def all_answer() -> bool:
             for session in sorted(waiting):
                 answer = await client.get(f"/api/sessions/{session}/status")
-                if answer.status_code == 200:
-                    assert answer.headers["x-demo-worker"] == "w2"
+                assert answer.status_code == 200, "while it is handed over, what was last known is answered"
+                if answer.headers.get("x-demo-worker") == "w2":
                     waiting.discard(session)
             return not waiting
 
@@ -92,7 +92,7 @@ async def test_a_worker_that_is_stopped_hands_over_at_once(deployed: Deployment)
 
         async def answered_by_w2() -> bool:
             answer = await client.get(f"/api/sessions/{SESSIONS[0]}/status")
-            return answer.status_code == 200 and answer.headers["x-demo-worker"] == "w2"
+            return answer.status_code == 200 and answer.headers.get("x-demo-worker") == "w2"
 
         await until(answered_by_w2, timeout=20)
         assert time.monotonic() - stopped < LEASE
