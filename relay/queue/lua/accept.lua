@@ -363,6 +363,7 @@ local function define_rare_steps()
 
   local FENCES = KEYS[SHARED_KEYS + KEYS_PER_ENDPOINT * #endpoints + 2]
   local MAX_FENCES = 50000  -- of the sessions of a partition; the lowest are forgotten first
+  local LATE = 2000  -- ms; of a login in its browser to `session_ready` it takes longer
   local MOST_AHEAD = 3600 * 1000000  -- us; the slots' times may differ
 
   -- The digest, the fence, and what waits with which event; '' where there is none.
@@ -400,7 +401,8 @@ local function define_rare_steps()
     end
   end
 
-  -- What announces a login may come late, when the login itself has come already.
+  -- What announces a login may come late, when the login itself has come already. Later than that it is another one: the
+  -- session was started anew.
   local function note_what_goes_first(e, at, entry_id)
     local _, _, role = more_of(at)
     if role == '' or not e.in_order then return end
@@ -411,7 +413,8 @@ local function define_rare_steps()
       call('HSET', e.awaits, session, until_then .. ' ' .. entry_id)
     else
       local has_come_until = match(call('HGET', e.awaits, session) or '', '^(%d+) ')
-      if not has_come_until or tonumber(has_come_until) <= now then call('HSET', e.awaits, session, until_then) end
+      local is_late = has_come_until and now < tonumber(has_come_until) - ms + LATE
+      if not is_late then call('HSET', e.awaits, session, until_then) end
     end
   end
 

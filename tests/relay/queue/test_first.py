@@ -154,6 +154,18 @@ async def test_a_late_announcement_of_what_has_come_already_holds_nothing_back(s
     assert await session.sent() == ["announced", "message"]
 
 
+async def test_a_session_that_is_announced_anew_waits_again(store: Store) -> None:
+    session = Session(store)
+    await session.accept("ready")
+    assert await session.sent() == ["ready"]
+    await asyncio.sleep(2.1)  # as long as an announcement may be late
+    await session.accept("announced")
+    await session.message()
+    assert await session.sent() == ["announced"]
+    await session.accept("ready")
+    assert await session.sent() == ["ready", "message"]
+
+
 async def test_a_newer_one_takes_the_place_of_the_one_that_they_wait_for(store: Store) -> None:
     session = Session(store)
     await session.accept("ready", coalesce_key="ready")
