@@ -140,3 +140,11 @@ async def test_what_waits_for_a_worker_that_answers_again_and_does_not_list_it_s
     assert isinstance(found, Unowned)
     assert found.last is not None
     assert (found.last.worker, found.last.live) == ("node:3001", True)
+
+
+async def test_a_list_says_what_was_not_known_of_a_session(registry: Registry) -> None:
+    await registry.observe(NODE, listed(["s"]))
+    await registry.observe(NODE, {"s": ObservedSession("connected", "628", {"workspace_id": 7})})
+    await registry.observe(NODE, {"s": ObservedSession("connected", "628", {"workspace_id": 8})})
+    (row,) = (await registry.page("", 10, workspace="7")).rows
+    assert (row.workspace, row.about) == ("7", {"workspace_id": 7})
