@@ -359,7 +359,7 @@ async def test_a_websocket_on_hypercorn(tmp_path: Path, store_url: str) -> None:
                 await client.send(message)
                 assert await client.recv() == message
         with pytest.raises(InvalidStatus) as denied:
-            await connect(f"{address}/api/sessions/s1/x", proxy=None)
+            await connect(f"{address}/api/sessions", proxy=None)
         assert denied.value.response.status_code == 501
         stop.request()
         await running
