@@ -58,10 +58,13 @@ class Changes:
 
     async def run(self, stop: Stop) -> None:
         """Until stopped. While the store is away it is asked again, and when it is back everything has changed."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._read_until(stop))
-            await stop.wait()
-            await self._store.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read_until(stop))
+                await stop.wait()
+                await self._store.close()
+        finally:
+            await self._store.close()  # what was being opened meanwhile
 
     async def _read_until(self, stop: Stop) -> None:
         away = False
