@@ -42,6 +42,9 @@ class Course:
     scale: float = 0.1
     between: tuple[float, float] = (1.0, 4.0)
     down: tuple[float, float] = (0.2, 5.0)
+    settled: float = 0.0
+    """Seconds for which a session has been logged in before people write to it. When its worker dies between the login
+    and the gateway's next look, status is answered as it was before, and Laravel loses what came meanwhile."""
 
 
 @dataclass(slots=True)
@@ -148,8 +151,8 @@ class Stage:
         """People write to sessions that are connected."""
         while not self._over:
             await asyncio.sleep(0.05)
-            session = self._random.choice(self.sessions)
-            browsers = self.phones.connected(session)
+            session, since = self._random.choice(self.sessions), time.monotonic() - self._course.settled
+            browsers = [one for one in self.phones.connected(session) if (one.logged_in or since) <= since]
             one = next((one for one in self.workers if browsers and one.alive and one.pid == browsers[0].pid), None)
             if one is not None:
                 self._received += 1

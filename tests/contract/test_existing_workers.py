@@ -79,6 +79,7 @@ async def test_the_list_has_the_contracts_shape(two: Fleet) -> None:
 # --- a shorter list
 
 
+@pytest.mark.slow
 async def test_a_session_keeps_its_last_owner_while_that_restores(two: Fleet) -> None:
     await two.app.set(slow_active=3.0)
     await two.workers[0].kill()
@@ -206,6 +207,7 @@ async def test_the_other_gateway_follows_a_move_between_workers_at_once(two: Fle
 # --- slow and odd lists
 
 
+@pytest.mark.slow
 async def test_a_poll_that_takes_two_seconds_loses_nothing(two: Fleet) -> None:
     await two.workers[0].set(slow={"/api/sessions": 2.0})
     await asyncio.sleep(7.0)
@@ -214,6 +216,7 @@ async def test_a_poll_that_takes_two_seconds_loses_nothing(two: Fleet) -> None:
     assert (await two.ask("POST", "/api/messages/send", **fields)).json()["success"] is True
 
 
+@pytest.mark.slow
 async def test_one_odd_item_of_a_list_is_one_warning(two: Fleet) -> None:
     await two.workers[0].set(odd=[{"status": "connected"}, 7])
     await asyncio.sleep(5.0)

@@ -89,6 +89,7 @@ async def test_4_nobody_probes_what_always_says_503(two: Fleet) -> None:
 # --- 5: session_ready first, and messages of a worker that is away
 
 
+@pytest.mark.slow
 async def test_5_session_ready_reaches_laravel_before_the_messages_of_its_session(two: Fleet) -> None:
     await two.app.set(down=True)
     for number in range(3):
@@ -104,6 +105,7 @@ async def test_5_session_ready_reaches_laravel_before_the_messages_of_its_sessio
     assert [hook["became"] for hook in hooks if hook["event"] == "message_received"] == ["handled"] * 4
 
 
+@pytest.mark.slow
 async def test_5_a_message_that_is_relayed_while_its_worker_is_away_is_not_lost(two: Fleet) -> None:
     await two.app.set(down=True)
     await two.workers[0].receive("s0", identity="m1")
@@ -144,6 +146,7 @@ async def test_7_a_limit_that_is_used_up_never_disconnects_a_row(build: Build) -
             assert (await made.app.do("check", "s0"))["status"] not in (429, 503, 504)
 
 
+@pytest.mark.slow
 async def test_7_status_is_answered_while_the_store_is_away(two: Fleet) -> None:
     async with Redis.from_url(two.policies.store.url) as store:
         await store.execute_command("CLIENT", "PAUSE", "4000", "ALL")
@@ -152,6 +155,7 @@ async def test_7_status_is_answered_while_the_store_is_away(two: Fleet) -> None:
     assert not [mark for mark in await two.app.shown("marks") if mark["after"] == "disconnected"]
 
 
+@pytest.mark.slow
 async def test_7_status_is_answered_from_what_was_last_known_until_a_restarted_worker_has_restored(two: Fleet) -> None:
     await two.workers[0].kill()
     assert (await two.app.do("check", "s0"))["status"] == 200, "it does not answer"
@@ -177,6 +181,7 @@ async def test_7_the_shipped_limit_of_sends_loses_none(two: Fleet) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_7_a_send_that_is_repeated_after_a_timeout_goes_out_once(build: Build) -> None:
     async with build(start=False, arguments=("--send-time", "2")) as made:
         await made.know(0, "s0", "490")
@@ -274,6 +279,7 @@ async def test_11_what_only_case_and_a_final_slash_tell_apart_is_the_same_and_no
 # --- 12: one connection for each webhook
 
 
+@pytest.mark.slow
 async def test_12_a_gateway_that_starts_again_loses_no_webhook(two: Fleet) -> None:
     emitting = asyncio.create_task(_emit(two, 60))
     await asyncio.sleep(0.5)
