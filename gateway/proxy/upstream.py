@@ -73,10 +73,12 @@ class Downstream:
     its leaving changes nothing, for an upstream that would go on with the request anyway.
     """
 
-    __slots__ = ("_connection", "_cut", "_listener", "exchange")
+    __slots__ = ("_connection", "_cut", "_listener", "exchange", "given_up")
 
     def __init__(self, exchange: Exchange, *, cut: bool = True) -> None:
         self.exchange = exchange
+        self.given_up = False
+        """Nobody waits for this upstream's answer any more, and the request is not sent to it again."""
         self._cut = cut
         self._connection: http1.Connection | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -101,6 +103,11 @@ class Downstream:
         if self._listener is not None:
             self._listener.cancel()
             self._listener = None
+
+    def give_up(self) -> None:
+        """Whoever asks learns of it by an UpstreamError, unless the answer has begun."""
+        self.given_up = True
+        self._abort()
 
     def _abort(self) -> None:
         if self._connection is not None:
@@ -179,7 +186,8 @@ class UpstreamClient:
                 connection.abort()
                 if client.disconnected and isinstance(error, http1.UpstreamError):
                     raise ClientGone from None
-                if fresh or not (isinstance(error, http1.UpstreamReset) and _may_repeat(outgoing, connection, error)):
+                may_repeat = isinstance(error, http1.UpstreamReset) and _may_repeat(outgoing, connection, error)
+                if fresh or client.given_up or not may_repeat:
                     raise
             fresh = True
 

@@ -19,6 +19,7 @@ LOG = Log("gateway")
 FENCE = b"X-Sluice-Fence"
 MISDIRECTED = 421
 _MAX_WORKERS = 256
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_ANSWER = (http1.ConnectFailed, http1.ConnectTimeout)
 
 
@@ -75,11 +76,20 @@ class WorkerConnections:
         self._timeouts = timeouts
         self._workers: OrderedDict[str, UpstreamClient] = OrderedDict()
         self._deadlines: dict[float, http1.Deadlines] = {}
+        self._asked: dict[str, dict[Downstream, int]] = {}
 
     async def ask(
-        self, target: Target, outgoing: UpstreamRequest, exchange: Exchange, timeout: float, *, cut: bool = True
+        self,
+        target: Target,
+        outgoing: UpstreamRequest,
+        exchange: Exchange,
+        timeout: float,
+        *,
+        cut: bool = True,
+        session: str = "",
     ) -> Answer | None:
-        """None: it turned out not to be the one, and nothing was done: it answers 421, or no connection is made.
+        """None: it turned out not to be the one, and nothing was done: it answers 421, no connection is made, or it has
+        lost the session meanwhile, to which this was a question only.
 
         `timeout`: seconds until the head of its answer. `cut` False: a client that goes away does not end the question.
         Raises ClientGone, NoAnswer, and Refusal for what is wrong with its answer.
@@ -87,12 +97,18 @@ class WorkerConnections:
         worker, client = self._client_of(target.url), Downstream(exchange, cut=cut)
         outgoing = UpstreamRequest(outgoing.head, outgoing.body, target.fields, self._within(timeout))
         try:
-            response = await worker.ask(outgoing, client)
+            if session and target.fence is not None and outgoing.head.method in _SAFE:
+                response = await self._until_lost(session, target.fence, client, worker, outgoing)
+            else:
+                response = await worker.ask(outgoing, client)
         except _NO_ANSWER:
             client.close()
             return None
         except http1.UpstreamError as error:
             client.close()
+            if client.given_up:
+                LOG.info("session.lost_while_asked", worker=target.worker, fence=target.fence)
+                return None
             raise NoAnswer(error, target.worker) from None
         except BaseException:
             client.close()
@@ -103,6 +119,26 @@ class WorkerConnections:
             LOG.info("session.misdirected", worker=target.worker, fence=target.fence)
             return None
         return Answer(target.worker, response, worker, client)
+
+    async def _until_lost(
+        self, session: str, fence: int, client: Downstream, worker: UpstreamClient, outgoing: UpstreamRequest
+    ) -> http1.Response:
+        """A worker that is frozen answers nobody; another one may have its session long before the time is up."""
+        asked = self._asked.setdefault(session, {})
+        asked[client] = fence
+        try:
+            return await worker.ask(outgoing, client)
+        finally:
+            del asked[client]
+            if not asked and self._asked.get(session) is asked:
+                del self._asked[session]
+
+    def lost(self, session: str, fence: int) -> None:
+        """Nobody has the session any more under this fence, or under a lower one: whoever waits for such a worker's
+        answer to a safe request (RFC 9110 section 9.2.1) asks its next owner."""
+        for client, under in list(self._asked.get(session, {}).items()):
+            if under <= fence:
+                client.give_up()
 
     def _within(self, seconds: float) -> http1.Deadlines:
         found = self._deadlines.get(seconds)

@@ -123,6 +123,8 @@ class WorkerProxy:
         """Somebody else has a session, or nobody knows what has changed."""
         if isinstance(what, Change):
             self._owners.forget(what.session)
+            if what.worker != what.before:  # else it is told to stop, and still answers
+                self._connections.lost(what.session, what.fence - 1 if what.worker else what.fence)
             self._holding.wake(what.session)
             self._streams.changed(what.session, what.worker)
             return

@@ -58,7 +58,7 @@ class Reach:
         """
         target = self._owners.target_of(request.session)
         if target is not None:  # the usual way, without what only the others need
-            answer = await self._connections.ask(target, request.outgoing, request.exchange, request.timeout, cut=cut)
+            answer = await self._ask(target, request, cut=cut)
             if answer is not None:
                 return answer
             self._owners.doubt(request.session)
@@ -88,8 +88,11 @@ class Reach:
         raise reached.refusal
 
     def _asking(self, request: WorkerRequest, *, cut: bool) -> Ask[Answer]:
-        connections, outgoing, exchange = self._connections, request.outgoing, request.exchange
-        return lambda target: connections.ask(target, outgoing, exchange, request.timeout, cut=cut)
+        return lambda target: self._ask(target, request, cut=cut)
+
+    def _ask(self, target: Target, request: WorkerRequest, *, cut: bool) -> Awaitable[Answer | None]:
+        outgoing, exchange, session = request.outgoing, request.exchange, request.session
+        return self._connections.ask(target, outgoing, exchange, request.timeout, cut=cut, session=session)
 
     async def _attempt(self, session: str, ask: Ask[T]) -> T | Unreached:
         tried: list[Target] = []

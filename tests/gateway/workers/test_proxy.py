@@ -195,6 +195,48 @@ async def test_after_a_move_no_gateway_asks_the_former_owner(
         assert len(a.heads) == 2
 
 
+async def test_a_question_to_a_worker_that_loses_the_session_is_put_to_the_next_owner(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    """One that is frozen takes requests and answers none."""
+    a, b = workers
+    asked = asyncio.Event()
+
+    async def freezes(call: Call) -> None:
+        await call.head()
+        asked.set()
+        await asyncio.sleep(20)
+
+    await registered(registry, "a", a.url)
+    await placed(registry, "s1")
+    a.play = freezes
+    question = asyncio.create_task(gate.http.get("/api/sessions/s1/x"))
+    await asked.wait()
+    began = time.monotonic()
+    await moved(registry, "s1", b.url)
+    assert (await question).text == "b"
+    assert time.monotonic() - began < 10
+
+
+async def test_what_may_have_been_done_by_a_worker_that_loses_the_session_is_not_done_again(
+    gate: Gate, registry: Registry, workers: tuple[Receiver, Receiver]
+) -> None:
+    a, b = workers
+
+    async def answers_late(call: Call) -> None:
+        await call.head()
+        await call.reader.readexactly(3)
+        await moved(registry, "s1", b.url)
+        await asyncio.sleep(0.5)
+        call.say(answering(b"a"))
+
+    await registered(registry, "a", a.url)
+    await placed(registry, "s1")
+    a.play = answers_late
+    assert (await gate.http.post("/api/sessions/s1/x", content=b"two")).text == "a"
+    assert b.heads == []
+
+
 async def test_a_cached_owner_costs_no_round_trip(
     gate: Gate, registry: Registry, store_url: str, workers: tuple[Receiver, Receiver]
 ) -> None:
