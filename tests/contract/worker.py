@@ -185,8 +185,8 @@ async def _test(worker: Worker, asked: Asked, what: str) -> Given:
 def _received(worker: Worker, fields: dict[str, Any]) -> dict[str, Any]:
     """A message of somebody to this session."""
     session = fields["session_id"]
-    found = worker.browsers.sessions.get(session)
-    workspace = found.workspace if found else fields.get("workspace_id")
+    browser = next((one for one in worker.browsers.open.values() if one.session == session), None)
+    workspace = browser.workspace if browser else fields.get("workspace_id")
     identity = fields.get("id") or f"false_{os.urandom(8).hex()}"
     told = {"id": identity, "from": "4915111@c.us", "to": "4915222@c.us", "body": fields.get("body", "hello")}
     rest = {"timestamp": int(time.time()), "from_me": False, "type": "chat", "has_media": False, "chat_type": "private"}
