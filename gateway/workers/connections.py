@@ -76,7 +76,7 @@ class WorkerConnections:
         self._timeouts = timeouts
         self._workers: OrderedDict[str, UpstreamClient] = OrderedDict()
         self._deadlines: dict[float, http1.Deadlines] = {}
-        self._asked: dict[str, dict[Downstream, int]] = {}
+        self._under_way: dict[str, dict[Downstream, int]] = {}
 
     async def ask(
         self,
@@ -124,19 +124,19 @@ class WorkerConnections:
         self, session: str, fence: int, client: Downstream, worker: UpstreamClient, outgoing: UpstreamRequest
     ) -> http1.Response:
         """A worker that is frozen answers nobody; another one may have its session long before the time is up."""
-        asked = self._asked.setdefault(session, {})
-        asked[client] = fence
+        under_way = self._under_way.setdefault(session, {})
+        under_way[client] = fence
         try:
             return await worker.ask(outgoing, client)
         finally:
-            del asked[client]
-            if not asked and self._asked.get(session) is asked:
-                del self._asked[session]
+            del under_way[client]
+            if not under_way and self._under_way.get(session) is under_way:
+                del self._under_way[session]
 
     def lost(self, session: str, fence: int) -> None:
         """Nobody has the session any more under this fence, or under a lower one: whoever waits for such a worker's
         answer to a safe request (RFC 9110 section 9.2.1) asks its next owner."""
-        for client, under in list(self._asked.get(session, {}).items()):
+        for client, under in list(self._under_way.get(session, {}).items()):
             if under <= fence:
                 client.give_up()
 
