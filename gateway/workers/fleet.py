@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Collection, Sequence
 
@@ -25,7 +26,6 @@ class Fleet:
         self._rows: Sequence[WorkerRow] = ()
         self._named: Sequence[WorkerRow] = ()
         self._as_of = float("-inf")
-        self._away = False
         self._next = 0
         self._lock = asyncio.Lock()
 
@@ -34,18 +34,16 @@ class Fleet:
         self._named = [WorkerRow(worker.name, worker.url, 0, 0, True, _BELIEVED_FOR) for worker in workers]
 
     async def workers(self) -> Sequence[WorkerRow]:
-        """While the store is away those that were known last; where none were, those that the policies name."""
+        """While the store is away those that were known last; and those that the policies name, even where nobody has
+        seen them yet: a gateway that has just started, or cannot list their sessions, reaches them all the same."""
         async with self._lock:
             if time.monotonic() - self._as_of >= _BELIEVED_FOR:
-                try:
+                with contextlib.suppress(StoreAway, StoreRefused, TimeoutError):
                     async with asyncio.timeout(_WITHIN):
                         self._rows = await self._registry.workers()
-                except (StoreAway, StoreRefused, TimeoutError):
-                    self._away = not self._rows
-                else:
-                    self._away = False
                 self._as_of = time.monotonic()
-            return self._named if self._away else self._rows
+            seen = {row.worker for row in self._rows}
+            return [*self._rows, *(row for row in self._named if row.worker not in seen)]
 
     async def any_but(self, tried: Collection[str], session: str = "") -> Target | None:
         """A live worker, in turn; None: there is no other. Raises Refusal 404.

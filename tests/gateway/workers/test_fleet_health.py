@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 import orjson
 import pytest
 
+from gateway.workers.fleet import Fleet
+from sessions.policies import ExistingWorker
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.store.client import Store
 from tests.gateway.running import Gate, Receiver, receiver
@@ -57,6 +59,18 @@ async def test_the_sessions_of_all_workers_are_added_up(gate: Gate, workers: Seq
         "memory": {"used": 200},
         "workers": {"total": 2, "answered": 2},
     }
+
+
+async def test_a_worker_that_the_policies_name_is_asked_before_anybody_has_seen_it(store: Store) -> None:
+    """A gateway that has just started must not tell Laravel that nothing is connected."""
+    fleet = Fleet(Registry(store, 15.0))
+    fleet.apply(
+        [ExistingWorker("http://127.0.0.1:3001", name="w1"), ExistingWorker("http://127.0.0.1:3002", name="w2")]
+    )
+    assert [row.worker for row in await fleet.workers()] == ["w1", "w2"]
+    await Registry(store, 15.0).observe(Worker("w1", "observed", "http://127.0.0.1:3001", 25), {})
+    await asyncio.sleep(1.1)
+    assert [(row.worker, row.capacity) for row in await fleet.workers()] == [("w1", 25), ("w2", 0)]
 
 
 async def test_a_burst_asks_each_worker_once(gate: Gate, workers: Sequence[Receiver]) -> None:
