@@ -100,7 +100,7 @@ class WorkerProxy:
                 return await self._health.answer(segments_of(head.path)[1:], exchange.send)
             if to.how == "owner" and session and call_of(head.method, head.path) == "status":
                 request = WorkerRequest("status", session, UpstreamRequest(head, b""), None, to.timeout, exchange)
-                return await self._status.instead(request, "refused")
+                return await self._status.in_place_of(request)
         except (BadPath, ClientGone):
             return None
         return None

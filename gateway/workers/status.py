@@ -75,7 +75,7 @@ class StatusCalls:
         return await reached.give(request.exchange, body)
 
     async def instead(self, request: WorkerRequest, why: Why) -> int:
-        """In place of an answer that no worker gives, or of a refusal of ours."""
+        """In place of an answer that no worker gives."""
         noted = self._last_known.of(request.session)
         if why == "store_away" and noted is not None and noted.body:
             return await self._from(request, why, noted)
@@ -83,6 +83,16 @@ class StatusCalls:
         if known is None:
             return await self._of_nobody(request, why)
         return await self._from(request, why, known)
+
+    async def in_place_of(self, request: WorkerRequest) -> int | None:
+        """In place of a refusal of ours. None: it is given, as the registry knows no such session, so no row of Laravel
+        can depend on the answer; or strangers who make up names would not be bound by any limit."""
+        try:
+            if await self._registry.session(request.session) is None:
+                return None
+        except (StoreAway, StoreRefused):
+            pass  # it may be known
+        return await self.instead(request, "refused")
 
     async def _known(self, session: str) -> SessionRow | Noted | None:
         try:

@@ -15,6 +15,7 @@ from typing import cast
 import pytest
 
 from tests.e2e.deployment import SECRETS, Deployment, deployment
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 LOCUSTFILE = ROOT / "benchmarks" / "locust" / "locustfile.py"
@@ -37,6 +38,12 @@ async def deployed(short_folder: Path, free_port: Callable[[], int]) -> AsyncIte
         before, _, after = text.partition("\nlimits:")
         made.file.write_text(before + LIMITS + after[after.index("\nrelay:") :])
         await made.start_up()
+        await made.start_worker("w1")
+
+        async def registered() -> bool:
+            return bool((await made.status())["workers"])
+
+        await until(registered, timeout=30, what="a worker, without which requests for sessions are held")
         yield made
 
 
