@@ -168,7 +168,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         *(policies, parts.store, parts.registry, queues.things, parts.live),
         *(parts.inflows, parts.progress, parts.watched, parts.began, parts.instances),
     )
-    ingest = Ingest(policies, queues.things, parts.hold, parts.instances)
+    ingest = Ingest(policies, queues.things, parts.hold, parts.instances, parts.registry)
     edge = Edge(
         policies,
         parts.limiter,

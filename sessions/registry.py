@@ -74,6 +74,7 @@ _PLACING_ATTEMPTS = 4
 
 _OWNER, _RESERVE, _CONFIRM, _CANCEL = load("owner"), load("reserve", adds=True), load("confirm"), load("cancel")
 _FORGET, _MOVE, _WANT, _OBSERVE = load("forget"), load("move"), load("want", adds=True), load("observe")
+_HEAR = load("hear")
 _REGISTER, _BEAT, _DEREGISTER = load("register"), load("beat"), load("deregister")
 
 
@@ -225,6 +226,11 @@ class Registry(Overview, Upkeep):
         return bool(await self._run(_DEREGISTER, worker, instance))
 
     # --- workers that know nothing of us
+
+    async def hear(self, worker: str, session: str, state: str, phone: str | None) -> bool:
+        """What an existing worker says by itself, between two lists. False when the session is not that worker's."""
+        known, _ = state_of(state)
+        return bool(await self._run(_HEAR, session, worker, known, phone or "", MOVES_FOR_SCRIPTS))
 
     async def observe(
         self, worker: Worker, sessions: Mapping[str, ObservedSession], began: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,10 +22,13 @@ from relay.queue.errors import BacklogFull, FenceBeyond, OtherContent, StaleFenc
 from relay.queue.lanes import lane_of
 from relay.queue.queue import Queue
 from sessions.instances import Instances
+from sessions.registry import Registry
 from sluice.config import Promise
 from sluice.http.senders import USUAL, Sender
 from sluice.store.client import StoreAway, StoreRefused
 
+_READY = "session_ready"
+_MAX_PHONE = 64
 _OTHER_CONTENT = (
     "an event with this id or key was accepted before, with other content (relay.dedupe); "
     "give each event an id of its own, and a repeat the same content"
@@ -57,10 +61,17 @@ class Ingest:
     """Makes events of verified webhooks and stores them for those of their endpoints that take them."""
 
     def __init__(
-        self, policies: Policies, queues: Mapping[str, Queue], hold: Hold, instances: Instances | None = None
+        self,
+        policies: Policies,
+        queues: Mapping[str, Queue],
+        hold: Hold,
+        instances: Instances | None = None,
+        registry: Registry | None = None,
     ) -> None:
+        """`registry`: which is told of sessions that say they are ready."""
         self._policy = policies.relay
         self._instances = instances or Instances()
+        self._registry = registry
         self._queues = queues
         self._hold = hold
         self._carried = Carried(policies)
@@ -71,7 +82,20 @@ class Ingest:
         good when another owner of its session has sent something, 400 or 422 when it is wrong in itself."""
         known, event = self._policy.endpoints, webhook.event
         endpoints = [name for name in webhook.endpoints if takes(known[name].events, event)]
-        return await self.store(self._event(webhook, decision), endpoints, webhook.sender, since)
+        receipt = await self.store(self._event(webhook, decision), endpoints, webhook.sender, since)
+        if event == _READY and webhook.head.worker is not None:
+            await self._note_ready(webhook, webhook.head.worker)
+        return receipt
+
+    async def _note_ready(self, webhook: Webhook, worker: str) -> None:
+        """Its worker may end before it is looked at again, and Laravel drops the messages of a session that is not
+        connected."""
+        if self._registry is None or webhook.session is None:
+            return
+        phone = webhook.json.at("/data/phone_number") if webhook.json else None
+        known = phone[:_MAX_PHONE] if isinstance(phone, str) else None
+        with contextlib.suppress(StoreAway, StoreRefused):  # the worker's next list tells it, too
+            await self._registry.hear(worker, webhook.session, "connected", known)
 
     async def publish(self, event: Event) -> Receipt:
         """For every endpoint that takes it. Raises Refusal like `accept`, 503 where it is to be sent again."""

@@ -65,6 +65,17 @@ async def test_a_shorter_list_is_not_a_deletion(registry: Registry) -> None:
     assert (await owner(registry, "s")).fence == before.fence
 
 
+async def test_what_a_worker_says_by_itself_counts_for_its_own_sessions_only(registry: Registry) -> None:
+    await registry.observe(NODE, listed(["s"]))
+    assert not await registry.hear("node:3002", "s", "connected", "628")
+    assert not await registry.hear("node:3001", "another", "connected", "628")
+    assert await registry.hear("node:3001", "s", "connected", "628")
+    row = await registry.session("s")
+    assert row is not None
+    assert (row.state, row.phone) == ("connected", "628")
+    assert await registry.session("another") is None
+
+
 async def test_a_session_that_was_accepted_while_the_list_was_on_its_way_is_not_missing(registry: Registry) -> None:
     await registry.observe(NODE, {})
     began = await registry.time()

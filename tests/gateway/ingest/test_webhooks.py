@@ -18,6 +18,7 @@ from relay.queue.codec import Delivery
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
 from sessions.instances import Instances
+from sessions.registry import ObservedSession, Registry, SessionRow, Worker
 from sluice.http.bodies import BodyBudget
 from sluice.http.senders import USUAL
 from sluice.store.client import Store
@@ -51,15 +52,17 @@ class Gate:
             name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()
         }
         self.instances = Instances()
-        self.intake = Ingest(policies, self.queues, Hold(Inbox(store), BodyBudget(2**25)), self.instances)
+        self.registry = Registry(store, 15.0)
+        hold = Hold(Inbox(store), BodyBudget(2**25))
+        self.intake = Ingest(policies, self.queues, hold, self.instances, self.registry)
 
     async def accept(
         self, *endpoints: str, event: str = "message_received", shown: Pairs = (), worker: str | None = None
     ) -> Receipt:
-        body = orjson.dumps({"event": event})
+        value = {"event": event, "data": {"phone_number": "628"}}
         head = a_head((b"Host", b"gate"), *shown)
         head.worker = worker
-        webhook = Webhook(endpoints, head, body, Json({}), event, "s1", USUAL, None)
+        webhook = Webhook(endpoints, head, orjson.dumps(value), Json(value), event, "s1", USUAL, None)
         return await self.intake.accept(webhook, PASS, time.monotonic())
 
     async def stored(self, endpoint: str) -> list[Delivery]:
@@ -93,6 +96,22 @@ async def test_what_a_worker_calls_itself_is_learnt_where_its_prefix_tells_which
     assert gate.instances.of("w1") is None
     await gate.accept("laravel", shown=((b"X-Instance-Url", b"http://localhost:3001"),), worker="w1")
     assert gate.instances.of("w1") == "http://localhost:3001"
+
+
+async def test_a_session_is_known_to_be_connected_as_soon_as_its_worker_says_that_it_is_ready(gate: Gate) -> None:
+    """The worker may end before it is looked at again; Laravel drops what is for a session that is not connected."""
+    await gate.registry.observe(Worker("w1", "observed", "http://w1:3001", 25), {"s1": ObservedSession("qr_scanning")})
+    for worker in (None, "w2"):
+        await gate.accept("laravel", event="session_ready", worker=worker)
+        assert (await _row(gate)).state == "qr_scanning"
+    await gate.accept("laravel", event="session_ready", worker="w1")
+    assert ((await _row(gate)).state, (await _row(gate)).phone) == ("connected", "628")
+
+
+async def _row(gate: Gate) -> SessionRow:
+    row = await gate.registry.session("s1")
+    assert row is not None
+    return row
 
 
 async def test_a_repeat_is_a_repeat_for_all_endpoints(gate: Gate) -> None:
