@@ -1,0 +1,100 @@
+"""Three gateways, two of our own workers, two existing ones, 60 sessions, and faults at random: `--faults 300`.
+
+Workers are frozen for longer than a lease, killed, doubled under their id, list slowly, or refuse the key; gateways,
+relay and store are killed or frozen, and the store's clock steps. Everything is written down as it happens, and judged
+afterwards (tests/nemesis/checker.py). The order of the faults comes from `--seed`.
+
+Exits with 1 if a fence fell, if two acted under one, if a login ran twice, if a session of an own worker had no answer
+for more than a lease and two seconds, if an accepted event was not delivered, or if a status was no 2xx.
+`--rolling` instead: every worker and gateway is restarted once, one after the other.
+`--kills 20` instead: an own worker is killed so many times; how long until another one answers?
+
+300 faults take about 10 minutes, 60 of them less than 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import socket
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.nemesis.fleet import LEASE
+from tests.nemesis.rolling import rolling
+from tests.nemesis.run import LONGEST_GAP, nemesis
+from tests.nemesis.taking_over import taking_over
+
+_SHOWN = 40
+_TAKEN_OVER_WITHIN = 1.5  # seconds after the end of the lease
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    parser.add_argument("--keep", type=Path, help="folder for logs and histories, which must not exist")
+    parser.add_argument("--rolling", action="store_true")
+    parser.add_argument("--kills", type=int, default=0)
+    chosen = parser.parse_args()
+    print(f"seed {chosen.seed}", flush=True)
+    if chosen.keep:
+        chosen.keep.mkdir()
+        return _run(chosen.keep, chosen)
+    with tempfile.TemporaryDirectory(prefix="sluice-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        return _run(Path(folder), chosen)
+
+
+def _run(folder: Path, chosen: argparse.Namespace) -> int:
+    if chosen.kills:
+        return _kill(folder, chosen.kills)
+    return _roll(folder) if chosen.rolling else _nemesis(folder, chosen)
+
+
+def _kill(folder: Path, kills: int) -> int:
+    took = asyncio.run(taking_over(folder, _free_port, kills=kills))
+    p50, p99 = (statistics.quantiles(took, n=100)[percentile - 1] for percentile in (50, 99))
+    allowed = LEASE + _TAKEN_OVER_WITHIN
+    print(f"{len(took)} sessions of {kills} killed workers: p50 {p50:.2f} s, p99 {p99:.2f} s, {allowed:g} s allowed")
+    return int(p99 > allowed)
+
+
+def _roll(folder: Path) -> int:
+    outcome = asyncio.run(rolling(folder, _free_port, longest_gap=LONGEST_GAP))
+    print(f"all restarted in {outcome.seconds:.0f} s; history: {dict(outcome.verdict.counts)}")
+    print(f"longest request {outcome.longest:.2f} s, longest gap {outcome.verdict.longest_gap:.2f} s")
+    wrong = (*outcome.verdict.wrong, *outcome.failed)
+    _print(wrong)
+    return int(bool(wrong))
+
+
+def _nemesis(folder: Path, chosen: argparse.Namespace) -> int:
+    outcome = asyncio.run(nemesis(folder, _free_port, faults=chosen.faults, seed=chosen.seed))
+    print(f"{outcome.faults.total()} faults in {outcome.seconds:.0f} s: {dict(outcome.faults)}")
+    print(f"history: {dict(outcome.verdict.counts)}")
+    print(f"longest gap {outcome.verdict.longest_gap:.2f} s, {LONGEST_GAP:g} s allowed")
+    _print(outcome.verdict.wrong)
+    return int(bool(outcome.verdict.wrong))
+
+
+def _print(wrong: Sequence[str]) -> None:
+    for sentence in wrong[:_SHOWN]:
+        print(f"wrong: {sentence}")
+    print(f"{len(wrong)} wrong")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

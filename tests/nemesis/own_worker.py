@@ -1,0 +1,179 @@
+"""One of our own workers that writes down what it does: `python -m tests.nemesis.own_worker FILE NAME PORT …`.
+
+It is the demo's worker under the real membership. For each session that it runs it acts every so often: it emits an
+event that carries the fence, and sends it until somebody answers for good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+import uvloop
+
+from gateway.policies import load
+from sessions.membership import Membership
+from sluice.config import Signature
+from sluice.demo.worker import DemoWorker
+from sluice.http.server import serving
+from sluice.http.signatures import sign
+from sluice.observe import log as logs
+from sluice.process.loops import Stop
+from tests.e2e.deployment import WEBHOOKS
+from tests.nemesis.history import History
+
+_EVERY = 0.4  # seconds between two acts of a session
+_TIMEOUT = 5.0
+_AGAIN = 0.3
+_TRIES_FOR = 60.0  # seconds
+_WAITING = 1000  # events of a session
+
+
+class NotingWorker(DemoWorker):
+    """Notes when logins open and close."""
+
+    def __init__(self, history: History, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._history = history
+
+    async def start(self, session: str, fence: int) -> None:
+        await super().start(session, fence)
+        self._note("login", session, fence)
+
+    async def stop(self, session: str) -> None:
+        login = self.login(session)
+        await super().stop(session)
+        self._note("logout", session, login.fence if login else 0)
+
+    def _note(self, kind: str, session: str, fence: int) -> None:
+        self._history.note(kind, session=session, fence=fence, worker=self.name, pid=os.getpid())
+
+
+class Actor:
+    """Acts for every session that the worker runs."""
+
+    def __init__(self, worker: DemoWorker, history: History, gateways: list[str], signature: Signature) -> None:
+        self._worker = worker
+        self._history = history
+        self._gateways = gateways
+        self._signature = signature
+        self._waiting: dict[str, asyncio.Queue[tuple[str, int]]] = {}
+        self._acted = 0
+        self._http = httpx2.AsyncClient(trust_env=False, timeout=_TIMEOUT)
+
+    async def run(self, stop: Stop) -> None:
+        async with asyncio.TaskGroup() as group:
+            while not stop.requested:
+                for login in self._worker.logins():
+                    queue = self._waiting.get(login.session)
+                    if queue is None:
+                        queue = self._waiting[login.session] = asyncio.Queue(_WAITING)
+                        group.create_task(self._send_all(login.session, queue, stop))
+                    self._act(login, queue)
+                await stop.sleep(_EVERY)
+        await self._http.aclose()
+
+    def _act(self, login: Any, queue: asyncio.Queue[tuple[str, int]]) -> None:
+        """The moment is taken before the lease is looked at: a process that is frozen in between proves nothing."""
+        at, fence = time.monotonic(), login.fence
+        if queue.full() or not self._worker.may_act(login):
+            return
+        self._acted += 1
+        event = f"{self._worker.name}-{os.getpid()}-{self._acted}"
+        about = {"session": login.session, "fence": fence, "worker": self._worker.name, "pid": os.getpid()}
+        self._history.note("act", at=at, event=event, **about)
+        queue.put_nowait((event, fence))
+
+    async def _send_all(self, session: str, queue: asyncio.Queue[tuple[str, int]], stop: Stop) -> None:
+        """One after the other, so that none of them overtakes another."""
+        while not stop.requested or not queue.empty():
+            try:
+                async with asyncio.timeout(_AGAIN):
+                    event, fence = await queue.get()
+            except TimeoutError:
+                continue
+            await self._send(session, event, fence, stop)
+
+    async def _send(self, session: str, event: str, fence: int, stop: Stop) -> None:
+        data = {"session_id": session, "workspace_id": 1, "message": {"id": event, "body": "hello"}}
+        body = orjson.dumps(
+            {"event": "message_received", "data": {**data, "fence": fence, "worker": self._worker.name}}
+        )
+        until = time.monotonic() + _TRIES_FOR
+        while time.monotonic() < until:
+            for gateway in self._gateways:
+                status = await self._post(gateway, body, fence)
+                if status is not None and status != 429 and status < 500:
+                    self._history.note("accepted" if status < 300 else "refused", event=event, status=status)
+                    return
+            await stop.sleep(_AGAIN)
+        self._history.note("given_up", event=event)
+
+    async def _post(self, gateway: str, body: bytes, fence: int) -> int | None:
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"x-sluice-fence", b"%d" % fence),
+            *sign(self._signature, body, time.time()),
+        ]
+        try:
+            return (await self._http.post(gateway + WEBHOOKS.decode(), content=body, headers=headers)).status_code
+        except httpx2.HTTPError:
+            return None
+
+
+async def _run(options: argparse.Namespace) -> None:
+    stop, history = Stop(), History(options.history)
+    stop.on_signals()
+    policies = load(options.policies)
+    bound = serving.listening("127.0.0.1", options.port)
+    url = f"http://127.0.0.1:{options.port}"
+    signature = policies.signatures["workers"]
+    worker = NotingWorker(history, options.name, options.gateways[0], signature, url, traffic=False)
+    membership = Membership(
+        options.gateways[0],
+        signature,
+        worker=options.name,
+        url=url,
+        capacity=policies.sessions.per_worker,
+        start=worker.start,
+        stop=worker.stop,
+        state=worker.state,
+    )
+    worker.fence_of, worker.on_gone = membership.fence_of, membership.end
+    actor, left = Actor(worker, history, options.gateways, signature), Stop()
+
+    async def belong() -> None:
+        try:
+            await membership.run(stop)
+        finally:
+            left.request()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serving.serve(worker.app(), bound, left))
+        group.create_task(actor.run(stop))
+        group.create_task(belong())
+    await worker.close()
+    history.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--history", type=Path, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--policies", type=Path, required=True)
+    parser.add_argument("--gateways", nargs="+", required=True, help="their base URLs; it is a member at the first")
+    options = parser.parse_args()
+    logs.start(options.name)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(options))
+
+
+if __name__ == "__main__":
+    main()
