@@ -134,13 +134,15 @@ class StatusCalls:
         return 200
 
     async def _restoring(self, session: str, worker: str) -> SessionRow | Noted | None:
-        """What is known of a session that its worker does not run; None: it is gone, or is missing for too long."""
+        """What is known of a session that its worker says it does not run; None: so it is, or it is missing for too
+        long."""
         try:
             row = await self._registry.session(session)
         except (StoreAway, StoreRefused):
             noted = self._last_known.of(session)
-            known = noted is not None and noted.worker == worker and bool(noted.body)
-            return noted if known and self._last_known.missing(session, worker) < self.restore else None
+            if noted is None or noted.worker != worker or not noted.body:
+                return Noted(worker, b"")  # it may be restored right now, and nobody can say
+            return noted if self._last_known.missing(session, worker) < self.restore else None
         if row is None or not row.existing or worker not in (row.worker, row.last_owner):
             self._last_known.forget(session)
             return None

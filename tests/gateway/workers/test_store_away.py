@@ -83,6 +83,25 @@ async def test_status_is_what_was_last_known_when_the_worker_is_away_too(one: Fl
     assert {answer.status_code for answer in refused} == {503}
 
 
+async def test_status_of_a_session_that_may_be_restored_is_no_404_while_nobody_can_say(one: Fleet, link: Link) -> None:
+    """This gateway has never been asked for its status, and its worker has just been started again."""
+    assert (await one.create("s2")).status_code == 200
+    assert (await one.http.get("/api/sessions/s2/metadata", params=QUERY)).status_code == 200
+    link.block()
+    await one.workers[0].kill()
+    await one.workers[0].start()
+    assert (await one.http.get("/api/sessions/s2/metadata", params=QUERY)).status_code == 404
+    answer = await one.status("s2")
+    assert (answer.status_code, answer.json()["status"]) == (200, "unknown")
+    link.mend()
+
+    async def known() -> bool:
+        answer = await one.status("s2")
+        return answer.status_code == 200 and answer.json()["status"] != "unknown"
+
+    await until(known, timeout=20)
+
+
 async def test_a_deletion_that_cannot_be_recorded_is_no_success_and_is_recorded_later(one: Fleet, link: Link) -> None:
     await one.status("s1")
     link.block()
