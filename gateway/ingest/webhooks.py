@@ -27,7 +27,12 @@ from sluice.config import Promise
 from sluice.http.senders import USUAL, Sender
 from sluice.store.client import StoreAway, StoreRefused
 
-_READY = "session_ready"
+_TELLS = {
+    "session_ready": "connected",
+    "session_disconnected": "disconnected",
+    "qr_code_generated": "qr_scanning",
+}
+"""What a session's state is by then, by the events of the existing workers."""
 _MAX_PHONE = 64
 _OTHER_CONTENT = (
     "an event with this id or key was accepted before, with other content (relay.dedupe); "
@@ -68,7 +73,7 @@ class Ingest:
         instances: Instances | None = None,
         registry: Registry | None = None,
     ) -> None:
-        """`registry`: which is told of sessions that say they are ready."""
+        """`registry`: which is told what sessions say of themselves."""
         self._policy = policies.relay
         self._instances = instances or Instances()
         self._registry = registry
@@ -83,19 +88,19 @@ class Ingest:
         known, event = self._policy.endpoints, webhook.event
         endpoints = [name for name in webhook.endpoints if takes(known[name].events, event)]
         receipt = await self.store(self._event(webhook, decision), endpoints, webhook.sender, since)
-        if event == _READY and webhook.head.worker is not None:
-            await self._note_ready(webhook, webhook.head.worker)
+        if webhook.head.worker is not None and event in _TELLS:
+            await self._hear(webhook, webhook.head.worker, _TELLS[event])
         return receipt
 
-    async def _note_ready(self, webhook: Webhook, worker: str) -> None:
-        """Its worker may end before it is looked at again, and Laravel drops the messages of a session that is not
+    async def _hear(self, webhook: Webhook, worker: str, state: str) -> None:
+        """The worker may end before it is looked at again, and Laravel drops the messages of a session that is not
         connected."""
         if self._registry is None or webhook.session is None:
             return
         phone = webhook.json.at("/data/phone_number") if webhook.json else None
         known = phone[:_MAX_PHONE] if isinstance(phone, str) else None
         with contextlib.suppress(StoreAway, StoreRefused):  # the worker's next list tells it, too
-            await self._registry.hear(worker, webhook.session, "connected", known)
+            await self._registry.hear(worker, webhook.session, state, known)
 
     async def publish(self, event: Event) -> Receipt:
         """For every endpoint that takes it. Raises Refusal like `accept`, 503 where it is to be sent again."""

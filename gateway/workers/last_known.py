@@ -95,6 +95,11 @@ def status_unknown(session: str) -> bytes:
     return orjson.dumps({"session_id": session, "status": "unknown", **nothing})
 
 
+def word_in(body: bytes) -> object:
+    """The status of a worker's answer; None: it has none."""
+    return _fields(body).get("status")
+
+
 def _fields(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)

@@ -15,7 +15,7 @@ from gateway.problems import Refusal, answer
 from gateway.workers import metrics
 from gateway.workers.connections import Answer, NoAnswer
 from gateway.workers.keys import Keys, answer_invalid, given_in
-from gateway.workers.last_known import MAX_BODY, LastKnown, Noted, status_of, status_unknown
+from gateway.workers.last_known import MAX_BODY, LastKnown, Noted, status_of, status_unknown, word_in
 from gateway.workers.reach import Reach
 from gateway.workers.request import WorkerRequest
 from sessions.registry import Registry, SessionRow
@@ -26,6 +26,10 @@ from sluice.store.client import StoreAway, StoreRefused
 Why = Literal["unowned", "no_worker", "no_answer", "store_away", "restoring", "refused"]
 _HOLD = 2.0
 """Seconds for a session of which nothing is known; Laravel waits for 3."""
+_CONNECTED = "connected"
+_LOGGING_IN = frozenset({"qr_scanning", "authenticated"})
+_LOGS_IN_WITHIN = 60.0
+"""Seconds; as `sessions/lua/observe.lua` has it."""
 _NOT_FOUND = b'{"error":"Session not found"}'
 _JSON = b"application/json; charset=utf-8"
 
@@ -71,6 +75,10 @@ class StatusCalls:
                 body = await _whole(reached.response, request.timeout)
             except http1.UpstreamError:
                 return await self.instead(request, "no_answer")
+            row = await self._logging_in(request.session, reached.worker, body)
+            if row is not None:
+                reached.close()
+                return await self._from(request, "restoring", row)
             self._last_known.note(request.session, reached.worker, body)
         return await reached.give(request.exchange, body)
 
@@ -132,6 +140,21 @@ class StatusCalls:
         metrics.from_last_known(why)
         await answer(request.exchange.send, 200, body, _JSON, [])
         return 200
+
+    async def _logging_in(self, session: str, worker: str, body: bytes) -> SessionRow | Noted | None:
+        """What is known of a session whose worker was started again and has not restored its login yet. One that needs
+        a new code has told it by a webhook. None: the worker's word counts."""
+        if word_in(body) not in _LOGGING_IN:
+            return None
+        try:
+            row = await self._registry.session(session)
+        except (StoreAway, StoreRefused):
+            noted = self._last_known.of(session)
+            if noted is None or noted.worker != worker or word_in(noted.body) != _CONNECTED:
+                return None
+            return noted if self._last_known.missing(session, worker) < _LOGS_IN_WITHIN else None
+        logged_in = row is not None and row.existing and row.worker == worker and row.state == _CONNECTED
+        return row if logged_in else None
 
     async def _restoring(self, session: str, worker: str) -> SessionRow | Noted | None:
         """What is known of a session that its worker says it does not run; None: so it is, or it is missing for too

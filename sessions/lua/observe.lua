@@ -2,6 +2,7 @@
 -- Guarantee  A shorter list deletes nothing: what is missing keeps its owner, and since when is noted. A session that was
 --            forgotten after the list was asked for is not brought back. What another live worker has stays there, but for a
 --            session that is connected here, and there, on another existing worker, is not, or is missing or only reserved.
+--            One that was connected stays so while its worker, started again, restores its login.
 -- KEYS       see prelude.lua
 -- ARGV       1 worker  2 url  3 capacity  4 lease in ms  5 when the list was asked for  6 allowed moves of the state
 --            then per session seen: session, state, phone, reason, what is known about it (JSON), its workspace
@@ -24,12 +25,22 @@ call('ZREM', lost, id)
 local function wins(record, state)
   local other = worker_of(record.worker)
   if record.reserved == 1 or record.missing > 0 or left_of(record.worker) == 0 then return true end
-  return other and other.existing == 1 and state == 'connected' and record.state ~= 'connected'
+  return other and other.existing == 1 and state == 'connected' and (record.state ~= 'connected' or record.again > 0)
+end
+
+-- A worker that was started again lists a session before its login is restored. One that needs a new code tells it by a
+-- webhook (hear.lua).
+local LOGS_IN_WITHIN = 60 * 1000
+local LOGGING_IN = {starting = true, qr_scanning = true, authenticated = true}
+
+local function logs_in_again(record, state)
+  if record.state ~= 'connected' or not LOGGING_IN[state] then return false end
+  return record.again == 0 or now - record.again < LOGS_IN_WITHIN
 end
 
 local seen, disputed, missing = {}, {}, {}
 for i = 7, #ARGV, 6 do
-  local session, state = ARGV[i], ARGV[i + 1]
+  local session, state, phone, reason = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local record = record_of(session)
   seen[session] = true
   local gone = call('ZSCORE', forgotten, session)
@@ -39,6 +50,7 @@ for i = 7, #ARGV, 6 do
     table.insert(disputed, record.worker)
   elseif record ~= false then
     record = record or new_record(session, ARGV[i + 4], ARGV[i + 5])
+    local returns = (record.worker ~= '' and record.worker or record.last) == id
     local changed, first, before = record.missing > 0, record.worker ~= id, nil
     if record.about == '{}' and ARGV[i + 4] ~= '{}' then
       record.about, record.workspace, changed = ARGV[i + 4], ARGV[i + 5], true
@@ -47,7 +59,13 @@ for i = 7, #ARGV, 6 do
     if first then before = give(record, id, 'found at', id)
     elseif record.reserved == 1 then accept(record, id) end
     record.missing = 0
-    if report(record, state, ARGV[i + 2], ARGV[i + 3], not first and moves, id) or first or changed then save(record) end
+    if returns and logs_in_again(record, state) then
+      if record.again == 0 then record.again, changed = now, true end
+      state, phone, reason = '', record.phone, record.reason
+    elseif record.again > 0 then
+      record.again, changed = 0, true
+    end
+    if report(record, state, phone, reason, not first and moves, id) or first or changed then save(record) end
     if first then announce(record, before) end
   end
 end

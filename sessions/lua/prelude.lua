@@ -32,11 +32,12 @@ local forgotten, history, last_fence, changes, lost = KEYS[12], KEYS[13], KEYS[1
 --   leaving    a worker, '*' (anybody) or '!' (nobody): where it goes when its holder has stopped it
 --   avoid      a worker that could not stop it                  before     about and workspace before the reservation
 --   odd        the last state that was reported and is impossible after `state`
+--   again      since when an existing worker that was started again lists it as not logged in yet
 local FIELDS = {'state', 'since', 'worker', 'fence', 'about', 'workspace', 'phone', 'existing', 'last', 'lost', 'reason',
-                'missing', 'reserved', 'claims', 'fresh', 'leaving', 'avoid', 'before', 'odd'}
+                'missing', 'reserved', 'claims', 'fresh', 'leaving', 'avoid', 'before', 'odd', 'again'}
 local EMPTY = {state = 'created', since = 0, worker = '', fence = 0, about = '{}', workspace = '', phone = '', existing = 0,
                last = '', lost = 0, reason = '', missing = 0, reserved = 0, claims = 0, fresh = 0, leaving = '', avoid = '',
-               before = '', odd = ''}
+               before = '', odd = '', again = 0}
 local WORKER_FIELDS = {'instance', 'url', 'capacity', 'existing', 'draining', 'memory', 'cpu'}
 local FULL_AT = 0.9
 local KEPT_CHANGES, ANNOUNCED = 20, 1000
@@ -281,7 +282,7 @@ end
 local function settle(record)
   if record.reserved == 1 then call('ZREM', reserved, record.session) end
   record.reserved, record.claims, record.fresh, record.before = 0, 0, 0, ''
-  record.last, record.lost, record.missing, record.leaving, record.avoid = '', 0, 0, '', ''
+  record.last, record.lost, record.missing, record.leaving, record.avoid, record.again = '', 0, 0, '', '', 0
 end
 
 -- Without `save` and `announce`. Returns whom it belonged to.

@@ -76,6 +76,41 @@ async def test_what_a_worker_says_by_itself_counts_for_its_own_sessions_only(reg
     assert await registry.session("another") is None
 
 
+async def test_a_login_that_its_worker_restores_stays_connected_unless_it_needs_a_new_code(registry: Registry) -> None:
+    await registry.observe(NODE, {"s": ObservedSession("connected", "628")})
+    for state in ("qr_scanning", "authenticated", "qr_scanning"):
+        await registry.observe(NODE, listed(["s"], state))
+        row = await registry.session("s")
+        assert row is not None
+        assert (row.state, row.phone) == ("connected", "628")
+    assert await registry.hear("node:3001", "s", "qr_scanning", None)
+    await registry.observe(NODE, listed(["s"], "qr_scanning"))
+    row = await registry.session("s")
+    assert row is not None
+    assert row.state == "qr_scanning"
+
+
+async def test_a_login_is_restored_also_after_the_lease_of_its_worker_has_ended(hasty: Registry) -> None:
+    await hasty.observe(NODE, {"s": ObservedSession("connected", "628")})
+
+    async def lost() -> bool:
+        await hasty.lapse()
+        return isinstance(await hasty.owner_of("s"), Unowned)
+
+    await until(lost)
+    await hasty.observe(NODE, listed(["s"], "qr_scanning"))
+    row = await hasty.session("s")
+    assert row is not None
+    assert (row.worker, row.state, row.phone) == ("node:3001", "connected", "628")
+
+
+async def test_one_that_is_connected_elsewhere_does_not_wait_for_a_login_that_is_restored(registry: Registry) -> None:
+    await registry.observe(NODE, {"s": ObservedSession("connected", "628")})
+    await registry.observe(NODE, listed(["s"], "qr_scanning"))
+    await registry.observe(OTHER, {"s": ObservedSession("connected", "628")})
+    assert (await owner(registry, "s")).worker == "node:3002"
+
+
 async def test_a_session_that_was_accepted_while_the_list_was_on_its_way_is_not_missing(registry: Registry) -> None:
     await registry.observe(NODE, {})
     began = await registry.time()
