@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import time
 from collections import Counter
@@ -85,23 +84,21 @@ def noted_twice(made: Fleet) -> None:
 
 
 async def created(made: Fleet, count: int) -> list[str]:
-    """By requests, as Laravel creates them: so many sessions of our own workers. One that an existing worker got is
-    deleted again."""
-    found: list[str] = []
+    """By requests, as Laravel creates them: so many sessions of our own workers. Those that existing workers get, as
+    they are less loaded, are deleted in the end."""
+    found: dict[bool, list[str]] = {True: [], False: []}
     async with httpx2.AsyncClient(base_url=made.gateways[0], trust_env=False, timeout=30) as client:
-        for number in itertools.count():
-            if len(found) == count:
-                return found
+        while len(found[True]) < count:
+            number = len(found[True]) + len(found[False])
             session = f"o-{number}"
             fields = {"session_id": session, "workspace_id": number, "account_id": 1, "api_key": KEY}
             answer = await client.post("/api/sessions", json=fields)
             assert answer.status_code == 200, answer.text
-            if answer.headers.get("x-demo-worker") in OWN:
-                found.append(session)
-            else:
-                answer = await client.request("DELETE", f"/api/sessions/{session}", json={"api_key": KEY})
-                assert answer.status_code == 200, answer.text
-    raise AssertionError
+            found[answer.headers.get("x-demo-worker") in OWN].append(session)
+        for session in found[False]:
+            answer = await client.request("DELETE", f"/api/sessions/{session}", json={"api_key": KEY})
+            assert answer.status_code == 200, answer.text
+    return found[True]
 
 
 async def quiet(made: Fleet) -> None:
