@@ -93,10 +93,11 @@ class StatusCalls:
         return await self._from(request, why, known)
 
     async def in_place_of(self, request: WorkerRequest) -> int | None:
-        """In place of a refusal of ours. None: it is given, as the registry knows no such session, so no row of Laravel
-        can depend on the answer; or strangers who make up names would not be bound by any limit."""
+        """In place of a refusal of ours. None: it is given, as the registry knows no such session and the caller has
+        not shown a worker's key; or strangers who make up names would not be bound by any limit."""
         try:
-            if await self._registry.session(request.session) is None:
+            row = await self._registry.session(request.session)
+            if row is None and not self.keys.opened_by(given_in(request.outgoing.head)):
                 return None
         except (StoreAway, StoreRefused):
             pass  # it may be known
