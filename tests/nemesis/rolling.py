@@ -17,7 +17,8 @@ from tests.waiting import until
 
 _BETWEEN = 1.0  # seconds
 _BACK_WITHIN = 30.0
-_HELD = 503
+_OF_AN_EXISTING_WORKER = frozenset({404, 503})
+"""What requests for its sessions get while it is away (ours, after the hold), and of itself until it has restored them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def _failed(entries: Sequence[Entry], own: Sequence[str]) -> list[str]:
         for entry in entries
         if entry["kind"] == "answer"
         and entry["status"] != 200
-        and (entry["session"] in ours or entry["status"] != _HELD)
+        and (entry["session"] in ours or entry["status"] not in _OF_AN_EXISTING_WORKER)
     ]
 
 
