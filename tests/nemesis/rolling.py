@@ -18,7 +18,7 @@ from tests.waiting import until
 _BETWEEN = 1.0  # seconds
 _BACK_WITHIN = 30.0
 _OF_AN_EXISTING_WORKER = frozenset({404, 503})
-"""What requests for its sessions get while it is away (ours, after the hold), and of itself until it has restored them."""
+"""What its requests get while it is away (ours, after the hold), and from itself until it has restored the session."""
 
 
 @dataclass(frozen=True, slots=True)
