@@ -9,9 +9,13 @@ from collections.abc import Awaitable, Callable
 
 
 async def until(
-    holds: Callable[[], object] | Callable[[], Awaitable[object]], *, timeout: float = 10.0, what: str = ""
+    holds: Callable[[], object] | Callable[[], Awaitable[object]],
+    *,
+    timeout: float = 10.0,
+    what: str | Callable[[], str] = "",
 ) -> None:
-    """Returns the moment `holds()` is true; fails with what was waited for after `timeout` seconds."""
+    """Returns the moment `holds()` is true; fails with what was waited for after `timeout` seconds. `what` is called
+    then, where it is a function: so it can tell what a process has said meanwhile."""
     deadline = time.monotonic() + timeout
     while True:
         value = holds()
@@ -20,5 +24,5 @@ async def until(
         if value:
             return
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout:g}s in vain for: {what or holds}")
+            raise AssertionError(f"waited {timeout:g}s in vain for: {(what() if callable(what) else what) or holds}")
         await asyncio.sleep(0.01)

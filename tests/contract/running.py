@@ -58,7 +58,7 @@ class ContractProcess:
                 stdout=output,
                 stderr=output,
             )
-        await until(self._listens, timeout=within, what=f"{self._command[2]}; it said:\n{self.said()}")
+        await until(self._listens, timeout=within, what=lambda: f"{self._command[2]}; it said:\n{self.said()}")
 
     def freeze(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)

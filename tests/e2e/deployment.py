@@ -121,7 +121,7 @@ class Deployment:
 
     async def start_up(self, *arguments: str) -> None:
         self.up = await self.sluice("up", *arguments)
-        await until(self.ready, timeout=30, what=f"sluice up; it said:\n{self.said()}")
+        await until(self.ready, timeout=30, what=lambda: f"sluice up; it said:\n{self.said()}")
 
     async def start_worker(self, name: str) -> asyncio.subprocess.Process:
         return await self.sluice("worker", "--driver", "demo", "--name", name)

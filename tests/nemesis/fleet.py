@@ -153,7 +153,7 @@ class Fleet:
         async def beats() -> bool:
             return any(row["worker"] == name and not row["lost"] for row in (await self.status())["workers"])
 
-        await until(beats, timeout=60, what=f"{name}; it said:\n{self.own[name].said()}")
+        await until(beats, timeout=60, what=lambda: f"{name}; it said:\n{self.own[name].said()}")
 
     async def status(self) -> dict[str, Any]:
         """As `sluice status` has it."""
@@ -164,7 +164,7 @@ class Fleet:
 
     async def gateway_answers(self, number: int) -> None:
         url, process = f"{self.gateways[number]}/_sluice/readyz", self.gateway_processes[number]
-        await until(lambda: answers(url), timeout=60, what=f"{process.name}; it said:\n{process.said()}")
+        await until(lambda: answers(url), timeout=60, what=lambda: f"{process.name}; it said:\n{process.said()}")
 
     async def restored(self, name: str) -> None:
         """An existing worker has started what is its."""
@@ -175,7 +175,7 @@ class Fleet:
             state = await worker.state()
             return not state["restoring"] and len(state["sessions"]) >= mine
 
-        await until(all_run, timeout=RESTORED_WITHIN, what=f"{name} to restore; it said:\n{worker.said()}")
+        await until(all_run, timeout=RESTORED_WITHIN, what=lambda: f"{name} to restore; it said:\n{worker.said()}")
 
     async def stop(self) -> None:
         for existing in self.existing.values():
