@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.e2e.account import Account
 from tests.e2e.bad_receiver import HEALTHY
 from tests.e2e.chaos import BAD, THROTTLED, chaos, unkilled
 from tests.e2e.failover import failover
+from tests.ports import free_ports
 
 
 def main() -> int:
@@ -40,11 +40,11 @@ def main() -> int:
     print(f"seed {chosen.seed}", flush=True)
     if chosen.unkilled:
         return _compare(chosen.unkilled)
-    with _folder() as folder:
+    with _folder() as folder, free_ports() as free_port:
         if chosen.failovers:
-            account = asyncio.run(failover(Path(folder), _free_port, failovers=chosen.failovers, seed=chosen.seed))
+            account = asyncio.run(failover(Path(folder), free_port, failovers=chosen.failovers, seed=chosen.seed))
         else:
-            account = asyncio.run(chaos(Path(folder), _ports(), kills=chosen.kills, seed=chosen.seed))
+            account = asyncio.run(chaos(Path(folder), (free_port(), free_port()), kills=chosen.kills, seed=chosen.seed))
     print(account)
     return _failed(account)
 
@@ -53,8 +53,8 @@ def _compare(seconds: float) -> int:
     """One after the other, for each a deployment of its own."""
     accounts = []
     for name, bad in (("quiet", ()), ("404, 419 and hanging", BAD), ("429 too", BAD + THROTTLED)):
-        with _folder() as folder:
-            account = asyncio.run(unkilled(Path(folder), _ports(), seconds=seconds, bad=bad))
+        with _folder() as folder, free_ports() as free_port:
+            account = asyncio.run(unkilled(Path(folder), (free_port(), free_port()), seconds=seconds, bad=bad))
         p50, p99 = (1000 * account.latency(HEALTHY, percentile) for percentile in (50, 99))
         print(f"{name}: healthy sessions p50 {p50:.1f} ms, p99 {p99:.1f} ms; {account}", flush=True)
         accounts.append(account)
@@ -69,17 +69,6 @@ def _failed(account: Account) -> int:
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="sluice-", dir="/tmp", ignore_cleanup_errors=True)
-
-
-def _ports() -> tuple[int, int]:
-    return _free_port(), _free_port()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

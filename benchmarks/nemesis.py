@@ -17,11 +17,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import socket
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,7 +29,9 @@ from tests.nemesis.fleet import LEASE
 from tests.nemesis.rolling import rolling
 from tests.nemesis.run import LONGEST_GAP, nemesis
 from tests.nemesis.taking_over import taking_over
+from tests.ports import free_ports
 
+FreePort = Callable[[], int]
 _SHOWN = 40
 _TAKEN_OVER_WITHIN = 1.5  # seconds after the end of the lease
 
@@ -52,21 +53,22 @@ def main() -> int:
 
 
 def _run(folder: Path, chosen: argparse.Namespace) -> int:
-    if chosen.kills:
-        return _kill(folder, chosen.kills)
-    return _roll(folder) if chosen.rolling else _nemesis(folder, chosen)
+    with free_ports() as free_port:
+        if chosen.kills:
+            return _kill(folder, free_port, chosen.kills)
+        return _roll(folder, free_port) if chosen.rolling else _nemesis(folder, free_port, chosen)
 
 
-def _kill(folder: Path, kills: int) -> int:
-    took = asyncio.run(taking_over(folder, _free_port, kills=kills))
+def _kill(folder: Path, free_port: FreePort, kills: int) -> int:
+    took = asyncio.run(taking_over(folder, free_port, kills=kills))
     p50, p99 = (statistics.quantiles(took, n=100)[percentile - 1] for percentile in (50, 99))
     allowed = LEASE + _TAKEN_OVER_WITHIN
     print(f"{len(took)} sessions of {kills} killed workers: p50 {p50:.2f} s, p99 {p99:.2f} s, {allowed:g} s allowed")
     return int(p99 > allowed)
 
 
-def _roll(folder: Path) -> int:
-    outcome = asyncio.run(rolling(folder, _free_port, longest_gap=LONGEST_GAP))
+def _roll(folder: Path, free_port: FreePort) -> int:
+    outcome = asyncio.run(rolling(folder, free_port, longest_gap=LONGEST_GAP))
     print(f"all restarted in {outcome.seconds:.0f} s; history: {dict(outcome.verdict.counts)}")
     print(f"longest request {outcome.longest:.2f} s, longest gap {outcome.verdict.longest_gap:.2f} s")
     wrong = (*outcome.verdict.wrong, *outcome.failed)
@@ -74,8 +76,8 @@ def _roll(folder: Path) -> int:
     return int(bool(wrong))
 
 
-def _nemesis(folder: Path, chosen: argparse.Namespace) -> int:
-    outcome = asyncio.run(nemesis(folder, _free_port, faults=chosen.faults, seed=chosen.seed))
+def _nemesis(folder: Path, free_port: FreePort, chosen: argparse.Namespace) -> int:
+    outcome = asyncio.run(nemesis(folder, free_port, faults=chosen.faults, seed=chosen.seed))
     print(f"{outcome.faults.total()} faults in {outcome.seconds:.0f} s: {dict(outcome.faults)}")
     print(f"history: {dict(outcome.verdict.counts)}")
     print(f"longest gap {outcome.verdict.longest_gap:.2f} s, {LONGEST_GAP:g} s allowed")
@@ -87,13 +89,6 @@ def _print(wrong: Sequence[str]) -> None:
     for sentence in wrong[:_SHOWN]:
         print(f"wrong: {sentence}")
     print(f"{len(wrong)} wrong")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.contract.story import Course, story
+from tests.ports import free_ports
 
 
 def main() -> int:
@@ -29,16 +29,11 @@ def main() -> int:
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}", flush=True)
     course = Course(chosen.seconds, chosen.seed, chosen.workers, chosen.accounts, chosen.scale)
-    with tempfile.TemporaryDirectory(prefix="sluice-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        verdict = asyncio.run(story(Path(folder), _free_port, course))
+    temporary = tempfile.TemporaryDirectory(prefix="sluice-", dir="/tmp", ignore_cleanup_errors=True)
+    with temporary as folder, free_ports() as free_port:
+        verdict = asyncio.run(story(Path(folder), free_port, course))
     print(verdict)
     return int(not verdict.kept)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

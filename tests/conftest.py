@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import runpy
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +19,7 @@ from sluice.observe import log as logs
 from sluice.store import embedded
 from sluice.store.client import Store
 from tests.heard import Heard
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent
 settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -98,27 +97,6 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
 
 @pytest.fixture
 def free_port() -> Iterator[Callable[[], int]]:
-    """Ports that nobody else gets until the test has ended, neither another test process nor whoever binds port 0.
-
-    They lie below those that the kernel gives away. Each is claimed among all tests on this machine by a name that
-    only one socket can have.
-    """
-    claims: list[socket.socket] = []
-
-    def find() -> int:
-        while True:
-            port = random.randrange(15_000, 32_000)
-            claim = socket.socket(socket.AF_UNIX)
-            try:
-                claim.bind(f"\0sluice-test-port-{port}")
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-            except OSError:
-                claim.close()
-                continue
-            claims.append(claim)
-            return port
-
-    yield find
-    for claim in claims:
-        claim.close()
+    """Ports that nobody else gets until the test has ended."""
+    with free_ports() as find:
+        yield find
