@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -58,7 +57,6 @@ def test_after_the_steps_out_no_row_leads_to_the_gateway(accounts: Accounts) -> 
     assert found(accounts, "left") == []
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="no jq on this machine")
 def test_what_sluice_knows_goes_before_laravels_way_of_dividing(accounts: Accounts) -> None:
     """s1 was moved from the second worker to the first; a name with a quote in it is nothing for SQL."""
     accounts.script(sql("in"))

@@ -19,11 +19,7 @@ from tests.contract.running import laravel
 from tests.gateway.running import POLICIES, Gate, gateway
 from tests.waiting import until
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on this machine"),
-]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "pm2"
 VERSION = "7.0.4"

@@ -13,7 +13,7 @@ import pytest
 from sessions.changes import Change, Changes, Everything
 from sessions.registry import Registry
 from sluice.process.loops import Stop
-from sluice.store.client import Store, StoreRefused
+from sluice.store.client import Store, StoreAway, StoreRefused
 from tests.sessions.making import beat, keep, listed, named, owner, register, reserved, want, worker
 from tests.sluice.store.store_servers import Server
 from tests.sluice.store.test_cluster import servers
@@ -90,7 +90,7 @@ def _answers(store: Store) -> Callable[[], object]:
     async def answers() -> bool:
         try:
             await store.ping()
-        except Exception:  # noqa: BLE001 - it is not there yet
+        except (StoreAway, StoreRefused):
             return False
         return True
 

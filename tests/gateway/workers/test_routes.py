@@ -8,6 +8,7 @@ import pytest
 
 from gateway.plan import Invalid, Plan, Planner
 from gateway.policies import Policies, ToUpstream, ToWorkers, load
+from gateway.policies.routes import How
 from gateway.request import head_of
 from sluice.http.server.head import read_head
 
@@ -69,10 +70,10 @@ def plan_of(policies: Policies, request_line: str) -> Plan:
     ],
 )
 def test_what_is_meant_for_workers_is_routed_to_them(
-    policies: Policies, request_line: str, how: str, session: str | None, timeout: float
+    policies: Policies, request_line: str, how: How, session: str | None, timeout: float
 ) -> None:
     plan = plan_of(policies, request_line)
-    assert plan.destination == ToWorkers(how, timeout)  # type: ignore[arg-type]
+    assert plan.destination == ToWorkers(how, timeout)
     assert plan.subject.session == session
     method, _, target = request_line.partition(" ")
     path, _, query = target.partition("?")
