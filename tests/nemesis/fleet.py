@@ -30,7 +30,8 @@ KEY = "the-node-key"
 GATEWAYS, OWN, EXISTING = 3, ("w1", "w2"), ("x0", "x1")
 RESTORED_WITHIN = 60.0
 _SCALE = 0.02  # of the seconds that an existing worker takes for things
-_ENVIRONMENT = {**SECRETS, "NODE_KEY": KEY}
+_ENVIRONMENT = {**SECRETS, "NODE_KEY": KEY, "SLUICE_SUPERVISED": "1"}
+"""As `sluice up` starts its processes: one that starts while the store is frozen waits for it, and does not end."""
 
 
 class Process:
@@ -52,7 +53,7 @@ class Process:
                 *(sys.executable, "-P", "-m", *self._command, *more),
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **_ENVIRONMENT, **environment},
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,  # it ends with us
                 stdout=output,
                 stderr=output,
             )
