@@ -168,13 +168,21 @@ class Fleet:
         await until(lambda: answers(url), timeout=60, what=lambda: f"{process.name}; it said:\n{process.said()}")
 
     async def restored(self, name: str) -> None:
-        """An existing worker has started what is its."""
+        """An existing worker has started what is its. One whose only question for its accounts was cut off, as by a
+        gateway that was killed, starts nothing: it is started again, which is the cure that `status` names."""
         worker = self.existing[name]
         mine = sum(owner == name for owner in self.existing_of.values())
 
         async def all_run() -> bool:
             state = await worker.state()
-            return not state["restoring"] and len(state["sessions"]) >= mine
+            if state["restoring"]:
+                return False
+            if len(state["sessions"]) < mine:
+                self.history.note("started_again", worker=name)
+                await worker.kill()
+                await worker.start()
+                return False
+            return True
 
         await until(all_run, timeout=RESTORED_WITHIN, what=lambda: f"{name} to restore; it said:\n{worker.said()}")
 
