@@ -75,7 +75,7 @@ def queue_of(store: Store) -> Queue:
 
 
 async def test_it_says_how_many_replicas_have_it(primary: Store) -> None:
-    inbox, queue = Inbox(primary, replicas=1), queue_of(primary)
+    inbox, queue = Inbox(primary, replicas=1, replicas_within=5.0), queue_of(primary)
     assert (await inbox.accept(event(), [queue.destination])).replicas == 1
     assert (await Inbox(primary).accept(event(), [queue.destination])).replicas == 0
 
