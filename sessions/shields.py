@@ -19,6 +19,8 @@ class Shields:
     """A worker that asks Laravel what to start is told of the sessions that it has or shall have, and of no others."""
     status: bool = setting(parsers.boolean, True)
     """Status and health are answered from what was last known while a session is handed over or restored."""
+    restored: bool = setting(parsers.boolean, True)
+    """A request for a session waits while its worker, started again, restores it."""
     creates: bool = setting(parsers.boolean, True)
     """A create of a session that runs is answered from its owner, and starts no second browser."""
     repeats: bool = setting(parsers.boolean, True)

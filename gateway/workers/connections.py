@@ -10,8 +10,10 @@ from gateway.policies import Upstream
 from gateway.problems import Refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.workers import metrics
+from gateway.workers.last_known import MAX_BODY
 from sessions.keys import strange
 from sluice.http import client as http1
+from sluice.http.fields import CONTENT_LENGTH
 from sluice.http.server import Exchange
 from sluice.observe.log import Log
 
@@ -41,22 +43,35 @@ class Target:
 class Answer:
     """The head of a worker's answer has come. `close` is due, whatever becomes of it."""
 
-    __slots__ = ("_client", "_upstream", "is_event_stream", "response", "worker")
+    __slots__ = ("_client", "_taken", "_upstream", "is_event_stream", "response", "worker")
 
     def __init__(self, worker: str, response: http1.Response, upstream: UpstreamClient, client: Downstream) -> None:
         self.worker = worker
         self.response = response
         self._upstream = upstream
         self._client = client
+        self._taken = b""
         self.is_event_stream = False
         for one in response.fields.all:
             if one.key == b"content-type":
                 self.is_event_stream = one.value.lower().startswith(b"text/event-stream")
 
-    async def give(self, exchange: Exchange, taken: bytes = b"") -> int:
-        """Its status, when all of it is on its way to the client. An event stream may be quiet for any time. `taken`:
-        what was taken of its body already."""
-        if not await self._upstream.give(self.response, exchange, taken, endless=self.is_event_stream):
+    @property
+    def is_small(self) -> bool:
+        """Its body may be taken as a whole."""
+        length = self.response.fields.first(CONTENT_LENGTH)
+        return length is not None and int(length) <= MAX_BODY
+
+    async def whole(self, timeout: float) -> bytes:
+        """Its body, of which each piece may take so many seconds; it can still be given. Raises UpstreamError."""
+        while not self.response.complete:
+            self._taken += await self.response.chunk(timeout)
+        self._taken += self.response.take()
+        return self._taken
+
+    async def give(self, exchange: Exchange) -> int:
+        """Its status, when all of it is on its way to the client. An event stream may be quiet for any time."""
+        if not await self._upstream.give(self.response, exchange, self._taken, endless=self.is_event_stream):
             LOG.warning("worker.broke_off", worker=self.worker)
         return self.response.status
 

@@ -23,8 +23,10 @@ from gateway.workers.listing import Listing
 from gateway.workers.owners import Owners
 from gateway.workers.reach import Reach
 from gateway.workers.request import WorkerRequest
+from gateway.workers.restoring import Restoring
 from gateway.workers.status import StatusCalls
 from gateway.workers.streams import Streams
+from gateway.workers.until_restored import UntilRestored
 from gateway.workers.websocket import SessionWebSocket
 from sessions.changes import Change, Everything
 from sessions.policies import SessionsPolicy
@@ -55,15 +57,17 @@ class WorkerProxy:
         self.deletes = Deletes(registry, self._owners, self._reach, self._last_known)
         keys = Keys(policy.workers)
         self._listing = Listing(registry, keys)
-        self._status = StatusCalls(registry, self._reach, self._last_known, keys)
+        self._restoring = Restoring(registry, self._last_known)
+        self._status = StatusCalls(registry, self._reach, self._last_known, keys, self._restoring)
+        self._until_restored = UntilRestored(self._reach, self._holding, self._restoring)
         self.apply(policy)
 
     def apply(self, policy: SessionsPolicy) -> None:
         """What an edit changes."""
         self._fleet.apply(policy.workers)
-        self._shield = policy.shields.status
+        self._shield, self._waits = policy.shields.status, policy.shields.restored
         self._creates.shield, self._creates.shared_profiles = policy.shields.creates, policy.shared_profiles
-        self._health.restore = self._status.restore = policy.restore
+        self._health.restore = self._restoring.restore = policy.restore
         self._status.keys = self._listing.keys = Keys(policy.workers)
 
     async def answer(self, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> int:
@@ -110,7 +114,10 @@ class WorkerProxy:
         return SessionWebSocket(session, self._reach, self._streams, self._timeouts)
 
     async def _pass_on(self, request: WorkerRequest) -> int:
-        answer = await self._reach.answer(request)
+        if self._waits and request.session:
+            answer = await self._until_restored.answer(request)
+        else:
+            answer = await self._reach.answer(request)
         try:
             if not answer.is_event_stream:
                 return await answer.give(request.exchange)

@@ -10,8 +10,11 @@ from urllib.parse import quote, urlencode
 from gateway.proxy.upstream import UpstreamRequest
 from gateway.request import Head, Json
 from gateway.workers.calls import Call
+from gateway.workers.keys import given_in
 from sluice.http.fields import HOST, Fields
 from sluice.http.server import Exchange
+
+_KEY = b"x-api-key"
 
 
 @dataclass(slots=True)  # frozen ones take twice as long to make
@@ -37,9 +40,12 @@ class WorkerRequest:
 
 
 def own_get(request: WorkerRequest, path: str) -> UpstreamRequest:
-    """A GET of ours with the key that the body of this request carries."""
+    """A GET of ours with the key that this request carries."""
     key = request.fields.get("api_key")
-    query = f"?{urlencode({'api_key': key})}" if isinstance(key, str) else ""
+    if not isinstance(key, str):
+        given = given_in(request.outgoing.head)
+        key = given.decode("latin-1") if given else ""
+    query = f"?{urlencode({'api_key': key})}" if key else ""
     return _without_body(request, "GET", f"{path}{query}")
 
 
@@ -57,7 +63,7 @@ def as_reconnect(request: WorkerRequest) -> UpstreamRequest:
 
 def _without_body(request: WorkerRequest, method: str, target: str) -> UpstreamRequest:
     head = request.outgoing.head
-    fields = Fields([field for field in head.fields.all if field.kind == HOST])
+    fields = Fields([field for field in head.fields.all if field.kind == HOST or field.key == _KEY])
     path = target.partition("?")[0].encode()
     asking = Head(method, path, target.encode(), fields, 0, head.client, head.scheme, head.port)
     return UpstreamRequest(asking, b"")

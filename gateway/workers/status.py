@@ -8,41 +8,35 @@ it has begun with one), status is answered from what was last known: until the w
 
 from __future__ import annotations
 
-import time
 from typing import Literal
 
 from gateway.problems import Refusal, answer
 from gateway.workers import metrics
 from gateway.workers.connections import Answer, NoAnswer
 from gateway.workers.keys import Keys, answer_invalid, given_in
-from gateway.workers.last_known import MAX_BODY, LastKnown, Noted, status_of, status_unknown, word_in
+from gateway.workers.last_known import LastKnown, Noted, status_of, status_unknown
 from gateway.workers.reach import Reach
 from gateway.workers.request import WorkerRequest
+from gateway.workers.restoring import Restoring
 from sessions.registry import Registry, SessionRow
 from sluice.http import client as http1
-from sluice.http.fields import CONTENT_LENGTH
 from sluice.store.client import StoreAway, StoreRefused
 
 Why = Literal["unowned", "no_worker", "no_answer", "store_away", "restoring", "refused"]
 _HOLD = 2.0
 """Seconds for a session of which nothing is known; Laravel waits for 3."""
-_CONNECTED = "connected"
-_LOGGING_IN = frozenset({"qr_scanning", "authenticated"})
-_LOGS_IN_WITHIN = 60.0
-"""Seconds; as `sessions/lua/observe.lua` has it."""
 _NOT_FOUND = b'{"error":"Session not found"}'
 _JSON = b"application/json; charset=utf-8"
 
 
 class StatusCalls:
-    """`restore`: seconds for which a session that its worker does not list counts as being restored."""
-
-    restore = 600.0
-
-    def __init__(self, registry: Registry, reach: Reach, last_known: LastKnown, keys: Keys) -> None:
+    def __init__(
+        self, registry: Registry, reach: Reach, last_known: LastKnown, keys: Keys, restoring: Restoring
+    ) -> None:
         self._registry = registry
         self._reach = reach
         self._last_known = last_known
+        self._restoring = restoring
         self.keys = keys
 
     async def answer(self, request: WorkerRequest) -> int:
@@ -64,23 +58,23 @@ class StatusCalls:
             reached.close()
 
     async def _given(self, request: WorkerRequest, reached: Answer) -> int:
-        status, body = reached.response.status, b""
+        status = reached.response.status
         if status == 404:
-            row = await self._restoring(request.session, reached.worker)
+            row = await self._restoring.missing(request.session, reached.worker)
             if row is not None:
                 reached.close()
                 return await self._from(request, "restoring", row)
-        elif status == 200 and _is_small(reached.response):
+        elif status == 200 and reached.is_small:
             try:
-                body = await _whole(reached.response, request.timeout)
+                body = await reached.whole(request.timeout)
             except http1.UpstreamError:
                 return await self.instead(request, "no_answer")
-            row = await self._logging_in(request.session, reached.worker, body)
+            row = await self._restoring.logging_in(request.session, reached.worker, body)
             if row is not None:
                 reached.close()
                 return await self._from(request, "restoring", row)
             self._last_known.note(request.session, reached.worker, body)
-        return await reached.give(request.exchange, body)
+        return await reached.give(request.exchange)
 
     async def instead(self, request: WorkerRequest, why: Why) -> int:
         """In place of an answer that no worker gives."""
@@ -141,49 +135,3 @@ class StatusCalls:
         metrics.from_last_known(why)
         await answer(request.exchange.send, 200, body, _JSON, [])
         return 200
-
-    async def _logging_in(self, session: str, worker: str, body: bytes) -> SessionRow | Noted | None:
-        """What is known of a session whose worker was started again and has not restored its login yet. One that needs
-        a new code has told it by a webhook. None: the worker's word counts."""
-        if word_in(body) not in _LOGGING_IN:
-            return None
-        try:
-            row = await self._registry.session(session)
-        except (StoreAway, StoreRefused):
-            noted = self._last_known.of(session)
-            if noted is None or noted.worker != worker or word_in(noted.body) != _CONNECTED:
-                return None
-            return noted if self._last_known.missing(session, worker) < _LOGS_IN_WITHIN else None
-        logged_in = row is not None and row.existing and row.worker == worker and row.state == _CONNECTED
-        return row if logged_in else None
-
-    async def _restoring(self, session: str, worker: str) -> SessionRow | Noted | None:
-        """What is known of a session that its worker says it does not run; None: so it is, or it is missing for too
-        long."""
-        try:
-            row = await self._registry.session(session)
-        except (StoreAway, StoreRefused):
-            noted = self._last_known.of(session)
-            if noted is None or noted.worker != worker or not noted.body:
-                return Noted(worker, b"")  # it may be restored right now, and nobody can say
-            return noted if self._last_known.missing(session, worker) < self.restore else None
-        if row is None or not row.existing or worker not in (row.worker, row.last_owner):
-            self._last_known.forget(session)
-            return None
-        gone_for = self._last_known.missing(session, worker)
-        if row.missing_since is not None:
-            gone_for = max(gone_for, time.time() - row.missing_since)
-        return row if gone_for < self.restore else None
-
-
-def _is_small(response: http1.Response) -> bool:
-    length = response.fields.first(CONTENT_LENGTH)
-    return length is not None and int(length) <= MAX_BODY
-
-
-async def _whole(response: http1.Response, timeout: float) -> bytes:
-    """Raises UpstreamError."""
-    body = response.take()
-    while not response.complete:
-        body += await response.chunk(timeout)
-    return body + response.take()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -226,3 +229,81 @@ async def test_one_odd_item_of_a_list_is_one_warning(two: Fleet) -> None:
         return any("w0" in one for one in (await two.status())["messages"])
 
     await until(told, timeout=20)
+
+
+# --- while it restores
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "fields", "sent"),
+    [
+        ("/api/messages/send", {"recipient_phone": "4915123456"}, 1),
+        ("/api/messages/bulk-send", {"recipients": ["4915123456", "4915123457"]}, 2),
+    ],
+)
+async def test_a_send_waits_until_its_worker_has_restored_the_session(
+    build: Build, path: str, fields: dict[str, Any], sent: int
+) -> None:
+    async with _slow(build) as made:
+        await made.workers[0].kill()
+        await made.workers[0].start()
+        answer = await made.ask("POST", path, session_id="s0", message="hello", **fields)
+        assert (answer.status_code, answer.json()["success"]) == (200, True)
+        assert len((await made.workers[0].state())["sent"]) == sent
+
+
+@pytest.mark.slow
+async def test_a_question_waits_until_its_worker_has_begun_with_the_session(build: Build) -> None:
+    async with _slow(build) as made:
+        await made.app.set(slow_active=2.0)
+        await made.workers[0].kill()
+        await made.workers[0].start()
+        answer = await made.ask("GET", "/api/messages/s0/validate")
+        assert (answer.status_code, answer.json()["session_id"]) == (200, "s0")
+
+
+@pytest.mark.slow
+async def test_a_send_that_waits_too_long_for_its_session_is_refused_in_a_way_that_laravel_repeats(
+    build: Build,
+) -> None:
+    async with _slow(build) as made:
+        await made.app.set(slow_active=14.0)
+        await made.workers[0].kill()
+        await made.workers[0].start()
+        fields = {"session_id": "s0", "recipient_phone": "4915123456", "message": "hello"}
+        answer = await made.ask("POST", "/api/messages/send", **fields)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        why = "the worker of session s0 was started again, and has not restored it yet"
+        assert answer.json()["detail"] == why
+
+
+async def test_a_send_for_a_session_that_its_worker_does_not_run_is_answered_at_once_as_direct(two: Fleet) -> None:
+    await two.workers[1].ask("DELETE", "/api/sessions/s1", json={"api_key": KEY})  # past the gateway
+    began = time.monotonic()
+    fields = {"session_id": "s1", "recipient_phone": "4915123456", "message": "hello"}
+    answer = await two.ask("POST", "/api/messages/send", **fields)
+    assert (answer.status_code, answer.json()) == (404, {"error": "Session not found"})
+    fields |= {"session_id": "s0", "recipient_phone": "no number"}
+    answer = await two.ask("POST", "/api/messages/send", **fields)
+    assert (answer.status_code, answer.json()) == (400, {"error": "Invalid phone number"})
+    assert time.monotonic() - began < 3.0
+
+
+async def test_without_the_shield_the_workers_own_answer_is_given(build: Build) -> None:
+    async with _slow(build, shields={"restored": False}) as made:
+        await made.app.set(slow_active=3.0)
+        await made.workers[0].kill()
+        await made.workers[0].start()
+        fields = {"session_id": "s0", "recipient_phone": "4915123456", "message": "hello"}
+        assert (await made.ask("POST", "/api/messages/send", **fields)).status_code == 404
+
+
+@asynccontextmanager
+async def _slow(build: Build, **more: Any) -> AsyncIterator[Fleet]:
+    """One worker whose sessions take some three seconds to be restored."""
+    async with build(workers=1, start=False, arguments=("--scale", "0.2"), **more) as made:
+        await made.know(0, "s0", "490")
+        await made.start_all()
+        await made.connected("s0")
+        yield made

@@ -17,8 +17,8 @@ from tests.waiting import until
 
 _BETWEEN = 1.0  # seconds
 _BACK_WITHIN = 30.0
-_OF_AN_EXISTING_WORKER = frozenset({404, 503})
-"""What its requests get while it is away (ours, after the hold), and from itself until it has restored the session."""
+_AFTER_THE_HOLD = 503
+"""What requests get whose only worker is away, or has not restored their session yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def _failed(entries: Sequence[Entry], own: Sequence[str]) -> list[str]:
         for entry in entries
         if entry["kind"] == "answer"
         and entry["status"] != 200
-        and (entry["session"] in ours or entry["status"] not in _OF_AN_EXISTING_WORKER)
+        and (entry["session"] in ours or entry["status"] != _AFTER_THE_HOLD)
     ]
 
 
