@@ -117,7 +117,7 @@ class StatusCalls:
                 pass
             else:
                 try:
-                    return await reached.give(request.exchange)
+                    return await self._given(request, reached)
                 finally:
                     reached.close()
         metrics.from_last_known(why)

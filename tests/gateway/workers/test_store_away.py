@@ -102,6 +102,20 @@ async def test_status_of_a_session_that_may_be_restored_is_no_404_while_nobody_c
     await until(known, timeout=20)
 
 
+async def test_status_that_waited_for_a_worker_is_no_404_either_when_that_has_just_been_started(
+    one: Fleet, link: Link
+) -> None:
+    assert (await one.create("s2")).status_code == 200
+    assert (await one.http.get("/api/sessions/s2/metadata", params=QUERY)).status_code == 200
+    link.block()
+    await one.workers[0].kill()
+    asked = asyncio.create_task(one.status("s2"))
+    await asyncio.sleep(0.3)
+    await one.workers[0].start()
+    answer = await asked
+    assert (answer.status_code, answer.json()["status"]) == (200, "unknown")
+
+
 async def test_a_deletion_that_cannot_be_recorded_is_no_success_and_is_recorded_later(one: Fleet, link: Link) -> None:
     await one.status("s1")
     link.block()
