@@ -1,0 +1,182 @@
+"""Opens WebSockets to an upstream, or to the worker that has a session."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.http11 import Response
+from websockets.typing import Subprotocol
+from websockets.uri import WebSocketURI
+
+from gateway.metrics import upstream_answered, upstream_failed
+from gateway.policies import Upstream
+from gateway.problems import ClientGone, Receive, Send
+from gateway.proxy.circuit import UpstreamCircuit
+from gateway.proxy.upstream import admit, judge, outcome_of, refusal_for
+from gateway.proxy.websocket import times
+from gateway.proxy.websocket.connection import Connection, Handshake
+from gateway.proxy.websocket.end import RESTART, End, Message
+from gateway.proxy.websocket.headers import HANDSHAKE, for_client, for_upstream
+from gateway.proxy.websocket.log_entry import WebSocketLogEntry
+from gateway.proxy.websocket.pipe import Pipe
+from gateway.proxy.websocket.tasks import ending
+from gateway.request import Head, Pairs
+from sluice.http import client as http1
+from sluice.http.client.connect import Refuse, connect_any
+
+_MISDIRECTED = 421
+
+
+class Denied(Exception):
+    """The upstream refuses the handshake, with this answer."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class WebSocketUpstream:
+    """Opens connections to one upstream. `refuse` says to which addresses of its name none is opened."""
+
+    def __init__(self, upstream: Upstream, circuit: UpstreamCircuit | None, refuse: Refuse | None = None) -> None:
+        self._upstream = upstream
+        self._circuit = circuit
+        self._refuse = refuse
+        self._origin = http1.Origin.of(upstream.url)
+        self._base = http1.base_path(upstream.url)
+        self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
+
+    async def proxy(
+        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
+    ) -> None:
+        """As `Destination` has it."""
+        await self._proxy(self._connection(head, offered), receive, send, entry)
+
+    async def _proxy(self, connection: Connection, receive: Receive, send: Send, entry: WebSocketLogEntry) -> None:
+        first = asyncio.ensure_future(receive())
+        try:
+            await _while_there(first, self._open(connection))
+            await _accept(send, connection)
+            entry.answered(101)
+            pipe = Pipe(connection, receive, send, entry, max(self._upstream.idle, times.IDLE_AT_LEAST))
+            await pipe.run(first)
+        finally:
+            first.cancel()
+            connection.abort()
+
+    def _connection(self, head: Head, offered: Sequence[str], more: Pairs | None = None) -> Connection:
+        """`more`: fields of ours beside the client's."""
+        path, _, query = (self._base + head.target).decode("ascii").partition("?")
+        uri = WebSocketURI(bool(self._tls), self._origin.host, self._origin.port, path, query)
+        subprotocols = [Subprotocol(name) for name in offered if name]
+        return Connection(Handshake(uri, for_upstream(head) + (more or []), subprotocols))
+
+    async def _open(self, connection: Connection) -> None:
+        assert self._circuit is not None
+        admission, began = admit(self._circuit, self._upstream.name), time.perf_counter()
+        try:
+            await self._connect(connection)
+            await self._shake_hands(connection)
+            admission.succeeded()
+            upstream_answered(self._upstream.name, 101, time.perf_counter() - began)
+        except http1.UpstreamError as error:
+            admission.failed(str(error))
+            upstream_failed(self._upstream.name, outcome_of(error))
+            raise refusal_for(error, self._upstream.name) from None
+        except Denied as denied:
+            judge(admission, denied.answer.status_code)
+            upstream_answered(self._upstream.name, denied.answer.status_code, time.perf_counter() - began)
+            raise
+        finally:
+            admission.abandoned()
+
+    async def _connect(self, connection: Connection) -> None:
+        origin, loop = self._origin, asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._upstream.connect):
+                if self._refuse is None:
+                    await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=self._tls)
+                else:
+                    await connect_any(lambda: connection, origin, self._tls, self._refuse)
+        except TimeoutError:
+            raise http1.ConnectTimeout("no connection in time") from None
+        except (OSError, UnicodeError) as error:
+            raise http1.ConnectFailed("no connection") from error
+
+    async def _shake_hands(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(self._upstream.headers):
+                await connection.handshake(user_agent_header=None)
+        except TimeoutError:
+            raise http1.HeadTimeout("no answer in time") from None
+        except InvalidStatus as error:
+            if error.response.status_code < 200:
+                raise http1.BadResponse("an interim answer, or another protocol") from None
+            raise Denied(error.response) from None
+        except (ConnectionClosed, InvalidHandshake) as error:
+            raise http1.BadResponse("not the answer of a WebSocket server") from error
+        connection.start_keepalive()
+
+
+class NotTheOne(Exception):
+    """The worker does not run the session, or cannot be reached."""
+
+
+class WorkerWebSocket(WebSocketUpstream):
+    """One connection to a worker, which has no circuit. `more`: fields of ours beside the client's."""
+
+    def __init__(self, worker: str, upstream: Upstream, more: Pairs, refuse: Refuse) -> None:
+        super().__init__(upstream, None, refuse)
+        self._worker = worker
+        self._more = more
+        self._now: Connection | None = None
+
+    async def proxy(
+        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
+    ) -> None:
+        """As `Destination` has it. Raises NotTheOne, too."""
+        self._now = self._connection(head, offered, self._more)
+        await self._proxy(self._now, receive, send, entry)
+
+    def moved(self) -> None:
+        """Another worker has the session: both sides are closed, the client with 1012, so that it connects again."""
+        if self._now is not None:
+            self._now.ended_by_us = End("gateway", RESTART, "another worker has the session")
+            self._now.abort()
+
+    async def _open(self, connection: Connection) -> None:
+        try:
+            await self._connect(connection)
+            await self._shake_hands(connection)
+        except (http1.ConnectFailed, http1.ConnectTimeout):
+            raise NotTheOne from None
+        except http1.UpstreamError as error:
+            raise refusal_for(error, f"worker {self._worker}") from None
+        except Denied as denied:
+            if denied.answer.status_code == _MISDIRECTED:
+                raise NotTheOne from None
+            raise
+
+
+async def _while_there(first: asyncio.Future[Message], opening: Coroutine[Any, Any, None]) -> None:
+    """Raises what `opening` raises, or ClientGone when the client leaves before."""
+    async with ending(opening) as task:
+        both: set[asyncio.Future[Any]] = {first, task}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if first.done() and first.result()["type"] == "websocket.disconnect":
+            raise ClientGone
+        await task
+
+
+async def _accept(send: Send, connection: Connection) -> None:
+    assert connection.response is not None
+    headers = for_client(connection.response, HANDSHAKE)
+    try:
+        await send({"type": "websocket.accept", "subprotocol": connection.subprotocol, "headers": headers})
+    except OSError:
+        raise ClientGone from None
