@@ -38,8 +38,9 @@ class Restoring:
             if noted is None or noted.worker != worker or word_in(noted.body) != _CONNECTED:
                 return None
             return noted if self._last_known.missing(session, worker) < _LOGS_IN_WITHIN else None
-        logged_in = row is not None and row.existing and row.worker == worker and row.state == _CONNECTED
-        return row if logged_in else None
+        if row is None or not row.existing or row.state != _CONNECTED or worker not in (row.worker, row.last_owner):
+            return None
+        return row
 
     async def missing(self, session: str, worker: str) -> SessionRow | Noted | None:
         """What is known of a session that its worker says it does not run; None: so it is, or it is missing for too

@@ -56,6 +56,7 @@ for i = 7, #ARGV, 6 do
       record.about, record.workspace, changed = ARGV[i + 4], ARGV[i + 5], true
     end
     if record.missing > 0 then note(record, 'listed again by ' .. id, id) end
+    if record.missing > 0 or first then record.again = 0 end -- its worker was started once more, or was away
     if first then before = give(record, id, 'found at', id)
     elseif record.reserved == 1 then accept(record, id) end
     record.missing = 0

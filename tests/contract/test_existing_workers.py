@@ -278,6 +278,27 @@ async def test_a_send_that_waits_too_long_for_its_session_is_refused_in_a_way_th
         assert answer.json()["detail"] == why
 
 
+@pytest.mark.slow
+async def test_status_stays_connected_while_a_worker_that_was_away_for_long_restores_the_login(build: Build) -> None:
+    async with _slow(build) as made:
+        one = made.workers[0]
+        await one.kill()
+        await asyncio.sleep(5.0)  # longer than its lease
+        await made.app.set(slow_active=3.0)
+        await one.start()
+        await asyncio.sleep(2.0)  # it is seen before it has begun with the session
+        await one.set(slow={"/api/sessions": 1.5})
+        said: list[str] = []
+
+        async def restored() -> bool:
+            said.append((await made.ask("GET", "/api/sessions/s0/status")).json()["status"])
+            return await one.status("s0") == "connected"
+
+        await until(restored, timeout=20)
+        assert len(said) > 5
+        assert set(said) == {"connected"}
+
+
 async def test_a_send_for_a_session_that_its_worker_does_not_run_is_answered_at_once_as_direct(two: Fleet) -> None:
     await two.workers[1].ask("DELETE", "/api/sessions/s1", json={"api_key": KEY})  # past the gateway
     began = time.monotonic()
