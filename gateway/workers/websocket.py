@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from gateway.policies import Upstream
-from gateway.problems import Receive, Send
-from gateway.proxy.websocket import NotTheOne, WebSocketLogEntry, WorkerWebSocket
-from gateway.request import Head
+from gateway.proxy.websocket import ClientSide, NotTheOne, WorkerWebSocket
 from gateway.workers.connections import FENCE, Target
 from gateway.workers.reach import Reach
 from gateway.workers.streams import Streams
@@ -23,9 +19,7 @@ class SessionWebSocket:
         self._streams = streams
         self._timeouts = timeouts
 
-    async def proxy(
-        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
-    ) -> None:
+    async def proxy(self, client: ClientSide) -> None:
         """Until both sides are closed. Raises Refusal, ClientGone, and what the worker denies it with."""
 
         async def ask(target: Target) -> bool | None:
@@ -36,7 +30,7 @@ class SessionWebSocket:
             )
             try:
                 with self._streams.open(self._session, target.worker, worker.moved):
-                    await worker.proxy(head, offered, receive, send, entry)
+                    await worker.proxy(client)
             except NotTheOne:
                 return None
             return True

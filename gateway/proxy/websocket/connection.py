@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 
 from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.messages import Assembler
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
+from websockets.protocol import CONNECTING
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
 from gateway.proxy.websocket import times
-from gateway.proxy.websocket.end import End
+from gateway.proxy.websocket.end import INTERNAL_ERROR, End
 from gateway.proxy.websocket.tasks import ending
 from gateway.request import Pairs
+from sluice.config.model import Rate
+from sluice.http.server import metrics
+from sluice.http.websocket import Allowance, Intake, is_pong
 
-_MOST = 16 * 1024 * 1024  # bytes of a message; what uvicorn takes from a client at most
-_QUEUED = 2  # messages; each may have `_MOST` bytes
+_QUEUED, _QUEUED_BYTES = 16, 64 * 1024
+"""Frames and their bytes that wait to be taken, beyond which no further one is looked at."""
+_HEAD_END = b"\r\n\r\n"
+_TOO_MANY = 1008, "more control frames than are taken here"
 
 
 class Handshake(ClientProtocol):
     """Asks with the client's own target and headers instead of those made from a URI."""
 
-    def __init__(self, uri: WebSocketURI, pairs: Pairs, subprotocols: list[Subprotocol]) -> None:
-        super().__init__(uri, subprotocols=subprotocols or None, max_size=_MOST)
+    def __init__(self, uri: WebSocketURI, pairs: Pairs, subprotocols: list[Subprotocol], most: int) -> None:
+        super().__init__(uri, subprotocols=subprotocols or None, max_size=most)
         self._pairs = pairs
 
     def connect(self) -> Request:
@@ -41,26 +49,98 @@ class Handshake(ClientProtocol):
 
 
 class Connection(ClientConnection):
-    """Leaves as soon as there is nothing more to be said, where the library waits for the other side."""
+    """Leaves as soon as there is nothing more to be said, where the library waits for the other side; and reads as
+    `sluice.http.websocket` says, where the library goes through all that has come."""
 
     ended_by_us: End | None = None
-    """Why it was aborted while both sides were content."""
+    """Why it was aborted while both sides were content, or how the upstream broke a limit."""
 
-    def __init__(self, protocol: ClientProtocol) -> None:
+    def __init__(self, protocol: ClientProtocol, control: Rate) -> None:
         super().__init__(
             protocol,
             ping_interval=times.PING_EVERY,
             ping_timeout=times.PING_WITHIN,
             close_timeout=times.CLOSED_WITHIN,
-            max_queue=_QUEUED,
+            max_queue=None,
         )
+        self._control = control
+        self._head_end = bytearray()  # the last bytes of the answer to the handshake, until its head has ended
+        self._head_ended = False
+        self._pong = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        allowance = Allowance(self._control, self.loop.time())
+        self._intake = Intake(self.transport, allowance, self._feed, self._ready, self._too_many)
+        self.recv_messages = _Messages(self._intake)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if not self._head_ended:
+            data = self._read_head(data)
+        if not data:
+            return
+        if self.protocol.state is CONNECTING:
+            self._feed(data)  # the body of a refusal
+        else:
+            self._intake.data_received(data)
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Hands on what belongs to the head of the answer; what is behind it comes back."""
+        known = len(self._head_end)
+        joined = bytes(self._head_end) + data
+        end = joined.find(_HEAD_END) + len(_HEAD_END)
+        self._head_ended = end >= len(_HEAD_END)
+        if not self._head_ended:
+            self._head_end[:] = joined[-3:]
+            end = len(joined)
+        self._feed(joined[known:end])
+        return joined[end:]
+
+    def _feed(self, piece: bytes) -> None:
+        super().data_received(piece)
+        if self.protocol.parser_exc is not None and self.protocol.close_sent is not None:
+            metrics.websocket_cut("upstream", self.protocol.close_sent.code)
         if self.protocol.close_rcvd is not None or self.protocol.parser_exc is not None:
+            self._intake.end()
             self.transport.close()
         elif self.protocol.handshake_exc is not None:
             self.transport.abort()
+
+    def _ready(self) -> bool:
+        return not self.recv_messages.paused
+
+    def _too_many(self) -> None:
+        metrics.websocket_cut("upstream", _TOO_MANY[0])
+        self.ended_by_us = End("upstream", INTERNAL_ERROR, "the upstream sent too many control frames")
+        self.protocol.fail(*_TOO_MANY)
+        self.send_data()
+        self._intake.end()
+        self.transport.close()
+
+    def send_data(self) -> None:
+        """While the upstream takes nothing, only the last of its pings is going to be answered (RFC 6455 section
+        5.5.3)."""
+        writes = self.protocol.writes
+        if self.paused and any(map(is_pong, writes)):
+            self._pong = next(write for write in reversed(writes) if is_pong(write))
+            self.protocol.writes = [write for write in writes if not is_pong(write)]
+        if self.transport.is_closing():
+            self.protocol.data_to_send()
+        else:
+            super().send_data()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        pong, self._pong = self._pong, b""
+        self.transport.write(pong)
+
+    def eof_received(self) -> None:
+        """The library learns of it when it has read what came before."""
+        if self.protocol.state is CONNECTING:
+            super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._intake.lost(partial(super().connection_lost, exc))
 
     async def close_with(self, code: int | None, reason: str) -> None:
         """The closing handshake, also without a code. Returns when the connection is closed, in 5 seconds at most."""
@@ -82,4 +162,17 @@ class Connection(ClientConnection):
         """Whatever state it is in, even before it was connected."""
         transport: asyncio.Transport | None = getattr(self, "transport", None)
         if transport is not None:
+            self._intake.end()
             transport.abort()
+
+
+class _Messages(Assembler):
+    """Bounded in bytes, too, and a pause of the intake instead of the socket."""
+
+    def __init__(self, intake: Intake) -> None:
+        super().__init__(_QUEUED, 0, pause=lambda: None, resume=intake.go_on)
+
+    def maybe_pause(self) -> None:
+        super().maybe_pause()
+        if not self.paused and sum(len(frame.data) for frame in self.frames.queue) > _QUEUED_BYTES:
+            self.paused = True

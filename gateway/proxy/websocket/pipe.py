@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from websockets.exceptions import ConnectionClosed
 
-from gateway.problems import Receive, Send
 from gateway.proxy.websocket import times
+from gateway.proxy.websocket.client_side import ClientSide
 from gateway.proxy.websocket.connection import Connection
 from gateway.proxy.websocket.end import (
     EMPTY,
@@ -22,7 +22,6 @@ from gateway.proxy.websocket.end import (
     client_end,
     upstream_end,
 )
-from gateway.proxy.websocket.log_entry import WebSocketLogEntry
 from gateway.proxy.websocket.tasks import ending
 
 
@@ -31,15 +30,13 @@ class Pipe:
     """Passes messages both ways until one side ends it. `idle`: how many seconds one may wait to be taken."""
 
     connection: Connection
-    receive: Receive
-    send: Send
-    entry: WebSocketLogEntry
+    client: ClientSide
     idle: float
 
     async def run(self, first: Awaitable[Message]) -> None:
         """`first`: the client's first message, already awaited by others."""
         end = await self._passing(first)
-        self.entry.code, self.entry.ended_by = end.code, end.by
+        self.client.entry.code, self.client.entry.ended_by = end.code, end.by
         code = None if end.code == EMPTY else end.code
         async with asyncio.TaskGroup() as both:
             if end.by != "upstream":
@@ -72,8 +69,8 @@ class Pipe:
                         await self.connection.send(message["bytes"] if text is None else text)
                 except TimeoutError:
                     return End("gateway", INTERNAL_ERROR, "the upstream takes no messages")
-                self.entry.from_client += 1
-            message = await self.receive()
+                self.client.entry.from_client += 1
+            message = await self.client.receive()
         return client_end(message)
 
     async def _from_upstream(self) -> End | None:
@@ -86,18 +83,18 @@ class Pipe:
             kind = "text" if isinstance(message, str) else "bytes"
             try:
                 async with asyncio.timeout(self.idle):
-                    await self.send({"type": "websocket.send", kind: message})
+                    await self.client.send({"type": "websocket.send", kind: message})
             except TimeoutError:
                 return End("gateway", GOING_AWAY, "the client takes no messages")
             except (OSError, RuntimeError):  # RuntimeError: uvicorn itself has closed it
                 return None
-            self.entry.from_upstream += 1
+            self.client.entry.from_upstream += 1
 
     async def _close_client(self, code: int | None, reason: str) -> None:
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):
             async with asyncio.timeout(times.CLOSED_WITHIN):
                 try:
                     # None, which ASGI does not know, is what uvicorn closes without a code for.
-                    await self.send({"type": "websocket.close", "code": code, "reason": reason})
+                    await self.client.send({"type": "websocket.close", "code": code, "reason": reason})
                 except TypeError:  # what hypercorn raises for it
-                    await self.send({"type": "websocket.close", "reason": reason})
+                    await self.client.send({"type": "websocket.close", "reason": reason})

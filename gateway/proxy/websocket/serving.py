@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from websockets.http11 import Response
@@ -12,6 +12,7 @@ from websockets.http11 import Response
 from gateway.policies import Trust
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer, answer_refusal
 from gateway.proxy.websocket import times
+from gateway.proxy.websocket.client_side import ClientSide
 from gateway.proxy.websocket.end import Message
 from gateway.proxy.websocket.headers import for_client
 from gateway.proxy.websocket.log_entry import WebSocketLogEntry
@@ -19,6 +20,7 @@ from gateway.proxy.websocket.upstream import Denied
 from gateway.request import Head, head_of
 from gateway.workers.prefixes import Prefixes
 from sluice.http.server import Refused, head_of_scope
+from sluice.http.websocket import WebSocketLimits
 
 _MAX_DENIED = 64 * 1024
 _CLIENT_GONE = 499
@@ -27,22 +29,22 @@ _CLIENT_GONE = 499
 class Destination(Protocol):
     """Where connections of a route lead."""
 
-    async def proxy(
-        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
-    ) -> None:
+    async def proxy(self, client: ClientSide) -> None:
         """Until both sides are closed. Raises Refusal, Denied or ClientGone, all before anything was answered."""
 
 
 Open = Callable[[MutableMapping[str, Any], WebSocketLogEntry], Awaitable[tuple[Head, Destination]]]
 
 
-async def serve(scope: MutableMapping[str, Any], receive: Receive, send: Send, open_upstream: Open) -> None:
+async def serve(
+    scope: MutableMapping[str, Any], receive: Receive, send: Send, open_upstream: Open, limits: WebSocketLimits
+) -> None:
     """One connection, from handshake to close. `open_upstream` says where to, or raises Refusal."""
     entry = WebSocketLogEntry()
     try:
         await receive()  # websocket.connect
         head, upstream = await open_upstream(scope, entry)
-        await upstream.proxy(head, scope["subprotocols"], receive, send, entry)
+        await upstream.proxy(ClientSide(head, scope["subprotocols"], receive, send, entry, limits))
     except Refusal as refusal:
         entry.why = refusal.detail
         entry.answered(refusal.status)

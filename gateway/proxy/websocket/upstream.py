@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -15,17 +15,17 @@ from websockets.uri import WebSocketURI
 
 from gateway.metrics import upstream_answered, upstream_failed
 from gateway.policies import Upstream
-from gateway.problems import ClientGone, Receive, Send
+from gateway.problems import ClientGone, Send
 from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.upstream import admit, judge, outcome_of, refusal_for
 from gateway.proxy.websocket import times
+from gateway.proxy.websocket.client_side import ClientSide
 from gateway.proxy.websocket.connection import Connection, Handshake
 from gateway.proxy.websocket.end import RESTART, End, Message
 from gateway.proxy.websocket.headers import HANDSHAKE, for_client, for_upstream
-from gateway.proxy.websocket.log_entry import WebSocketLogEntry
 from gateway.proxy.websocket.pipe import Pipe
 from gateway.proxy.websocket.tasks import ending
-from gateway.request import Head, Pairs
+from gateway.request import Pairs
 from sluice.http import client as http1
 from sluice.http.client.connect import Refuse, connect_any
 
@@ -51,30 +51,28 @@ class WebSocketUpstream:
         self._base = http1.base_path(upstream.url)
         self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
 
-    async def proxy(
-        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
-    ) -> None:
+    async def proxy(self, client: ClientSide) -> None:
         """As `Destination` has it."""
-        await self._proxy(self._connection(head, offered), receive, send, entry)
+        await self._proxy(self._connection(client), client)
 
-    async def _proxy(self, connection: Connection, receive: Receive, send: Send, entry: WebSocketLogEntry) -> None:
-        first = asyncio.ensure_future(receive())
+    async def _proxy(self, connection: Connection, client: ClientSide) -> None:
+        first = asyncio.ensure_future(client.receive())
         try:
             await _while_there(first, self._open(connection))
-            await _accept(send, connection)
-            entry.answered(101)
-            pipe = Pipe(connection, receive, send, entry, max(self._upstream.idle, times.IDLE_AT_LEAST))
-            await pipe.run(first)
+            await _accept(client.send, connection)
+            client.entry.answered(101)
+            await Pipe(connection, client, max(self._upstream.idle, times.IDLE_AT_LEAST)).run(first)
         finally:
             first.cancel()
             connection.abort()
 
-    def _connection(self, head: Head, offered: Sequence[str], more: Pairs | None = None) -> Connection:
+    def _connection(self, client: ClientSide, more: Pairs | None = None) -> Connection:
         """`more`: fields of ours beside the client's."""
-        path, _, query = (self._base + head.target).decode("ascii").partition("?")
+        path, _, query = (self._base + client.head.target).decode("ascii").partition("?")
         uri = WebSocketURI(bool(self._tls), self._origin.host, self._origin.port, path, query)
-        subprotocols = [Subprotocol(name) for name in offered if name]
-        return Connection(Handshake(uri, for_upstream(head) + (more or []), subprotocols))
+        subprotocols = [Subprotocol(name) for name in client.offered if name]
+        pairs = for_upstream(client.head) + (more or [])
+        return Connection(Handshake(uri, pairs, subprotocols, client.limits.message), client.limits.control)
 
     async def _open(self, connection: Connection) -> None:
         assert self._circuit is not None
@@ -136,12 +134,10 @@ class WorkerWebSocket(WebSocketUpstream):
         self._more = more
         self._now: Connection | None = None
 
-    async def proxy(
-        self, head: Head, offered: Sequence[str], receive: Receive, send: Send, entry: WebSocketLogEntry
-    ) -> None:
+    async def proxy(self, client: ClientSide) -> None:
         """As `Destination` has it. Raises NotTheOne, too."""
-        self._now = self._connection(head, offered, self._more)
-        await self._proxy(self._now, receive, send, entry)
+        self._now = self._connection(client, self._more)
+        await self._proxy(self._now, client)
 
     def moved(self) -> None:
         """Another worker has the session: both sides are closed, the client with 1012, so that it connects again."""

@@ -24,3 +24,14 @@ def request(route: str, status: int, seconds: float) -> None:
     """One answered request. `route` is the pattern from the policies, never the path: few values."""
     _REQUESTS.add(route, _text(status))
     _REQUEST_SECONDS.observe(seconds, route)
+
+
+_WEBSOCKETS_CUT = counts(
+    "sluice_websockets_cut_total", "WebSockets that were cut off for what one side sent, by the code.", ["side", "code"]
+)
+recent(_WEBSOCKETS_CUT, "sluice_websockets_cut_total", ["side", "code"])
+
+
+def websocket_cut(side: str, code: int) -> None:
+    """`client` or `upstream` broke a rule of the protocol or a limit; `code` (RFC 6455 section 7.4) says which."""
+    _WEBSOCKETS_CUT.add(side, str(code))

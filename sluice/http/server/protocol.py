@@ -81,6 +81,7 @@ class ServerProtocol:
         self._state = server_state
         self._direct = direct
         self._parser: httptools.HttpRequestParser | None = None  # once there are chunks
+        self._websocket: asyncio.Protocol | None = None  # once it has become one
         self._at: int = _AT_HEAD
         self._last = False  # no request is read after this one
         self._stopping = False  # nor on any other connection
@@ -157,6 +158,8 @@ class ServerProtocol:
                 elif self._at == _CHUNKS:
                     data = self._read_chunks(data)
                 else:
+                    if self._websocket is not None:
+                        self._websocket.data_received(data)
                     return
         except Refused as refused:
             self._refuse(refused.status, str(refused))
@@ -248,7 +251,7 @@ class ServerProtocol:
             len(name) + len(value) > _MAX_HANDSHAKE_LINE for name, value in headers
         ):
             raise Refused(431, "a WebSocket handshake has 128 fields of 8 KiB at most")
-        self._at = _OVER  # frames sent before the handshake was answered (RFC 6455 section 4.1) are passed over
+        self._at = _OVER
         self._stop_timer()
         self._state.connections.discard(self)
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
@@ -257,6 +260,7 @@ class ServerProtocol:
         protocol.connection_made(self.transport)
         protocol.data_received(b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, head.target, lines))
         self.transport.set_protocol(protocol)
+        self._websocket = protocol  # which gets what came behind the head
 
     def _read_sized(self, data: bytes) -> bytes:
         piece, rest = (data, b"") if len(data) <= self._at else (data[: self._at], data[self._at :])

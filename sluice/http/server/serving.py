@@ -19,6 +19,7 @@ import uvicorn
 
 from sluice.http.server import Direct, ServerProtocol
 from sluice.http.server.draining import take_again, take_no_more
+from sluice.http.server.websocket import WebSocketProtocol
 from sluice.process.loops import Stop
 
 INHERITED = "SLUICE_LISTENING"
@@ -82,7 +83,7 @@ async def serve(app: Any, bound: socket.socket, stop: Stop, direct: Direct | Non
         app,
         loop="none",
         http=partial(ServerProtocol, direct=direct),  # type: ignore[arg-type]
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -1,0 +1,12 @@
+"""What both sides of a proxied WebSocket have in common: how its frames are read, and how much may come.
+
+`frames`  cuts what comes at the ends of frames      pure
+`limits`  how much may come
+`intake`  hands frames on, fairly
+"""
+
+from sluice.http.websocket.frames import is_pong
+from sluice.http.websocket.intake import Intake
+from sluice.http.websocket.limits import Allowance, WebSocketLimits
+
+__all__ = ["Allowance", "Intake", "WebSocketLimits", "is_pong"]

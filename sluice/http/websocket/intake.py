@@ -1,0 +1,172 @@
+"""Reading of WebSockets, so that no connection delays the others and none keeps more than it may.
+
+A connection hands its parser one frame at a time, while somebody takes the messages and the answers to its pings.
+Connections that have more at hand take turns: all of them together have `TURN` in each pass of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+
+from sluice.http.websocket.frames import Frames
+from sluice.http.websocket.limits import Allowance
+
+TURN = 0.0005
+"""Seconds."""
+MAX_HELD = 64 * 1024
+"""Bytes that wait to be handed over; beyond it the socket is not read."""
+_FRAMES_TOGETHER, _TOGETHER, _TOGETHER_INFLATED = 16, 4096, 256
+"""So many short frames, and so many bytes of them, are handed over at once; compressed ones may become a thousand
+times as long."""
+_MAX_DROPPED = 4 * 2**20
+"""Bytes that are read and dropped after the end, for whoever sends to get to the close frame."""
+
+
+class Intake:
+    """Of one connection. `feed` hands on a frame or a part of one, `ready` says whether it may, `too_many` ends a
+    connection that sends more frames without content than its allowance."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        allowance: Allowance,
+        feed: Callable[[bytes], None],
+        ready: Callable[[], bool],
+        too_many: Callable[[], None],
+    ) -> None:
+        self.frames = Frames()
+        self.in_turn = False
+        """It waits for its next turn."""
+        self._transport = transport
+        self._turns = _turns_of(asyncio.get_running_loop())
+        self._allowance = allowance
+        self._feed = feed
+        self._ready = ready
+        self._too_many = too_many
+        self._ended = False
+        self._dropped = 0
+        self._read_paused = False
+        self._when_drained: Callable[[], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            self._drop(data)
+            return
+        frames = self.frames
+        if self._ready() and frames.passes(data):
+            self._feed(data)  # the rest of a frame whose beginning was handed on
+            return
+        frames.add(data)
+        if not self.in_turn and self.step():
+            self._turns.join(self)
+        self._pace_reading()
+
+    def go_on(self) -> None:
+        """`ready` may say something else now."""
+        if self.frames.held and not self.in_turn:
+            self._turns.join(self)
+
+    def lost(self, then: Callable[[], None]) -> None:
+        """Nothing more comes. `then` is called when all that came has been handed over."""
+        self._when_drained = then
+        if not self.frames.held or self._ended:
+            self._drained()
+        else:
+            self.go_on()
+
+    def end(self) -> None:
+        """Nothing more is handed over."""
+        self._ended = True
+        self.frames.drop()
+        self._pace_reading()
+        self._drained()
+
+    def step(self) -> bool:
+        """Hands over a frame, or a few short ones. True: there may be more."""
+        if self._ended or not self._ready():
+            return False
+        frames, most = self.frames, _TOGETHER_INFLATED if self.frames.inflates else _TOGETHER
+        pieces: list[bytes] = []
+        size = 0
+        while piece := frames.next():
+            if frames.carries_nothing and not self._allowance.take(time.monotonic()):
+                self._hand_on(pieces)
+                if not self._ended:
+                    self._too_many()
+                return False
+            pieces.append(piece)
+            size += len(piece)
+            if size > most or len(pieces) == _FRAMES_TOGETHER:
+                break
+        self._hand_on(pieces)
+        self._pace_reading()
+        if self._when_drained is not None and not (frames.held and pieces):
+            self._drained()
+        return frames.held > 0 and bool(pieces)
+
+    def _hand_on(self, pieces: list[bytes]) -> None:
+        if pieces:
+            self._feed(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _drained(self) -> None:
+        then, self._when_drained = self._when_drained, None
+        if then is not None:
+            then()
+
+    def _drop(self, data: bytes) -> None:
+        self._dropped += len(data)
+        if self._dropped > _MAX_DROPPED:
+            self._transport.abort()
+
+    def _pace_reading(self) -> None:
+        pause = self.frames.held > MAX_HELD
+        if pause != self._read_paused and not self._transport.is_closing():
+            self._read_paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+
+class Turns:
+    """Of all connections of an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call_soon = loop.call_soon
+        self._waiting: deque[Intake] = deque()
+        self._scheduled = False
+
+    def join(self, intake: Intake) -> None:
+        intake.in_turn = True
+        self._waiting.append(intake)
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._run)
+
+    def _run(self) -> None:
+        until = time.perf_counter() + TURN
+        while self._waiting:
+            intake = self._waiting.popleft()
+            if intake.step():
+                self._waiting.append(intake)
+            else:
+                intake.in_turn = False
+            if time.perf_counter() > until:
+                break
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
+            self._call_soon(self._run)
+
+
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = weakref.WeakKeyDictionary()
+
+
+def _turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = Turns(loop)
+    return turns
