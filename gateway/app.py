@@ -23,6 +23,7 @@ from gateway.limits.limiter import Limiter
 from gateway.policies import Policies, Upstream, edits
 from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.failing import Failing
+from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.reload import ConnectedUpstream, Reloader, Snapshot
@@ -77,6 +78,7 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
                 reloader.apply(policies)
                 parts.limiter.forget()
                 parts.bodies.limit = policies.bodies
+                parts.shares.apply(policies)
                 parts.sends.apply(policies.sessions.shields)
                 parts.workers.apply(policies.sessions)
                 watch.apply(policies)
@@ -126,7 +128,8 @@ class _Parts:
         self.instances = Instances()
         self.live: LivePolicies[Policies] = edits.live(policies)
         self.bodies = BodyBudget(policies.bodies)
-        self.workers = WorkerProxy(self.registry, _WORKERS, policies.sessions, self.bodies)
+        self.shares = ShareRule(policies)
+        self.workers = WorkerProxy(self.registry, _WORKERS, policies.sessions, self.bodies, self.shares)
         self.hold = Hold(inbox, self.bodies)
         self.held = HeldRequests(self.limiter, self.limits_store, self.bodies)
         self.sends = Sends(self.workers, SendRecords(self.store, name), self.bodies)
@@ -162,7 +165,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         lambda name: open_queue(parts.store, endpoints[name], policies),
     )
     upstreams = (before.upstreams if before else BySettings()).edited(
-        policies.upstreams, lambda name: _connected(policies.upstreams[name])
+        policies.upstreams, lambda name: _connected(policies.upstreams[name], parts.shares)
     )
     resources = Resources(
         *(policies, parts.store, parts.registry, queues.things, parts.live),
@@ -183,14 +186,14 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         Division(policies.sessions, parts.store, parts.registry, parts.watched) if divides(policies.sessions) else None,
     )
     app = reserved.build(resources, ingest, parts.wakeups, parts.bodies, console(resources))
-    return Snapshot(resources, edge, app, queues, upstreams)
+    return Snapshot(resources, edge, app, queues, upstreams, policies.clients.bounds())
 
 
-def _connected(upstream: Upstream) -> ConnectedUpstream:
+def _connected(upstream: Upstream, rule: ShareRule) -> ConnectedUpstream:
     circuit = UpstreamCircuit(
         upstream.name, probe_lease=upstream.connect + upstream.headers + _PROBE_MARGIN, show=metrics.upstream_circuit
     )
-    return ConnectedUpstream(UpstreamClient(upstream, circuit), WebSocketUpstream(upstream, circuit))
+    return ConnectedUpstream(UpstreamClient(upstream, rule, circuit), WebSocketUpstream(upstream, circuit))
 
 
 async def _note_inflows(resources: Resources) -> None:

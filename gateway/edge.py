@@ -43,7 +43,6 @@ from sluice.observe.log import Log
 
 LOG = Log("gateway")
 _AGAIN = 0.25  # seconds between two tries to have the limits decide
-_CLIENT_GONE = 499  # nginx's number; never sent, only counted and logged
 
 
 class AccessLogEntry:
@@ -102,7 +101,7 @@ class Edge:
             log.why = refusal.detail
             log.status = await self._refuse(refusal, log, exchange)
         except ClientGone:
-            log.status = _CLIENT_GONE
+            log.status = exchange.gone_status
         except Exception as error:
             failed = _failed(log.plan)
             if failed is None:
@@ -113,6 +112,8 @@ class Edge:
         finally:
             if log.body is not None:
                 log.body.release()
+            if log.why is None:
+                log.why = exchange.why_gone
             _log(log, time.monotonic() - started)
 
     async def _refuse(self, refusal: Refusal, log: AccessLogEntry, exchange: Exchange) -> int:
@@ -264,8 +265,9 @@ async def _to_upstream(pools: UpstreamClient, outgoing: UpstreamRequest, exchang
     client = Downstream(exchange)
     try:
         response = await pools.ask(outgoing, client)
-        if not await pools.give(response, exchange):
-            LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=outgoing.head.path.decode())
+        if not await pools.give(response, exchange) and not exchange.disconnected:
+            path = outgoing.head.path.decode("utf-8", "backslashreplace")
+            LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=path)
         return response.status
     except http1.UpstreamError as error:
         raise refusal_for(error, pools.upstream.name) from None
@@ -297,7 +299,7 @@ def _log(log: AccessLogEntry, seconds: float) -> None:
         "request",
         {
             "method": head.method,
-            "path": head.path.decode(),
+            "path": head.path.decode("utf-8", "backslashreplace"),
             "route": route,
             "status": log.status,
             "ms": round(seconds * 1000, 2),

@@ -25,6 +25,12 @@ _SECONDS = histograms(
     ["upstream"],
     (0.005, 0.025, 0.1, 0.5, 2.5, 10),
 )
+_SHARES = counts(
+    "sluice_client_shares_refused_total",
+    "Requests refused as their client's address uses its share of the connections to an upstream.",
+    ["upstream"],
+)
+recent(_SHARES, "sluice_client_shares_refused_total", ["upstream"])
 _FAILING = Gauge(
     "sluice_upstream_failing_seconds",
     "For how long a large share of the requests to an upstream has failed; the longest of all processes.",
@@ -57,6 +63,10 @@ def decided(limit: str, decision: str) -> None:
     """`allowed`, `delayed`, `dropped`, `rejected`, or `would_reject` of a limit that only observes. A request that had
     to wait for tokens is `held`, and afterwards `allowed` or `rejected` as well."""
     _DECISIONS.add(limit, decision)
+
+
+def share_refused(upstream: str) -> None:
+    _SHARES.add(upstream)
 
 
 def unknown_prefix() -> None:

@@ -28,6 +28,7 @@ from sluice.http.signatures import Claim, proof_of
 
 _FORM = b"application/x-www-form-urlencoded"
 """Existing workers read such bodies, too."""
+_METHODS: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DENIED = "this address is denied (trust.deny)"
 
 
@@ -213,6 +214,8 @@ class Planner:
 
     def _match(self, head: Head) -> Match:
         refuse_host(head, self._trust.hosts)
+        if head.method == "TRACE":
+            raise self._trace(head)
         if self.prefixes is not None and head.worker is None and self.prefixes.is_unknown(head.path):
             raise Refusal(404, UNKNOWN)
         try:
@@ -222,6 +225,14 @@ class Planner:
         if match is None:
             raise Refusal(404, "no route of policies.yaml matches")
         return match
+
+    def _trace(self, head: Head) -> Refusal:
+        """Of no use behind a gateway, and it would show what we say beside the client's own fields (RFC 9110 section
+        9.3.8). nginx refuses it with 405, too."""
+        allowed = [method for method in _METHODS if self.rules_of(method, head.path) is not self._unmatched]
+        refusal = Refusal(405, "TRACE is refused for every path")
+        refusal.lines = [b"allow: %b\r\n" % ", ".join(allowed).encode()]
+        return refusal
 
     def _invalid(self, refusal: Refusal, rules: RouteRules, subject: Subject, now: float) -> Invalid:
         return Invalid(refusal, rules, subject, rules.limits_of_refused.buckets(subject, None, now))

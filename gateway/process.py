@@ -27,7 +27,7 @@ async def run(policies: Policies, bound: socket.socket, stop: Stop, console: Con
         LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
         letting_go = asyncio.create_task(_let_go(gateway, stop))
         try:
-            await serve(application, bound, stop, gateway.direct)
+            await serve(application, bound, stop, gateway.direct, gateway.client_bounds)
         finally:
             letting_go.cancel()
     LOG.info("gateway.stopped")

@@ -20,7 +20,15 @@ from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.resources import Resources
 from relay.queue.queue import Queue
-from sluice.http.server import AsgiExchange, Cycle, Refused, head_of_scope, metrics as server_metrics, target_of
+from sluice.http.server import (
+    AsgiExchange,
+    ClientBounds,
+    Cycle,
+    Refused,
+    head_of_scope,
+    metrics as server_metrics,
+    target_of,
+)
 from sluice.observe.log import Log
 from sluice.process.by_settings import BySettings
 
@@ -47,6 +55,7 @@ class Snapshot:
     """The ASGI application of the reserved paths."""
     queues: BySettings[Queue]
     upstreams: BySettings[ConnectedUpstream]
+    bounds: ClientBounds
 
 
 Make = Callable[[Policies, Snapshot | None], Snapshot]
@@ -88,6 +97,10 @@ class Reloader:
         if reserved.is_reserved(cycle.head.target):
             return None
         return self.snapshot.edge.answer(cycle)
+
+    def client_bounds(self) -> ClientBounds:
+        """Of a connection that is made now."""
+        return self.snapshot.bounds
 
     def apply(self, policies: Policies) -> None:
         """Goes over to these policies. What cannot be made raises before anything has changed."""

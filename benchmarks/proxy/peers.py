@@ -312,6 +312,7 @@ data: {site.folder}/data
 store: {{url: "{embedded.url(site.folder / "data")}", promise: second}}
 upstreams:
   hello: {{url: "http://127.0.0.1:{site.upstream}"}}
+clients: {{share: 100%}}   # all load comes from one address
 routes:
   - {{path: /**, event: hello, upstream: hello}}
 limits: {limits}

@@ -6,6 +6,7 @@ from gateway.policies.applicability import (
     needs_only_head as needs_only_head,
     streams as streams,
 )
+from gateway.policies.clients import Clients as Clients
 from gateway.policies.limits import (
     PREFIXES as PREFIXES,
     BodyCost as BodyCost,

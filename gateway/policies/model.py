@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.policies.clients import Clients
 from gateway.policies.limits import Limit, LimitHeader, limit_list
 from gateway.policies.routes import Route, route
 from gateway.policies.trust import Trust, trust
@@ -48,6 +49,8 @@ class Policies:
     """Bytes of request bodies that one process holds in memory."""
     store: StorePolicy = setting(common.store, StorePolicy())
     trust: Trust = setting(trust, Trust())
+    clients: Clients = setting(section(Clients), Clients())
+    """How long, and how much, one client may take."""
     upstreams: Mapping[str, Upstream] = setting(named(upstream), {})
     signatures: Mapping[str, Signature] = setting(named(common.signature), {})
     routes: tuple[Route, ...] = setting(each(route), ())

@@ -126,6 +126,8 @@ def route(value: Value) -> Route:
 
 
 def method(text: str) -> str:
+    if text == "TRACE":
+        raise Malformed("TRACE is refused for every path", "remove it")
     if not METHOD.fullmatch(text):
         upper = text.upper()
         raise Malformed(f"{quoted(text)} is not a method", f"write {upper if METHOD.fullmatch(upper) else 'POST'}")

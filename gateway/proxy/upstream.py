@@ -9,19 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway import metrics
+from gateway.client_ip import Client
 from gateway.policies import Upstream
 from gateway.problems import ClientGone, Refusal
 from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
 from gateway.proxy.quota import without_the_looser
+from gateway.proxy.shares import ShareRule, Shares
 from gateway.request import Head
 from sluice.http import client as http1
 from sluice.http.client.connect import Refuse
 from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, QUOTA, TRANSFER_ENCODING, UPGRADE, Field
 from sluice.http.server import Exchange
 
-_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE
 _BODILESS = frozenset((204, 304))
+_CONNECTIONS = 256
 _UPSTREAM_FAILS = frozenset((502, 503, 504))  # a 500 is one request's failure, not the upstream's
 
 
@@ -73,7 +76,7 @@ class Downstream:
     its leaving changes nothing, for an upstream that would go on with the request anyway.
     """
 
-    __slots__ = ("_connection", "_cut", "_listener", "exchange", "given_up")
+    __slots__ = ("_connection", "_cut", "_listener", "_share", "exchange", "given_up")
 
     def __init__(self, exchange: Exchange, *, cut: bool = True) -> None:
         self.exchange = exchange
@@ -82,6 +85,7 @@ class Downstream:
         self._cut = cut
         self._connection: http1.Connection | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._share: tuple[Shares, Client] | None = None
 
     @property
     def disconnected(self) -> bool:
@@ -95,8 +99,20 @@ class Downstream:
         if self._cut:
             self.exchange.on_disconnect(self._abort)
 
+    def take_share(self, shares: Shares, client: Client) -> None:
+        """Until it is closed. Raises Refusal 503."""
+        shares.take(client)
+        self._share = shares, client
+
     def close(self) -> None:
-        """Cuts what is unfinished."""
+        """Cuts what is unfinished, and gives its share back."""
+        self.let_go()
+        share, self._share = self._share, None
+        if share is not None:
+            share[0].give_back(share[1])
+
+    def let_go(self) -> None:
+        """Cuts what is unfinished of this connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abort()
@@ -128,15 +144,17 @@ class Downstream:
 
 
 class UpstreamClient:
-    """The connections to one upstream, or to one worker, which has no circuit. `refuse` says to which addresses of its
-    name none is opened."""
+    """The connections to one upstream, or to one worker, which has no circuit. `rule` says how many of them one client
+    may use, `refuse` to which addresses of its name none is opened."""
 
     def __init__(
-        self, upstream: Upstream, circuit: UpstreamCircuit | None = None, refuse: Refuse | None = None
+        self, upstream: Upstream, rule: ShareRule, circuit: UpstreamCircuit | None = None, refuse: Refuse | None = None
     ) -> None:
         self.upstream = upstream
         self._circuit = circuit
-        self._pool = http1.Pool(http1.Origin.of(upstream.url), connect=upstream.connect, refuse=refuse)
+        self._shares = Shares(upstream.name, _CONNECTIONS, rule)
+        origin = http1.Origin.of(upstream.url)
+        self._pool = http1.Pool(origin, connect=upstream.connect, limit=_CONNECTIONS, refuse=refuse)
         self._base = http1.base_path(upstream.url)
         self._headers = http1.Deadlines(upstream.headers)
         self._idle = http1.Deadlines(upstream.idle)
@@ -145,9 +163,10 @@ class UpstreamClient:
         """Sends the request and waits for the head of the answer. Whatever comes of it, `client.close()` is due then.
 
         Sent once more where that is safe and the kept connection turned out to be closed. Raises UpstreamError,
-        ClientGone, or Refusal 503 while the circuit is open.
+        ClientGone, or Refusal 503 while the circuit is open, or when the client uses its share of the connections.
         """
         name, admission = self.upstream.name, None
+        client.take_share(self._shares, outgoing.head.client)
         if self._circuit is not None:
             admission = admit(self._circuit, name)
         began = time.perf_counter()
@@ -182,7 +201,7 @@ class UpstreamClient:
                 await response.head(outgoing.within or self._headers)
                 return response
             except BaseException as error:
-                client.close()
+                client.let_go()
                 connection.abort()
                 if client.disconnected and isinstance(error, http1.UpstreamError):
                     raise ClientGone from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from gateway.policies import Upstream
 from gateway.problems import Refusal
+from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.workers import metrics
 from gateway.workers.last_known import MAX_BODY
@@ -71,7 +72,8 @@ class Answer:
 
     async def give(self, exchange: Exchange) -> int:
         """Its status, when all of it is on its way to the client. An event stream may be quiet for any time."""
-        if not await self._upstream.give(self.response, exchange, self._taken, endless=self.is_event_stream):
+        given = await self._upstream.give(self.response, exchange, self._taken, endless=self.is_event_stream)
+        if not given and not exchange.disconnected:
             LOG.warning("worker.broke_off", worker=self.worker)
         return self.response.status
 
@@ -85,10 +87,12 @@ class Answer:
 
 
 class WorkerConnections:
-    """By address. `timeouts`: of all of them, but for the wait for an answer, which the route says."""
+    """By address. `timeouts`: of all of them, but for the wait for an answer, which the route says. `rule`: of
+    each worker's connections, how many one client may use."""
 
-    def __init__(self, timeouts: Upstream) -> None:
+    def __init__(self, timeouts: Upstream, rule: ShareRule) -> None:
         self._timeouts = timeouts
+        self._rule = rule
         self._workers: OrderedDict[str, UpstreamClient] = OrderedDict()
         self._deadlines: dict[float, http1.Deadlines] = {}
         self._under_way: dict[str, dict[Downstream, int]] = {}
@@ -166,7 +170,7 @@ class WorkerConnections:
         if found is None:
             t = self._timeouts
             upstream = Upstream("workers", url, t.connect, t.headers, t.idle)
-            found = self._workers[url] = UpstreamClient(upstream, refuse=strange)
+            found = self._workers[url] = UpstreamClient(upstream, self._rule, refuse=strange)
         self._workers.move_to_end(url)
         return found
 

@@ -18,7 +18,7 @@ _MAX_FIELDS = 100
 def given_in(head: Head) -> bytes | None:
     """The `api_key` in the query, else X-API-Key; None: it is not there, or more than once, which no worker accepts."""
     try:
-        query = head.target.partition(b"?")[2].decode("ascii")
+        query = head.target.partition(b"?")[2].decode()
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
         return None

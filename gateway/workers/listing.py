@@ -62,7 +62,7 @@ class Listing:
 
 def _query(head: Head) -> Mapping[str, str]:
     try:
-        return dict(parse_qsl(head.target.partition(b"?")[2].decode("ascii"), max_num_fields=100))
+        return dict(parse_qsl(head.target.partition(b"?")[2].decode(), max_num_fields=100))
     except ValueError:
         raise Refusal(400, "the query cannot be read") from None
 

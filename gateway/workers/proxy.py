@@ -7,6 +7,7 @@ import asyncio
 from gateway.plan import Admission, Invalid, Plan
 from gateway.policies import ToWorkers, Upstream
 from gateway.problems import BadPath, ClientGone, Refusal
+from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import UpstreamRequest
 from gateway.request import Head
 from gateway.routing import segments_of
@@ -40,12 +41,14 @@ _NOT_NOW = frozenset((404, 429, 502, 503, 504))
 
 
 class WorkerProxy:
-    """`bodies`: of its budget a part is held here."""
+    """`bodies`: of its budget a part is held here. `rule`: of clients' shares of a worker's connections."""
 
-    def __init__(self, registry: Registry, timeouts: Upstream, policy: SessionsPolicy, bodies: BodyBudget) -> None:
+    def __init__(
+        self, registry: Registry, timeouts: Upstream, policy: SessionsPolicy, bodies: BodyBudget, rule: ShareRule
+    ) -> None:
         self._timeouts = timeouts
         self._owners = Owners(registry)
-        self._connections = WorkerConnections(timeouts)
+        self._connections = WorkerConnections(timeouts, rule)
         self._fleet = Fleet(registry)
         self._holding = Holding(bodies)
         self._last_known = LastKnown()

@@ -126,6 +126,10 @@ class LastMinute:
     """Calls of workers and publishers that were refused with 401, by the key that names their signature."""
     bodies: int = 0
     """Requests refused because `bodies` was used up."""
+    cut: Mapping[str, int] = field(default_factory=dict)
+    """Connections of clients that were cut, by the key of `clients` that says when."""
+    shares: Mapping[str, int] = field(default_factory=dict)
+    """Requests refused as their client's address uses its share of the connections to an upstream, by its name."""
     sends: Mapping[str, int] = field(default_factory=dict)
     """What the shield of sends did, and what it could not do: joined, unknown, unshielded, given_up."""
     held: int = 0

@@ -110,6 +110,19 @@ async def test_a_request_for_a_session_that_names_none_is_400(gate: Gate) -> Non
     assert problem(response) == (400, "the request names no session where the route looks for it")
 
 
+async def test_trace_is_refused_for_every_path(gate: Gate, laravel: Receiver) -> None:
+    """It would show the sender what we say beside its own fields (RFC 9110 section 9.3.8)."""
+    for path, allowed in (
+        ("/", "GET, HEAD, POST, PUT, OPTIONS"),
+        ("/info", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ("/nowhere/x", "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+    ):
+        answer = await gate.http.request("TRACE", path)
+        assert problem(answer) == (405, "TRACE is refused for every path")
+        assert answer.headers["allow"] == allowed
+    assert laravel.heads == []
+
+
 async def test_no_route_is_404(gate: Gate, laravel: Receiver) -> None:
     assert problem(await gate.http.request("PATCH", "/x")) == (404, "no route of policies.yaml matches")
     assert laravel.heads == []

@@ -280,3 +280,15 @@ async def test_an_existing_worker_that_an_edit_adds_is_watched(
             return bool((await gate.http.get("/api/sessions")).json()["total"])
 
         await until(seen, what="the session of the worker")
+
+
+async def test_a_connection_goes_by_the_clients_section_that_counted_when_it_was_made(
+    tmp_path: Path, store_url: str, laravel: Receiver, heard: Heard
+) -> None:
+    async with gateway(tmp_path, store_url, laravel.url) as gate, gate.raw() as before:
+        await edit(gate, heard, "\ntrust:", "\nclients: {first_byte: 300ms, head_size: 1KiB}\ntrust:")
+        async with gate.raw() as after, gate.raw(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 1024) as large:
+            assert (await large.head()).startswith(b"HTTP/1.1 431 ")
+            assert await after.rest() == b""
+        before.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 2000 + b"\r\n\r\n")
+        assert (await before.head()).startswith(b"HTTP/1.1 200 ")

@@ -120,6 +120,8 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
         registrations=int(samples.value("sluice_registrations_refused_last_minute")),
         signed_calls=dict(samples.sums("sluice_signed_calls_refused_last_minute", "verify")),
         bodies=int(samples.value("sluice_bodies_refused_last_minute")),
+        cut=dict(samples.sums("sluice_clients_cut_last_minute", "key").most_common()),
+        shares=dict(samples.sums("sluice_client_shares_refused_last_minute", "upstream")),
         sends={
             what: int(sends)
             for what, sends in samples.sums("sluice_shielded_sends_last_minute", "what").items()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sluice.console.messages.wording import some
+from sluice.console.messages.wording import listed, some
 from sluice.console.status import LastMinute, LimitDecisions, Share
 
 _A_LARGE_SHARE = 0.5
 _SOME = 3
 _ENOUGH = 20  # requests: of fewer a share says little
+_MANY_CUT = 30  # a minute: fewer are browsers that open connections ahead, and phones in a tunnel
 
 
 def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
@@ -56,10 +57,27 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
             f"{some(recent.undecided, 'request was', 'requests were')} decided without the store in the last minute, "
             "as when_store_away of their limits says: the store answers more slowly than store.timeout allows"
         )
+    yield from _clients(recent.cut, recent.shares)
     if recent.bodies:
         yield (
             f"{some(recent.bodies, 'request was', 'requests were')} refused in the last minute because the memory for "
             "request bodies was used up: raise bodies"
+        )
+
+
+def _clients(cut: Mapping[str, int], shares: Mapping[str, int]) -> Iterator[str]:
+    for upstream, requests in shares.items():
+        yield (
+            f"{some(requests, 'request was', 'requests were')} refused with 503 in the last minute, as one address has "
+            f"its share of the connections to {upstream} (clients.share): the log names it; if it is a proxy or an "
+            "office of yours, name it in trust.proxies, or in a list of clients.exempt"
+        )
+    connections = sum(cut.values())
+    if connections >= _MANY_CUT:
+        keys = listed([f"{times} by clients.{key}" for key, times in cut.items()])
+        yield (
+            f"{connections} connections of clients were cut in the last minute, as they kept us waiting ({keys}): the "
+            "log names them (client.cut); refuse an address that does it on purpose (trust.deny)"
         )
 
 

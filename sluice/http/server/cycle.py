@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import select
-import socket
-import struct
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from sluice.http.fields import EXPECT
-from sluice.http.server.exchange import Exchange
+from sluice.http.server.exchange import CLIENT_GONE, Exchange
 from sluice.http.server.head import STATUS_LINES, RequestHead, problem
+from sluice.http.server.sending import reset_when_closed
 from sluice.observe.log import Log
 
 if TYPE_CHECKING:
@@ -27,8 +25,6 @@ _JOINED = 4 * 1024
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _IN_VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 _BODILESS = frozenset((204, 304))
-_RESET = struct.pack("ii", 1, 0)
-_NO_RESET = struct.pack("ii", 0, 0)
 
 LOG = Log("gateway")
 
@@ -54,7 +50,7 @@ class Cycle(Exchange):
     """Something has come that was not received: the end of a body that is not there, too."""
     _arrival: asyncio.Event | None = None
     """The same, once somebody has waited for it."""
-    _waits_for_100_continue = False
+    waits_for_100_continue = False
     _chunked = False
     _bodiless = False
     _held = b""
@@ -106,9 +102,10 @@ class Cycle(Exchange):
 
     async def receive(self) -> Any:
         """ASGI. `100 Continue` is said when the body is first asked for."""
-        if self._waits_for_100_continue and not self.transport.is_closing():
+        if self.waits_for_100_continue and not self.transport.is_closing():
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._waits_for_100_continue = False
+            self.waits_for_100_continue = False
+            self._flow.wanted()
         if not self.disconnected and not self.response_complete:
             if self.more_body or self.body:
                 self._flow.resume_reading()
@@ -127,7 +124,7 @@ class Cycle(Exchange):
         """ASGI."""
         connection, head = self._connection, self.head
         path, _, query = head.target.partition(b"?")
-        decoded = path.decode("ascii")
+        decoded = path.decode("utf-8", "replace")
         return {
             "type": "http",
             "asgi": {"version": connection.asgi_version, "spec_version": "2.3"},
@@ -234,9 +231,11 @@ class Cycle(Exchange):
                 self._end_by_closing()
         if not self.keep_alive and not said_close:
             last = b"connection: close\r\n" + last
+        elif self.keep_alive and not self.head.current:
+            last = b"connection: keep-alive\r\n" + last  # RFC 9112 appendix C.2.2
         self._left = 0 if bodiless else length
         self.response_started = True
-        self._waits_for_100_continue = False
+        self.waits_for_100_continue = False
         self._held = b"".join((STATUS_LINES[status], *lines, *self.extra_lines, last))
 
     def _flush(self) -> None:
@@ -262,13 +261,7 @@ class Cycle(Exchange):
     def _end_by_closing(self) -> None:
         """Until all was sent, closing resets the connection: else an answer that ends early would look complete."""
         self.keep_alive = False
-        self._set_linger(_RESET)
-
-    def _set_linger(self, how: bytes) -> None:
-        wire = self.transport.get_extra_info("socket")
-        if wire is not None and wire.family != getattr(socket, "AF_UNIX", None):
-            with contextlib.suppress(OSError):
-                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+        reset_when_closed(self.transport, True)
 
     def _complete(self) -> None:
         if self._held:
@@ -279,7 +272,7 @@ class Cycle(Exchange):
             self.notify()
         if not self.keep_alive:
             if self._left is None and not self._chunked:
-                self._set_linger(_NO_RESET)
+                reset_when_closed(self.transport, False)
             self._connection.close()
         self._connection.on_response_complete()
 
@@ -302,10 +295,10 @@ class Cycle(Exchange):
 
     def expect_body(self) -> None:
         self.more_body, self._receivable = True, False
-        self._waits_for_100_continue = self.head.current and bool(self.head.fields.kinds & EXPECT)
+        self.waits_for_100_continue = self.head.current and bool(self.head.fields.kinds & EXPECT)
 
     def add_body(self, body: bytes) -> None:
-        self._waits_for_100_continue = False  # RFC 9110 section 10.1.1: it does not wait for that
+        self.waits_for_100_continue = False  # RFC 9110 section 10.1.1: it does not wait for that
         if not self.body:
             self.body = body
         elif isinstance(self.body, bytearray):
@@ -313,9 +306,11 @@ class Cycle(Exchange):
         else:
             self.body = bytearray(self.body + body)
 
-    def disconnect(self) -> None:
-        """The client is gone, or its request turned out to be broken."""
+    def disconnect(self, why: str | None = None, status: int = CLIENT_GONE) -> None:
+        """The client is gone, or its request turned out to be broken: then with this status."""
         self.disconnected = True
+        if why is not None:
+            self.why_gone, self.gone_status = why, status
         self.notify()
         callback, self._on_disconnect = self._on_disconnect, None
         if callback is not None:

@@ -7,6 +7,9 @@ from typing import Any
 
 from sluice.http.server.head import RequestHead
 
+CLIENT_GONE = 499
+"""nginx's number for a client that left before its answer began; never sent, only counted and logged."""
+
 
 class Exchange:
     """What an application needs of it: `Cycle` is our own server's, `AsgiExchange` any other server's.
@@ -16,6 +19,10 @@ class Exchange:
 
     disconnected = False
     """The client has gone before its answer was complete."""
+    gone_status: int = CLIENT_GONE
+    """How its request is told then: as it was refused, if it was cut for something that is wrong with it."""
+    why_gone: str | None = None
+    """Why we have cut it; None: it went by itself."""
     extra_lines: Sequence[bytes] = ()
     """Whole field lines of ours that go with the answer, whoever gives it."""
 

@@ -11,6 +11,8 @@ MAX_UNREAD = 64 * 1024
 class FlowControl:
     def __init__(self, transport: asyncio.Transport) -> None:
         self.read_paused = False
+        self.reading_since: float = 0.0
+        """The loop's time when reading was last taken up again, or asked for: nothing is late that was not wanted."""
         self.write_paused = False
         self._transport = transport
         self._writable: asyncio.Event | None = None  # once somebody had to wait
@@ -23,7 +25,12 @@ class FlowControl:
     def resume_reading(self) -> None:
         if self.read_paused:
             self.read_paused = False
+            self.wanted()
             self._transport.resume_reading()
+
+    def wanted(self) -> None:
+        """Somebody begins to wait for what the client sends."""
+        self.reading_since = asyncio.get_running_loop().time()
 
     def pause_writing(self) -> None:
         self.write_paused = True

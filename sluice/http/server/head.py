@@ -18,6 +18,7 @@ from sluice.http.fields import (
     HOST,
     TRANSFER_ENCODING,
     UPGRADE,
+    Field,
     Fields,
     read_fields,
 )
@@ -29,15 +30,20 @@ STATUS_LINES = {n: b"HTTP/1.1 %d %b\r\n" % (n, _PHRASES.get(n, "").encode()) for
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 256
 MAX_TARGET = 16 * 1024
+MAX_METHOD = 32
+MAX_HOST = 255
 
-_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/1\.([01])\r\n")  # RFC 9112 section 3
-_ANY_VERSION = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n")
+# RFC 9112 section 3; that a target may have bytes over 0x7F is what browsers and nginx make of it.
+_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~\x80-\xff]+) HTTP/1\.([01])\r\n")
+_ANY_VERSION = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
+_LONG_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{33}")
+_OVER_ASCII = re.compile(rb"[\x80-\xff]")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?")  # RFC 9110 section 7.2
-_ABSOLUTE = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)
-_PORTS = {b"http": b":80", b"https": b":443"}
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 _good_hosts: set[bytes] = set()
 _MAX_HOSTS = 1024
+"""Of MAX_HOST bytes each: 256 KiB in all."""
 
 
 class RequestHead:
@@ -56,9 +62,11 @@ class RequestHead:
 
     @property
     def keeps_alive(self) -> bool:
+        """RFC 9112 section 9.3; of HTTP/1.0 only what asks for it, as `ab -k` does."""
         if not self.fields.kinds & CONNECTION:
             return self.current
-        return self.current and b"close" not in self.fields.options()
+        options = self.fields.options()
+        return b"close" not in options and (self.current or b"keep-alive" in options)
 
     @property
     def wants_websocket(self) -> bool:
@@ -74,16 +82,18 @@ class RequestHead:
         )
 
 
-def read_head(head: bytes) -> RequestHead:
-    """From the first line to the empty one. Raises Refused."""
+def read_head(head: bytes, most: int = MAX_HEAD) -> RequestHead:
+    """From the first line to the empty one, `most` bytes. Raises Refused."""
     line = _LINE.match(head)
     if line is None:
         raise bad_line(head)
     method, target, minor = line.groups()
     if len(target) > MAX_TARGET:
         raise Refused(414, f"the target is over {MAX_TARGET} bytes")
-    if len(head) > MAX_HEAD:
-        raise Refused(431, f"the head is over {MAX_HEAD} bytes")
+    if len(head) > most:
+        raise Refused(431, f"the head is over {most} bytes (clients.head_size)")
+    if len(method) > MAX_METHOD:
+        raise _long_method()
     if method == b"CONNECT":
         raise Refused(501, "CONNECT is not understood here")
     try:
@@ -102,30 +112,44 @@ def read_head(head: bytes) -> RequestHead:
     if b"#" in target:
         raise Refused(400, "a target has no fragment")  # RFC 9112 section 3.2
     if target[0] != 0x2F:
-        target = _other_form(target, method, host)
+        target, authority = _other_form(target, method)
+        if authority is not None and authority != host:
+            fields = _with_host(fields, authority)
     return RequestHead(method, target, current, fields, length)
 
 
-def refuse_early(head: bytearray, begun: int) -> None:
+def refuse_early(head: bytearray, begun: int, most: int) -> None:
     """A head that has not all come, from byte `begun` on: nothing that is wrong already is waited for."""
     if _BARE_LF.search(head, max(0, begun - 1)):
         raise Refused(400, "this is not HTTP/1.1: a line ends with CR LF")
     if head[0] < 0x21 and head != b"\r":
         raise Refused(400, "this is not HTTP/1.1: a request begins with a method")
+    if begun <= MAX_METHOD and _LONG_METHOD.match(head):
+        raise _long_method()
     first = head.find(b"\n")
     if first < 0:
         if len(head) > MAX_TARGET + 256:
             raise Refused(414, f"the target is over {MAX_TARGET} bytes")
     elif first >= begun and not _LINE.match(head):
         raise bad_line(head)
-    if len(head) > MAX_HEAD:
-        raise Refused(431, f"the head is over {MAX_HEAD} bytes")
+    if len(head) > most:
+        raise Refused(431, f"the head is over {most} bytes (clients.head_size)")
+
+
+def percent_encoded(target: bytes) -> bytes:
+    """The same target for readers that take ASCII only (RFC 3986 section 2.5)."""
+    return target if target.isascii() else _OVER_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], target)
 
 
 def bad_line(head: bytes | bytearray) -> Refused:
     if _ANY_VERSION.match(head):
         return Refused(505, "only HTTP/1.1 and HTTP/1.0 are understood here")
     return Refused(400, "a request begins with `METHOD target HTTP/1.1`")
+
+
+def _long_method() -> Refused:
+    """RFC 9112 section 3: longer than any that is implemented."""
+    return Refused(501, f"a method has {MAX_METHOD} characters at most")
 
 
 def problem(status: int, detail: str) -> bytes:
@@ -158,6 +182,8 @@ def _host(fields: Fields, current: bool) -> bytes | None:
         if current:
             raise Refused(400, "a request has exactly one Host header")
         return None
+    if len(host) > MAX_HOST:
+        raise Refused(400, f"the Host header is over {MAX_HOST} bytes")
     if not _HOST.fullmatch(host):
         raise Refused(400, "the Host header is not a host")
     if len(_good_hosts) >= _MAX_HOSTS:
@@ -181,21 +207,19 @@ def _length(fields: Fields, current: bool) -> int | None:
     return None
 
 
-def _other_form(target: bytes, method: bytes, host: bytes | None) -> bytes:
-    """`*`, or path and query of an absolute form (RFC 9112 section 3.2.2, 3.2.4)."""
+def _other_form(target: bytes, method: bytes) -> tuple[bytes, bytes | None]:
+    """`*`; or path and query of an absolute form, and the host that it names (RFC 9112 section 3.2.2, 3.2.4)."""
     if target == b"*":
         if method != b"OPTIONS":
             raise Refused(400, "the target * is for OPTIONS alone")
-        return target
+        return target, None
     absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is None or not _HOST.fullmatch(absolute[2]):
+    if absolute is None or len(absolute[1]) > MAX_HOST or not _HOST.fullmatch(absolute[1]):
         raise Refused(400, "the target is neither a path nor an http URL")
-    port = _PORTS[absolute[1].lower()]
-    if host is not None and _without(port, absolute[2]) != _without(port, host):
-        raise Refused(400, "the target and the Host header name different hosts")
-    rest: bytes = absolute[3]
-    return rest if rest.startswith(b"/") else b"/" + rest
+    rest: bytes = absolute[2]
+    return rest if rest.startswith(b"/") else b"/" + rest, absolute[1]
 
 
-def _without(port: bytes, authority: bytes) -> bytes:
-    return authority.lower().removesuffix(port).removesuffix(b":")
+def _with_host(fields: Fields, authority: bytes) -> Fields:
+    """The host of an absolute form counts, whatever the Host header says, and whoever is behind us is told that one."""
+    return Fields([Field(b"Host", authority), *[field for field in fields.all if field.kind != HOST]])

@@ -26,6 +26,17 @@ def request(route: str, status: int, seconds: float) -> None:
     _REQUEST_SECONDS.observe(seconds, route)
 
 
+_CUT = counts(
+    "sluice_clients_cut_total", "Connections of clients that were cut, by the key of `clients` that says when.", ["key"]
+)
+recent(_CUT, "sluice_clients_cut_total", ["key"])
+
+
+def cut(key: str) -> None:
+    """`first_byte`, `head`, `body` or `send`."""
+    _CUT.add(key)
+
+
 _WEBSOCKETS_CUT = counts(
     "sluice_websockets_cut_total", "WebSockets that were cut off for what one side sent, by the code.", ["side", "code"]
 )

@@ -8,7 +8,7 @@ uvicorn hands bytes to its parser as they come, and so never sees where a reques
        └──────────────────────┘
 
 A head is read when it has all come (`head`); a second one is not looked at before the first is answered. Whatever can
-be read in two ways is refused, as problem+json, and the connection closed. uvicorn's parser reads the chunks.
+be read in two ways is refused, as problem+json, and the connection closed.
 
 What `serve` does not use is not here: root_path, limit_concurrency, access log, default headers, reset_contextvars.
 """
@@ -26,35 +26,37 @@ from uvicorn.server import ServerState
 
 from sluice.http.fields import UPGRADE
 from sluice.http.server import metrics
+from sluice.http.server.bounds import ClientBounds
+from sluice.http.server.chunks import ChunkedBody
 from sluice.http.server.cycle import Cycle
+from sluice.http.server.deadline import Deadline
 from sluice.http.server.flow import MAX_UNREAD, FlowControl
-from sluice.http.server.head import RequestHead, problem, read_head, refuse_early
+from sluice.http.server.head import RequestHead, percent_encoded, problem, read_head, refuse_early
 from sluice.http.server.refused import Refused
+from sluice.http.server.sending import SendClock, reset_when_closed
 from sluice.observe.log import Log
 
-HEAD_WITHIN = 30.0
-"""Seconds from the first byte of a head to its last."""
 _FIRST_WITHIN = 1.0
 """Seconds that a new connection has for its request when the server stops."""
 _LINGER = 2.0
 """Seconds a client may go on sending after a refusal: closed at once, the kernel would reset it unread."""
-_MAX_OVERHEAD = 64 * 1024
-"""Bytes of chunk extensions and trailers, beyond what chunks of their size need."""
 _MAX_HANDSHAKE_FIELDS, _MAX_HANDSHAKE_LINE = 120, 8000
 """Of the library that answers handshakes, a little less: beyond its own it would leave them unanswered."""
-_CHUNKS_FOLLOW = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 _AT_HEAD, _CHUNKS, _OVER = 0, -1, -2
 """Where a connection is; above 0: so many bytes of a sized body are still to come."""
 
 Direct = Callable[[Cycle], Coroutine[Any, Any, None] | None]
 """Answers a request without ASGI between; None: not this one."""
+Bounds = Callable[[], ClientBounds]
+"""What a connection that is made now goes by."""
 
 LOG = Log("gateway")
 
 
 class ServerProtocol:
     """One connection of a client. `direct` is asked first; what it does not answer goes to the ASGI application.
+    `bounds` says how long and how much its client may take.
 
     Created and called as uvicorn's own protocols are: see `uvicorn.server.Server`.
     """
@@ -67,11 +69,12 @@ class ServerProtocol:
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         direct: Direct | None = None,
+        bounds: Bounds = ClientBounds,
     ) -> None:
         self.loop = _loop or asyncio.get_event_loop()
         self.app_state = app_state
         self.asgi_version = config.asgi_version
-        self.timeout_keep_alive = float(config.timeout_keep_alive)
+        self.bounds = bounds()
         self.tasks = server_state.tasks
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
@@ -80,36 +83,37 @@ class ServerProtocol:
         self._config = config
         self._state = server_state
         self._direct = direct
-        self._parser: httptools.HttpRequestParser | None = None  # once there are chunks
+        self._chunks: ChunkedBody | None = None  # once there are any
         self._websocket: asyncio.Protocol | None = None  # once it has become one
         self._at: int = _AT_HEAD
         self._last = False  # no request is read after this one
         self._stopping = False  # nor on any other connection
-        self._whole = False  # the parser has come to the end of a message
         self._head = bytearray()  # what has come of a head
         self._prefetch = bytearray()  # what has come after a request that is not answered yet
-        self._chunk_end = b""  # the last bytes of chunks, which may begin the end of the message
-        self._overhead = 0
-        self._quiet = False  # nothing of a body has come since the timer looked
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._lingering = False  # all is said, and what still comes is passed over
+        self._deadline = Deadline(self.loop, self._late)  # of what the client is to do next
+        self._sending: SendClock | None = None  # once it has taken less than was written
 
     # --- called by the transport, and by uvicorn's server
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
+        # Nothing waits beside what the kernel takes, so that whoever writes, and the clock, know when it takes no more.
+        transport.set_write_buffer_limits(high=0)
         self.flow = FlowControl(transport)
         self.server = _address(transport.get_extra_info("sockname"))
         self.client = _address(transport.get_extra_info("peername"))
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._state.connections.add(self)  # type: ignore[arg-type]
-        self._deadline = self.loop.time() + self.timeout_keep_alive
-        self._timer = self.loop.call_later(self.timeout_keep_alive, self._late)
+        self._deadline.set(self.bounds.first_byte)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._deadline.close()
+        if self._sending is not None:
+            self._sending.close()
         self._state.connections.discard(self)
-        self._parser = None  # it holds on to us
+        if self._chunks is not None:
+            self._chunks.close()
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnect()
         elif self.cycle is not None and isinstance(exc, ConnectionError):
@@ -123,18 +127,21 @@ class ServerProtocol:
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
+        if self._sending is None:
+            self._sending = SendClock(self.loop, self.transport, self.bounds.send, self._cut)
+        self._sending.start()
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
+        if self._sending is not None:
+            self._sending.stop()
 
     def shutdown(self) -> None:
         """No more requests; the one under way is answered first, and so is the first of a new connection: closed
         before it has come, the kernel would reset it."""
         self._stopping = True
         if self.cycle is None:
-            self._stop_timer()
-            self._deadline = self.loop.time() + _FIRST_WITHIN
-            self._timer = self.loop.call_later(_FIRST_WITHIN, self._late)
+            self._deadline.set(_FIRST_WITHIN)
         elif self.cycle.response_complete:
             self.transport.close()
         else:
@@ -161,6 +168,8 @@ class ServerProtocol:
                     if self._websocket is not None:
                         self._websocket.data_received(data)
                     return
+            if self._at > 0 or self._at == _CHUNKS:
+                self._deadline.set(self.bounds.body)
         except Refused as refused:
             self._refuse(refused.status, str(refused))
         except httptools.HttpParserError as error:
@@ -199,18 +208,14 @@ class ServerProtocol:
             self._take_head(whole)
             return rest
         if head:
-            refuse_early(head, begun)
+            refuse_early(head, begun, self.bounds.head_size)
             if not waited:
-                self._wait_for_head()
+                self._deadline.set(self.bounds.head)
         return b""
 
-    def _wait_for_head(self) -> None:
-        self._stop_timer()
-        self._deadline = self.loop.time() + HEAD_WITHIN
-        self._timer = self.loop.call_later(HEAD_WITHIN, self._late)
-
     def _take_head(self, data: bytes) -> None:
-        head = read_head(data)
+        self._deadline.clear()
+        head = read_head(data, self.bounds.head_size)
         if head.fields.kinds & UPGRADE and head.wants_websocket:
             self._start_websocket(head)
             return
@@ -225,13 +230,11 @@ class ServerProtocol:
         self._start(cycle)
 
     def _expect_body(self, cycle: Cycle) -> None:
-        self._quiet = False
         cycle.expect_body()
         if cycle.head.length is None:
-            self._at, self._chunk_end, self._overhead = _CHUNKS, b"", 0
-            self._whole = False
-            self._parser = self._parser or httptools.HttpRequestParser(self)
-            self._parser.feed_data(_CHUNKS_FOLLOW)
+            self._at = _CHUNKS
+            self._chunks = self._chunks or ChunkedBody(self._take_body)
+            self._chunks.begin()
         else:
             self._at = cycle.head.length
 
@@ -252,13 +255,16 @@ class ServerProtocol:
         ):
             raise Refused(431, "a WebSocket handshake has 128 fields of 8 KiB at most")
         self._at = _OVER
-        self._stop_timer()
+        self._deadline.close()
+        if self._sending is not None:
+            self._sending.close()
         self._state.connections.discard(self)
+        self.transport.set_write_buffer_limits()  # as the library expects it
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
         make: Any = self._config.ws_protocol_class
         protocol = make(config=self._config, server_state=self._state, app_state=self.app_state)
         protocol.connection_made(self.transport)
-        protocol.data_received(b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, head.target, lines))
+        protocol.data_received(b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, percent_encoded(head.target), lines))
         self.transport.set_protocol(protocol)
         self._websocket = protocol  # which gets what came behind the head
 
@@ -271,35 +277,18 @@ class ServerProtocol:
         return rest
 
     def _read_chunks(self, data: bytes) -> bytes:
-        """Fed up to each empty line: one of them is the end, and only the parser knows which."""
-        known = len(self._chunk_end)
-        joined = self._chunk_end + data
-        begin = known
-        while begin < len(joined):
-            end = joined.find(b"\r\n\r\n", max(0, begin - 3)) + 4
-            if end < 4:
-                end = len(joined)
-            self._feed_chunks(joined[begin:end])
-            if self._whole:
-                self._end_message()
-                return joined[end:]
-            begin = end
-        self._chunk_end = joined[-3:]
-        return b""
-
-    def _feed_chunks(self, piece: bytes) -> None:
-        self._overhead += len(piece)
-        assert self._parser is not None
-        self._parser.feed_data(piece)
-        if self._overhead > _MAX_OVERHEAD:
-            raise Refused(400, "there is too much beside the chunks' data")
+        assert self._chunks is not None
+        rest = self._chunks.read(data)
+        if rest is None:
+            return b""
+        self._end_message()
+        return rest
 
     def _take_body(self, body: bytes) -> None:
         cycle = self.cycle
         assert cycle is not None
         if cycle.response_complete or cycle.disconnected:
             return
-        self._quiet = False
         cycle.add_body(body)
         if len(cycle.body) > MAX_UNREAD:
             self.flow.pause_reading()
@@ -311,17 +300,11 @@ class ServerProtocol:
         assert cycle is not None
         if cycle.more_body:
             cycle.more_body = False
-            if not cycle.response_complete:
+            if cycle.response_complete:
+                self._deadline.set(self.bounds.keep_alive)
+            else:
+                self._deadline.clear()
                 cycle.notify()
-
-    # --- called by the parser; trailers are dropped: none may become a header (RFC 9110 section 6.5.1)
-
-    def on_body(self, body: bytes) -> None:
-        self._overhead = max(0, self._overhead - 2 * len(body) - 16)
-        self._take_body(body)
-
-    def on_message_complete(self) -> None:
-        self._whole = True
 
     # --- answering
 
@@ -329,7 +312,8 @@ class ServerProtocol:
         self._state.total_requests += 1
         if self.transport.is_closing():
             return
-        self._deadline = self.loop.time() + self.timeout_keep_alive
+        if not self._lingering:
+            self._deadline.set(self.bounds.keep_alive)
         self.flow.resume_reading()
         if self._prefetch:
             next_head, self._prefetch = bytes(self._prefetch), bytearray()
@@ -345,58 +329,80 @@ class ServerProtocol:
     def _close_when_read(self) -> None:
         """RFC 9112 section 9.6: what we say is read only if the client may end its sending."""
         self._at = _OVER
-        self._stop_timer()
         if self.transport.can_write_eof():
             with contextlib.suppress(OSError):
                 self.transport.write_eof()
+                self._lingering = True
                 self.flow.resume_reading()
-                self._timer = self.loop.call_later(_LINGER, self.transport.close)
+                self._deadline.set(_LINGER)
                 return
         self.transport.close()
 
     def _refuse(self, status: int, detail: str) -> None:
         in_body, cycle = self._at != _AT_HEAD, self.cycle
         self._at = _OVER
-        metrics.request("-", status, 0.0)
         LOG.info("request.refused", status=status, why=detail, client=self.client[0] if self.client else None)
         if in_body and cycle is not None:
             if cycle.response_started:
                 cycle.abort()
-            cycle.disconnect()
+            cycle.disconnect(detail, status)
             if cycle.response_started:
                 return
+        else:
+            metrics.request("-", status, 0.0)
         self.transport.write(problem(status, detail))
         self._close_when_read()
 
     # --- waiting
 
     def _late(self) -> None:
-        now = self.loop.time()
-        self._timer = None
+        """What the client was to do next it has not done in time."""
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
-            if self._stalled():
-                self._refuse(408, f"no more of the body came for {self.timeout_keep_alive:g} seconds")
-                return
-            self._deadline = now + self.timeout_keep_alive
-        elif now + 0.01 >= self._deadline:
-            if self._head and not self._stopping:
-                self._refuse(408, f"the head took longer than {HEAD_WITHIN:g} seconds")
+        cycle = self.cycle
+        if self._lingering:
+            self.transport.close()
+        elif cycle is not None and not cycle.response_complete:
+            self._body_late(cycle)
+        elif self._head and not self._stopping:
+            why = f"the head took longer than {self.bounds.head:g} seconds (clients.head)"
+            self._tell_cut("head", why)
+            self._refuse(408, why)
+        else:
+            if cycle is None and not self._stopping:
+                self._tell_cut(
+                    "first_byte", f"no request came in {self.bounds.first_byte:g} seconds (clients.first_byte)"
+                )
+            self.transport.close()
+
+    def _body_late(self, cycle: Cycle) -> None:
+        """Only what somebody is there to take can be late."""
+        left = self.flow.reading_since + self.bounds.body - self.loop.time()
+        if self.flow.read_paused or cycle.waits_for_100_continue:
+            self._deadline.set(self.bounds.body)
+        elif left > 0:
+            self._deadline.set(left)
+        else:
+            why = f"no more of the body came for {self.bounds.body:g} seconds (clients.body)"
+            self._tell_cut("body", why)
+            self._refuse(408, why)
+
+    def _cut(self) -> None:
+        """The client takes nothing of what was written for it. Reset, as our kernel would keep it for minutes."""
+        why = f"the client took nothing of its answer for {self.bounds.send:g} seconds (clients.send)"
+        self._tell_cut("send", why)
+        cycle = self.cycle
+        if cycle is not None:
+            if cycle.response_complete:
+                cycle.reset()
             else:
-                self.transport.close()
-            return
-        self._timer = self.loop.call_at(self._deadline, self._late)
+                cycle.why_gone = why
+        reset_when_closed(self.transport, True)
+        self.transport.abort()
 
-    def _stalled(self) -> bool:
-        """Nothing of a body came since the last look, though somebody is there to take it."""
-        quiet, self._quiet = self._quiet, True
-        return quiet and self.cycle is not None and self.cycle.more_body and not self.flow.read_paused
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _tell_cut(self, key: str, why: str) -> None:
+        metrics.cut(key)
+        LOG.info("client.cut", why=why, client=self.client[0] if self.client else None)
 
 
 def _address(name: object) -> tuple[str, int] | None:

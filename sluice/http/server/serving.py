@@ -17,7 +17,7 @@ from typing import Any
 
 import uvicorn
 
-from sluice.http.server import Direct, ServerProtocol
+from sluice.http.server import Bounds, ClientBounds, Direct, ServerProtocol
 from sluice.http.server.draining import take_again, take_no_more
 from sluice.http.server.websocket import WebSocketProtocol
 from sluice.process.loops import Stop
@@ -74,15 +74,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: Any, bound: socket.socket, stop: Stop, direct: Direct | None = None) -> None:
+async def serve(
+    app: Any, bound: socket.socket, stop: Stop, direct: Direct | None = None, bounds: Bounds = ClientBounds
+) -> None:
     """Until stopped; then no more connections are taken, and requests under way get 15 seconds to end.
 
-    `direct` is asked first to answer a request; what it leaves, and WebSockets, go to the ASGI application.
+    `direct` is asked first to answer a request; what it leaves, and WebSockets, go to the ASGI application. `bounds`
+    says how long and how much the client of each new connection may take.
     """
     config = uvicorn.Config(
         app,
         loop="none",
-        http=partial(ServerProtocol, direct=direct),  # type: ignore[arg-type]
+        http=partial(ServerProtocol, direct=direct, bounds=bounds),  # type: ignore[arg-type]
         ws=WebSocketProtocol,
         lifespan="off",
         log_config=None,
@@ -90,7 +93,6 @@ async def serve(app: Any, bound: socket.socket, stop: Stop, direct: Direct | Non
         proxy_headers=False,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=_DRAINED_WITHIN,
         backlog=_BACKLOG,
     )

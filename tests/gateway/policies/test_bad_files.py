@@ -104,8 +104,8 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "unknown_key_far_off": [
         (
-            "2:1: quux: unknown key; known here: version, listen, data, bodies, store, trust, upstreams, signatures, "
-            "routes, limits, limit_headers, relay, sessions, console"
+            "2:1: quux: unknown key; known here: version, listen, data, bodies, store, trust, clients, upstreams, "
+            "signatures, routes, limits, limit_headers, relay, sessions, console"
         ),
     ],
     "unknown_key_in_store": [
@@ -367,6 +367,9 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "route_bad_method": [
         '3:32: routes[0].methods[0]: "get" is not a method; write GET',
+    ],
+    "route_trace": [
+        "3:37: routes[0].methods[1]: TRACE is refused for every path; remove it",
     ],
     "route_methods_text": [
         "3:31: routes[0].methods: is a single value, not a list; write [a, b]",

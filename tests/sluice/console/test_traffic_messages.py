@@ -54,6 +54,17 @@ def recent(**what: object) -> LastMinute:
             "secrets of both sides, and their clocks",
         ),
         (
+            recent(shares={"laravel": 5}),
+            "5 requests were refused with 503 in the last minute, as one address has its share of the connections to "
+            "laravel (clients.share): the log names it; if it is a proxy or an office of yours, name it in "
+            "trust.proxies, or in a list of clients.exempt",
+        ),
+        (
+            recent(cut={"send": 40, "body": 5}),
+            "45 connections of clients were cut in the last minute, as they kept us waiting (40 by clients.send and 5 "
+            "by clients.body): the log names them (client.cut); refuse an address that does it on purpose (trust.deny)",
+        ),
+        (
             recent(unrouted=Share(30, 50)),
             "30 of 50 requests of the last minute match no route: sluice explain --path PATH says so of one; "
             "see routes",
@@ -124,6 +135,7 @@ def test_while_the_store_is_away_only_that_is_said() -> None:
         recent(unrouted=Share(19, 19)),
         recent(unrouted=Share(30, 100)),
         recent(signed_calls={"relay.verify": 2}),
+        recent(cut={"first_byte": 29}),
     ],
 )
 def test_a_few_strangers_are_nothing_to_say(calm: LastMinute) -> None:

@@ -8,11 +8,12 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sluice.http.server import Cycle, Direct, head as server_head, protocol as server_protocol, serving
+from sluice.http.server import ClientBounds, Cycle, Direct, head as server_head, protocol as server_protocol, serving
 from sluice.process.loops import Stop
 from tests.waiting import until
 
@@ -75,9 +76,10 @@ class Server:
 
 
 @asynccontextmanager
-async def served(app: App, direct: Direct | None = None) -> AsyncIterator[Server]:
+async def served(app: App, direct: Direct | None = None, **bounds: float) -> AsyncIterator[Server]:
+    """`bounds`: of its clients, where they are not the usual ones."""
     stop, bound = Stop(), serving.listening("127.0.0.1", 0)
-    running = asyncio.create_task(serving.serve(app, bound, stop, direct))
+    running = asyncio.create_task(serving.serve(app, bound, stop, direct, lambda: replace(ClientBounds(), **bounds)))
     try:
         yield Server(bound.getsockname()[1], stop, running)
     finally:
@@ -134,6 +136,7 @@ def ok(seen: list[Any]) -> App:
         (b"//a%2Fb/../;c", b"//a%2Fb/../;c", b"//a%2Fb/../;c", b""),
         (b"http://a/b?c", b"/b?c", b"/b", b"c"),
         (b"HTTP://A?c", b"/?c", b"/", b"c"),
+        (b"/caf\xc3\xa9?\xff", b"/caf\xc3\xa9?\xff", b"/caf\xc3\xa9", b"\xff"),
         (b"*", b"*", b"*", b""),
     ],
 )
@@ -174,6 +177,16 @@ async def test_white_space_around_a_value_is_not_part_of_it_and_trailers_are_no_
     assert body == b"a"
 
 
+@pytest.mark.parametrize("host", [b"Host: a\r\n", b"Host: other\r\n", b"X: y\r\nhost: other:81\r\nZ: z\r\n"])
+async def test_the_host_of_an_absolute_target_counts_and_replaces_the_header(host: bytes) -> None:
+    """RFC 9112 section 3.2.2; a Host that names another one would be read by whoever is behind us."""
+    seen: list[Any] = []
+    async with served(ok(seen)) as server, server.client(b"GET http://A:8080/b HTTP/1.1\r\n", host, b"\r\n") as client:
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+    headers = seen[0][0]["headers"]
+    assert headers == [(b"host", b"A:8080"), *([(b"x", b"y"), (b"z", b"z")] if b"X" in host else [])]
+
+
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"TLS/1.0, h2c"])
 @pytest.mark.parametrize(
     "framed", [b"Content-Length: 3\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"]
@@ -206,19 +219,23 @@ HANDSHAKE = (
 
 
 async def test_a_websocket_is_handed_on_once_its_head_is_right() -> None:
+    targets = []
+
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await ok([])(scope, receive, send)
             return
+        targets.append((scope["path"], scope["raw_path"]))
         await receive()
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close", "code": 1000})
 
     async with served(app) as server:
-        async with server.client(GET, b"GET /ws HTTP/1.1\r\nHost: a\r\n", HANDSHAKE) as client:
+        async with server.client(GET, b"GET /w\xc3\xa9 HTTP/1.1\r\nHost: a\r\n", HANDSHAKE) as client:
             await client.head()
             await client.reader.readexactly(2)
             assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+        assert targets == [("/w\xe9", b"/w%C3%A9")], "the library that answers handshakes reads ASCII only"
         async with server.client(b"GET /ws HTTP/1.1\r\n", HANDSHAKE) as client:
             assert (await client.head()).startswith(b"HTTP/1.1 400 ")
 
@@ -237,10 +254,9 @@ async def test_a_head_of_64_kib_is_read_and_one_byte_more_is_not() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n"])
-async def test_a_head_that_trickles_in_is_408(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_protocol, "HEAD_WITHIN", 0.3)
+async def test_a_head_that_trickles_in_is_408(sent: bytes) -> None:
     seen: list[Any] = []
-    async with served(ok(seen)) as server, server.client(GET) as client:
+    async with served(ok(seen), head=0.3) as server, server.client(GET) as client:
         await client.head()
         await client.reader.readexactly(2)
         begin = asyncio.get_running_loop().time()
@@ -255,14 +271,12 @@ async def test_a_head_that_trickles_in_is_408(sent: bytes, monkeypatch: pytest.M
     assert len(seen) == 1
 
 
-async def test_a_slow_head_does_not_end_the_request_that_it_became(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_protocol, "HEAD_WITHIN", 0.1)
-
+async def test_a_slow_head_does_not_end_the_request_that_it_became() -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await asyncio.sleep(0.3)
         await ok([])(scope, receive, send)
 
-    async with served(app) as server, server.client(GET[:5]) as client:
+    async with served(app, head=0.1) as server, server.client(GET[:5]) as client:
         await asyncio.sleep(0.05)
         client.send(GET[5:])
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
@@ -272,48 +286,157 @@ async def test_a_slow_head_does_not_end_the_request_that_it_became(monkeypatch: 
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_an_idle_connection_is_closed_after_the_keep_alive_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-    original = server_protocol.ServerProtocol.__init__
-
-    def impatient(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        made.append(self.timeout_keep_alive)
-        self.timeout_keep_alive = 0.8
-
-    monkeypatch.setattr(server_protocol.ServerProtocol, "__init__", impatient)
-    async with served(ok([])) as server:
+async def test_an_idle_connection_is_closed_after_the_keep_alive_timeout() -> None:
+    assert ClientBounds().keep_alive == 75
+    async with served(ok([]), keep_alive=0.8) as server:
         begin = asyncio.get_running_loop().time()
-        async with server.client() as never_asked, server.client(GET) as asked:
+        async with server.client(GET) as asked:
             await asked.head()
             await asyncio.sleep(0.2)
             asked.send(GET)
-            assert await never_asked.rest() == b""
-            assert 0.75 < asyncio.get_running_loop().time() - begin < 4
             assert (await asked.rest()).startswith(b"okHTTP/1.1 200 ")
             assert 0.95 < asyncio.get_running_loop().time() - begin < 5
-    assert made[0] == 75
 
 
-async def test_a_body_that_stops_coming_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = server_protocol.ServerProtocol.__init__
+@pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "an empty line"])
+async def test_a_connection_that_brings_no_request_is_closed(sent: bytes) -> None:
+    """Browsers open some ahead, so nothing is answered. A thousand of these would be all the files of a process."""
+    assert ClientBounds().first_byte == 10
+    async with served(ok([]), first_byte=0.5) as server, server.client(GET) as asked:
+        begin = asyncio.get_running_loop().time()
+        async with server.client(sent) as silent:
+            assert await silent.rest() == b""
+            assert 0.45 < asyncio.get_running_loop().time() - begin < 4
+        asked.send(GET)
+        assert (await asked.head()).startswith(b"HTTP/1.1 200 "), "one that has asked may be quiet for longer"
 
-    def impatient(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        self.timeout_keep_alive = 0.2
 
-    monkeypatch.setattr(server_protocol.ServerProtocol, "__init__", impatient)
+async def test_a_first_request_that_takes_long_is_not_a_silent_connection() -> None:
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.5)
+        await ok([])(scope, receive, send)
+
+    async with served(app, first_byte=0.1) as server, server.client(GET) as client:
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+        await client.reader.readexactly(2)
+        await asyncio.sleep(0.2)
+        client.send(GET)
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("framed", [b"Content-Length: 8\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
+async def test_a_body_that_stops_coming_is_408(framed: bytes) -> None:
     seen: list[Any] = []
-    head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n"
-    async with served(ok(seen)) as server, server.client(head) as slow, server.client(head) as stalled:
-        for _ in range(8):
-            slow.send(b"x")
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\n" + framed
+    bytewise = [b"x"] * 8 if b"Length" in framed else [b"1\r\nx\r\n"] * 8 + [b"0\r\n\r\n"]
+    async with served(ok(seen), body=0.4) as server, server.client(head) as slow, server.client(head) as stalled:
+        begin = asyncio.get_running_loop().time()
+        for piece in bytewise:
+            slow.send(piece)
             await asyncio.sleep(0.1)
         assert (await slow.head()).startswith(b"HTTP/1.1 200 "), "slow, but it came"
         answer = await stalled.rest()
+        assert asyncio.get_running_loop().time() - begin < 4
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"no more of the body came for 0.2 seconds" in answer
+    assert b"no more of the body came for 0.4 seconds (clients.body)" in answer
     assert [body for _, body in seen] == [b"x" * 8]
+
+
+async def test_a_body_that_nobody_takes_is_not_late() -> None:
+    """Neither one that waits for `100 Continue`, nor one whose reading was paused."""
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.8)
+        await ok([])(scope, receive, send)
+
+    head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n"
+    async with served(app, body=0.3) as server:
+        async with server.client(head, b"Expect: 100-continue\r\n\r\n") as asking:
+            assert (await asking.head()).startswith(b"HTTP/1.1 100 ")
+            asking.send(bytes(1_000_000))
+            assert (await asking.head()).startswith(b"HTTP/1.1 200 ")
+        async with server.client(head, b"\r\n", bytes(900_000)) as paused:
+            await asyncio.sleep(0.9)
+            paused.send(bytes(100_000))
+            assert (await paused.head()).startswith(b"HTTP/1.1 200 ")
+
+
+LARGE = 32 * 2**20
+
+
+def large(done: list[str]) -> App:
+    """Answers far more than kernels buffer."""
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"%d" % LARGE)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for _ in range(LARGE // 2**16):
+            await send({"type": "http.response.body", "body": bytes(2**16), "more_body": True})
+        await send({"type": "http.response.body"})
+        done.append("answered")
+
+    return app
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut() -> None:
+    told: list[str] = []
+    cycles: list[Cycle] = []
+
+    def looking(cycle: Cycle) -> None:
+        cycles.append(cycle)
+        cycle.on_disconnect(lambda: told.append("gone"))
+
+    async with served(large([]), looking, send=0.5) as server, server.client() as client:
+        begin = asyncio.get_running_loop().time()
+        client.writer.transport.pause_reading()
+        client.send(GET)
+        await until(lambda: told)
+        assert 0.45 < asyncio.get_running_loop().time() - begin < 4
+        client.writer.transport.resume_reading()
+        with pytest.raises(ConnectionResetError):
+            await client.rest()
+    assert cycles[0].why_gone == "the client took nothing of its answer for 0.5 seconds (clients.send)"
+
+
+async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it() -> None:
+    """The clock begins anew with each byte that it takes, not with each that fits into our kernel's megabytes."""
+    done: list[str] = []
+    async with served(large(done), send=0.6) as server, server.client() as client:
+        wire = client.writer.get_extra_info("socket")
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        client.send(GET)
+        await client.head()
+        taken = 0
+        for _ in range(15):
+            taken += len(await client.reader.read(2**16))
+            await asyncio.sleep(0.1)
+        async with asyncio.timeout(20):
+            taken += len(await client.reader.readexactly(LARGE - taken))
+    assert (taken, done) == (LARGE, ["answered"])
+
+
+async def test_the_end_of_an_answer_that_nobody_takes_keeps_no_connection() -> None:
+    """What was answered whole, and what ends a connection, is cut too: closing alone would wait for it to be read."""
+    size = 8 * 2**20
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"%d" % size)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    last = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    cycles: list[Cycle] = []
+    async with served(app, looking(cycles), send=0.5) as server, server.client() as kept, server.client() as ending:
+        for client, sent in ((kept, GET), (ending, last)):
+            client.writer.transport.pause_reading()
+            client.send(sent)
+        await until(lambda: [cycle.response_complete for cycle in cycles] == [True, True])
+        wires = [cycle.transport.get_extra_info("socket") for cycle in cycles]
+        await until(lambda: [wire.fileno() for wire in wires] == [-1, -1] or all(map(_is_over, cycles)))
+
+
+def _is_over(cycle: Cycle) -> bool:
+    return cycle.transport.is_closing() and not cycle.transport.get_write_buffer_size()
 
 
 async def test_a_body_is_not_read_ahead_of_whoever_takes_it() -> None:
@@ -373,6 +496,25 @@ async def test_an_http_1_0_client_gets_no_chunks_but_an_answer_that_ends_with_th
 async def test_an_http_1_0_client_gets_a_length_that_is_known() -> None:
     async with served(ok([])) as server, server.client(OLD) as client:
         assert await client.rest() == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
+
+
+KEPT = b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n"
+
+
+async def test_an_http_1_0_client_that_asks_for_it_keeps_its_connection() -> None:
+    """As `ab -k` does, and as nginx answers it."""
+    async with served(ok([])) as server, server.client() as client:
+        for _ in range(2):
+            client.send(KEPT)
+            assert await client.head() == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: keep-alive\r\n\r\n"
+            assert await client.reader.readexactly(2) == b"ok"
+        client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n")
+        assert (await client.rest()).endswith(b"connection: close\r\n\r\nok")
+
+
+async def test_an_answer_of_unknown_length_ends_an_http_1_0_connection_that_was_to_be_kept() -> None:
+    async with served(answering([], b"one", b"two")) as server, server.client(KEPT) as client:
+        assert await client.rest() == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nonetwo"
 
 
 async def test_an_answer_that_ends_with_the_connection_is_reset_when_it_is_cut() -> None:
