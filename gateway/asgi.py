@@ -20,7 +20,7 @@ from gateway.problems import Receive, Refusal, Send, answer_refusal
 from gateway.reload import Reloader
 from gateway.resources import Resources
 from sluice.observe import log as logs
-from sluice.process import embedded_store
+from sluice.process import embedded_store, files
 from sluice.process.addresses import EMBEDDED, store_url
 from sluice.store import durability, embedded
 
@@ -74,6 +74,7 @@ class Application(Starlette):
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         logs.use_standard_logging()
+        files.raise_limit()
         policies = self.policies
         try:
             async with AsyncExitStack() as stack:

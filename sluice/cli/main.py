@@ -18,6 +18,7 @@ from sluice.cli.errors import CommandError
 from sluice.config import PolicyError
 from sluice.config.data_folder import DataFolderError
 from sluice.http.server.serving import CannotListen
+from sluice.process import files
 from sluice.store.client import StoreAway, StoreRefused
 from sluice.store.embedded import EmbeddedStoreError
 
@@ -47,6 +48,7 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code: 0 well, 1 the answer is no, 2 it could not be done, and standard error says why."""
+    files.raise_limit()
     with streams.escaped():
         return _run(sys.argv[1:] if arguments is None else list(arguments))
 

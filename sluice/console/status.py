@@ -132,6 +132,10 @@ class LastMinute:
     """Requests refused as their client's address uses its share of the connections to an upstream, by its name."""
     sends: Mapping[str, int] = field(default_factory=dict)
     """What the shield of sends did, and what it could not do: joined, unknown, unshielded, given_up."""
+    connections_refused: int = 0
+    """Connections that got 503, as the open files of a gateway are used up."""
+    websockets_cut: Mapping[str, int] = field(default_factory=dict)
+    """WebSockets that were closed with 1008, by the side that sent too many control frames: client, upstream."""
     held: int = 0
     """Webhooks that wait right now to be stored or decided."""
     log_writes: int = 0
@@ -167,6 +171,10 @@ class ProcessStatus:
     """Since `sluice up` began."""
     up_s: float | None
     """Seconds; null: not known."""
+    files: int | None = None
+    """Open files; null: not known."""
+    max_files: int | None = None
+    """The most that it may have; null: any number, or not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ Each says at its start who it is; whoever is asked for the page of metrics reads
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from prometheus_client.core import Metric
 RESTARTS = "SLUICE_RESTARTS"
 """The environment variable by which a supervisor tells a process how often it was started again."""
 _PROC = Path("/proc")
+_MAX_FILES = re.compile(r"^Max open files +([0-9]+) ", re.MULTILINE)
 _PID = Gauge("sluice_process_pid", "The process id.", ["process"], multiprocess_mode="livemostrecent")
 _RESTARTS = Gauge(
     "sluice_process_restarts",
@@ -34,6 +37,8 @@ class Usage:
     """Resident bytes."""
     files: int
     """Open file descriptors."""
+    max_files: int | None
+    """The most that it may have; None: any number."""
     started: float
     """Unix seconds."""
 
@@ -52,11 +57,18 @@ def usage(pid: int) -> Usage | None:
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
         pages = int((folder / "statm").read_text().split()[1])
         files = (folder / "fd").stat().st_size or len(os.listdir(folder / "fd"))
+        max_files = _MAX_FILES.search((folder / "limits").read_text())
         ticks = os.sysconf("SC_CLK_TCK")
         began = _booted() + int(fields[19]) / ticks
     except (OSError, ValueError, IndexError):
         return None
-    return Usage((int(fields[11]) + int(fields[12])) / ticks, pages * os.sysconf("SC_PAGE_SIZE"), files, began)
+    return Usage(
+        (int(fields[11]) + int(fields[12])) / ticks,
+        pages * os.sysconf("SC_PAGE_SIZE"),
+        files,
+        int(max_files[1]) if max_files else None,
+        began,
+    )
 
 
 def _booted() -> float:
@@ -68,6 +80,10 @@ GAUGES: Mapping[str, tuple[str, Callable[[Usage], float]]] = {
     "process_cpu_seconds_total": ("CPU time of the process, of user and system.", lambda usage: usage.cpu),
     "process_resident_memory_bytes": ("Memory of the process that is resident.", lambda usage: usage.memory),
     "process_open_fds": ("File descriptors that the process has open.", lambda usage: usage.files),
+    "process_max_fds": (
+        "The most file descriptors that the process may have open.",
+        lambda usage: math.inf if usage.max_files is None else usage.max_files,
+    ),
     "process_start_time_seconds": ("When the process was started, unix time.", lambda usage: usage.started),
 }
 

@@ -112,6 +112,8 @@ class Deployment:
         self.up: asyncio.subprocess.Process | None = None
         self.environment: dict[str, str] = {}
         """What its processes get beside ours and the secrets."""
+        self.under: tuple[str, ...] = ()
+        """The command under which they run."""
 
     async def start_laravel(self, minute: float) -> None:
         """`minute` in seconds."""
@@ -129,7 +131,7 @@ class Deployment:
     async def sluice(self, *arguments: str) -> asyncio.subprocess.Process:
         with self._output.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "sluice", *arguments, "--policies", str(self.file)),
+                *(*self.under, sys.executable, "-P", "-m", "sluice", *arguments, "--policies", str(self.file)),
                 env={**os.environ, **SECRETS, **self.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

@@ -15,7 +15,7 @@ from websockets.uri import WebSocketURI
 
 from gateway.metrics import upstream_answered, upstream_failed
 from gateway.policies import Upstream
-from gateway.problems import ClientGone, Send
+from gateway.problems import ClientGone, Refusal, Send
 from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.upstream import admit, judge, outcome_of, refusal_for
 from gateway.proxy.websocket import times
@@ -28,6 +28,7 @@ from gateway.proxy.websocket.tasks import ending
 from gateway.request import Pairs
 from sluice.http import client as http1
 from sluice.http.client.connect import Refuse, connect_any
+from sluice.process import files
 
 _MISDIRECTED = 421
 
@@ -104,7 +105,11 @@ class WebSocketUpstream:
         except TimeoutError:
             raise http1.ConnectTimeout("no connection in time") from None
         except (OSError, UnicodeError) as error:
+            if isinstance(error, OSError) and error.errno in files.NO_MORE:
+                raise _no_files() from None
             raise http1.ConnectFailed("no connection") from error
+        if files.is_reserved(connection.transport):
+            raise _no_files()
 
     async def _shake_hands(self, connection: Connection) -> None:
         try:
@@ -176,3 +181,7 @@ async def _accept(send: Send, connection: Connection) -> None:
         await send({"type": "websocket.accept", "subprotocol": connection.subprotocol, "headers": headers})
     except OSError:
         raise ClientGone from None
+
+
+def _no_files() -> Refusal:
+    return Refusal(503, "too many files are open here for one more WebSocket", retry_after=b"5")

@@ -127,6 +127,8 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
             for what, sends in samples.sums("sluice_shielded_sends_last_minute", "what").items()
             if sends
         },
+        connections_refused=int(samples.value("sluice_connections_refused_last_minute")),
+        websockets_cut=dict(samples.sums("sluice_websockets_cut_last_minute", "side", code="1008")),
         held=int(samples.value("sluice_held_requests")),
         log_writes=int(samples.value("sluice_log_writes_failed_last_minute")),
     )
@@ -156,6 +158,9 @@ def _all(families: list[Metric], now: float) -> tuple[ProcessStatus, ...]:
     found = []
     for process, pid in sorted(pids.items()):
         usage = processes.usage(pid)
-        up = None if usage is None else max(0.0, now - usage.started)
-        found.append(ProcessStatus(process, restarts.get(process, 0), up))
+        if usage is None:
+            found.append(ProcessStatus(process, restarts.get(process, 0), None))
+            continue
+        up = max(0.0, now - usage.started)
+        found.append(ProcessStatus(process, restarts.get(process, 0), up, usage.files, usage.max_files))
     return tuple(found)

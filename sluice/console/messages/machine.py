@@ -10,6 +10,7 @@ from sluice.console.status import DiskStatus, ProcessStatus, Status, StoreStatus
 _NEARLY_FULL = 0.8
 _FREE_SHARE, _FREE_BYTES = 0.1, 10 * 1024**3
 _LATELY = 300.0  # seconds
+_MANY_FILES = 0.6  # of those a process may have open; at three quarters a gateway refuses connections
 _ITS_START = 5.0  # seconds between the start of the store and of a gateway beside it
 
 
@@ -58,4 +59,10 @@ def _process(process: ProcessStatus) -> Iterator[str]:
         yield (
             f"{process.process} was started again {times}, the last time {age(process.up_s)} ago: its log says why "
             f"(logs/{process.process}.jsonl in the data folder)"
+        )
+    if process.files is not None and process.max_files and process.files >= _MANY_FILES * process.max_files:
+        yield (
+            f"{process.process} has {process.files} of {process.max_files} files open, one for each connection and two "
+            "for a WebSocket; at three quarters a gateway refuses new connections with 503: raise the limit of open "
+            "files (ulimit -n, LimitNOFILE of systemd, --ulimit nofile of Docker), or run more gateways (--processes)"
         )

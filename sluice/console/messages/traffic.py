@@ -58,6 +58,7 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
             "as when_store_away of their limits says: the store answers more slowly than store.timeout allows"
         )
     yield from _clients(recent.cut, recent.shares)
+    yield from _connections(recent.connections_refused, recent.websockets_cut)
     if recent.bodies:
         yield (
             f"{some(recent.bodies, 'request was', 'requests were')} refused in the last minute because the memory for "
@@ -78,6 +79,21 @@ def _clients(cut: Mapping[str, int], shares: Mapping[str, int]) -> Iterator[str]
         yield (
             f"{connections} connections of clients were cut in the last minute, as they kept us waiting ({keys}): the "
             "log names them (client.cut); refuse an address that does it on purpose (trust.deny)"
+        )
+
+
+def _connections(refused: int, websockets_cut: Mapping[str, int]) -> Iterator[str]:
+    if refused:
+        yield (
+            f"{some(refused, 'connection was', 'connections were')} refused with 503 in the last minute, as too many "
+            "files of a gateway are open: raise the limit (ulimit -n, LimitNOFILE of systemd, --ulimit nofile of "
+            "Docker), or see who holds connections (ss -tn)"
+        )
+    for side, websockets in websockets_cut.items():
+        yield (
+            f"{some(websockets, 'WebSocket was', 'WebSockets were')} closed with 1008 in the last minute, as the "
+            f"{side} sent more pings, pongs and empty fragments than clients.websocket.control allows: the log names "
+            "route and client (websocket); raise it for those you know, or deny their addresses (trust.deny)"
         )
 
 

@@ -37,6 +37,10 @@ def cut(key: str) -> None:
     _CUT.add(key)
 
 
+_CONNECTIONS_REFUSED = counts(
+    "sluice_connections_refused_total", "Connections that got 503, as the open files of the process are used up.", []
+)
+recent(_CONNECTIONS_REFUSED, "sluice_connections_refused_total", [])
 _WEBSOCKETS_CUT = counts(
     "sluice_websockets_cut_total", "WebSockets that were cut off for what one side sent, by the code.", ["side", "code"]
 )
@@ -46,3 +50,7 @@ recent(_WEBSOCKETS_CUT, "sluice_websockets_cut_total", ["side", "code"])
 def websocket_cut(side: str, code: int) -> None:
     """`client` or `upstream` broke a rule of the protocol or a limit; `code` (RFC 6455 section 7.4) says which."""
     _WEBSOCKETS_CUT.add(side, str(code))
+
+
+def connection_refused() -> None:
+    _CONNECTIONS_REFUSED.add()

@@ -35,9 +35,10 @@ from sluice.http.server.head import RequestHead, percent_encoded, problem, read_
 from sluice.http.server.refused import Refused
 from sluice.http.server.sending import SendClock, reset_when_closed
 from sluice.observe.log import Log
+from sluice.process import files
 
 _FIRST_WITHIN = 1.0
-"""Seconds that a new connection has for its request when the server stops."""
+"""Seconds that a new connection has for its request when the server stops, or has no files left for it."""
 _LINGER = 2.0
 """Seconds a client may go on sending after a refusal: closed at once, the kernel would reset it unread."""
 _MAX_HANDSHAKE_FIELDS, _MAX_HANDSHAKE_LINE = 120, 8000
@@ -87,6 +88,7 @@ class ServerProtocol:
         self._websocket: asyncio.Protocol | None = None  # once it has become one
         self._at: int = _AT_HEAD
         self._last = False  # no request is read after this one
+        self._crowded = False  # it has one of the last files, so only what is for ourselves is answered
         self._stopping = False  # nor on any other connection
         self._head = bytearray()  # what has come of a head
         self._prefetch = bytearray()  # what has come after a request that is not answered yet
@@ -106,6 +108,8 @@ class ServerProtocol:
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._deadline.set(self.bounds.first_byte)
+        if files.is_reserved(transport):
+            self._be_brief()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.close()
@@ -220,7 +224,7 @@ class ServerProtocol:
             self._start_websocket(head)
             return
         cycle = self.cycle = Cycle(self, head)
-        if self._stopping:
+        if self._stopping or self._crowded:
             cycle.keep_alive = False
         self._last = not cycle.keep_alive
         if head.length == 0:
@@ -240,6 +244,9 @@ class ServerProtocol:
 
     def _start(self, cycle: Cycle) -> None:
         work = self._direct(cycle) if self._direct is not None else None
+        if work is not None and self._crowded:
+            work.close()
+            raise self._no_room()
         if work is None:
             work = self._asgi(cycle)
         cycle.task = self.loop.create_task(cycle.run(work))
@@ -249,6 +256,8 @@ class ServerProtocol:
         await self._config.loaded_app(cycle.scope(), cycle.receive, cycle.send)
 
     def _start_websocket(self, head: RequestHead) -> None:
+        if self._crowded:
+            raise self._no_room()
         headers = [(field.key, field.value) for field in head.fields.all]
         if len(headers) > _MAX_HANDSHAKE_FIELDS or any(
             len(name) + len(value) > _MAX_HANDSHAKE_LINE for name, value in headers
@@ -352,6 +361,27 @@ class ServerProtocol:
             metrics.request("-", status, 0.0)
         self.transport.write(problem(status, detail))
         self._close_when_read()
+
+    # --- when the files are used up
+
+    def _be_brief(self) -> None:
+        """One of the files that are kept for upstreams, the store and the log. What `direct` does not answer, health
+        and the console, is answered still, and tells of it; all else is refused, and silence ends soon."""
+        self._crowded = True
+        if files.is_nearly_last(self.transport):
+            metrics.connection_refused()
+            self.transport.abort()
+        else:
+            self.loop.call_later(_FIRST_WITHIN, self._end_silence)
+
+    def _no_room(self) -> Refused:
+        metrics.connection_refused()
+        return Refused(503, "too many connections are open here; try again later")
+
+    def _end_silence(self) -> None:
+        if self.cycle is None and self._at == _AT_HEAD:
+            metrics.connection_refused()
+            self.transport.close()
 
     # --- waiting
 

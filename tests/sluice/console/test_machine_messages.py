@@ -76,6 +76,17 @@ def test_a_process_that_was_started_again_says_how_often_and_where_to_look() -> 
     assert said(processes=(ProcessStatus("relay", 3, 301.0), ProcessStatus("worker", 1, None))) == []
 
 
+def test_a_process_that_has_many_files_open_says_what_to_raise_before_it_refuses_anybody() -> None:
+    assert said(
+        processes=(ProcessStatus("gateway", 0, 12.0, 615, 1024), ProcessStatus("relay", 0, 9.0, 614, 1024))
+    ) == [
+        "gateway has 615 of 1024 files open, one for each connection and two for a WebSocket; at three quarters a "
+        "gateway refuses new connections with 503: raise the limit of open files (ulimit -n, LimitNOFILE of systemd, "
+        "--ulimit nofile of Docker), or run more gateways (--processes)"
+    ]
+    assert said(processes=(ProcessStatus("gateway", 0, 12.0, 615, None),)) == []
+
+
 @pytest.mark.parametrize(
     ("number", "text"),
     [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (20 * 1024, "20 KiB"), (3 * 1024**4, "3072 GiB")],

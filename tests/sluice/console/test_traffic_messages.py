@@ -101,6 +101,18 @@ def recent(**what: object) -> LastMinute:
             "the store answers more slowly than store.timeout allows",
         ),
         (
+            recent(connections_refused=40),
+            "40 connections were refused with 503 in the last minute, as too many files of a gateway are open: raise "
+            "the limit (ulimit -n, LimitNOFILE of systemd, --ulimit nofile of Docker), or see who holds connections "
+            "(ss -tn)",
+        ),
+        (
+            recent(websockets_cut={"client": 1}),
+            "1 WebSocket was closed with 1008 in the last minute, as the client sent more pings, pongs and empty "
+            "fragments than clients.websocket.control allows: the log names route and client (websocket); raise it for "
+            "those you know, or deny their addresses (trust.deny)",
+        ),
+        (
             recent(bodies=1),
             "1 request was refused in the last minute because the memory for request bodies was used up: raise bodies",
         ),
