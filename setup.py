@@ -28,7 +28,7 @@ COMPILED = tuple(
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_head",
         "sluice/http/server": "asgi bounds chunks cycle deadline exchange flow head metrics protocol recorded sending",
         "sluice/observe": "log_lines tallies",
-        "sluice/process": "boottime",
+        "sluice/process": "boottime cache",
         "sluice/store": "client shared_calls",
         "sluice/store/protocol": "link packing routes wire",
     }.items()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 from gateway.policies.lists import AddressList
 from sluice.config.units import ipv4_inside
 from sluice.http.fields import FORWARDING, HOST, Field, Fields
+from sluice.process.cache import Cache
 
 Address = IPv4Address | IPv6Address
 
 _UNKNOWN = IPv4Address("0.0.0.0")
+_SIZE = 800
+"""Bytes of a Client, of the fields for the next one, apart from what is foreign in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,17 @@ def client_of(peer: str | None, fields: Fields, proxies: AddressList) -> Client:
     return _client(peer or "", b"", proxies)
 
 
-@lru_cache(maxsize=16_384)
+_clients: Cache[tuple[str, bytes, AddressList], Client] = Cache(4 * 2**20)
+
+
 def _client(peer: str, chain: bytes, proxies: AddressList) -> Client:
+    known = _clients.get((peer, chain, proxies))
+    if known is not None:
+        return known
+    return _clients.keep((peer, chain, proxies), _found(peer, chain, proxies), _SIZE + len(chain))
+
+
+def _found(peer: str, chain: bytes, proxies: AddressList) -> Client:
     address = _plain(peer) or _UNKNOWN
     if not proxies.holds(address, 0.0):
         return Client(address, trusted_peer=False, subject=_subject(address), text=str(address))
@@ -70,14 +81,20 @@ def forwarding(client: Client, fields: Fields, scheme: str, port: int) -> tuple[
     return believed if prefix is None else (*believed, prefix)
 
 
-@lru_cache(maxsize=16_384)
+_fields: Cache[tuple[str, bytes, str, int], tuple[Field, ...]] = Cache(4 * 2**20)
+
+
 def _ours(client: str, host: bytes, scheme: str, port: int) -> tuple[Field, ...]:
-    return (
+    known = _fields.get((client, host, scheme, port))
+    if known is not None:
+        return known
+    made = (
         Field(b"X-Forwarded-For", client.encode()),
         Field(b"X-Forwarded-Host", host),
         Field(b"X-Forwarded-Port", b"%d" % port),
         Field(b"X-Forwarded-Proto", scheme.encode()),
     )
+    return _fields.keep((client, host, scheme, port), made, 2 * _SIZE + 3 * len(host))
 
 
 def _plain(text: str) -> Address | None:

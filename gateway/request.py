@@ -22,7 +22,7 @@ from gateway.policies import (
     streams,
 )
 from gateway.workers.prefixes import Prefixes
-from sluice.http import lenient_json
+from sluice.http import foreign_json, lenient_json
 from sluice.http.fields import (
     CONNECTION,
     EXPECT,
@@ -37,6 +37,7 @@ from sluice.http.fields import (
 )
 from sluice.http.problem import Refusal
 from sluice.http.server import RequestHead
+from sluice.process.cache import Cache
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -127,11 +128,16 @@ def refuse_host(head: Head, served: Container[str]) -> None:
         raise Refusal(400, "this host is not served here; trust.hosts in policies.yaml lists those that are")
 
 
-@lru_cache(maxsize=1024)
+_names: Cache[bytes, str] = Cache(256 * 2**10)
+
+
 def _name_of(host: bytes) -> str:
     """In lower case, without the port."""
+    known = _names.get(host)
+    if known is not None:
+        return known
     end = host.find(b"]") + 1 or host.find(b":")
-    return (host[:end] if end > 0 else host).decode().lower()
+    return _names.keep(host, (host[:end] if end > 0 else host).decode().lower(), 2 * len(host))
 
 
 @lru_cache(maxsize=1024)
@@ -170,6 +176,8 @@ def parse_json(body: bytes, why: str) -> Json:
 
 def parse_form(body: bytes) -> Json:
     """The fields of an urlencoded body; of one that is there more than once, a list. Raises Refusal 400."""
+    if len(body) > foreign_json.MAX_VALUES and body.count(b"%") > foreign_json.MAX_VALUES:
+        raise Refusal(400, f"the form has over {foreign_json.MAX_VALUES:,} encoded bytes")
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:

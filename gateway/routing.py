@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from gateway.policies import Route, ToWorkers
 from gateway.problems import BadPath
+from sluice.process.cache import Cache
 
 _REST = "**"
+_SIZE = 600
+"""Bytes of what is known of a path, apart from what is foreign in it."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_MAX_REMEMBERED = 256  # bytes of path: what is remembered stays small
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,15 @@ class Routes:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = [(i, route, _pattern_of(route)) for i, route in enumerate(routes)]
-        self._cache = lru_cache(maxsize=4096)(self._find)
+        self._found: Cache[tuple[str, bytes], tuple[Match | None]] = Cache(4 * 2**20)
 
     def match(self, method: str, raw_path: bytes) -> Match | None:
         """Raises BadPath."""
-        find = self._cache if len(raw_path) <= _MAX_REMEMBERED else self._find
-        return find(method, raw_path)
+        known = self._found.get((method, raw_path))
+        if known is None:
+            found = (self._find(method, raw_path),)
+            known = self._found.keep((method, raw_path), found, _SIZE + len(method) + 5 * len(raw_path))
+        return known[0]
 
     def _find(self, method: str, raw_path: bytes) -> Match | None:
         segments = segments_of(raw_path)

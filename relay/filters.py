@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from functools import lru_cache
+
+from sluice.process.cache import Cache
+
+_taken: Cache[tuple[tuple[str, ...], str], bool] = Cache(2**20)
 
 
-@lru_cache(maxsize=4096)
 def takes(patterns: tuple[str, ...], event_type: str) -> bool:
     """Whether one of the patterns matches; without patterns every event type does."""
-    return not patterns or any(fnmatchcase(event_type, pattern) for pattern in patterns)
+    if not patterns:
+        return True
+    known = _taken.get((patterns, event_type))
+    if known is not None:
+        return known
+    takes = any(fnmatchcase(event_type, pattern) for pattern in patterns)
+    return _taken.keep((patterns, event_type), takes, event_type.__sizeof__())

@@ -12,16 +12,19 @@ from functools import cached_property
 from time import monotonic
 from urllib.parse import quote
 
-import orjson
-
 from sessions.behind_url import Began, began
 from sessions.listed import MAX_BYTES, Listed, Unusable, sessions_in
 from sessions.policies import ExistingWorker
-from sluice.http import client as http1
+from sluice.http import client as http1, foreign_json
 
 _CONNECT = 5.0
 _MAX_HEALTH = 64 * 1024
-_HEADERS = ((b"User-Agent", b"Sluice"), (b"Accept", b"application/json"), (b"Connection", b"close"))
+_HEADERS = (
+    (b"User-Agent", b"Sluice"),
+    (b"Accept", b"application/json"),
+    (b"Accept-Encoding", b"identity"),
+    (b"Connection", b"close"),
+)
 _HEALTH, _LIST = "/health", "/api/sessions"
 FIELD = "api_key"
 HEADER = b"X-API-Key"
@@ -89,8 +92,8 @@ class Asking:
         body = await self._get(_HEALTH, _HEALTH.encode(), _MAX_HEALTH, end)  # it asks for no field
         answered = monotonic()
         try:
-            fields = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            fields = foreign_json.loads(body)
+        except ValueError:
             return None  # its status says that it is well
         return began(sent, answered, fields.get("uptime")) if isinstance(fields, dict) else None
 

@@ -11,9 +11,12 @@ import httpx2
 import orjson
 
 from sluice.config import Signature
+from sluice.http import foreign_json
 from sluice.http.call_signatures import sign_call
 
 Answer = dict[str, Any]
+_HEADERS = ((b"Content-Type", b"application/json"), (b"Accept-Encoding", b"identity"))
+_MAX_ANSWER = 1024 * 1024
 _MAX_SHOWN = 300
 
 
@@ -44,18 +47,21 @@ class Client:
     async def post(self, path: str, fields: Mapping[str, object], timeout: float, wanted: Set[str]) -> Answer:
         """The answer, which has the `wanted` fields. `timeout` in seconds. Raises NoAnswer."""
         body = orjson.dumps({"instance": self._instance, **fields})
-        signed = [(b"Content-Type", b"application/json"), *sign_call(self._signature, "POST", path, body, time.time())]
+        signed = [*_HEADERS, *sign_call(self._signature, "POST", path, body, time.time())]
         try:
-            async with asyncio.timeout(timeout):
-                response = await self._http.post(path, content=body, headers=signed)
+            async with (
+                asyncio.timeout(timeout),
+                self._http.stream("POST", path, content=body, headers=signed) as response,
+            ):
+                said = await _raw(response)
         except TimeoutError:
             raise NoAnswer(f"no answer within {timeout:g}s") from None
         except httpx2.HTTPError as error:
             raise NoAnswer(str(error) or type(error).__name__) from error
         if response.status_code == 200:
-            return _object(response.content, wanted)
+            return _object(said, wanted)
         kind = Conflict if response.status_code == 409 else NoAnswer
-        raise kind(f"{response.status_code} {_detail(response)}", _retry_after(response))
+        raise kind(f"{response.status_code} {_detail(said)}", _retry_after(response))
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -68,14 +74,24 @@ def _object(body: bytes, wanted: Set[str]) -> Answer:
     return answer
 
 
-def _detail(response: httpx2.Response) -> str:
-    return str(_json(response.content).get("detail") or response.text)[:_MAX_SHOWN]
+async def _raw(response: httpx2.Response) -> bytes:
+    """As it came: nothing that is compressed is asked for. Raises NoAnswer."""
+    body = b""
+    async for piece in response.aiter_raw():
+        body += piece
+        if len(body) > _MAX_ANSWER:
+            raise NoAnswer(f"the answer has over {_MAX_ANSWER >> 20} MiB")
+    return body
+
+
+def _detail(body: bytes) -> str:
+    return str(_json(body).get("detail") or body[: 4 * _MAX_SHOWN].decode("utf-8", "replace"))[:_MAX_SHOWN]
 
 
 def _json(body: bytes) -> Answer:
     try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        answer = foreign_json.loads(body)
+    except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}
 

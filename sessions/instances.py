@@ -29,9 +29,9 @@ class Instances:
 
     def note(self, worker: str, header: bytes | None) -> None:
         """`worker`: one of the policies, so there are not many of them."""
-        if header is None or self._headers.get(worker) == header:
+        if header is None or self._headers.get(worker) == header[: _LONGEST + 1]:
             return
-        self._headers[worker] = header
+        self._headers[worker] = header[: _LONGEST + 1]
         instance = instance_of(header)
         if instance is not None:
             self._known[worker] = instance

@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 
 from sessions.registry import ObservedSession
+from sluice.http import foreign_json
+from sluice.http.foreign_json import TooManyValues
 from sluice.observe.printable import on_one_line
 
 MAX_BYTES = 4 * 2**20
@@ -37,8 +39,10 @@ def sessions_in(body: bytes) -> Listed:
     if len(body) > MAX_BYTES:
         raise Unusable(f"GET /api/sessions answered more than {MAX_BYTES // 2**20} MiB")
     try:
-        answer = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        answer = foreign_json.loads(body)
+    except TooManyValues as error:
+        raise Unusable(f"the answer of GET /api/sessions is not read: {error}") from None
+    except ValueError:
         raise Unusable("the answer of GET /api/sessions is not JSON") from None
     items = answer.get("sessions") if isinstance(answer, dict) else answer
     if not isinstance(items, list):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 
 from sessions.changes import Change, Changes, Everything
+from sluice.process.cache import Latest
 
-_MAX_REMEMBERED = 10_000
+_MAX_BYTES = 4 * 2**20
 
 
 class Wakeups:
@@ -16,7 +16,7 @@ class Wakeups:
 
     def __init__(self, changes: Changes) -> None:
         self._events: dict[str, asyncio.Event] = {}
-        self._changed_at: OrderedDict[str, float] = OrderedDict()
+        self._changed_at: Latest[str, float] = Latest(_MAX_BYTES)
         self._everything_at = 0.0
         changes.subscribe(self.tell)
 
@@ -27,7 +27,7 @@ class Wakeups:
 
     async def wait(self, worker: str, since: float, seconds: float) -> bool:
         """Whether something has changed for the worker in the last `since` seconds, or does in the next `seconds`."""
-        last = max(self._changed_at.get(worker, 0.0), self._everything_at)
+        last = max(self._changed_at.get(worker) or 0.0, self._everything_at)
         if time.monotonic() - last <= since:
             return True
         changed = asyncio.Event()
@@ -55,11 +55,8 @@ class Wakeups:
             self.close()
             return
         for worker in {what.worker, what.before} - {""}:
-            self._changed_at[worker] = time.monotonic()
-            self._changed_at.move_to_end(worker)
+            self._changed_at.keep(worker, time.monotonic(), worker.__sizeof__())
             self._end(worker)
-        while len(self._changed_at) > _MAX_REMEMBERED:
-            self._changed_at.popitem(last=False)
 
     def _end(self, worker: str) -> None:
         waiting = self._events.pop(worker, None)

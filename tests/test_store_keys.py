@@ -141,7 +141,7 @@ async def use_limits(use: Use) -> None:
         held = replace(limit, over="hold")
         for bucket in Limits([held], {}, spread=spread).buckets(subject):
             await limiter.take([replace(bucket, ticket=Ticket("a", time.monotonic()))])
-        local = LocalBuckets(1)
+        local = LocalBuckets()
         local.take(buckets, time.monotonic())
         await Charges(use.store, local).send()
     await peers.run_once(use.store, "gateway-1", limiter)

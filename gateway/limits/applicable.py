@@ -26,6 +26,7 @@ from gateway.policies import (
     can_apply,
 )
 from sluice.http.problem import Refusal
+from sluice.process.cache import Cache
 
 REFUSE: Final = 0
 DELAY: Final = 1
@@ -199,7 +200,7 @@ class Limits:
         """`spread`: over the slots of a cluster, each limit in one."""
         self._prefixes = tuple(sorted({limit.prefixes for limit in limits} - {PREFIXES}))
         self._rows = [_row(limit, lists, self._prefixes, spread) for limit in limits]
-        self._applicable = lru_cache(maxsize=1024)(self._about)
+        self._rows_of: Cache[str | None, list[_Row]] = Cache(2**20)
 
     def buckets(self, subject: Subject, json: Json | None = None, now: float | None = None) -> list[Bucket]:
         """Of all limits that apply. A limit whose subject is missing does not: nobody shares an "unknown".
@@ -225,8 +226,12 @@ class Limits:
                     found.append(bucket)
         return found
 
-    def _about(self, event: str | None) -> list[_Row]:
-        return [row for row in self._rows if applies_to_event(row[0].events, event)]
+    def _applicable(self, event: str | None) -> list[_Row]:
+        known = self._rows_of.get(event)
+        if known is not None:
+            return known
+        rows = [row for row in self._rows if applies_to_event(row[0].events, event)]
+        return self._rows_of.keep(event, rows, event.__sizeof__() + 16 * len(rows))
 
 
 def _row(limit: Limit, lists: Mapping[str, AddressList], prefixes: tuple[Prefixes, ...], spread: bool) -> _Row:

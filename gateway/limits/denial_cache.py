@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from gateway.limits.applicable import OBSERVE, REFUSE, Bucket
 from gateway.limits.decide import TOLERANCE
+from sluice.process.cache import Latest
 
 MAX_SECONDS = 1.0
 """A level is believed for no longer: another gateway may have taken from the bucket, or a person have reset it."""
-MAX_KEYS = 50_000
+_MAX_BYTES = 16 * 2**20
+_SIZE = 100
+"""Bytes of what is known of a bucket, apart from its key."""
 
 
 class _Known:
@@ -33,7 +34,7 @@ class DenialCache:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: Latest[str, _Known] = Latest(_MAX_BYTES)
         self._believed_until = 0.0
         self.pace = 1.0
         """Seconds in which a second of the buckets' time passes."""
@@ -48,14 +49,12 @@ class DenialCache:
             return
         lacks = level < bucket.cost - TOLERANCE
         if lacks or (refused and not isinstance(bucket.limit.cost, int)):
-            self._known[bucket.key] = _Known(level, asked_at, now, bucket.interval, bucket.burst)
-            self._known.move_to_end(bucket.key)
+            known = _Known(level, asked_at, now, bucket.interval, bucket.burst)
+            self._known.keep(bucket.key, known, bucket.key.__sizeof__() + _SIZE)
             if bucket.mode == REFUSE:  # what is in debt to a queue refuses those that cannot wait
                 self._believed_until = max(self._believed_until, asked_at + MAX_SECONDS)
-            if len(self._known) > MAX_KEYS:
-                self._known.popitem(last=False)
-        elif self._known:
-            self._known.pop(bucket.key, None)
+        elif self._known.used:
+            self._known.drop(bucket.key)
 
     def find(self, buckets: list[Bucket], now: float) -> list[tuple[int, float]]:
         """The places of those that refuse for sure, and for how many seconds more. Empty: the store is to be asked."""

@@ -28,7 +28,6 @@ from sluice.store.shared_calls import SharedCalls
 LOG = Log("gateway")
 _SHARED, _WAITING = 64, 10_000
 _AWAY_FOR = 0.25  # seconds between two tries while the store is away
-_MAX_LOCAL = 50_000
 
 
 class _Answer:
@@ -52,7 +51,7 @@ class Limiter:
         self._store = store
         self._calls: dict[str, SharedCalls[list[Bucket], _Answer]] = {}
         self._denials = DenialCache()
-        self._local = LocalBuckets(_MAX_LOCAL)
+        self._local = LocalBuckets()
         self._charges = Charges(store, self._local)
         self._away_until = 0.0
         self._away = False

@@ -6,15 +6,17 @@ each bucket. What it lets through meanwhile it owes the store: by so much a buck
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.limits.applicable import Bucket
 from gateway.limits.decide import Decision, decide
+from sluice.process.cache import Latest
 
 _NOTHING = 1e-6
 """Tokens that are none."""
+_SIZE = 300
+"""Bytes of what is known of a bucket, apart from its key."""
 
 
 class _Level:
@@ -39,12 +41,11 @@ class Charge:
 
 
 class LocalBuckets:
-    """Beyond `most` buckets the least recently used are forgotten, and are full then."""
+    """Beyond `limit` bytes the least recently used buckets are forgotten, and are full then."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, limit: int = 24 * 2**20) -> None:
         self.forgotten = 0
-        self._most = most
-        self._levels: OrderedDict[str, _Level] = OrderedDict()
+        self._levels: Latest[str, _Level] = Latest(limit)
         self._owing: dict[str, Bucket] = {}
 
     @property
@@ -56,12 +57,10 @@ class LocalBuckets:
         """The level in the store, at a moment before `now`."""
         known = self._levels.get(bucket.key)
         if known is None:
-            self._levels[bucket.key] = _Level(level, now, 0)
-            if len(self._levels) > self._most:
-                self._forget_oldest()
+            self._keep(bucket.key, _Level(level, now, 0))
         else:
             known.level, known.at, known.parts = level, now, 0
-            self._levels.move_to_end(bucket.key)
+            self._levels.renew(bucket.key)
 
     def take(self, buckets: Sequence[Bucket], now: float, parts: int = 1) -> Decision:
         """`now`: seconds of any clock; one that goes back adds nothing. `parts`: of that many equal ones, this
@@ -74,8 +73,6 @@ class LocalBuckets:
                 one.owed += one.level - level
                 one.level = level
                 self._owing[bucket.key] = bucket
-        while len(self._levels) > self._most:
-            self._forget_oldest()
         return decision
 
     def owed(self, now: float, most: int) -> list[Charge]:
@@ -83,7 +80,9 @@ class LocalBuckets:
         charges = []
         for key in list(self._owing)[:most]:
             bucket = self._owing.pop(key)
-            known = self._levels[key]
+            known = self._levels.get(key)
+            if known is None:
+                continue
             if known.parts:
                 known = self._at(bucket, now, known.parts)
             else:
@@ -98,7 +97,8 @@ class LocalBuckets:
         most = max(bucket.burst / parts, min(bucket.cost, bucket.burst))
         known = self._levels.get(bucket.key)
         if known is None:
-            known = self._levels[bucket.key] = _Level(most, now, parts)
+            known = _Level(most, now, parts)
+            self._keep(bucket.key, known)
             return known
         gained = max(0.0, now - known.at) / bucket.interval
         if known.parts:
@@ -111,13 +111,13 @@ class LocalBuckets:
             whole = min(bucket.burst, known.level + gained)
             known.level = (whole * most / bucket.burst if whole > 0 else whole / parts) - known.owed
         known.at, known.parts = now, parts
-        self._levels.move_to_end(bucket.key)
+        self._levels.renew(bucket.key)
         return known
 
-    def _forget_oldest(self) -> None:
-        key, _ = self._levels.popitem(last=False)
-        self._owing.pop(key, None)
-        self.forgotten += 1
+    def _keep(self, key: str, level: _Level) -> None:
+        for forgotten in self._levels.keep(key, level, key.__sizeof__() + _SIZE):
+            self._owing.pop(forgotten, None)
+            self.forgotten += 1
 
 
 def _part_of(bucket: Bucket, parts: int) -> Bucket:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import translate
-from functools import lru_cache
 
 from gateway.client_ip import Client
 from gateway.policies import AddressList, Override
+from sluice.process.cache import Cache
 
 
 class Overrides:
     def __init__(self, overrides: Sequence[Override], lists: Mapping[str, AddressList]) -> None:
-        self._of_session = lru_cache(maxsize=4_096)(_Named([it for it in overrides if it.by == "session"]).met_by)
-        self._of_workspace = lru_cache(maxsize=4_096)(_Named([it for it in overrides if it.by == "workspace"]).met_by)
+        self._of_session = _Named([it for it in overrides if it.by == "session"]).met_by
+        self._of_workspace = _Named([it for it in overrides if it.by == "workspace"]).met_by
         self._listed = [(it, lists[name]) for it in overrides if it.by == "list" for name in it.names]
 
     def of(self, session: str | None, workspace: str | None, client: Client, now: float) -> Override | None:
@@ -49,12 +49,17 @@ class _Named:
         self._ranked = [
             (_matcher(name), override) for name, override in sorted(patterns, key=lambda it: _rank(it[0]), reverse=True)
         ]
+        self._met: Cache[str, tuple[Override, ...]] = Cache(2**20)
 
     def met_by(self, name: str | None) -> tuple[Override, ...]:
         """The most specific first."""
-        if name is None:
+        if name is None or not self._ranked:
             return ()
-        return tuple(override for matcher, override in self._ranked if matcher.match(name))
+        known = self._met.get(name)
+        if known is not None:
+            return known
+        met = tuple(override for matcher, override in self._ranked if matcher.match(name))
+        return self._met.keep(name, met, name.__sizeof__() + 8 * len(met))
 
 
 def _rank(pattern: str) -> tuple[bool, int]:

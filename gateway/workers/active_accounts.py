@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sessions.division import Account
+from sluice.http import foreign_json
+from sluice.http.foreign_json import TooManyValues
 
 _OURS = "webjs"
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder(strict=False)  # whatever a worker can read must be read here
 _BOM = "\ufeff"
+_MAX_VALUES = 1_000_000
+"""They are read one account after the other, beside the event loop."""
 _MAX_NAME = 200
 _MAX_WORKSPACE = 2**63
 
@@ -69,6 +73,10 @@ class ActiveAccounts:
 
 def read(body: bytes) -> ActiveAccounts | None:
     """None: it has no list of sessions, so nobody starts any by it. Raises Unreadable."""
+    try:
+        foreign_json.refuse_many(body, _MAX_VALUES)
+    except TooManyValues as error:
+        raise Unreadable(str(error)) from None
     text = body.decode("utf-8", "surrogateescape")
     try:
         spans = _spans(text)

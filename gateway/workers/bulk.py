@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,9 +18,13 @@ from gateway.proxy.upstream import UpstreamRequest
 from gateway.request import Head
 from gateway.workers import metrics
 from gateway.workers.connections import NoAnswer
+from gateway.workers.request import uncompressed
+from sluice.http import foreign_json, lenient_json
 from sluice.http.fields import CONTENT_LENGTH, Fields, pair_of
+from sluice.http.foreign_json import TooManyValues
 from sluice.http.server import RecordedExchange
 from sluice.observe.log import Log
+from sluice.process.cache import Latest
 
 LOG = Log("gateway")
 PIECE = 15.0
@@ -30,7 +33,9 @@ FIRST = 6
 """Recipients of a first piece: nobody knows yet how long one takes."""
 MOST = 10_000
 """Recipients of one bulk-send."""
-_MAX_SESSIONS = 10_000
+MAX_ANSWERS = 16 * 2**20
+"""Bytes of what workers say of all pieces; of those that say more only the numbers are told."""
+_MAX_BYTES = 4 * 2**20
 
 Ask = Callable[[UpstreamRequest], Awaitable[RecordedExchange]]
 
@@ -39,7 +44,7 @@ class Bulk:
     """Of one process: it remembers how long a recipient of a session takes."""
 
     def __init__(self) -> None:
-        self._seconds: OrderedDict[str, float] = OrderedDict()
+        self._seconds: Latest[str, float] = Latest(_MAX_BYTES)
         self._stopped = False
 
     def stop(self) -> None:
@@ -94,11 +99,9 @@ class Bulk:
 
     def _note(self, session: str, seconds: float) -> None:
         """What is slower now counts at once; what is faster, by half."""
-        before = self._seconds.get(session, seconds)
-        self._seconds[session] = max(seconds, (before + seconds) / 2)
-        self._seconds.move_to_end(session)
-        if len(self._seconds) > _MAX_SESSIONS:
-            self._seconds.popitem(last=False)
+        before = self._seconds.get(session)
+        now = seconds if before is None else max(seconds, (before + seconds) / 2)
+        self._seconds.keep(session, now, session.__sizeof__())
 
 
 class _Run:
@@ -112,12 +115,15 @@ class _Run:
         self._results: list[Any] = []
         self._errors: list[Any] = []
         self._successful = 0
+        self._bytes = 0
         self._first: RecordedExchange | None = None
 
     def add(self, answer: RecordedExchange, value: Mapping[str, Any], size: int, seconds: float) -> None:
         self._first = self._first or answer
-        self._results += value["results"]
-        self._errors += value["errors"]
+        self._bytes += len(answer.body)
+        if self._bytes <= MAX_ANSWERS:
+            self._results += value["results"][:size]
+            self._errors += value["errors"][:size]
         successful = value.get("successful")
         self._successful += successful if isinstance(successful, int) else len(value["results"])
         self.done += size
@@ -155,8 +161,11 @@ class _Run:
 def _loads(body: bytes) -> Any:
     """Half an emoji and numbers of any size, too, as a worker reads them. Raises ValueError."""
     try:
-        return orjson.loads(body)
+        return foreign_json.loads(body)
+    except TooManyValues:
+        raise
     except ValueError:
+        foreign_json.refuse_many(body, lenient_json.MAX_VALUES)
         try:
             return json.loads(body)
         except RecursionError:
@@ -180,7 +189,7 @@ def _fields_of(outgoing: UpstreamRequest) -> dict[str, Any] | None:
 
 
 def _of_piece(outgoing: UpstreamRequest, fields: Mapping[str, Any], recipients: Sequence[Any]) -> UpstreamRequest:
-    whole = outgoing.head
+    whole = uncompressed(outgoing).head
     kept = Fields(whole.fields.without(CONTENT_LENGTH))
     head = Head(whole.method, whole.path, whole.target, kept, None, whole.client, whole.scheme, whole.port)
     return UpstreamRequest(head, _dumps({**fields, "recipients": recipients}))

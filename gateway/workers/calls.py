@@ -7,10 +7,10 @@ what needs no care of ours: it is passed on and answered by a worker.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal
 
 from gateway.routing import segments_of
+from sluice.process.cache import Cache
 
 Call = Literal[
     "create",
@@ -29,7 +29,6 @@ Call = Literal[
 ]
 STARTS: frozenset[Call] = frozenset({"create", "reconnect", "regenerate_qr", "restore"})
 """Those that may open a browser on the login of the session."""
-_MAX_CACHED = 256  # bytes of path: what is remembered stays small
 _SESSION = "*"
 _CALLS: dict[tuple[str, tuple[str, ...]], Call] = {
     ("POST", ("api", "sessions")): "create",
@@ -52,14 +51,13 @@ _CALLS: dict[tuple[str, tuple[str, ...]], Call] = {
 
 def call_of(method: str, raw_path: bytes) -> Call:
     """`raw_path`: as it was received, without its query. Raises BadPath."""
-    return (_cached if len(raw_path) <= _MAX_CACHED else _find)(method, raw_path)
+    known = _calls.get((method, raw_path))
+    if known is not None:
+        return known
+    return _calls.keep((method, raw_path), of_segments(method, segments_of(raw_path)), len(method) + len(raw_path))
 
 
-def _find(method: str, raw_path: bytes) -> Call:
-    return of_segments(method, segments_of(raw_path))
-
-
-_cached = lru_cache(maxsize=4096)(_find)
+_calls: Cache[tuple[str, bytes], Call] = Cache(2**20)
 
 
 def of_segments(method: str, segments: Sequence[str]) -> Call:

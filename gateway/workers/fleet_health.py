@@ -13,14 +13,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
-
-import httpx2
-import orjson
 
 from gateway.problems import Send, answer_json
 from gateway.workers.fleet import Fleet
+from sessions.keys import strange
 from sessions.registry import Registry, WorkerRow
+from sluice.http import client as http1, foreign_json
 from sluice.store.client import StoreAway, StoreRefused
 
 _WITHIN = 2.0  # seconds; Laravel waits 5
@@ -29,6 +29,9 @@ _BELIEVED_FOR = 1.0
 _AT_ONCE = 64
 _MAX_ANSWER = 64 * 1024
 _MAX_KNOWN = 4096
+_MAX_NAMES, _MAX_NAME = 16, 64
+_KEPT_FOR = 4.0  # seconds; Node keeps a connection for 5
+_HEADERS = ((b"User-Agent", b"Sluice"), (b"Accept", b"application/json"), (b"Accept-Encoding", b"identity"))
 _COUNTED = ("total", "connected", "disconnected")
 
 
@@ -64,7 +67,8 @@ class FleetHealth:
     def __init__(self, fleet: Fleet, registry: Registry) -> None:
         self._fleet = fleet
         self._registry = registry
-        self._http = httpx2.AsyncClient(trust_env=False, timeout=_WITHIN)
+        self._pools: dict[str, http1.Pool] = {}
+        """By the address of a worker that is asked now."""
         self._known: dict[str, _Said] = {}
         self._connected = 0
         """What the registry said last."""
@@ -97,7 +101,8 @@ class FleetHealth:
         return 200
 
     async def close(self) -> None:
-        await self._http.aclose()
+        for pool in self._pools.values():
+            await pool.close()
 
     async def _look(self) -> _Joined:
         async with self._lock:
@@ -112,6 +117,8 @@ class FleetHealth:
                 self._connected = (await self._registry.summary()).connected
         answers = await self._answers(rows)
         self._note(answers)
+        for gone in self._pools.keys() - {row.url for row in rows}:
+            await self._pools.pop(gone).close()
         known = [(row.worker, row.worker in answers or not row.existing, self._known.get(row.worker)) for row in rows]
         sessions = {name: sum(said.sessions[name] for *_, said in known if said) for name in _COUNTED}
         if not all(said for *_, said in known):
@@ -142,23 +149,30 @@ class FleetHealth:
             del self._known[next(iter(self._known))]
 
     async def _ask(self, row: WorkerRow, turns: asyncio.Semaphore) -> _Said | None:
+        pool = self._pools.get(row.url)
+        if pool is None:
+            pool = http1.Pool(http1.Origin.of(row.url), connect=_WITHIN, idle=_KEPT_FOR, refuse=strange)
+            self._pools[row.url] = pool
+        target, headers = http1.base_path(row.url) + b"/health", [(b"Host", pool.origin.authority), *_HEADERS]
         async with turns:
             try:
-                response = await self._http.get(row.url.rstrip("/") + "/health")
-            except httpx2.HTTPError:
+                status, _, body = await http1.exchange(
+                    pool, b"GET", target, headers, b"", timeout=_WITHIN, most=_MAX_ANSWER + 1
+                )
+            except http1.UpstreamError:
                 return None
-        return _said(response.content) if response.is_success and len(response.content) <= _MAX_ANSWER else None
+        return _said(body) if 200 <= status < 300 and len(body) <= _MAX_ANSWER else None
 
 
 def _said(body: bytes) -> _Said | None:
     """None: it is not the form of the contract, as an own worker's may be."""
     try:
-        shown = orjson.loads(body)
+        shown = foreign_json.loads(body)
         sessions = {name: _count(shown["sessions"][name]) for name in _COUNTED}
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
     memory = shown.get("memory")
-    numbers = {name: value for name, value in memory.items() if _is_number(value)} if isinstance(memory, dict) else {}
+    numbers = _numbers(memory) if isinstance(memory, dict) else {}
     uptime = shown.get("uptime")
     return _Said(sessions, uptime if _is_number(uptime) else 0.0, numbers, time.monotonic())
 
@@ -167,6 +181,12 @@ def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 10**6:
         raise ValueError("not a number of sessions")
     return value
+
+
+def _numbers(memory: Mapping[str, Any]) -> Mapping[str, float]:
+    """The contract has four; each worker's are kept."""
+    shown = ((name, value) for name, value in memory.items() if _is_number(value) and len(name) <= _MAX_NAME)
+    return dict(islice(shown, _MAX_NAMES))
 
 
 def _is_number(value: object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 import orjson
 
 from sessions.registry import SessionRow
+from sluice.process.cache import Latest
 
 MAX_BODY = 8 * 1024
 """Bytes of a status answer; the contract's has about 200."""
 _MAX_BYTES = 16 * 1024 * 1024
-_OVERHEAD = 400
+_SIZE = 200
+"""Bytes of what was noted, apart from the session's name and what its worker said."""
 _THEIRS = {"created": "qr_scanning", "starting": "qr_scanning", "logged_out": "disconnected", "failed": "error"}
 """By our states, the words of the existing workers; the others are theirs, too."""
 
@@ -33,8 +34,7 @@ class LastKnown:
     """Of one process, capped in bytes; what was noted longest ago goes first."""
 
     def __init__(self) -> None:
-        self._noted: OrderedDict[str, Noted] = OrderedDict()
-        self._bytes = 0
+        self._noted: Latest[str, Noted] = Latest(_MAX_BYTES)
 
     def note(self, session: str, worker: str, body: bytes) -> None:
         """What the worker has just said of it, with 200."""
@@ -54,20 +54,10 @@ class LastKnown:
         return self._noted.get(session)
 
     def forget(self, session: str) -> None:
-        noted = self._noted.pop(session, None)
-        if noted is not None:
-            self._bytes -= _size(session, noted)
+        self._noted.drop(session)
 
     def _put(self, session: str, noted: Noted) -> None:
-        self.forget(session)
-        self._noted[session] = noted
-        self._bytes += _size(session, noted)
-        while self._bytes > _MAX_BYTES:
-            self.forget(next(iter(self._noted)))
-
-
-def _size(session: str, noted: Noted) -> int:
-    return len(session) + len(noted.body) + _OVERHEAD
+        self._noted.keep(session, noted, session.__sizeof__() + len(noted.body) + _SIZE)
 
 
 def status_of(row: SessionRow, noted: Noted | None) -> bytes:

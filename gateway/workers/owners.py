@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from gateway.workers.connections import Target
 from sessions.registry import Owner, Registry, Unknown, Unowned
+from sluice.process.cache import Latest
 from sluice.store.client import StoreAway, StoreRefused
 
 Found = Owner | Unowned | Unknown
-_MAX_CACHED = 100_000
-"""Names have 200 characters at most, so that is some 60 MB in the worst case."""
-
+_MAX_BYTES = 32 * 2**20
+"""Of some 40,000 sessions."""
+_SIZE = 500
+"""Bytes of what is known of a session, apart from its name."""
 _AWAY_FOR = 1.0
 """Seconds for which a store that did not answer is not waited for again where there is something to go by."""
 
@@ -35,7 +36,7 @@ class Owners:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._cache: OrderedDict[str, _Cached] = OrderedDict()
+        self._cache: Latest[str, _Cached] = Latest(_MAX_BYTES)
         self._looking: dict[str, asyncio.Task[Found]] = {}
         self._away_until = 0.0
 
@@ -71,27 +72,27 @@ class Owners:
 
     def remember(self, session: str, owner: Owner, since: float) -> None:
         """`since` (`time.monotonic`): when the registry was asked."""
-        self._cache[session] = _Cached(owner, target_at(owner), since + owner.lease_left)
-        self._cache.move_to_end(session)
-        if len(self._cache) > _MAX_CACHED:
-            self._cache.popitem(last=False)
+        self._keep(session, _Cached(owner, target_at(owner), since + owner.lease_left))
 
     def doubt(self, session: str) -> None:
         """Its worker says otherwise, or cannot be reached: the registry is asked again."""
         known = self._cache.get(session)
         if known is not None:
-            self._cache[session] = _Cached(known.owner, known.target, 0.0)
+            self._keep(session, _Cached(known.owner, known.target, 0.0))
         self._looking.pop(session, None)
 
     def forget(self, session: str) -> None:
         """Also what the registry is being asked for right now: its answer may be older than what is known by now."""
-        self._cache.pop(session, None)
+        self._cache.drop(session)
         self._looking.pop(session, None)
 
     def forget_all(self) -> None:
         """Change messages may have been missed."""
         self._cache.clear()
         self._looking.clear()
+
+    def _keep(self, session: str, known: _Cached) -> None:
+        self._cache.keep(session, known, session.__sizeof__() + len(known.owner.url) + _SIZE)
 
     async def _shared(self, session: str) -> Found:
         """One question for all who ask at once."""
@@ -109,7 +110,7 @@ class Owners:
                 if isinstance(found, Owner):
                     self.remember(session, found, began)
                 else:
-                    self._cache.pop(session, None)
+                    self._cache.drop(session)
             return found
         finally:
             if self._looking.get(session) is me:

@@ -11,10 +11,11 @@ from gateway.proxy.upstream import UpstreamRequest
 from gateway.request import Head, Json
 from gateway.workers.calls import Call
 from gateway.workers.keys import given_in
-from sluice.http.fields import HOST, Fields
+from sluice.http.fields import HOST, Field, Fields
 from sluice.http.server import Exchange
 
 _KEY = b"x-api-key"
+_PLAIN = Field(b"Accept-Encoding", b"identity")
 
 
 @dataclass(slots=True)  # frozen ones take twice as long to make
@@ -37,6 +38,15 @@ class WorkerRequest:
         """Of its body; empty where that is no JSON object."""
         value = self.json.value if self.json else None
         return value if isinstance(value, Mapping) else {}
+
+
+def uncompressed(outgoing: UpstreamRequest) -> UpstreamRequest:
+    """The same, of a worker whose answer we read: what is compressed nobody here looks into, as no one can say how much
+    it becomes."""
+    head = outgoing.head
+    fields = Fields([field for field in head.fields.all if field.key != b"accept-encoding"] + [_PLAIN])
+    plain = Head(head.method, head.path, head.target, fields, head.length, head.client, head.scheme, head.port)
+    return UpstreamRequest(plain, outgoing.body, outgoing.more, outgoing.within)
 
 
 def own_get(request: WorkerRequest, path: str) -> UpstreamRequest:
@@ -63,7 +73,7 @@ def as_reconnect(request: WorkerRequest) -> UpstreamRequest:
 
 def _without_body(request: WorkerRequest, method: str, target: str) -> UpstreamRequest:
     head = request.outgoing.head
-    fields = Fields([field for field in head.fields.all if field.kind == HOST or field.key == _KEY])
+    fields = Fields([field for field in head.fields.all if field.kind == HOST or field.key == _KEY] + [_PLAIN])
     path = target.partition("?")[0].encode()
     asking = Head(method, path, target.encode(), fields, 0, head.client, head.scheme, head.port)
     return UpstreamRequest(asking, b"")

@@ -16,7 +16,7 @@ from gateway.workers.connections import Answer, NoAnswer
 from gateway.workers.keys import Keys, answer_invalid, given_in
 from gateway.workers.last_known import LastKnown, Noted, status_of, status_unknown
 from gateway.workers.reach import Reach
-from gateway.workers.request import WorkerRequest
+from gateway.workers.request import WorkerRequest, uncompressed
 from gateway.workers.restoring import Restoring
 from sessions.registry import Registry, SessionRow
 from sluice.http import client as http1
@@ -41,6 +41,7 @@ class StatusCalls:
 
     async def answer(self, request: WorkerRequest) -> int:
         """Its status. Raises ClientGone."""
+        request.outgoing = uncompressed(request.outgoing)
         try:
             reached = await self._reach.attempt(request)
         except NoAnswer:

@@ -7,7 +7,6 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from functools import lru_cache
 
 from relay.deliver.outcome import (
     MAX_SHOWN,
@@ -28,6 +27,7 @@ from sluice.config import Signature
 from sluice.http import addresses, client as http1
 from sluice.http.lenient_json import is_json
 from sluice.http.signatures import proof_of
+from sluice.process.cache import Cache
 
 EVENT_ID = b"Webhook-Id"
 """Identifies an event over all attempts and replays, so that a receiver can drop repeats (from Standard Webhooks)."""
@@ -38,7 +38,8 @@ _OF_CONTENT = frozenset((b"content-type", b"content-encoding", b"content-languag
 """What says how a body is to be read (RFC 9110 section 8.3)."""
 _PLAIN_ANSWER = (b"Accept-Encoding", b"identity")  # people read the answer to a rejected event
 _MAX_SHOWN_OF_EACH = 512
-_CACHED_HEADS = 256
+_MAX_HEADS = 512 * 2**10
+"""Bytes of what is kept for an endpoint: the part of the head before the signature is nearly always one of a few."""
 _NOT_JSON = Rejected("the body is not JSON, and only JSON can go into a batch", None)
 _NO_TIME = Failed("its batch was rejected, and there was no time to find out which event was the reason")
 _AFTER_FAILURE = NotSent("an earlier event of its batch failed")
@@ -69,8 +70,7 @@ class Sender:
         self._names_event = signature is None or signature.preset != "standard"  # which names it itself
         self._timeout = endpoint.timeout
         self._within = http1.Deadlines(endpoint.timeout)
-        # The part of the head that stands before the signature is nearly always one of a few.
-        self._head_start = lru_cache(maxsize=_CACHED_HEADS)(self._make_head_start)
+        self._head_starts: Cache[tuple[bytes, Headers], bytes] = Cache(_MAX_HEADS)
         made = self._proof.names if self._proof else frozenset()
         added = [
             (name.encode(), value.reveal()) for name, value in endpoint.headers if name.lower().encode() not in made
@@ -87,7 +87,9 @@ class Sender:
         `begin_by`: a moment of `boottime`, after which nothing is sent.
         """
         try:
-            head_start = self._head_start(delivery.target, delivery.headers)
+            head_start = self._head_starts.get((delivery.target, delivery.headers))
+            if head_start is None:
+                head_start = self._make_head_start(delivery.target, delivery.headers)
         except http1.BadHead as error:
             return Rejected(f"cannot be sent: {error}", None)
         head = self._head(head_start, delivery.public_id.encode(), delivery.attempt, delivery.body)
@@ -192,9 +194,11 @@ class Sender:
         A header that the endpoint's policy adds replaces a stored one of the same name; one that we make replaces both.
         """
         forwarded = self._forwarded
-        return self._head_start_of(
+        made = self._head_start_of(
             target, [pair for pair in headers if forwarded is None or pair[0].lower() in forwarded]
         )
+        size = sum(len(name) + len(value) + 128 for name, value in headers)
+        return self._head_starts.keep((target, headers), made, size + len(target) + len(made))
 
     def _head_start_of(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         stored = [pair for pair in headers if pair[0].lower() not in self._replaced]

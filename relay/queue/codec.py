@@ -10,10 +10,11 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import orjson
+
+from sluice.process.cache import Cache
 
 Headers = tuple[tuple[bytes, bytes], ...]
 Lane = Literal["urgent", "normal", "bulk"]
@@ -292,11 +293,17 @@ def _failures(stored: bytes) -> Failures:
     return Failures(int(unspent), int(at) / 1000, int(for_ms) / 1000, rejected == b"1")
 
 
-@lru_cache(maxsize=1024)
+_known_headers: Cache[str, Headers] = Cache(4 * 2**20)
+
+
 def _headers(lines: str) -> Headers:
-    """Cached, as most events of one source have the same headers."""
+    """Kept, as most events of one source have the same headers."""
+    known = _known_headers.get(lines)
+    if known is not None:
+        return known
     parts = lines.encode("latin-1").split(b"\n") if lines else []
-    return tuple(zip(parts[::2], parts[1::2], strict=True))
+    pairs = tuple(zip(parts[::2], parts[1::2], strict=True))
+    return _known_headers.keep(lines, pairs, 2 * len(lines) + 64 * len(parts))
 
 
 # --- entry ids: stream, NUL, sequence number in 14 digits, NUL, event id

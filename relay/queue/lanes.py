@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from functools import lru_cache
 
 from relay.policies import Lanes
 from relay.queue.codec import Lane
+from sluice.process.cache import Cache
+
+_known: Cache[tuple[str, Lanes], Lane] = Cache(2**20)
 
 
-@lru_cache(maxsize=4096)
 def lane_of(event: str, lanes: Lanes) -> Lane:
     """The lane of an event type: the first that names it, urgent before bulk; all others are normal."""
+    known = _known.get((event, lanes))
+    return _known.keep((event, lanes), _found(event, lanes), event.__sizeof__()) if known is None else known
+
+
+def _found(event: str, lanes: Lanes) -> Lane:
     if any(fnmatchcase(event, pattern) for pattern in lanes.urgent):
         return "urgent"
     if any(fnmatchcase(event, pattern) for pattern in lanes.bulk):

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from sluice.http.errors import BadField
+from sluice.process.cache import Cache
 
 HOST: Final = 1
 CONTENT_LENGTH: Final = 2
@@ -55,8 +56,8 @@ _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff]+(?
 _NONE: frozenset[bytes] = frozenset()
 _COMMON = frozenset((b"keep-alive", b"close", b"upgrade"))
 """Options that name no field, or one that is hop by hop anyway."""
-_MAX_KNOWN = 8192
-_MAX_KNOWN = 512
+_MAX_LINE = 512
+"""Bytes of a line that is kept; what is longer hardly comes a second time."""
 
 
 class Field:
@@ -129,7 +130,9 @@ class Fields:
         ]
 
 
-_known: dict[bytes, Field] = {}
+_fields: Cache[bytes, Field] = Cache(4 * 2**20)
+"""By their lines."""
+_known = _fields.known
 
 
 def read_fields(block: bytes) -> Fields:
@@ -166,8 +169,6 @@ def _learn(line: bytes) -> Field:
     field = Field(read[1], read[2])
     if field.kind == TRANSFER_ENCODING and b"\t" in line:
         raise BadField("a tab beside a transfer coding, which not everybody passes over")
-    if len(line) <= _MAX_KNOWN:
-        if len(_known) >= _MAX_KNOWN:
-            _known.clear()
-        _known[line] = field
+    if len(line) <= _MAX_LINE:
+        _fields.keep(line, field, 5 * len(line) + 200 + 128 * len(field.options))
     return field

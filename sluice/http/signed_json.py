@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sluice.config import Signature
+from sluice.http import foreign_json
 from sluice.http.bodies import HeldBody
 from sluice.http.problem import MEDIA_TYPE, Refusal
 from sluice.http.signatures import proof_of
@@ -72,8 +72,8 @@ async def body_of(request: Request, held: HeldBody, most: int) -> bytes:
 def parse(body: bytes) -> Any:
     """Raises Refusal 400."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return foreign_json.loads(body)
+    except ValueError as error:
         raise Refusal(400, f"the body is not JSON: {error}") from None
 
 

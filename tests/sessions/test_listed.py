@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import orjson
 import pytest
 
@@ -70,3 +72,12 @@ def test_what_is_no_list_or_too_much_is_one_failed_look(body: bytes, why: str) -
     with pytest.raises(Unusable) as caught:
         sessions_in(body)
     assert str(caught.value) == why
+
+
+def test_a_list_of_countless_sessions_takes_little_time() -> None:
+    for item in (b'{"id":"s%d"}', b'{"id":"s%d","status":"connected"}', b"{},%d"):
+        body = b'{"sessions":[%b]}' % b",".join(item % n for n in range(100_000))
+        begin = time.process_time()
+        with pytest.raises(Unusable):
+            sessions_in(body)
+        assert time.process_time() - begin < 0.3

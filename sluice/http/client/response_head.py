@@ -6,6 +6,7 @@ import re
 
 from sluice.http.errors import BadFraming
 from sluice.http.fields import Fields, read_fields
+from sluice.process.cache import Cache
 
 MAX_FIELDS = 256
 MAX_HEAD = 64 * 1024
@@ -14,8 +15,7 @@ MAX_HEAD = 64 * 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [\t -~\x80-\xff]*)?")  # RFC 9112 section 4
 _BEGINNING = b"HTTP/1."
 _NO_FIELDS = Fields([])
-_statuses: dict[bytes, tuple[int, bool]] = {}
-_MAX_STATUSES = 1024
+_statuses: Cache[bytes, tuple[int, bool]] = Cache(64 * 2**10)
 
 
 def read_head(data: bytes, interim: int) -> tuple[int, bool, Fields, bytes, int]:
@@ -52,7 +52,4 @@ def _status_of(line: bytes) -> tuple[int, bool]:
     status = int(read[2])
     if status < 100 or status == 101:
         raise BadFraming("switching protocols was not asked for" if status == 101 else "invalid status")
-    if len(_statuses) >= _MAX_STATUSES:
-        _statuses.clear()
-    _statuses[line] = (status, read[1] == b"1")
-    return _statuses[line]
+    return _statuses.keep(line, (status, read[1] == b"1"), len(line))

@@ -6,7 +6,6 @@ import asyncio
 import re
 import select
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -15,6 +14,7 @@ from sluice.http.server.exchange import CLIENT_GONE, Exchange
 from sluice.http.server.head import STATUS_LINES, RequestHead, problem
 from sluice.http.server.sending import reset_when_closed
 from sluice.observe.log import Log
+from sluice.process.cache import Cache
 
 if TYPE_CHECKING:
     from sluice.http.server.flow import FlowControl
@@ -345,8 +345,13 @@ class Cycle(Exchange):
         self._connection.on_response_complete()
 
 
-@lru_cache(maxsize=1024)
+_prefixes: Cache[bytes, bytes] = Cache(256 * 2**10)
+
+
 def _field_prefix(name: bytes) -> bytes:
+    known = _prefixes.get(name)
+    if known is not None:
+        return known
     if not _TOKEN.fullmatch(name):
         raise RuntimeError("not a header name")
-    return name.lower() + b": "
+    return _prefixes.keep(name, name.lower() + b": ", 2 * len(name))

@@ -155,7 +155,7 @@ async def test_a_wait_told_without_the_store_is_kept(link: Link, quick: Limiter)
 async def test_a_batch_whose_answer_was_lost_is_charged_once(store_url: str, store: Store, redis: Redis) -> None:
     one, local, impatient = (
         bucket(a_limit("send", rate=HOURLY, burst=9)),
-        LocalBuckets(10),
+        LocalBuckets(),
         Store(store_url, timeout=0.1),
     )
     local.take([one], time.monotonic())
@@ -180,7 +180,7 @@ async def test_a_batch_whose_answer_was_lost_is_charged_once(store_url: str, sto
 
 
 async def test_a_charge_that_the_store_refuses_keeps_no_other_one_waiting(store: Store, heard: Heard) -> None:
-    one, other, local = bucket(a_limit("send", burst=9)), bucket(a_limit("other", burst=9)), LocalBuckets(10)
+    one, other, local = bucket(a_limit("send", burst=9)), bucket(a_limit("other", burst=9)), LocalBuckets()
     charges = Charges(store, local)
     await store.commands(("LPUSH", one.key, "is no bucket"))
     local.take([one], time.monotonic())

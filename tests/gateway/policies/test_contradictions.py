@@ -48,7 +48,7 @@ def test_a_limit_that_is_called_useless_refuses_nothing_that_the_other_one_lets_
     if not useless:
         return
     limits = Limits([*load_limits(line("first", first)), *load_limits(line("second", second))], {})
-    local, now = LocalBuckets(1000), 0.0
+    local, now = LocalBuckets(), 0.0
     for pause, session, address in requests:
         now += pause
         buckets = limits.buckets(Subject(a_client(address), None, session, relayed=False))

@@ -53,7 +53,7 @@ def test_what_can_be_read_is_read(body: bytes, found: Any) -> None:
         (b"\xef\xbb\xbf\xef\xbb\xbf{}", "UTF-8 byte order mark (BOM) is not supported: line 1 column 1 (char 0)"),
         (b"\x1f\x8b\x08\x00", "it is compressed with gzip"),
         (b"[" * 5000 + b"]" * 5000, "it is nested too deeply"),
-        (b"[1e9999" + b",1" * 500_000 + b"]", "number is infinity when parsed as double: line 1 column 2 (char 1)"),
+        (b"[1e9999" + b",1" * 100_000 + b"]", "number is infinity when parsed as double: line 1 column 2 (char 1)"),
     ],
 )
 def test_what_cannot_be_read_says_why(body: bytes, why: str) -> None:
@@ -64,10 +64,10 @@ def test_what_cannot_be_read_says_why(body: bytes, why: str) -> None:
 
 def test_a_large_body_with_half_an_emoji_takes_little_time() -> None:
     """A video in base64, with a caption that JavaScript has cut; and one that is nothing but halves."""
-    for body in (b'{"media":"%b","caption":"\\ud83d"}' % (b"QUJD" * 6_000_000), b'["%b"]' % (rb"\ud83d" * 1_000_000)):
+    for body in (b'{"media":"%b","caption":"\\ud83d"}' % (b"QUJD" * 6_000_000), b'["%b"]' % (rb"\ud83d" * 40_000)):
         begin = time.process_time()
         loads(body)
-        assert time.process_time() - begin < 1.5
+        assert time.process_time() - begin < 0.5
 
 
 @pytest.mark.parametrize(
