@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
+import struct
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -136,6 +138,18 @@ class Raw:
 
     def send(self, *pieces: bytes) -> None:
         self._writer.write(b"".join(pieces))
+
+    def take_nothing(self) -> None:
+        """From now on what the gateway sends stays in the kernels."""
+        self._writer.transport.pause_reading()
+
+    def reset(self) -> None:
+        linger_for_nothing = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_for_nothing)
+        self._writer.transport.abort()
+
+    def hang_up(self) -> None:
+        self._writer.close()
 
     async def head(self) -> bytes:
         async with asyncio.timeout(10):

@@ -41,6 +41,8 @@ _FIRST_WITHIN = 1.0
 """Seconds that a new connection has for its request when the server stops, or has no files left for it."""
 _LINGER = 2.0
 """Seconds a client may go on sending after a refusal: closed at once, the kernel would reset it unread."""
+_LOOK = 1.0
+"""Seconds between two looks whether a client has gone of whom nothing is read."""
 _MAX_HANDSHAKE_FIELDS, _MAX_HANDSHAKE_LINE = 120, 8000
 """Of the library that answers handshakes, a little less: beyond its own it would leave them unanswered."""
 
@@ -172,7 +174,9 @@ class ServerProtocol:
                     if self._websocket is not None:
                         self._websocket.data_received(data)
                     return
-            if self._at > 0 or self._at == _CHUNKS:
+            if self.flow.read_paused:
+                self._deadline.set(_LOOK)
+            elif self._at > 0 or self._at == _CHUNKS:
                 self._deadline.set(self.bounds.body)
         except Refused as refused:
             self._refuse(refused.status, str(refused))
@@ -184,6 +188,7 @@ class ServerProtocol:
         self._prefetch += data
         if len(self._prefetch) > MAX_UNREAD:
             self.flow.pause_reading()
+            self._deadline.set(_LOOK)
 
     def _read_head(self, data: bytes) -> bytes:
         cycle = self.cycle
@@ -393,7 +398,7 @@ class ServerProtocol:
         if self._lingering:
             self.transport.close()
         elif cycle is not None and not cycle.response_complete:
-            self._body_late(cycle)
+            self._look(cycle)
         elif self._head and not self._stopping:
             why = f"the head took longer than {self.bounds.head:g} seconds (clients.head)"
             self._tell_cut("head", why)
@@ -405,10 +410,18 @@ class ServerProtocol:
                 )
             self.transport.close()
 
-    def _body_late(self, cycle: Cycle) -> None:
-        """Only what somebody is there to take can be late."""
+    def _look(self, cycle: Cycle) -> None:
+        """Only what somebody is there to take can be late. While nothing is read nobody tells that the client has gone,
+        either."""
         left = self.flow.reading_since + self.bounds.body - self.loop.time()
-        if self.flow.read_paused or cycle.waits_for_100_continue:
+        if self.flow.read_paused:
+            if cycle.has_hung_up():
+                self.transport.abort()
+            else:
+                self._deadline.set(_LOOK)
+        elif not cycle.more_body:
+            return
+        elif cycle.waits_for_100_continue:
             self._deadline.set(self.bounds.body)
         elif left > 0:
             self._deadline.set(left)
