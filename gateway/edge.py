@@ -38,7 +38,6 @@ from gateway.workers.sends import Sends
 from sluice.http import client as http1
 from sluice.http.bodies import BodyBudget, HeldBody
 from sluice.http.server import Exchange, metrics
-from sluice.http.websocket import WebSocketLimits
 from sluice.observe.log import Log
 
 LOG = Log("gateway")
@@ -230,7 +229,7 @@ class Edge:
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
-        await serve_websocket(scope, receive, send, self._open, WebSocketLimits())
+        await serve_websocket(scope, receive, send, self._open, self._policies.clients.websocket)
 
     async def _open(self, scope: MutableMapping[str, Any], log: WebSocketLogEntry) -> tuple[Head, Destination]:
         head = read_handshake(scope, self._policies.trust, self._planner.prefixes)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from gateway.policies.lists import AddressList
 from gateway.policies.trust import Trust, list_name
 from sluice.config import parsers, units
-from sluice.config.fields import Value, setting
+from sluice.config.fields import Value, section, setting
 from sluice.config.parsers import each, of
 from sluice.config.problems import Malformed, quoted
 from sluice.http.server.bounds import ClientBounds
+from sluice.http.websocket import WebSocketLimits
 
 _DEFAULTS = ClientBounds()
 _MIN_HEAD, _MAX_HEAD = 2**10, 2**20
@@ -36,6 +37,7 @@ class Clients:
     send: float = setting(parsers.duration, _DEFAULTS.send)
     keep_alive: float = setting(parsers.duration, _DEFAULTS.keep_alive)
     head_size: int = setting(_head_size, _DEFAULTS.head_size)
+    websocket: WebSocketLimits = setting(section(WebSocketLimits), _DEFAULTS.websocket)
     share: float = setting(of(units.percentage), 0.25)
     """Of one upstream's connections, for one client address: more than 0, at most 1."""
     exempt: tuple[str, ...] = setting(each(list_name), ("laravel", "workers"))
@@ -43,7 +45,9 @@ class Clients:
 
     def bounds(self) -> ClientBounds:
         """What our server goes by."""
-        return ClientBounds(self.first_byte, self.head, self.body, self.send, self.keep_alive, self.head_size)
+        return ClientBounds(
+            self.first_byte, self.head, self.body, self.send, self.keep_alive, self.head_size, self.websocket
+        )
 
     def exempted(self, trust: Trust) -> AddressList:
         """Whose share is not bounded: the lists in `exempt`, and the proxies, behind which there are many clients."""

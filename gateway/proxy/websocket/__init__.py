@@ -11,7 +11,7 @@ The rules, each with a test of its name in `tests/gateway/proxy/websocket`:
 4.  What a side closes with is what the other is closed with. A side that vanishes is never reported as a clean end:
     the client reads 1011, the upstream 1001.
 5.  No side delays other connections by what it sends: frames are read in turns (`sluice.http.websocket`). Who sends
-    more than 100 frames without content in a second, or a message of more than 16 MiB, is cut off.
+    more frames without content than `clients.websocket.control`, or a longer message than `message`, is cut off.
 6.  A connection may be quiet for as long as both sides answer pings; one that does not is gone after 40 seconds.
 """
 

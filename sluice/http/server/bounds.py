@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sluice.http.websocket.limits import UNLESS_WRITTEN, WebSocketLimits
+
 
 @dataclass(frozen=True, slots=True)
 class ClientBounds:
@@ -20,3 +22,5 @@ class ClientBounds:
     keep_alive: float = 75.0
     """From an answer to the first byte of the next request."""
     head_size: int = 64 * 1024
+    websocket: WebSocketLimits = UNLESS_WRITTEN
+    """How much either side of a WebSocket may send."""

@@ -86,7 +86,7 @@ async def serve(
         app,
         loop="none",
         http=partial(ServerProtocol, direct=direct, bounds=bounds),  # type: ignore[arg-type]
-        ws=WebSocketProtocol,
+        ws=partial(WebSocketProtocol, limits=lambda: bounds().websocket),  # type: ignore[arg-type]
         lifespan="off",
         log_config=None,
         access_log=False,

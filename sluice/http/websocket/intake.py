@@ -1,7 +1,7 @@
 """Reading of WebSockets, so that no connection delays the others and none keeps more than it may.
 
 A connection hands its parser one frame at a time, while somebody takes the messages and the answers to its pings.
-Connections that have more at hand take turns: all of them together have `TURN` in each pass of the event loop.
+Connections that have more at hand take turns: all of them together have `TIME_SLICE` in each pass of the event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sluice.http.websocket.frames import Frames
 from sluice.http.websocket.limits import Allowance
 
-TURN = 0.0005
+TIME_SLICE = 0.0005
 """Seconds."""
 MAX_HELD = 64 * 1024
 """Bytes that wait to be handed over; beyond it the socket is not read."""
@@ -39,10 +39,10 @@ class Intake:
         too_many: Callable[[], None],
     ) -> None:
         self.frames = Frames()
-        self.in_turn = False
+        self.is_queued = False
         """It waits for its next turn."""
         self._transport = transport
-        self._turns = _turns_of(asyncio.get_running_loop())
+        self._round_robin = _round_robin_of(asyncio.get_running_loop())
         self._allowance = allowance
         self._feed = feed
         self._ready = ready
@@ -61,14 +61,14 @@ class Intake:
             self._feed(data)  # the rest of a frame whose beginning was handed on
             return
         frames.add(data)
-        if not self.in_turn and self.step():
-            self._turns.join(self)
+        if not self.is_queued and self.step():
+            self._round_robin.join(self)
         self._pace_reading()
 
     def go_on(self) -> None:
         """`ready` may say something else now."""
-        if self.frames.held and not self.in_turn:
-            self._turns.join(self)
+        if self.frames.held and not self.is_queued:
+            self._round_robin.join(self)
 
     def lost(self, then: Callable[[], None]) -> None:
         """Nothing more comes. `then` is called when all that came has been handed over."""
@@ -132,7 +132,7 @@ class Intake:
                 self._transport.resume_reading()
 
 
-class Turns:
+class RoundRobin:
     """Of all connections of an event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -141,32 +141,37 @@ class Turns:
         self._scheduled = False
 
     def join(self, intake: Intake) -> None:
-        intake.in_turn = True
+        intake.is_queued = True
         self._waiting.append(intake)
         if not self._scheduled:
             self._scheduled = True
             self._call_soon(self._run)
 
     def _run(self) -> None:
-        until = time.perf_counter() + TURN
-        while self._waiting:
-            intake = self._waiting.popleft()
-            if intake.step():
-                self._waiting.append(intake)
-            else:
-                intake.in_turn = False
-            if time.perf_counter() > until:
-                break
-        self._scheduled = bool(self._waiting)
-        if self._scheduled:
-            self._call_soon(self._run)
+        until = time.perf_counter() + TIME_SLICE
+        try:
+            while self._waiting and time.perf_counter() < until:
+                self._step(self._waiting.popleft())
+        finally:  # whatever is wrong with one of them, the others go on
+            self._scheduled = bool(self._waiting)
+            if self._scheduled:
+                self._call_soon(self._run)
+
+    def _step(self, intake: Intake) -> None:
+        more = False
+        try:
+            more = intake.step()
+        finally:
+            intake.is_queued = more
+        if more:
+            self._waiting.append(intake)
 
 
-_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = weakref.WeakKeyDictionary()
+_round_robins: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, RoundRobin] = weakref.WeakKeyDictionary()
 
 
-def _turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = Turns(loop)
-    return turns
+def _round_robin_of(loop: asyncio.AbstractEventLoop) -> RoundRobin:
+    round_robin = _round_robins.get(loop)
+    if round_robin is None:
+        round_robin = _round_robins[loop] = RoundRobin(loop)
+    return round_robin

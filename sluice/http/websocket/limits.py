@@ -4,17 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sluice.config.fields import setting
+from sluice.config import parsers
+from sluice.config.fields import Value, setting
 from sluice.config.model import Rate
-from sluice.config.parsers import rate, size
+from sluice.config.problems import Malformed, quoted
+
+_MAX_MESSAGE = 256 * 2**20
+
+
+def _message(value: Value) -> int:
+    size = parsers.size(value)
+    if size > _MAX_MESSAGE:
+        raise Malformed(f"{quoted(value.text())} is too much for one message", "write 256MiB or less")
+    return size
+
+
+def _control(value: Value) -> Rate:
+    """Both sides answer our own pings, too."""
+    rate = parsers.rate(value)
+    if rate.interval > 1.0:
+        raise Malformed(f"{quoted(value.text())} cuts off who answers pings", "write 1/second or more")
+    return rate
 
 
 @dataclass(frozen=True, slots=True)
 class WebSocketLimits:
-    message: int = setting(size, 16 * 2**20)
-    """Bytes of one message, after it was decompressed; a longer one is closed with 1009."""
-    control: Rate = setting(rate, Rate(100, 1.0))
+    message: int = setting(_message, 16 * 2**20)
+    """Bytes of one message, decompressed; who sends a longer one is closed with 1009."""
+    control: Rate = setting(_control, Rate(100, 1.0))
     """Pings, pongs and empty fragments; who sends more is closed with 1008."""
+
+
+UNLESS_WRITTEN = WebSocketLimits()
+"""What counts where the policies say nothing."""
 
 
 class Allowance:

@@ -35,8 +35,9 @@ def test_what_the_shipped_file_says_is_what_counts_without_it(read: Read) -> Non
 
 
 def test_each_bound_of_a_connection_is_a_key(read: Read) -> None:
-    text = "first_byte: 1s, head: 2s, body: 3s, send: 4s, keep_alive: 5s, head_size: 6KiB"
-    bounds = read(f"clients: {{{text}}}").clients.bounds()
+    times = "first_byte: 1s, head: 2s, body: 3s, send: 4s, keep_alive: 5s"
+    sizes = "head_size: 6KiB, websocket: {message: 7KiB, control: 8/second}"
+    bounds = read(f"clients: {{{times}, {sizes}}}").clients.bounds()
     assert asdict(bounds) == {
         "first_byte": 1.0,
         "head": 2.0,
@@ -44,6 +45,7 @@ def test_each_bound_of_a_connection_is_a_key(read: Read) -> None:
         "send": 4.0,
         "keep_alive": 5.0,
         "head_size": 6144,
+        "websocket": {"message": 7168, "control": {"amount": 8, "period": 1.0}},
     }
     assert {field.name for field in fields(ClientBounds)} <= {field.name for field in fields(Clients)}
 
@@ -72,6 +74,18 @@ def test_proxies_and_the_lists_in_exempt_have_no_share(read: Read, text: str, ex
         ("clients: {share: 25}", 'clients.share: "25" is not a percentage; write 25%'),
         ("clients: {share: 0%}", 'clients.share: "0%" is out of range; write more than 0% and at most 100%'),
         ("clients: {head_size: 512B}", 'clients.head_size: "512B" holds no usual head; write 1KiB or more'),
+        (
+            "clients: {websocket: {message: 1GiB}}",
+            'clients.websocket.message: "1GiB" is too much for one message; write 256MiB or less',
+        ),
+        (
+            "clients: {websocket: {control: 10/minute}}",
+            'clients.websocket.control: "10/minute" cuts off who answers pings; write 1/second or more',
+        ),
+        (
+            "clients: {websocket: {pings: 1/second}}",
+            "clients.websocket.pings: unknown key; known here: message, control",
+        ),
         ("clients: {head_size: 2MiB}", 'clients.head_size: "2MiB" is too much for one head; write 1MiB or less'),
         ("clients: {keepalive: 5s}", "clients.keepalive: unknown key; did you mean keep_alive"),
         (LISTS + "clients: {exempt: [ofice]}", 'clients.exempt[0]: no list is called "ofice"; did you mean office'),

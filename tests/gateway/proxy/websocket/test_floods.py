@@ -17,7 +17,7 @@ from websockets.utils import accept_key
 
 from sluice.observe import metrics
 from tests.gateway.proxy.websocket.reverb import ASKED, KEY, Logged, Reverb, closed, frame, gate_to, linger, to
-from tests.gateway.running import Gate, values
+from tests.gateway.running import SECRET, Gate, gateway, values
 from tests.sluice.http.client.upstream import Call
 from tests.waiting import until
 
@@ -135,6 +135,43 @@ async def test_a_message_in_very_many_fragments_arrives_whole(gate: Gate) -> Non
             whole = unmasked(Opcode.BINARY, b"a" + b"x" * 40_000 + b"z")
             assert await client.exactly(len(whole)) == whole
         assert max(took) < SLOW
+
+
+async def test_an_edit_of_the_limits_counts_for_websockets_that_are_opened_then(
+    tmp_path: Path, store_url: str, reverb: Reverb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", SECRET)
+    monkeypatch.setenv("SECRET_KEY", "k")
+    async with gateway(tmp_path, store_url, reverb.url) as gate, to(gate) as before:
+        limits = "clients: {websocket: {message: 1KiB, control: 3/second}}"
+        file = gate.policies.source
+        edited = file.with_suffix(".new")
+        edited.write_text(file.read_text().replace("\ntrust:", f"\n{limits}\ntrust:"))
+        edited.replace(file)
+
+        async def counts() -> bool:
+            async with to(gate) as client:
+                with contextlib.suppress(ConnectionClosed):
+                    await client.send(b"x" * 1025)
+                    await client.recv()
+                return client.close_code == 1009
+
+        await until(counts)
+        _, received = await send_all(gate, frame(Opcode.PING, b"") * 4)
+        assert received.count(unmasked(Opcode.PONG)) == 3
+        assert closes(received)[0] == 1008
+
+        async def large(connection: ServerConnection) -> None:
+            with contextlib.suppress(ConnectionClosed):
+                await connection.send(b"x" * 1025)
+            await connection.wait_closed()
+
+        reverb.handle = large
+        async with to(gate) as client:
+            assert (await closed(client))[0] == 1011
+        assert (await closed(reverb.connections[-1]))[0] == 1009
+        await before.send(b"x" * 1025)
+        assert await before.recv() == b"x" * 1025
 
 
 def bomb(size: int) -> bytes:
