@@ -23,6 +23,7 @@ from sluice.http.fields import (
     read_fields,
 )
 from sluice.http.server.refused import Refused
+from sluice.process.cache import Cache
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINES = {n: b"HTTP/1.1 %d %b\r\n" % (n, _PHRASES.get(n, "").encode()) for n in range(100, 600)}
@@ -41,9 +42,7 @@ _OVER_ASCII = re.compile(rb"[\x80-\xff]")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?")  # RFC 9110 section 7.2
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
-_good_hosts: set[bytes] = set()
-_MAX_HOSTS = 1024
-"""Of MAX_HOST bytes each: 256 KiB in all."""
+_good_hosts: Cache[bytes, bytes] = Cache(256 * 1024)
 
 
 class RequestHead:
@@ -176,7 +175,7 @@ def _refuse_repeated(fields: Fields) -> None:
 def _host(fields: Fields, current: bool) -> bytes | None:
     """RFC 9112 section 3.2."""
     host = fields.first(HOST)
-    if host in _good_hosts:
+    if host is not None and _good_hosts.get(host) is not None:
         return host
     if host is None:
         if current:
@@ -186,10 +185,7 @@ def _host(fields: Fields, current: bool) -> bytes | None:
         raise Refused(400, f"the Host header is over {MAX_HOST} bytes")
     if not _HOST.fullmatch(host):
         raise Refused(400, "the Host header is not a host")
-    if len(_good_hosts) >= _MAX_HOSTS:
-        _good_hosts.clear()
-    _good_hosts.add(host)
-    return host
+    return _good_hosts.keep(host, host, len(host))
 
 
 def _length(fields: Fields, current: bool) -> int | None:
