@@ -28,6 +28,7 @@ from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.reload import ConnectedUpstream, Reloader, Snapshot
 from gateway.resources import Resources
+from gateway.tokens import TokenGuard
 from gateway.workers import deletes
 from gateway.workers.accounts import Division, divides
 from gateway.workers.proxy import WorkerProxy
@@ -47,6 +48,7 @@ from sessions.registry import Registry
 from sessions.wakeups import Wakeups
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
+from sluice.http.server.certificates import Certificate
 from sluice.observe import recent
 from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every
@@ -63,11 +65,13 @@ Console = Callable[[Resources], Sequence[BaseRoute]]
 
 
 @asynccontextmanager
-async def opened(policies: Policies, store_url: str, console: Console) -> AsyncIterator[Reloader]:
+async def opened(
+    policies: Policies, store_url: str, console: Console, certificates: Sequence[Certificate] = ()
+) -> AsyncIterator[Reloader]:
     """A gateway that answers whatever is handed to it, until the block is left. A loop that crashes ends the block."""
     # No two that ever ran have the same name, also where each is process 1 of its container.
     name, stop = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", Stop()
-    parts = _Parts(policies, store_url, name)
+    parts = _Parts(policies, store_url, name, certificates)
     reloader = Reloader(policies, lambda policies, before: _snapshot(parts, policies, before, console), parts.let_go)
     failing = Failing()
     try:
@@ -79,6 +83,7 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
                 parts.limiter.forget()
                 parts.bodies.limit = policies.bodies
                 parts.shares.apply(policies)
+                parts.tokens.apply(policies.admin.refused)
                 parts.sends.apply(policies.sessions.shields)
                 parts.workers.apply(policies.sessions)
                 watch.apply(policies)
@@ -110,7 +115,7 @@ async def opened(policies: Policies, store_url: str, console: Console) -> AsyncI
 class _Parts:
     """What no edit of the policies replaces."""
 
-    def __init__(self, policies: Policies, store_url: str, name: str) -> None:
+    def __init__(self, policies: Policies, store_url: str, name: str, certificates: Sequence[Certificate]) -> None:
         self.store = Store(store_url, timeout=_STORE_TIMEOUT)
         self.limits_store = Store(store_url, timeout=policies.store.timeout)
         # What waits for a replica keeps nobody else waiting.
@@ -124,6 +129,8 @@ class _Parts:
         self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
         self.progress = Progress()
         self.began = time.monotonic()
+        self.certificates = certificates
+        self.tokens = TokenGuard(policies.admin.refused)
         self.existing: Sequence[ExistingWorkers] = ()
         self.instances = Instances()
         self.live: LivePolicies[Policies] = edits.live(policies)
@@ -170,6 +177,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
     resources = Resources(
         *(policies, parts.store, parts.registry, queues.things, parts.live),
         *(parts.inflows, parts.progress, parts.watched, parts.began, parts.instances),
+        *(parts.certificates, parts.tokens),
     )
     ingest = Ingest(policies, queues.things, parts.hold, parts.instances, parts.registry)
     edge = Edge(

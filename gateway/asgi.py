@@ -5,7 +5,7 @@ What only our own server enforces, and how to serve, mount and wrap it: docs/asg
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gateway.policies import Policies, load
 from gateway.problems import Receive, Refusal, Send, answer_refusal
 from gateway.reload import Reloader
 from gateway.resources import Resources
+from sluice.http.server.certificates import Certificate
 from sluice.observe import log as logs
 from sluice.process import embedded_store, files
 from sluice.process.addresses import EMBEDDED, store_url
@@ -36,15 +37,18 @@ def no_console(_: Resources) -> list[BaseRoute]:
     return []
 
 
-def create(policies: Policies | Path | str, console: Console = no_console) -> Application:
+def create(
+    policies: Policies | Path | str, console: Console = no_console, certificates: Sequence[Certificate] = ()
+) -> Application:
     """The gateway that these policies, or this file of them, describe. Nothing is opened before its lifespan.
 
     `console`: the routes under `/_sluice/` beside health, metrics, publishing and the workers' API; those of the
-    console are `sluice.console.http.routes`. Raises PolicyError for a file that is wrong.
+    console are `sluice.console.http.routes`. `certificates`: those that its own server has, for `status`. Raises
+    PolicyError for a file that is wrong.
     """
     if not isinstance(policies, Policies):
         policies = load(Path(policies))
-    return Application(policies, console)
+    return Application(policies, console, certificates)
 
 
 class Application(Starlette):
@@ -54,18 +58,20 @@ class Application(Starlette):
     another process runs it (`sluice up`, or another worker of the same server), and stops what it has started.
     """
 
-    def __init__(self, policies: Policies, console: Console) -> None:
+    def __init__(self, policies: Policies, console: Console, certificates: Sequence[Certificate] = ()) -> None:
         super().__init__(lifespan=self._lifespan)
         self.router.default = self._answer
         self.policies = policies
         self._console = console
+        self._certificates = certificates
         self._gateway: Reloader | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Reloader]:
         """All but the store, which has to answer already. A loop of the gateway that crashes ends the block."""
         try:
-            async with app.opened(self.policies, store_url(self.policies), self._console) as gateway:
+            opened = app.opened(self.policies, store_url(self.policies), self._console, self._certificates)
+            async with opened as gateway:
                 self._gateway = gateway
                 yield gateway
         finally:

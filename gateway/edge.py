@@ -20,7 +20,7 @@ from gateway.limits.held import HeldRequests
 from gateway.limits.limiter import Limiter
 from gateway.metrics import unknown_prefix
 from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
-from gateway.policies import Policies, ToRelay, ToUpstream
+from gateway.policies import Policies, ToRelay, ToUpstream, Trust
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.proxy.websocket import (
@@ -32,7 +32,7 @@ from gateway.proxy.websocket import (
 )
 from gateway.request import Head, head_of
 from gateway.workers.accounts import Division
-from gateway.workers.prefixes import UNKNOWN
+from gateway.workers.prefixes import UNKNOWN, Prefixes
 from gateway.workers.proxy import WorkerProxy
 from gateway.workers.sends import Sends
 from sluice.http import client as http1
@@ -79,6 +79,7 @@ class Edge:
     ) -> None:
         self._policies = policies
         self._planner = Planner(policies)
+        self._several = len(policies.listeners) > 1
         self._limiter = limiter
         self._intake = intake
         self._workers = workers
@@ -113,7 +114,7 @@ class Edge:
                 log.body.release()
             if log.why is None:
                 log.why = exchange.why_gone
-            _log(log, time.monotonic() - started)
+            _log(log, time.monotonic() - started, several=self._several)
 
     async def _refuse(self, refusal: Refusal, log: AccessLogEntry, exchange: Exchange) -> int:
         """The status given to the client: of the refusal, or of what a worker's status is said to be instead."""
@@ -131,9 +132,7 @@ class Edge:
         body = decision = None
 
         # Identify the client.
-        peer, server = exchange.client, exchange.server
-        port, trust = (server and server[1]) or 0, self._policies.trust
-        head = log.head = head_of(exchange.head, peer and peer[0], exchange.scheme, port, trust, planner.prefixes)
+        head = log.head = _head_of(exchange, self._policies.trust, planner.prefixes)
 
         # Deny addresses; match the route; check the stated length, and presence and age of the signature's headers.
         plan: Admission | Plan | Invalid = planner.admit(head, now)
@@ -260,6 +259,12 @@ class Edge:
         return header_lines(plan.buckets, decision.levels, decision.violated, wanted)
 
 
+def _head_of(exchange: Exchange, trust: Trust, prefixes: Prefixes | None) -> Head:
+    peer, server = exchange.client, exchange.server
+    port = (server and server[1]) or 0
+    return head_of(exchange.head, peer and peer[0], exchange.scheme, port, trust, prefixes, exchange.listener)
+
+
 async def _to_upstream(pools: UpstreamClient, outgoing: UpstreamRequest, exchange: Exchange) -> int:
     client = Downstream(exchange)
     try:
@@ -286,7 +291,8 @@ async def _given(send: Send, status: int, value: object) -> int:
     return status
 
 
-def _log(log: AccessLogEntry, seconds: float) -> None:
+def _log(log: AccessLogEntry, seconds: float, *, several: bool) -> None:
+    """`several`: there are several listeners, so it is worth a word which one it was."""
     plan, head = log.plan, log.head
     assert plan is not None
     assert head is not None
@@ -303,6 +309,7 @@ def _log(log: AccessLogEntry, seconds: float) -> None:
             "status": log.status,
             "ms": round(seconds * 1000, 2),
             "client": subject.client.text,
+            "on": head.listener if several else None,
             "worker": head.worker,
             "event": subject.event,
             "session": subject.session,

@@ -11,6 +11,8 @@ from gateway.plan import Invalid, Plan, Planner, refusal_of
 from gateway.policies import Action, Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, applies_to_event
 from gateway.request import Head, head_of
 from gateway.routing import Routes
+from sluice.config import Listen
+from sluice.config.listening import Listener
 from sluice.http.server.head import RequestHead, read_head
 from sluice.http.server.refused import Refused
 
@@ -24,6 +26,8 @@ class HypotheticalRequest:
     peer: str
     headers: Sequence[tuple[str, str]] = ()
     body: bytes = b""
+    on: str = ""
+    """The name of the listener that it would come to; empty: the first of `listen`."""
 
 
 @dataclass(slots=True)
@@ -32,6 +36,8 @@ class Explanation:
 
     plan: Plan | Invalid | Refused
     client: str = ""
+    on: str | None = None
+    """The listener, where there are several."""
     route: str | None = None
     line: int | None = None
     destination: str = ""
@@ -50,13 +56,18 @@ def explain(policies: Policies, request: HypotheticalRequest, now: float) -> Exp
     """`now`: Unix seconds."""
     planner = Planner(policies)
     try:
-        read, port = _read(policies, request), policies.listen.port
-        head = head_of(read, request.peer, "http", port, policies.trust, planner.prefixes)
+        listener = _listener(policies, request.on)
+        read, address = _read(policies, request, listener), listener.address
+        port = address.port if isinstance(address, Listen) else 0
+        scheme = "https" if listener.tls else "http"
+        head = head_of(read, request.peer, scheme, port, policies.trust, planner.prefixes, listener.name)
     except Refused as refused:
         return Explanation(refused)
     plan = planner.plan(head, request.body, now, verified=False)  # the secrets need not be here
     subject = plan.subject
     found = Explanation(plan, head.client.text, subject=subject, buckets=plan.buckets)
+    if len(policies.listeners) > 1:
+        found.on = head.listener
     found.notes += _about_forwarding(head, request)
     if head.worker is not None:
         found.notes.append(f"worker {head.worker} sends it, by its prefix, which is taken off")
@@ -94,12 +105,17 @@ def _held_for(plan: Plan, decision: Decision) -> float:
     return min(bucket.limit.hold for bucket in plan.buckets if bucket.limit.id in decision.violated)
 
 
-def _read(policies: Policies, request: HypotheticalRequest) -> RequestHead:
+def _listener(policies: Policies, name: str) -> Listener:
+    return next((one for one in policies.listeners if one.name == name), policies.listen[0])
+
+
+def _read(policies: Policies, request: HypotheticalRequest, listener: Listener) -> RequestHead:
     """Raises Refused."""
     headers = [*request.headers]
     names = {name.lower() for name, _ in headers}
     if "host" not in names:
-        headers.insert(0, ("Host", next(iter(policies.trust.hosts), policies.listen.host)))
+        here = listener.address.host if isinstance(listener.address, Listen) else "localhost"
+        headers.insert(0, ("Host", next(iter(policies.trust.hosts), here)))
     if request.body and not names & {"content-length", "transfer-encoding"}:
         headers.append(("Content-Length", str(len(request.body))))
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
@@ -120,7 +136,7 @@ def _describe_route(found: Explanation, route: Route, policies: Policies, head: 
     found.notes += [
         f"{earlier.path} is for {', '.join(sorted(earlier.methods))}"
         for earlier in policies.routes[: policies.routes.index(route)]
-        if earlier.methods and Routes([earlier]).match(min(earlier.methods), head.path) is not None
+        if earlier.methods and Routes([earlier], head.listener).match(min(earlier.methods), head.path) is not None
     ]
 
 

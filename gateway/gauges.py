@@ -18,6 +18,7 @@ from relay.queue.queue import Counts
 from sessions.existing import WatchedWorker
 from sessions.orphans import has_room
 from sluice import __version__, commit
+from sluice.http.server.certificates import Certificate
 from sluice.observe import metrics, processes
 from sluice.observe.metrics import CIRCUIT_VALUES
 from sluice.observe.processes import Usage
@@ -46,6 +47,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sluice_existing_worker_odd_items": ("Items of its list that name no session.", ("worker",)),
     "sluice_existing_worker_missing": ("Sessions that it has and does not list.", ("worker",)),
     "sluice_existing_worker_disputed": ("Its sessions that another worker has, too.", ("worker",)),
+    "sluice_certificate_end_timestamp_seconds": ("When the certificate of a listener ends, unix time.", ("on",)),
+    "sluice_certificate_refused": ("1 while a listener keeps its certificate, as newer files are broken.", ("on",)),
     "sluice_relays": ("Relay processes that are alive.", ()),
     "sluice_store_up": ("Whether the store answers.", ()),
     "sluice_store_memory_bytes": ("Memory that the store uses.", ()),
@@ -60,10 +63,13 @@ _MAX_STORE_NAME = 40
 Values = list[tuple[tuple[str, ...], float]]
 
 
-def page(look: Look, relay: RelayPolicy, watched: Sequence[WatchedWorker]) -> bytes:
+def page(
+    look: Look, relay: RelayPolicy, watched: Sequence[WatchedWorker], certificates: Sequence[Certificate] = ()
+) -> bytes:
     """The text format of Prometheus."""
     counted = [family for family in metrics.registry().collect() if not family.name.startswith("process_")]
-    return generate_latest(_Page([*counted, *_gauges(look, relay, watched), *_usages(counted)]))
+    gauges = _gauges(look, relay, watched, certificates)
+    return generate_latest(_Page([*counted, *gauges, *_usages(counted)]))
 
 
 class _Page:
@@ -74,12 +80,16 @@ class _Page:
         return self._families
 
 
-def _gauges(look: Look, relay: RelayPolicy, watched: Sequence[WatchedWorker]) -> Iterator[Metric]:
+def _gauges(
+    look: Look, relay: RelayPolicy, watched: Sequence[WatchedWorker], certificates: Sequence[Certificate]
+) -> Iterator[Metric]:
     values: dict[str, Values] = {
         **_of_endpoints(look, relay),
         **_of_sessions(look),
         **_of_store(look),
         **_of_existing(watched),
+        "sluice_certificate_end_timestamp_seconds": [((one.listener,), one.ends) for one in certificates],
+        "sluice_certificate_refused": [((one.listener,), float(one.problem is not None)) for one in certificates],
     }
     if look.disk is not None:
         values["sluice_disk_free_bytes"] = [((), look.disk.free)]

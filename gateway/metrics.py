@@ -13,6 +13,10 @@ recent(_UNKNOWN_PREFIXES, "sluice_unknown_prefixes_total", [])
 _ACCOUNTS = counts(
     "sluice_accounts_asked_total", "Questions of workers which sessions to start, by what came of them.", ["outcome"]
 )
+_RESERVED_REFUSED = counts(
+    "sluice_reserved_refused_total", "Requests for /_sluice/ that were refused, by what for.", ["reason"]
+)
+recent(_RESERVED_REFUSED, "sluice_reserved_refused_total", ["reason"])
 recent(_DECISIONS, "sluice_limit_decisions_total", ["limit", "decision"])
 recent(_WITHOUT_STORE, "sluice_limiter_store_away_total", ["limit"])
 _REQUESTS = counts(
@@ -71,6 +75,11 @@ def share_refused(upstream: str) -> None:
 
 def unknown_prefix() -> None:
     _UNKNOWN_PREFIXES.add()
+
+
+def reserved_refused(reason: str) -> None:
+    """`denied`, `not_allowed`, `host` or `listener`; of `console.token`: `token` (a wrong one) or `limited`."""
+    _RESERVED_REFUSED.add(reason)
 
 
 def accounts_asked(outcome: str) -> None:

@@ -132,6 +132,10 @@ class Planner:
         """What `head_of` takes off; None: no worker has one."""
         self._trust = policies.trust
         self._routes = Routes(policies.routes)
+        named = {name for route in policies.routes for name in route.on}
+        self._routes_on = {name: Routes(policies.routes, name) for name in named}
+        """Those of listeners that routes are `on`; of any other, where no such route is, `_routes`."""
+        self._routes_on |= {listener.name: Routes(()) for listener in policies.admin.listen}
         self._unmatched = RouteRules(policies, None, self.limits, spread=spread)
         self._rules = [RouteRules(policies, route, self.limits, spread=spread) for route in policies.routes]
 
@@ -140,7 +144,7 @@ class Planner:
     ) -> Plan | Invalid:
         """Both steps at once, of a request that is there whole. Without `verified` a signature is not verified: where
         none of its headers is there the request is taken for a signed one."""
-        rules = self.rules_of(head.method, head.path)
+        rules = self.rules_of(head.method, head.path, head.listener)
         names = frozenset[bytes]() if rules.proof is None else rules.proof.names
         unsigned = not verified and not any(field.key in names for field in head.fields.all)
         admission = self.admit(head, now, signed=unsigned, websocket=websocket)
@@ -150,10 +154,10 @@ class Planner:
             admission.claim = None
         return self.complete(admission, body if len(body) <= rules.max_body else None, now)
 
-    def rules_of(self, method: str, path: bytes) -> RouteRules:
+    def rules_of(self, method: str, path: bytes, listener: str) -> RouteRules:
         """Of a request that is known by its target only, as in the access log."""
         try:
-            match = self._routes.match(method, path)
+            match = self._routes_on.get(listener, self._routes).match(method, path)
         except BadPath:
             match = None
         return self._unmatched if match is None else self._rules[match.index]
@@ -219,7 +223,7 @@ class Planner:
         if self.prefixes is not None and head.worker is None and self.prefixes.is_unknown(head.path):
             raise Refusal(404, UNKNOWN)
         try:
-            match = self._routes.match(head.method, head.path)
+            match = self._routes_on.get(head.listener, self._routes).match(head.method, head.path)
         except BadPath as error:
             raise Refusal(400, str(error)) from None
         if match is None:
@@ -229,7 +233,9 @@ class Planner:
     def _trace(self, head: Head) -> Refusal:
         """Of no use behind a gateway, and it would show what we say beside the client's own fields (RFC 9110 section
         9.3.8). nginx refuses it with 405, too."""
-        allowed = [method for method in _METHODS if self.rules_of(method, head.path) is not self._unmatched]
+        allowed = [
+            method for method in _METHODS if self.rules_of(method, head.path, head.listener) is not self._unmatched
+        ]
         refusal = Refusal(405, "TRACE is refused for every path")
         refusal.lines = [b"allow: %b\r\n" % ", ".join(allowed).encode()]
         return refusal

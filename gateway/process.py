@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 
 from gateway import asgi
 from gateway.app import Console
 from gateway.policies import Policies
 from gateway.reload import Reloader
+from sluice.http.server import certificates
+from sluice.http.server.binding import Bound
 from sluice.http.server.serving import serve
 from sluice.observe.log import Log
 from sluice.process.loops import Stop, tune_gc
@@ -16,20 +19,25 @@ from sluice.process.loops import Stop, tune_gc
 LOG = Log("gateway")
 
 
-async def run(policies: Policies, bound: socket.socket, stop: Stop, console: Console) -> None:
+async def run(policies: Policies, bound: socket.socket | Sequence[Bound], stop: Stop, console: Console) -> None:
     """Serves until stopped; requests in flight are finished. An edit of the policies' file goes live meanwhile.
+    `bound`: a socket alone is that of the first listener.
 
     The store has to answer already: `sluice up`, or whoever runs it, has started it.
     """
-    application = asgi.create(policies, console)
+    listening = [Bound(policies.listen[0], bound)] if isinstance(bound, socket.socket) else bound
+    found = [one.certificate for one in listening if one.certificate is not None]
+    application = asgi.create(policies, console, found)
     async with application.opened() as gateway:
         tune_gc()
-        LOG.info("gateway.started", listen=f"{policies.listen.host}:{policies.listen.port}", revision=policies.revision)
-        letting_go = asyncio.create_task(_let_go(gateway, stop))
+        listen = ", ".join(str(one.listener) for one in listening)
+        LOG.info("gateway.started", listen=listen, revision=policies.revision)
+        beside = [asyncio.create_task(_let_go(gateway, stop)), asyncio.create_task(certificates.watch(found, stop))]
         try:
-            await serve(application, bound, stop, gateway.direct, gateway.client_bounds)
+            await serve(application, listening, stop, gateway.direct, gateway.client_bounds)
         finally:
-            letting_go.cancel()
+            for task in beside:
+                task.cancel()
     LOG.info("gateway.stopped")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway import reserved
 from gateway.edge import Edge
+from gateway.listening import find_listener
 from gateway.policies import Policies
 from gateway.problems import Receive, Refusal, Send, answer_refusal
 from gateway.proxy.upstream import UpstreamClient
@@ -74,6 +75,7 @@ class Reloader:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """As ASGI: what is reserved, WebSockets, and whatever another server has read."""
+        find_listener(scope, self.snapshot.resources.policies.listeners)
         if reserved.is_reserved(target_of(scope)):
             await self.snapshot.reserved(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -63,6 +63,8 @@ class Head:
     port: int
     worker: str | None
     """The existing worker that sent it, by its prefix, which `path` and `target` are without."""
+    listener: str
+    """The name of the listener that it came to; empty: not known."""
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Head:
         scheme: str,
         port: int,
         worker: str | None = None,
+        listener: str = "",
     ) -> None:
         self.method = method
         self.path = path
@@ -85,6 +88,7 @@ class Head:
         self.scheme = scheme
         self.port = port
         self.worker = worker
+        self.listener = listener
 
     @property
     def headers(self) -> Pairs:
@@ -103,9 +107,15 @@ class Head:
 
 
 def head_of(
-    head: RequestHead, peer: str | None, scheme: str, port: int, trust: Trust, prefixes: Prefixes | None = None
+    head: RequestHead,
+    peer: str | None,
+    scheme: str,
+    port: int,
+    trust: Trust,
+    prefixes: Prefixes | None = None,
+    listener: str = "",
 ) -> Head:
-    """`peer`: its address; `port`: where it came to; `prefixes`: those of workers, which are taken off."""
+    """`peer`: its address; `port`, `listener`: where it came to; `prefixes`: those of workers, which are taken off."""
     fields, target, worker = head.fields, head.target, None
     client = client_of(peer, fields, trust.proxies)
     path = target.partition(b"?")[0]
@@ -116,7 +126,7 @@ def head_of(
             path, target = path[taken:] or b"/", target[taken:]
             if not target.startswith(b"/"):
                 target = b"/" + target
-    return Head(head.method.decode(), path, target, fields, head.length, client, scheme, port, worker)
+    return Head(head.method.decode(), path, target, fields, head.length, client, scheme, port, worker, listener)
 
 
 def refuse_host(head: Head, served: Container[str]) -> None:
@@ -124,14 +134,14 @@ def refuse_host(head: Head, served: Container[str]) -> None:
     host = head.fields.first(HOST)
     if not host:
         raise Refusal(400, "a request has exactly one Host header")  # HTTP/1.0 may do without; who is meant, then?
-    if served and _name_of(host) not in served:
+    if served and host_name(host) not in served:
         raise Refusal(400, "this host is not served here; trust.hosts in policies.yaml lists those that are")
 
 
 _names: Cache[bytes, str] = Cache(256 * 2**10)
 
 
-def _name_of(host: bytes) -> str:
+def host_name(host: bytes) -> str:
     """In lower case, without the port."""
     known = _names.get(host)
     if known is not None:

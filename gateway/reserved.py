@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
@@ -14,6 +15,7 @@ from gateway import gauges
 from gateway.ingest import publish
 from gateway.ingest.webhooks import Ingest
 from gateway.look import look
+from gateway.reserved_access import PREFIX, ReservedPaths, client_of_scope
 from gateway.resources import Resources
 from relay import presence
 from relay.circuit import Circuit
@@ -23,10 +25,14 @@ from relay.queue.queue import Queue
 from sessions import api as worker_api
 from sessions.wakeups import Wakeups
 from sluice.http.bodies import BodyBudget
+from sluice.http.problem import Refusal
+from sluice.http.signed_json import problem
+from sluice.process.shared import Shared
 from sluice.store.client import Store, StoreAway, StoreRefused
 
-PREFIX = "/_sluice"
 _PREFIX = PREFIX.encode()
+_FRESH = 1.0
+"""Seconds for which one page of metrics, and one look at the readiness, serve everybody."""
 _FULL_FOR = 10.0
 """Seconds after the last event that was turned away in which a backlog is called full."""
 
@@ -45,30 +51,40 @@ def build(
     wakeups: Wakeups,
     bodies: BodyBudget,
     more: Sequence[BaseRoute],
-) -> Starlette:
+) -> ReservedPaths:
     """`more`: the console's routes, handed in from above."""
 
     policies, store, queues = resources.policies, resources.store, resources.queues
+    page, readiness = Shared[bytes](_FRESH), Shared[tuple[list[str], list[str]]](_FRESH)
     circuits = {name: open_circuit(store, endpoint) for name, endpoint in policies.relay.endpoints.items()}
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
+    async def look_for_problems() -> tuple[list[str], list[str]]:
+        return await _not_ready(store, queues, circuits, resources.progress), await _full(queues)
+
     async def readyz(_: Request) -> Response:
-        problems = await _not_ready(store, queues, circuits, resources.progress)
-        body = {
-            "status": "not ready" if problems else "ready",
-            "problems": problems,
-            "warnings": await _full(queues),
-        }
+        problems, warnings = await readiness.get(look_for_problems)
+        body = {"status": "not ready" if problems else "ready", "problems": problems, "warnings": warnings}
         return JSONResponse(body, 503 if problems else 200)
 
-    async def metrics_page(_: Request) -> Response:
-        text = gauges.page(await look(resources), policies.relay, resources.watched())
-        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def make_page() -> bytes:
+        seen = await look(resources)
+        return gauges.page(seen, policies.relay, resources.watched(), resources.certificates)
 
-    keys = policies.sessions.keys_of(policies.signatures, policies.listen)
-    return Starlette(
+    async def metrics_page(request: Request) -> Response:
+        try:
+            if policies.admin.metrics == "token":
+                client = client_of_scope(request.scope, policies.trust.proxies)
+                given = request.headers.get("authorization", "")
+                resources.tokens.check(given, policies.console.token, client, time.monotonic())
+        except Refusal as refusal:
+            return refused_token(refusal)
+        return Response(await page.get(make_page), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    keys = policies.sessions.keys_of(policies.signatures, policies.listeners)
+    application = Starlette(
         routes=[
             Route(f"{PREFIX}/healthz", healthz),
             Route(f"{PREFIX}/readyz", readyz),
@@ -78,6 +94,15 @@ def build(
             *more,
         ]
     )
+    return ReservedPaths(policies, application)
+
+
+def refused_token(refusal: Refusal) -> Response:
+    """As problem+json; 401 says which scheme is meant (RFC 6750 section 3)."""
+    response = problem(refusal)
+    if refusal.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 async def _not_ready(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.policies import Policies
+from gateway.tokens import TokenGuard
 from relay.inflow import Inflow
 from relay.progress import Progress
 from relay.queue.queue import Queue
@@ -15,6 +16,7 @@ from sessions.existing import WatchedWorker
 from sessions.instances import Instances
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
+from sluice.http.server.certificates import Certificate
 from sluice.store.client import Store
 
 
@@ -38,3 +40,7 @@ class Resources:
     """When this gateway was opened, in monotonic seconds."""
     instances: Instances = field(default_factory=Instances)
     """What the existing workers call themselves, as this process has heard it."""
+    certificates: Sequence[Certificate] = ()
+    """Of the listeners of this process that have TLS."""
+    tokens: TokenGuard = field(default_factory=TokenGuard)
+    """Who may ask with `console.token`, and how often with a wrong one."""

@@ -29,10 +29,11 @@ class Match:
 
 
 class Routes:
-    """The routes of the policies; the first that matches wins."""
+    """The routes of the policies; the first that matches wins. `on`: the listener whose requests they take."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes = [(i, route, _pattern_of(route)) for i, route in enumerate(routes)]
+    def __init__(self, routes: Sequence[Route], on: str = "") -> None:
+        taking = [(i, route) for i, route in enumerate(routes) if not route.on or on in route.on]
+        self._routes = [(i, route, _pattern_of(route)) for i, route in taking]
         self._found: Cache[tuple[str, bytes], tuple[Match | None]] = Cache(4 * 2**20)
 
     def match(self, method: str, raw_path: bytes) -> Match | None:

@@ -92,7 +92,7 @@ class Key:
 class Keys:
     """All of them. `existing`: the url of each existing worker by its name; `listen`: where the gateway itself is."""
 
-    def __init__(self, keys: Sequence[Key], existing: Mapping[str, str], listen: Listen | None = None) -> None:
+    def __init__(self, keys: Sequence[Key], existing: Mapping[str, str], listen: Sequence[Listen] = ()) -> None:
         self.all = tuple(keys)
         self.written_at = "sessions.keys" if any(key.ids for key in keys) else "sessions.verify"
         self._existing = dict(existing)
@@ -123,7 +123,7 @@ class Keys:
                 f"url: {url} is the existing worker {name} (sessions.workers); give your own worker another port, or "
                 "take that worker out of policies.yaml first",
             )
-        if self._listen is not None and _is_at(self._listen, url):
+        if any(_is_at(address, url) for address in self._listen):
             raise Refusal(400, f"url: {url} is this gateway itself; write where the gateway reaches the worker")
 
 

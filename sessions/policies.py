@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from sessions.keys import Key, Keys, WorkerKey
 from sessions.shields import Shields
 from sluice.config import Listen, Signature, headers, parsers, references, urls
 from sluice.config.fields import Fields, Value, section, setting
+from sluice.config.listening import Listener
 from sluice.config.model import Secret
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, quoted
@@ -164,12 +165,13 @@ class SessionsPolicy:
     restore: float = setting(parsers.duration, 600.0)
     """For so long after an existing worker was started again its sessions count as being restored."""
 
-    def keys_of(self, signatures: Mapping[str, Signature], listen: Listen) -> Keys:
+    def keys_of(self, signatures: Mapping[str, Signature], listen: Sequence[Listener]) -> Keys:
         """By which workers prove themselves to a gateway that listens there. `verify`, the short form, may say all."""
         found = [Key(signatures[one.signature], one.ids, one.urls) for one in self.keys]
         if self.verify:
             found.append(Key(signatures[self.verify]))
-        return Keys(found, {worker.name: worker.url for worker in self.workers}, listen)
+        own = [one.address for one in listen if isinstance(one.address, Listen)]
+        return Keys(found, {worker.name: worker.url for worker in self.workers}, own)
 
 
 def sessions(value: Value) -> SessionsPolicy:

@@ -7,6 +7,16 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from gateway.policies import Policies
+from sluice.config import Listen
+
+
+def port_of(policies: Policies) -> int:
+    """Of the first listener, which listens on TCP."""
+    address = policies.listen[0].address
+    assert isinstance(address, Listen)
+    return address.port
+
 
 @contextmanager
 def free_ports() -> Iterator[Callable[[], int]]:

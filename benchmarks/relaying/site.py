@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from limiting.store import Cores, Store as Server, store
@@ -24,6 +25,7 @@ from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
 from relaying.body import SIZE, body
 from relaying.receiver import Counts
+from sluice.process.addresses import base_url
 from sluice.store.client import Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -90,7 +92,7 @@ class Site:
 
     @property
     def port(self) -> int:
-        return self.policies.listen.port
+        return urlsplit(base_url(self.policies.listen)).port or 0
 
     @contextmanager
     def process(self, kind: str) -> Iterator[int]:

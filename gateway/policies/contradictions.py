@@ -14,6 +14,7 @@ from gateway.policies.applicability import can_apply, can_be_about, provides, st
 from gateway.policies.limits import Limit
 from gateway.policies.model import BODIES, Policies
 from gateway.policies.routes import Fixed, JsonPointer, Route, ToRelay
+from sluice.config.listening import conflict
 from sluice.config.problems import Malformed, quoted
 
 Found = Iterator[tuple[tuple[str | int, ...], Malformed]]
@@ -24,6 +25,7 @@ def contradictions(policies: Policies) -> Found:
     yield from _bodies_over_the_budget(policies)
     yield from _shadowed(policies.routes)
     yield from _taken_by_prefixes(policies)
+    yield from _admin(policies)
     yield from _without_effect(policies.limits)
     yield from _held_although_relayed(policies.limits, policies.routes)
     if policies.routes:  # without any, nothing is known of what will come
@@ -53,12 +55,33 @@ def _size(size: int) -> str:
 
 def _shadowed(routes: Sequence[Route]) -> Found:
     for index, route in enumerate(routes):
-        covering = [(at, other) for at, other in enumerate(routes[:index]) if paths.covers(other.path, route.path)]
+        covering = [
+            (at, other)
+            for at, other in enumerate(routes[:index])
+            if paths.covers(other.path, route.path) and _takes_its_listeners(other, route)
+        ]
         taking = _taking(covering, route.methods)
         if taking:
             earlier = " and ".join(f"routes[{at}] ({other.path})" for at, other in taking)
             message = f"never matches: {earlier} {'take' if len(taking) > 1 else 'takes'} its requests before it"
             yield ("routes", index, "path"), Malformed(message, "put it first, or remove it")
+
+
+def _takes_its_listeners(other: Route, route: Route) -> bool:
+    return not other.on or (bool(route.on) and set(route.on) <= set(other.on))
+
+
+def _admin(policies: Policies) -> Found:
+    admin = policies.admin
+    for listener in admin.listen:
+        malformed = conflict(listener, policies.listen)
+        if malformed is not None:
+            message = f"{malformed.message}, in listen"
+            yield ("admin", "listen"), Malformed(message, "write another; without admin.listen it answers there, too")
+            break
+    if admin.metrics == "token" and policies.console.token is None:
+        message = "requires console.token, which is not set"
+        yield ("admin", "metrics"), Malformed(message, "write console: {token: env:SLUICE_CONSOLE_TOKEN}, or open")
 
 
 def _taking(covering: Sequence[tuple[int, Route]], methods: frozenset[str]) -> Sequence[tuple[int, Route]]:

@@ -8,10 +8,13 @@ from dataclasses import fields, replace
 from gateway.policies.model import Policies
 from gateway.policies.read import load
 from sluice.config.live import LivePolicies
+from sluice.config.problems import PolicyError, Problem, quoted
 from sluice.config.written import Change, changes
 
-NEXT_START = ("listen", "data", "store", "sessions.lease")
+NEXT_START = ("listen", "admin.listen", "data", "store", "sessions.lease")
 """What a process stands on, and what all processes must agree on, changes when they start again."""
+
+_RESTART = "it answers from the next start on: restart Sluice"
 
 
 def live(policies: Policies) -> LivePolicies[Policies]:
@@ -38,16 +41,36 @@ def waits_for_restart(key: str) -> bool:
 
 
 def hold(running: Policies, edited: Policies) -> tuple[Policies, tuple[str, ...]]:
-    """`edited` without what cannot change while we run, and the keys in which it would have."""
+    """`edited` without what cannot change while we run, and the keys in which it would have.
+
+    Raises PolicyError for routes `on` a listener that does not run yet: nothing would reach them until then.
+    """
+    _refuse_unknown_listeners(running, edited)
     sessions = replace(edited.sessions, lease=running.sessions.lease)
-    held = replace(edited, listen=running.listen, data=running.data, store=running.store, sessions=sessions)
+    admin = replace(edited.admin, listen=running.admin.listen)
+    held = replace(
+        edited, listen=running.listen, admin=admin, data=running.data, store=running.store, sessions=sessions
+    )
     old, new = _held(running), _held(edited)
     return held, tuple(key for key in old if old[key] != new[key])
 
 
 def _held(policies: Policies) -> dict[str, object]:
     store = {f"store.{field.name}": getattr(policies.store, field.name) for field in fields(policies.store)}
-    return {"listen": policies.listen, "data": policies.data, **store, "sessions.lease": policies.sessions.lease}
+    listen = {"listen": policies.listen, "admin.listen": policies.admin.listen}
+    return {**listen, "data": policies.data, **store, "sessions.lease": policies.sessions.lease}
+
+
+def _refuse_unknown_listeners(running: Policies, edited: Policies) -> None:
+    known = {listener.name for listener in running.listen}
+    problems = [
+        Problem(route.line, 0, f"routes[{index}].on", f"{quoted(name)} is new in listen", _RESTART, str(edited.source))
+        for index, route in enumerate(edited.routes)
+        for name in route.on
+        if name not in known
+    ]
+    if problems:
+        raise PolicyError(problems)
 
 
 def _in_both(section: str, before: Policies, after: Policies) -> tuple[list[str], list[str]]:

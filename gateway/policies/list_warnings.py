@@ -19,7 +19,8 @@ def list_warnings(policies: Policies, now: float) -> Iterator[str]:
             )
     for place, listed in (*((f"lists.{name}", it) for name, it in trust.lists.items()), ("deny", trust.deny)):
         yield from (f"trust.{place}: {it.network} is everybody" for it in listed.entries if not it.network.prefixlen)
-    for name in sorted(trust.lists.keys() - _used(policies.limits) - trust.denied - set(policies.clients.exempt)):
+    used = _used(policies.limits) | trust.denied | policies.admin.allowed | set(policies.clients.exempt)
+    for name in sorted(trust.lists.keys() - used):
         yield f"trust.lists.{name}: never used"
     for index, limit in enumerate(policies.limits):
         yield from _without_effect(f"limits[{index}]", limit, policies, now)

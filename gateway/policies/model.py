@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.policies.admin import AdminPolicy, admin
 from gateway.policies.clients import Clients
 from gateway.policies.limits import Limit, LimitHeader, limit_list
 from gateway.policies.routes import Route, route
@@ -17,8 +18,9 @@ from gateway.policies.trust import Trust, trust
 from gateway.policies.upstreams import ConsolePolicy, Upstream, upstream
 from relay.policies import RelayPolicy, check_relay
 from sessions.policies import SessionsPolicy, sessions
-from sluice.config import Listen, Signature, StorePolicy, common, parsers, units
+from sluice.config import Listen, Signature, StorePolicy, common, listening, parsers
 from sluice.config.fields import Value, section, setting
+from sluice.config.listening import Listener
 from sluice.config.parsers import choice, each, named, of
 from sluice.config.problems import Malformed, quoted
 from sluice.config.written import Written
@@ -42,7 +44,8 @@ class Policies:
     source: Path
     revision: str
     """First 12 hex digits of the SHA-256 of the file."""
-    listen: Listen = setting(of(units.listen), Listen("127.0.0.1", 8080))
+    listen: tuple[Listener, ...] = setting(listening.listeners, (listening.at(Listen("127.0.0.1", 8080)),))
+    """Where the gateway answers."""
     data: Path = setting(of(_folder), Path(".sluice"))
     """Absolute; in the file it may be relative to the file."""
     bodies: int = setting(parsers.size, BODIES)
@@ -59,7 +62,13 @@ class Policies:
     """What answers say of the limits they met: RateLimit-Policy and RateLimit, X-RateLimit-*, both or nothing."""
     relay: RelayPolicy = setting(section(RelayPolicy, check_relay), RelayPolicy())
     sessions: SessionsPolicy = setting(sessions, SessionsPolicy())
+    admin: AdminPolicy = setting(admin, AdminPolicy())
     console: ConsolePolicy = setting(section(ConsolePolicy), ConsolePolicy(None))
     warnings: tuple[str, ...] = ()
     written: Mapping[tuple[str, ...], Written] = field(default_factory=dict, compare=False, repr=False)
     """Key by key what the file says, in its author's words; by it edits are described."""
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """All of them, those of `admin` too."""
+        return (*self.listen, *self.admin.listen)

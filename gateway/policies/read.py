@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.policies.admin import joined
 from gateway.policies.contradictions import contradictions
 from gateway.policies.model import Policies
 from gateway.policies.warnings import warnings
@@ -67,6 +68,9 @@ def policies_from(root: Value, revision: str) -> Policies:
         found = fields.read(Policies, source=root.reading.source, revision=revision)
         if found.sessions.workers and found.sessions.shields.events:
             found = replace(found, relay=shielded(found.relay))
+        lists = found.trust.lists
+        if found.admin.allowed <= lists.keys():
+            found = replace(found, admin=joined(found.admin, lists))
         return replace(found, data=(found.source.parent / found.data).resolve())
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from gateway.policies import paths
-from sluice.config import parsers, references
+from sluice.config import listening, parsers, references
 from sluice.config.fields import Fields, Value
 from sluice.config.parsers import choice, each, of
 from sluice.config.problems import Malformed, quoted
@@ -94,6 +94,8 @@ class Route:
     """Bytes of body that are read where the body has to be read (relayed, verified or looked into)."""
     line: int
     workspace: SessionSource | None = None
+    on: tuple[str, ...] = ()
+    """Names of the listeners whose requests it takes; empty: of all."""
 
 
 def route(value: Value) -> Route:
@@ -122,6 +124,7 @@ def route(value: Value) -> Route:
             workspace=fields.take(
                 "workspace", lambda source: _subject(source, path, "workspace"), _segment_of(path, "workspace")
             ),
+            on=fields.take("on", listening.on, ()),
         )
 
 

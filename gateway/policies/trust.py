@@ -42,9 +42,16 @@ def trust(value: Value) -> Trust:
     with value.fields() as fields:
         lists: Lists = fields.take("lists", named(_list), {})
         found = fields.read(Trust, lists=lists)
-        names: set[str] = set()
-        denied: tuple[AddressList, ...] = fields.take("deny", each(lambda item: _denied(item, lists, names)), ())
-        return replace(found, deny=AddressList.joined(denied), denied=frozenset(names))
+        nothing = AddressList(), frozenset[str]()
+        denied, names = fields.take("deny", lambda item: networks_or_lists(item, lists), nothing)
+        return replace(found, deny=denied, denied=names)
+
+
+def networks_or_lists(value: Value, lists: Lists) -> tuple[AddressList, frozenset[str]]:
+    """The networks that are written there, or stand in one of these lists whose name is; and all names of lists."""
+    names: set[str] = set()
+    found: tuple[AddressList, ...] = each(lambda item: _network_or_list(item, lists, names))(value)
+    return AddressList.joined(found), frozenset(names)
 
 
 def _list(_name: str, value: Value) -> AddressList:
@@ -75,7 +82,7 @@ def _earlier(one: float | None, other: float | None) -> float | None:
     return min((until for until in (one, other) if until is not None), default=None)
 
 
-def _denied(value: Value, lists: Lists, named: set[str]) -> AddressList:
+def _network_or_list(value: Value, lists: Lists, named: set[str]) -> AddressList:
     """One network as in a list, or the name of one, which is noted in `named`."""
     if value.is_mapping:
         return AddressList((_entry(value),))

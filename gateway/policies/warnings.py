@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from gateway.policies import paths
@@ -15,9 +15,13 @@ from gateway.policies.lists import AddressList, ListEntry
 from gateway.policies.model import Policies
 from gateway.policies.routes import JsonPointer, Route, ToRelay, ToWorkers
 from sessions.policies import SessionsPolicy
+from sluice.config import Listen
+from sluice.config.listening import EVERYWHERE, Listener
 from sluice.http.addresses import is_literal
 
 IPV4, IPV6 = ip_address("127.0.0.1"), ip_address("::1")
+_KEYLESS = ("/cleanup/**", "/remoteauth/**", "/api/internal/**")
+"""Paths of existing workers that need no API_KEY and are no business of a stranger."""
 LOOPBACK = {"127.0.0.1": IPV4, "localhost": IPV4, "::1": IPV6}
 
 
@@ -39,6 +43,8 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
     yield from _open_list(policies)
     yield from _keys_of_all(policies)
     yield from _hidden_from_workers(policies.routes)
+    yield from _keyless(policies)
+    yield from _commands_left_out(policies, now)
     if policies.console.token is None:
         yield "console: no token; the console and admin API are closed"
 
@@ -100,9 +106,49 @@ def _hidden_from_workers(routes: Sequence[Route]) -> Iterator[str]:
             continue
         for at, other in enumerate(routes[:index]):
             methods = other.methods & route.methods if route.methods else other.methods
-            if methods and not isinstance(other.action, ToWorkers) and paths.covers(other.path, route.path):
+            if (
+                methods
+                and _share_a_listener(other, route)
+                and not isinstance(other.action, ToWorkers)
+                and paths.covers(other.path, route.path)
+            ):
                 taken = f"routes[{at}] ({other.path}) takes {', '.join(sorted(methods))} of {route.path} before it"
                 yield f"routes[{index}]: {taken}, past the workers; put this one first, if that is not meant"
+
+
+def _share_a_listener(one: Route, other: Route) -> bool:
+    return not one.on or not other.on or not set(one.on).isdisjoint(other.on)
+
+
+def _keyless(policies: Policies) -> Iterator[str]:
+    """What existing workers do for anybody who asks, where others than this machine ask."""
+    found = [
+        (index, route, listener)
+        for index, route in enumerate(policies.routes)
+        if isinstance(route.action, ToWorkers) and route.verify is None and _is_keyless(route.path)
+        for listener in policies.listen
+        if not listener.is_local and (not route.on or listener.name in route.on)
+    ]
+    if found:
+        routes = list(dict.fromkeys(f"routes[{index}] ({route.path})" for index, route, _ in found))
+        listeners = list(dict.fromkeys(listener.name for _, _, listener in found))
+        cure = "give Laravel's calls to the workers a listener of their own on 127.0.0.1, and write on: with its name"
+        yield (
+            f"{', '.join(routes)}: workers ask for no key there, and not only this machine reaches "
+            f"{', '.join(listeners)}; {cure}"
+        )
+
+
+def _is_keyless(path: str) -> bool:
+    return any(paths.covers(keyless, path) or paths.covers(path, keyless) for keyless in _KEYLESS)
+
+
+def _commands_left_out(policies: Policies, now: float) -> Iterator[str]:
+    """`sluice status` asks the gateway as anybody does."""
+    allow, listener = policies.admin.allow, (policies.admin.listen or policies.listen)[0]
+    local = listener.is_local or (isinstance(listener.address, Listen) and listener.address.host in EVERYWHERE)
+    if allow and local and not allow.holds(IPV4, now) and not allow.holds(IPV6, now):
+        yield f"admin.allow: leaves out this machine, so sluice status gets 403 on {listener.name}; add 127.0.0.1"
 
 
 def _signatures_used(policies: Policies) -> set[str | None]:
@@ -133,16 +179,29 @@ def _shared_by_mistake(place: str, limit: Limit, policies: Policies, now: float)
     if set(limit.per) - {"event"} != {"ip"} or limit.observe:
         return
     exempt = AddressList.joined(policies.trust.lists[name] for name in limit.exempt)
-    here = LOOPBACK.get(policies.listen.host)
+    here = _here(policies)
     if here and exempt.holds(here, now):
         return  # everybody is
     if here and not policies.trust.proxies:
         cure = "if a proxy on this machine sends them, add it to trust.proxies"
-        yield f"{place}: per: [ip], and on {policies.listen.host} every client has the address of this machine; {cure}"
+        on = _shown(policies.listen[0])
+        yield f"{place}: per: [ip], and on {on} every client has the address of this machine; {cure}"
     met = [it for it in policies.routes if isinstance(it.action, ToRelay) and it.verify and can_apply(limit, it)]
     if met and not _leaves_workers_alone(limit, exempt, policies, now):
         cure = "put the workers' addresses into a list workers, and that into except"
         yield f"{place}: counts all sessions of a worker together on {met[0].path}; {cure}"
+
+
+def _here(policies: Policies) -> IPv4Address | IPv6Address | None:
+    """The address that every client has; None: others than this machine ask, too."""
+    if not all(listener.is_local for listener in policies.listen):
+        return None
+    address = policies.listen[0].address
+    return IPV6 if isinstance(address, Listen) and address.host == "::1" else IPV4
+
+
+def _shown(listener: Listener) -> str:
+    return listener.address.host if isinstance(listener.address, Listen) else str(listener.address)
 
 
 def _leaves_workers_alone(limit: Limit, exempt: AddressList, policies: Policies, now: float) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import orjson
 
 from gateway.policies import Policies, load
+from gateway.policies.certificates import refuse_broken_certificates
 from sluice.cli.options import POLICIES, json_option
 from sluice.config import PolicyError
 from sluice.observe.printable import printable_json
@@ -25,6 +26,8 @@ def run(path: Path, *, as_json: bool, need_secrets: bool) -> int:
     """The exit code: 0 valid, 1 not."""
     try:
         policies = load(path, need_secrets=need_secrets)
+        if need_secrets:
+            refuse_broken_certificates(policies)
     except PolicyError as error:
         _print_problems(error, as_json=as_json)
         return 1
@@ -52,7 +55,8 @@ def _print_problems(error: PolicyError, *, as_json: bool) -> None:
 
 def _summary(policies: Policies) -> str:
     rows = [
-        ("listens on", f"{policies.listen.host}:{policies.listen.port}"),
+        ("listens on", ", ".join(map(str, policies.listen))),
+        *([("admin on", ", ".join(map(str, policies.admin.listen)))] if policies.admin.listen else []),
         ("store", f"{policies.store.url.rpartition('@')[2]}, a 202 buys `{policies.store.promise}`"),
         ("routes", str(len(policies.routes))),
         ("limits", ", ".join(limit.id for limit in policies.limits) or "none"),

@@ -35,6 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", default="GET", metavar="METHOD")
     parser.add_argument("--path", required=True, metavar="PATH", help="with its query, as it would come")
     parser.add_argument("--ip", type=ip, default="127.0.0.1", metavar="ADDRESS", help="who asks (default: 127.0.0.1)")
+    parser.add_argument("--on", default="", metavar="NAME", help="the listener that it comes to (default: the first)")
     parser.add_argument("--header", type=header, action="append", default=[], metavar="'NAME: VALUE'")
     parser.add_argument("--body", default="", metavar="JSON", help="the body itself, or @FILE")
     json_option(parser)
@@ -46,7 +47,8 @@ def _run(options: argparse.Namespace) -> int:
     if not options.path.startswith("/"):
         raise CommandError(f"{quoted(options.path)} is not a path; write --path /{options.path}")
     body = _read(options.body[1:]) if options.body.startswith("@") else options.body.encode()
-    request = HypotheticalRequest(options.method.upper(), options.path, options.ip, tuple(options.header), body)
+    headers = tuple(options.header)
+    request = HypotheticalRequest(options.method.upper(), options.path, options.ip, headers, body, options.on)
     return run(options.policies, request, as_json=options.json)
 
 
@@ -60,6 +62,9 @@ def _read(file: str) -> bytes:
 def run(path: Path, request: HypotheticalRequest, *, as_json: bool) -> int:
     """The exit code: 0, whatever would become of the request."""
     policies = at_hand(path)
+    known = [listener.name for listener in policies.listeners]
+    if request.on and request.on not in known:
+        raise CommandError(f"--on: no listener is called {quoted(request.on)}; there are: {', '.join(known)}")
     found = explain(policies, request, time.time())
     levels = asyncio.run(_levels(policies, found.buckets))
     if as_json:
@@ -84,6 +89,7 @@ async def _levels(policies: Policies, buckets: Sequence[Bucket]) -> list[float] 
 
 def _lines(found: Explanation, levels: Sequence[float] | None) -> list[str]:
     lines = [f"client     {found.client}"] if found.client else []
+    lines += [f"on         {found.on}"] if found.on else []
     if found.route:
         lines.append(f"route      {found.route} (line {found.line}): {found.destination}")
     lines += [f"           {note}" for note in found.notes]
@@ -110,6 +116,7 @@ def _names(found: Explanation) -> dict[str, str | None]:
 def _fields(found: Explanation, levels: Sequence[float] | None) -> dict[str, object]:
     return {
         "client": found.client,
+        "on": found.on,
         "route": found.route,
         "line": found.line,
         "where": found.destination or None,

@@ -25,6 +25,9 @@ from sluice.http.addresses import is_literal
 T = TypeVar("T")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 HERE = "127.0.0.1"
+_HERE = "where the gateway answers; point the workers here, and whoever visits Laravel"
+_FOR_LARAVEL = "point Laravel's worker URL here: what the workers do without a key is not for strangers"
+_NO_PATH = "what they have no path for, they answer 404"
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
@@ -60,6 +63,10 @@ def _listen(text: str) -> str:
     return text
 
 
+def _listen_if_any(text: str) -> str:
+    return _listen(text) if text else text
+
+
 LISTEN = _Question("listen", "HOST:PORT", "where Sluice answers", _listen, "127.0.0.1:8080")
 LARAVEL = _Question("laravel", "URL", "where Laravel is", _url, "http://127.0.0.1:8000")
 LARAVEL_FROM = _Question("laravel-from", "NETWORKS", "the addresses that Laravel calls from", _networks, HERE)
@@ -67,7 +74,10 @@ WORKERS = _Question("workers", "URLS", "the workers' URLs, parted by commas, or 
 WORKERS_FROM = _Question("workers-from", "NETWORKS", "the addresses that the workers call from", _networks, HERE)
 SECRET = _Question("secret-env", "NAME", "the variable with the secret of webhooks", _variable, "WHATSAPP_HMAC_SECRET")
 TOKEN = _Question("token-env", "NAME", "the variable with the token of the console", _variable, "SLUICE_CONSOLE_TOKEN")
-QUESTIONS = (LISTEN, LARAVEL, LARAVEL_FROM, WORKERS, WORKERS_FROM, SECRET, TOKEN)
+WORKERS_LISTEN = _Question(
+    "workers-listen", "HOST:PORT", "where Laravel calls the workers, at an address of their own", _listen_if_any, ""
+)
+QUESTIONS = (LISTEN, WORKERS_LISTEN, LARAVEL, LARAVEL_FROM, WORKERS, WORKERS_FROM, SECRET, TOKEN)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +101,7 @@ def _run(options: argparse.Namespace) -> None:
     answers = _Answers(options)
     text = filled(
         listen=answers.of(LISTEN),
+        workers_listen=answers.of(WORKERS_LISTEN),
         laravel=(laravel := answers.of(LARAVEL)),
         laravel_from=answers.of(LARAVEL_FROM, _addresses(laravel)),
         workers=(workers := answers.of(WORKERS)),
@@ -134,18 +145,31 @@ def _addresses(*found: str) -> str:
 
 
 def filled(
-    *, listen: str, laravel: str, laravel_from: str, workers: str, workers_from: str, secret: str, token: str
+    *,
+    listen: str,
+    workers_listen: str = "",
+    laravel: str,
+    laravel_from: str,
+    workers: str,
+    workers_from: str,
+    secret: str,
+    token: str,
 ) -> str:
-    """The project's own file with these values."""
+    """The project's own file with these values. Without `workers_listen` everybody asks at `listen`."""
     urls_of_workers = [url for url in workers.split(",") if url]
     existing = ", ".join(
         f"{{name: w{at}, url: {_quoted(url)}, prefix: /w/w{at}}}" for at, url in enumerate(urls_of_workers, 1)
     )
     text = shipped()
-    if urls_of_workers and units.listen(listen).host not in _EVERYWHERE:
-        text = text.replace("# advertise: http://127.0.0.1:8080  ", f"advertise: {_quoted(f'http://{listen}')}  ")
+    asked_at = workers_listen or listen
+    if urls_of_workers and units.listen(asked_at).host not in _EVERYWHERE:
+        text = text.replace("# advertise: http://127.0.0.1:8080  ", f"advertise: {_quoted(f'http://{asked_at}')}  ")
+    if workers_listen:
+        text = _with_listeners(text, workers_listen)
     for old, new in (
-        ("listen: 127.0.0.1:8080", f"listen: {_quoted(listen)}"),
+        ("public: 127.0.0.1:8080", f"public: {_quoted(listen)}")
+        if workers_listen
+        else ("listen: 127.0.0.1:8080", f"listen: {_quoted(listen)}"),
         ("http://127.0.0.1:8000", _quoted(laravel)),
         ("laravel: [127.0.0.1/32]", f"laravel: [{_list(laravel_from)}]"),
         ("workers: [127.0.0.1/32]", f"workers: [{_list(workers_from)}]"),
@@ -156,6 +180,20 @@ def filled(
         assert old in text, old
         text = text.replace(old, new)
     return text
+
+
+def _with_listeners(text: str, workers: str) -> str:
+    """Names the listeners, and puts each route on its own."""
+    begin, end = text.index("listen: 127.0.0.1:8080"), text.index("data: .sluice")
+    named = (
+        f"listen:\n  public: 127.0.0.1:8080               # {_HERE}\n  workers: {_quoted(workers)}   # {_FOR_LARAVEL}\n"
+    )
+    text = text[:begin] + named + text[end:]
+    text = re.sub(r"^(  - \{path: .*workers: \w+.*?)\}( *#.*)?$", r"\1, on: workers}\2", text, flags=re.MULTILINE)
+    text = re.sub(r"^(  - \{path: .*(?:relay|upstream): \w+)\}$", r"\1, on: public}", text, flags=re.MULTILINE)
+    last = "  - {path: /**, upstream: laravel"
+    assert last in text
+    return text.replace(last, f"  - {{path: /**, workers: any, on: workers}}   # / too; {_NO_PATH}\n{last}")
 
 
 def shipped() -> str:

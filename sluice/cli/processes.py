@@ -19,13 +19,14 @@ from sessions.membership import Membership
 from sluice.cli.errors import CommandError
 from sluice.cli.options import address, count, policies_option, processes as processes_of, seconds
 from sluice.cli.policies import to_run
-from sluice.config import Signature
+from sluice.config import Listen, Signature
 from sluice.console import http as api
 from sluice.demo import laravel
 from sluice.demo.worker import DemoWorker
 from sluice.http.server import serving
+from sluice.http.server.binding import Bound
 from sluice.observe import log as logs, processes
-from sluice.process.addresses import EMBEDDED, base_url, store_url
+from sluice.process.addresses import EMBEDDED, reached, store_url
 from sluice.process.loops import Stop
 from sluice.store import durability, embedded
 from sluice.store.client import StoreAway
@@ -92,17 +93,18 @@ def gateway(policies: Policies, one_of_several: str | None = None) -> None:
     """Until SIGTERM or SIGINT. `one_of_several`: its name among those that listen on the same address."""
 
     async def run(stop: Stop) -> None:
-        host, port = policies.listen.host, policies.listen.port
+        inherited = serving.inherited()
         # One that shares the address is given connections as soon as it listens, while the others could answer them.
+        bound = [] if one_of_several else serving.bind(policies.listeners, inherited=inherited)
         with contextlib.ExitStack() as unless_it_runs:
-            alone = None if one_of_several else serving.inherited() or serving.listening(host, port)
-            bound = unless_it_runs.enter_context(alone) if alone else None
+            for one in bound:
+                unless_it_runs.callback(one.close)
             if not await store_answers(policies, stop):
                 return
             await promise_is_kept(policies)
             unless_it_runs.pop_all()
-        if bound is None:
-            bound = serving.listening(host, port, shared=True)
+        if one_of_several:
+            bound = serving.bind(policies.listeners, shared=True, inherited=inherited)
         await gateway_process.run(policies, bound, stop, api.routes)
 
     _until_stopped(one_of_several or "gateway", run)
@@ -126,7 +128,7 @@ def demo_worker(policies: Policies, name: str, host: str, port: int, *, traffic:
     async def run(stop: Stop) -> None:
         bound = serving.listening(host, port)
         url = f"http://{host}:{bound.getsockname()[1]}"
-        gateway_url = base_url(policies.listen)
+        gateway_url = _plain_url(policies)
         worker = DemoWorker(name, gateway_url, webhooks, url, minute=minute, traffic=traffic)
         membership = Membership(
             gateway_url,
@@ -169,8 +171,18 @@ def demo_laravel(policies: Policies, host: str, port: int, *, limit: int, minute
     _until_stopped("laravel", run)
 
 
+def _plain_url(policies: Policies) -> str:
+    """Raises CommandError."""
+    at = reached(policies.listen)
+    if at.socket or at.certificate:
+        raise CommandError(
+            "listen: the demo's workers speak plain HTTP over TCP; add a listener such as 127.0.0.1:8080"
+        )
+    return at.url
+
+
 def _worker_signature(policies: Policies, name: str) -> Signature:
-    keys = policies.sessions.keys_of(policies.signatures, policies.listen).of(name)
+    keys = policies.sessions.keys_of(policies.signatures, policies.listeners).of(name)
     if not keys:
         raise CommandError(
             f"neither sessions.verify nor sessions.keys has a signature for worker {name}, so it cannot register; set "
@@ -229,3 +241,17 @@ def is_free(host: str, port: int) -> None:
     """Raises serving.CannotListen when somebody listens there already."""
     probe: socket.socket = serving.listening(host, port)
     probe.close()
+
+
+def bind_for_several(policies: Policies) -> list[Bound]:
+    """The unix sockets, which the gateways inherit; of the others, which they share, only that nobody listens there.
+
+    Raises serving.CannotListen, or CommandError.
+    """
+    if any(isinstance(one.address, Listen) and one.address.port == 0 for one in policies.listeners):
+        raise CommandError("listen: several gateway processes need one port; write its number instead of 0")
+    bound = serving.bind(policies.listeners)
+    for one in bound:
+        if isinstance(one.listener.address, Listen):
+            one.close()
+    return [one for one in bound if not isinstance(one.listener.address, Listen)]

@@ -15,12 +15,14 @@ import httpx2
 import orjson
 
 from gateway.policies import Policies
+from gateway.tokens import NO_TOKEN
+from sluice.cli import local_http
 from sluice.cli.errors import CommandError
 from sluice.config.problems import Malformed, quoted
 from sluice.config.secrets import secret
 from sluice.console.operations import API, D, Operation, Q, R
 from sluice.http.decode import Undecodable, decode, encode
-from sluice.process.addresses import base_url
+from sluice.process.addresses import Reached, reached
 
 _LOCAL_TIMEOUT, _TIMEOUT = 3.0, 30.0
 
@@ -29,7 +31,7 @@ _LOCAL_TIMEOUT, _TIMEOUT = 3.0, 30.0
 class Gateway:
     """`named_by` and `token_from` say to a person where the address and the token were found; `timeout` in seconds."""
 
-    url: str
+    at: Reached
     token: bytes
     named_by: str
     token_from: str
@@ -43,33 +45,29 @@ class Gateway:
                 return self._result(operation, response)
             case 401:
                 raise CommandError(
-                    f"the gateway on {self.url} does not know {self.token_from}; "
+                    f"the gateway on {self.at} does not know {self.token_from}; "
                     "correct it, or restart the gateway with it"
                 )
-            case 403:
+            case 403 if _detail(response) in ("", NO_TOKEN):
                 cure = "set it in its policies.yaml and restart it"
-                raise CommandError(f"the gateway on {self.url} runs without console.token; {cure}")
+                raise CommandError(f"the gateway on {self.at} runs without console.token; {cure}")
             case status:
                 raise CommandError(_detail(response) or self._not_sluice(f"it answered {status}"))
 
     async def _send(self, operation: Operation[Any, Any, Any], request: object) -> httpx2.Response:
         path, query, body = _parts(operation, request)
         headers = {b"Authorization": b"Bearer " + self.token}
-        url = self.url + API + path
+        url = self.at.url + API + path
         try:
-            # trust_env: a proxy from the environment must see neither the token nor a loopback address.
-            async with (
-                asyncio.timeout(self.timeout),
-                httpx2.AsyncClient(trust_env=False, timeout=self.timeout) as client,
-            ):
+            async with asyncio.timeout(self.timeout), local_http.client(self.at, self.timeout) as client:
                 return await client.request(operation.method, url, params=query, content=body, headers=headers)
         except (TimeoutError, httpx2.TimeoutException):
-            raise CommandError(f"{self.url} did not answer within {self.timeout:g}s; look at its log") from None
+            raise CommandError(f"{self.at} did not answer within {self.timeout:g}s; look at its log") from None
         except httpx2.ConnectError as error:
             if isinstance(error.__cause__ and error.__cause__.__cause__, ssl.SSLError) or "SSL" in str(error):
-                raise CommandError(f"{self.url} cannot be trusted: {error}") from None
+                raise CommandError(f"{self.at} cannot be trusted: {error}") from None
             cure = f"start it with `sluice up`, or correct {self.named_by}"
-            raise CommandError(f"nothing answers on {self.url}; {cure}") from None
+            raise CommandError(f"nothing answers on {self.at}; {cure}") from None
         except httpx2.LocalProtocolError:
             # Its message holds the header, and so the token.
             raise CommandError(
@@ -85,7 +83,7 @@ class Gateway:
             raise CommandError(self._not_sluice(f"its answer is no {operation.result.__name__}")) from None
 
     def _not_sluice(self, why: str) -> str:
-        return f"what listens on {self.url} is no gateway of this version ({why}); see {self.named_by}"
+        return f"what listens on {self.at} is no gateway of this version ({why}); see {self.named_by}"
 
 
 def _parts(operation: Operation[Any, Any, Any], request: Any) -> tuple[str, dict[str, str], bytes | None]:
@@ -126,8 +124,11 @@ def local(policies: Policies) -> Gateway:
             f"console.token: what {source} names for it is not here; "
             "export the variable (or make the file) that the gateway was started with"
         )
-    named_by, token_from = f"listen in {source}", f"console.token in {source}"
-    return Gateway(base_url(policies.listen), token.reveal(), named_by, token_from, _LOCAL_TIMEOUT)
+    key = "admin.listen" if policies.admin.listen else "listen"
+    named_by, token_from = f"{key} in {source}", f"console.token in {source}"
+    return Gateway(
+        reached(policies.admin.listen or policies.listen), token.reveal(), named_by, token_from, _LOCAL_TIMEOUT
+    )
 
 
 def elsewhere(url: str, token_file: Path) -> Gateway:
@@ -139,7 +140,7 @@ def elsewhere(url: str, token_file: Path) -> Gateway:
         raise CommandError(
             f"--token-file: {error.message}; write the value of the gateway's console.token into it"
         ) from None
-    return Gateway(base, token.reveal(), "--gateway", f"the token in {token_file}", _TIMEOUT)
+    return Gateway(Reached(base), token.reveal(), "--gateway", f"the token in {token_file}", _TIMEOUT)
 
 
 def _checked(url: str) -> str:

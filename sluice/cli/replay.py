@@ -23,6 +23,7 @@ from gateway.limits.decide import HAD, Decision, outcome, wait
 from gateway.limits.local import LocalBuckets
 from gateway.plan import Planner
 from gateway.policies import AddressList, Policies
+from gateway.reserved_access import ROUTE
 from sluice.cli.errors import CommandError
 from sluice.cli.options import json_option, policies_option
 from sluice.cli.policies import at_hand
@@ -81,7 +82,8 @@ class Replay:
         counted = _counted(row)
         if counted == "none":
             return []
-        rules = self._planner.rules_of(str(row["method"]), str(row["path"]).encode("utf-8", "replace"))
+        path = str(row["path"]).encode("utf-8", "replace")
+        rules = self._planner.rules_of(str(row["method"]), path, str(row.get("on") or ""))
         client = client_of(str(row.get("client")), _NO_FIELDS, _NOBODY)
         subject = Subject(client, row.get("event"), row.get("session"), rules.relayed)
         limits = rules.limits if counted == "all" and rules.route is not None else rules.limits_of_refused
@@ -171,6 +173,8 @@ def _request(line: bytes) -> tuple[float, dict[str, Any]] | None:
         row = orjson.loads(line)
         if not isinstance(row, dict) or row.get("msg") != "request" or not row["method"] or not row["path"]:
             return None
+        if row.get("route") == ROUTE:
+            return None  # no limit concerns the reserved paths
         return datetime.fromisoformat(row["at"]).timestamp(), row
     except (orjson.JSONDecodeError, KeyError, ValueError, TypeError):
         return None

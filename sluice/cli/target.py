@@ -62,8 +62,8 @@ def gateway_elsewhere(options: argparse.Namespace) -> Gateway | None:
     from sluice.cli import remote
 
     gateway = remote.elsewhere(options.gateway, options.token_file)
-    if remote.goes_unencrypted(gateway.url):
-        sys.stderr.write(f"sluice: warning: the token goes to {gateway.url} unencrypted; use https\n")
+    if remote.goes_unencrypted(gateway.at.url):
+        sys.stderr.write(f"sluice: warning: the token goes to {gateway.at} unencrypted; use https\n")
     return gateway
 
 

@@ -6,10 +6,9 @@ import argparse
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,16 +16,17 @@ from urllib.parse import urlsplit
 import httpx2
 
 from gateway.policies import Policies, edits, load
-from sluice.cli import status
+from sluice.cli import local_http, status
 from sluice.cli.errors import CommandError
 from sluice.cli.options import POLICIES, count, seconds
-from sluice.cli.processes import is_free, processes_option, promise_is_kept, store_answers
+from sluice.cli.processes import bind_for_several, is_free, processes_option, promise_is_kept, store_answers
 from sluice.config import data_folder, last_good, live
 from sluice.console.status import Status
 from sluice.demo import deployment as demo
 from sluice.http.server import serving
+from sluice.http.server.binding import Bound, to_inherit
 from sluice.observe import metrics
-from sluice.process.addresses import EMBEDDED, base_url, store_url
+from sluice.process.addresses import EMBEDDED, reached, store_url
 from sluice.process.loops import Stop
 from sluice.process.supervisor import Program, Supervisor
 from sluice.store import embedded
@@ -77,23 +77,28 @@ def run_gateways(policies: Policies, processes: int) -> None:
 async def _run_gateways(policies: Policies, processes: int) -> None:
     stop = Stop()
     stop.on_signals()
-    is_free(policies.listen.host, policies.listen.port)
+    bound = bind_for_several(policies)
     logs = Path(os.environ.get("SLUICE_LOGS") or policies.data / "logs")
-    supervisor = Supervisor(_gateways(policies, processes, _Ours(policies, "metrics-gateway", logs)), say)
+    supervisor = Supervisor(_gateways(policies, processes, _Ours(policies, "metrics-gateway", logs), bound), say)
     stop.on_signals(_kill(supervisor))
     stop.on_parent_gone()
-    if not await store_answers(policies, stop):
-        return
-    await promise_is_kept(policies)
+    try:
+        if not await store_answers(policies, stop):
+            return
+        await promise_is_kept(policies)
+    except CommandError:
+        _close(bound)
+        raise
     try:
         await _unless_stopped(stop, supervisor.start())
         if not stop.requested:
-            say(f"gateway   {base_url(policies.listen)}   ({processes} processes)")
+            say(f"gateway   {_addresses(policies)}   ({processes} processes)")
             say(f"logs      {logs}")
             say("stop with Ctrl-C")
         await _report_edits(policies, stop)
     finally:
         say("stopping: what is in flight is finished")
+        _close(bound)
         await supervisor.stop()
         say("stopped")
 
@@ -117,10 +122,21 @@ async def _run(policies: Policies, options: argparse.Namespace) -> None:
                     await _summary(policies)
     finally:
         say("stopping: workers, gateway, relay, store; what is in flight is finished")
-        if bound is not None:
-            bound.close()
+        _close(bound)
         await supervisor.stop()
         say("stopped")
+
+
+def _close(bound: Sequence[Bound]) -> None:
+    for one in bound:
+        one.close()
+
+
+def _addresses(policies: Policies) -> str:
+    """Where the gateway is asked; of several listeners all, by their names."""
+    if len(policies.listen) == 1:
+        return str(reached(policies.listen))
+    return ", ".join(map(str, policies.listen))
 
 
 def _kill(supervisor: Supervisor) -> Callable[[int], None]:
@@ -137,18 +153,15 @@ async def _start(supervisor: Supervisor, policies: Policies, options: argparse.N
         await demo.want_sessions(store_url(policies), policies.sessions.lease, options.sessions, options.workers)
 
 
-def _listening(policies: Policies, processes: int) -> socket.socket | None:
+def _listening(policies: Policies, processes: int) -> list[Bound]:
     """Where the one gateway listens: while it is started again, who connects waits instead of being refused.
 
-    None: several gateways listen by themselves. Raises CannotListen.
+    Several gateways listen by themselves, but on unix sockets. Raises CannotListen or CommandError.
     """
-    if processes > 1:
-        is_free(policies.listen.host, policies.listen.port)
-        return None
-    return serving.listening(policies.listen.host, policies.listen.port)
+    return bind_for_several(policies) if processes > 1 else serving.bind(policies.listeners)
 
 
-def _programs(policies: Policies, options: argparse.Namespace, bound: socket.socket | None) -> list[Program]:
+def _programs(policies: Policies, options: argparse.Namespace, bound: Sequence[Bound]) -> list[Program]:
     """In the order they are started."""
     ours = _Ours(policies, "metrics", policies.data / "logs")
     programs = []
@@ -172,22 +185,20 @@ def _programs(policies: Policies, options: argparse.Namespace, bound: socket.soc
     return programs
 
 
-def _gateways(policies: Policies, processes: int, ours: _Ours, bound: socket.socket | None = None) -> list[Program]:
-    if bound is not None:
-        one = ours("gateway", "gateway", ready=lambda: _gateway_answers(policies, ours.logs / "gateway.jsonl"))
-        number = bound.fileno()
-        return [replace(one, environment={**one.environment, serving.INHERITED: str(number)}, inherits=(number,))]
-    if policies.listen.port == 0:
-        raise CommandError("listen: several gateway processes need one port; write its number instead of 0")
-    first, *others = [f"gateway-{number}" for number in range(1, processes + 1)]
+def _gateways(policies: Policies, processes: int, ours: _Ours, bound: Sequence[Bound]) -> list[Program]:
+    names = [f"gateway-{number}" for number in range(1, processes + 1)] if processes > 1 else ["gateway"]
+    numbers = tuple(one.socket.fileno() for one in bound)
 
     async def answers() -> None:
-        await _gateway_answers(policies, ours.logs / f"{first}.jsonl")
+        await _gateway_answers(policies, ours.logs / f"{names[0]}.jsonl")
 
-    return [
-        ours(first, "gateway", "--one-of-several", first, ready=answers),
-        *(replace(ours(name, "gateway", "--one-of-several", name), beside=True) for name in others),
-    ]
+    def gateway(name: str) -> Program:
+        several = ("--one-of-several", name) if processes > 1 else ()
+        one = ours(name, "gateway", *several, ready=answers if name == names[0] else None)
+        environment = {**one.environment, serving.INHERITED: to_inherit(bound)}
+        return replace(one, environment=environment, inherits=numbers, beside=name != names[0])
+
+    return [gateway(name) for name in names]
 
 
 class _Ours:
@@ -222,10 +233,11 @@ def _laravel_address(policies: Policies) -> str:
 
 async def _gateway_answers(policies: Policies, log: Path) -> None:
     deadline = time.monotonic() + _GATEWAY_TIMEOUT
-    async with httpx2.AsyncClient(trust_env=False, timeout=1.0) as client:
+    at = reached(policies.admin.listen or policies.listen)
+    async with local_http.client(at, 1.0) as client:
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx2.HTTPError):
-                if (await client.get(base_url(policies.listen) + "/_sluice/healthz")).status_code == 200:
+                if (await client.get(at.url + "/_sluice/healthz")).status_code == 200:
                     return
             await asyncio.sleep(0.05)
     say(f"the gateway does not answer yet; its log is {log}")
@@ -273,10 +285,10 @@ def edited(name: str, outcome: live.Outcome) -> list[str]:
 
 
 def _print_addresses(policies: Policies, options: argparse.Namespace) -> None:
-    url = base_url(policies.listen)
+    url = reached(policies.admin.listen or policies.listen)
     named = "" if policies.source == Path("policies.yaml") else f" --policies {policies.source}"
     token = policies.console.token
-    say(f"gateway   {url}   (point Laravel's worker URL and the workers' LARAVEL_URL here)")
+    say(f"gateway   {_addresses(policies)}   (point Laravel's worker URL and the workers' LARAVEL_URL here)")
     if options.demo and token is not None:
         say(f"console   {url}/_sluice/#token={token.reveal().decode()}")
     elif token is not None:

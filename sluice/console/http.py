@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import re
+import time
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -14,18 +14,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from gateway.client_ip import client_of
 from gateway.problems import Refusal
-from gateway.reserved import PREFIX
+from gateway.reserved_access import PREFIX, client_of_scope
 from gateway.resources import Resources
 from sessions.calls import PREFIX as WORKERS
-from sluice.config import Secret
 from sluice.console import openapi, workers_openapi
 from sluice.console.actions.deployment import Problem, ProblemKind
 from sluice.console.audit import Actor, perform
 from sluice.console.operations import API, OPERATIONS, SHOW_STATUS, Operation, Q
 from sluice.http.decode import Undecodable, decode, encode
-from sluice.http.fields import fields_of
 from sluice.observe.log import Log
 from sluice.process.shared import Shared
 from sluice.store.client import StoreAway, StoreRefused
@@ -42,9 +39,6 @@ _HEADERS = {
 }
 _FILES = {"/": "page.html", "/console.js": "console.js", "/console.css": "console.css"}
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-_NO_TOKEN = "console.token is not set; set it in policies.yaml, for example to env:SLUICE_CONSOLE_TOKEN, and restart"  # noqa: S105
-_SEND_TOKEN = "send Authorization: Bearer <console.token>"  # noqa: S105
-
 _FRESH = 1.0
 """Seconds for which one look at the status serves everybody."""
 _MAX_BODY = 64 * 1024
@@ -101,7 +95,7 @@ def _route(resources: Resources, operation: Operation[Any, Any, Any], status: Sh
 
     async def endpoint(request: Request) -> Response:
         try:
-            _authorize(request.headers.get("authorization", ""), resources.policies.console.token)
+            _authorize(resources, request)
             outcome = await perform_for(request)
         except Refusal as refusal:
             return _problem(refusal)
@@ -140,8 +134,7 @@ async def _decoded(operation: Operation[Any, Q, Any], request: Request) -> Q:
 
 
 def _actor(resources: Resources, request: Request) -> Actor:
-    peer = request.client.host if request.client else None
-    client = client_of(peer, fields_of(request.headers.raw), resources.policies.trust.proxies)
+    client = client_of_scope(request.scope, resources.policies.trust.proxies)
     return Actor("console.token", client.text, "api")
 
 
@@ -149,15 +142,11 @@ def _not_audited(why: str, line: bytes) -> None:
     LOG.error("audit.not_written", reason=why, line=line.decode().rstrip())
 
 
-def _authorize(authorization: str, token: Secret | None) -> None:
+def _authorize(resources: Resources, request: Request) -> None:
     """Raises Refusal."""
-    expected = token.reveal() if token else b""
-    if not expected:
-        raise Refusal(403, _NO_TOKEN)
-    scheme, _, given = authorization.partition(" ")
-    known = hmac.compare_digest(given.strip().encode("latin-1"), expected)
-    if not known or scheme.lower() != "bearer":
-        raise Refusal(401, _SEND_TOKEN)
+    client = client_of_scope(request.scope, resources.policies.trust.proxies)
+    given = request.headers.get("authorization", "")
+    resources.tokens.check(given, resources.policies.console.token, client, time.monotonic())
 
 
 def _problem(refusal: Refusal) -> Response:

@@ -138,6 +138,8 @@ class LastMinute:
     """WebSockets that were closed with 1008, by the side that sent too many control frames: client, upstream."""
     held: int = 0
     """Webhooks that wait right now to be stored or decided."""
+    reserved: Mapping[str, int] = field(default_factory=dict)
+    """Requests for `/_sluice/` that were refused, by what for: denied, not_allowed, host, listener, token, limited."""
     log_writes: int = 0
     """Batches of log lines that were lost."""
 
@@ -153,6 +155,22 @@ class UpstreamStatus:
     broken_off, busy, circuit_open."""
     failing_s: float
     """Seconds for which a large share has failed; 0: it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStatus:
+    """Of the gateway process that was asked."""
+
+    name: str
+    address: str
+    admin: bool
+    """Only `/_sluice/` answers there."""
+    certificate: str | None = None
+    """The file; null: it has no TLS."""
+    ends_s: float | None = None
+    """Seconds until the certificate in force ends; less than 0: since."""
+    problem: str | None = None
+    """Why newer files are not in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +394,7 @@ class Status:
     """What Laravel is told instead of the existing workers' own addresses."""
     division: DivisionStatus = field(default_factory=DivisionStatus)
     last_minute: LastMinute = field(default_factory=LastMinute)
+    listeners: tuple[ListenerStatus, ...] = ()
     disk: DiskStatus | None = None
     processes: tuple[ProcessStatus, ...] = ()
     up_s: float = 0.0

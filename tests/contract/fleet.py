@@ -24,6 +24,7 @@ from sluice.http.server.draining import take_again
 from sluice.process.loops import Stop
 from tests.contract.running import SECRET, ContractLaravel, ContractWorker, laravel, log_in, worker
 from tests.contract.whatsapp import WhatsApp, whatsapp
+from tests.ports import port_of
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,7 +38,7 @@ class Sluice:
 
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
-        self._listening = serving.listening(policies.listen.host, policies.listen.port)
+        self._listening = serving.listening("127.0.0.1", port_of(policies))
         """Kept while a gateway is started again, as `sluice up` does: connections wait meanwhile."""
         self._stops: dict[str, tuple[Stop, asyncio.Task[None]]] = {}
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from tests.contract.conftest import Build
 from tests.contract.fleet import KEY, Fleet
 from tests.contract.running import SECRET
+from tests.ports import port_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -230,7 +231,7 @@ async def test_9_bodies_up_to_50_mb_are_passed_on_and_waited_for(two: Fleet) -> 
 async def test_9_the_go_ahead_for_a_large_body_comes_before_it(two: Fleet) -> None:
     fields = {"api_key": KEY, "session_id": "s0", "recipient_phone": "4915123456", "message": "x" * 1_500_000}
     body = json.dumps(fields).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", two.policies.listen.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(two.policies))
     writer.write(
         b"POST /api/messages/send HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body)

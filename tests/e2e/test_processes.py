@@ -21,6 +21,7 @@ from starlette.routing import Route
 from sluice.http.server.serving import CannotListen, listening, serve
 from sluice.process.loops import Stop
 from tests.e2e.deployment import Deployment, answers, deployment
+from tests.ports import port_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -111,7 +112,7 @@ async def test_one_that_is_killed_comes_back_while_the_other_answers_and_all_dra
     assert await answers(f"{sluice.gateway}/_sluice/healthz")
     assert not stale.exists()
 
-    taken = f"cannot listen on 127.0.0.1:{sluice.policies.listen.port}: address already in use"
+    taken = f"cannot listen on 127.0.0.1:{port_of(sluice.policies)}: address already in use"
     for more in ((), ("--processes", "2")):
         code, _, complaint = await sluice.run("gateway", *more)
         assert (code, complaint.startswith(f"sluice: {taken};")) == (2, True), complaint

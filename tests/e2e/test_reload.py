@@ -22,6 +22,7 @@ from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 from tests.e2e.deployment import Deployment, deployment
 from tests.e2e.receiver import Receiver, receiving
+from tests.ports import port_of as port_in
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -303,7 +304,7 @@ async def test_several_gateways_go_over_together_and_the_sockets_wait_for_a_rest
     async with site(port_of(sluice.laravel), "well"):
         await sluice.start_up("--processes", "2")
         await until(lambda: all_started(sluice), what="both gateways and the relay")
-        port = sluice.policies.listen.port
+        port = port_in(sluice.policies)
         edit(sluice, (ADDRESS, FEW), (f"listen: 127.0.0.1:{port}", "listen: 127.0.0.1:1"))
         await live(sluice, 1, "gateway-1", "gateway-2", "relay")
         codes = [(await get(sluice, "/")).status_code for _ in range(8)]

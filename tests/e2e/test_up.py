@@ -24,6 +24,7 @@ from sluice.cli.errors import CommandError
 from sluice.demo import deployment as demo
 from tests.e2e.deployment import Deployment, deployment
 from tests.e2e.receiver import Receiver, receiving
+from tests.ports import port_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -226,7 +227,7 @@ async def test_after_a_kill_of_up_alone_its_children_go_and_the_next_one_stops_t
 
 
 async def test_it_does_not_start_with_a_mistake_or_on_a_taken_port(scene: Scene) -> None:
-    port = scene.sluice.policies.listen.port
+    port = port_of(scene.sluice.policies)
     with socket.create_server(("127.0.0.1", port)):
         assert await scene.sluice.run("up") == (
             2,

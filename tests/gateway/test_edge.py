@@ -696,8 +696,12 @@ async def test_healthz_readyz_and_metrics_answer(gate: Gate, store: Store) -> No
         ["no relay is running: events are accepted and wait"],
     )
     await presence.report(store, "relay-1")
-    ready = await gate.http.get("/_sluice/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "problems": [], "warnings": []})
+
+    async def is_ready() -> bool:
+        return (await gate.http.get("/_sluice/readyz")).status_code == 200
+
+    await until(is_ready, what="the next look at its readiness")
+    assert (await gate.http.get("/_sluice/readyz")).json() == {"status": "ready", "problems": [], "warnings": []}
     await gate.post_event()
     metrics = await gate.http.get("/_sluice/metrics")
     assert metrics.status_code == 200

@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidStatus
 
 from sluice.http.signatures import sign
 from sluice.store.client import Store
+from tests.counted import counted
 from tests.gateway.running import DENIED, SECRET, SIGNATURE, STRANGER, Gate, Receiver, gateway, read_policies, values
 from tests.heard import Heard
 from tests.sluice.cli.command import command, environment
@@ -229,9 +230,9 @@ async def test_a_handshake_that_is_refused_takes_from_the_limits_too(gate_with: 
 
 async def bodies_refused(gate: Gate) -> float:
     """By every gateway of this process so far."""
-    page = (await gate.http.get("/_sluice/metrics")).text
-    counted = re.search(r'^sluice_bodies_refused_total{reason="bodies_full"} (.+)$', page, re.MULTILINE)
-    return float(counted[1]) if counted else 0.0
+    page = counted()
+    found = re.search(r'^sluice_bodies_refused_total{reason="bodies_full"} (.+)$', page, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 async def test_bodies_over_the_budget_wait_and_are_refused_like_a_full_backlog(

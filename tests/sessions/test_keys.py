@@ -114,7 +114,7 @@ def test_the_address_of_an_existing_worker_is_taken(url: str) -> None:
     ],
 )
 def test_a_gateway_is_no_worker_of_itself(listen: Listen, url: str) -> None:
-    assert refused(Keys([ANY], {}, listen), "w9", url) == (
+    assert refused(Keys([ANY], {}, [listen]), "w9", url) == (
         400,
         f"url: {url} is this gateway itself; write where the gateway reaches the worker",
     )
@@ -129,7 +129,7 @@ def test_a_gateway_is_no_worker_of_itself(listen: Listen, url: str) -> None:
     ],
 )
 def test_others_beside_a_gateway_are_workers(listen: Listen, url: str) -> None:
-    assert refused(Keys([ANY], {}, listen), "w9", url) is None
+    assert refused(Keys([ANY], {}, [listen]), "w9", url) is None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from gateway.proxy.websocket.log_entry import WebSocketLogEntry
 from gateway.proxy.websocket.upstream import Denied
 from gateway.request import Head, head_of
 from gateway.workers.prefixes import Prefixes
-from sluice.http.server import Refused, head_of_scope
+from sluice.http.server import Refused, head_of_scope, listener_of
 from sluice.http.websocket import WebSocketLimits
 
 _MAX_DENIED = 64 * 1024
@@ -68,7 +68,8 @@ def read_handshake(scope: MutableMapping[str, Any], trust: Trust, prefixes: Pref
     except Refused as refused:
         raise Refusal(refused.status, str(refused)) from None
     peer, server = scope["client"], scope["server"]
-    return head_of(head, peer and peer[0], scheme, (server and server[1]) or 0, trust, prefixes)
+    port, listener = (server and server[1]) or 0, listener_of(scope)
+    return head_of(head, peer and peer[0], scheme, port, trust, prefixes, listener)
 
 
 async def _pass_on(denied: Response, denial: Send) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -29,6 +29,7 @@ from sluice.console.status import (
     EndpointStatus,
     ExistingWorkerStatus,
     Lately,
+    ListenerStatus,
     PoliciesStatus,
     PolicyProblem,
     RemovedEndpoint,
@@ -66,6 +67,7 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         advertise=policies.sessions.advertise,
         division=division_of(policies.sessions, gateway.watched(), seen.divided, now),
         last_minute=of_processes.last_minute,
+        listeners=tuple(_listeners(gateway, now)),
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
         processes=of_processes.processes,
         up_s=time.monotonic() - gateway.began,
@@ -124,6 +126,20 @@ def _endpoint(gateway: Resources, seen: Look, endpoint: Endpoint) -> EndpointSta
         kept_bytes=counts.kept_bytes if counts else None,
         bodies_dropped=_lately(counts, "unkept"),
     )
+
+
+def _listeners(gateway: Resources, now: float) -> Iterator[ListenerStatus]:
+    certificates = {one.listener: one for one in gateway.certificates}
+    for listener in gateway.policies.listeners:
+        known = certificates.get(listener.name)
+        yield ListenerStatus(
+            listener.name,
+            str(listener.address),
+            admin=listener in gateway.policies.admin.listen,
+            certificate=str(known.files.cert) if known else None,
+            ends_s=known.ends - now if known else None,
+            problem=known.problem if known else None,
+        )
 
 
 def _lately(counts: Counts | None, what: Notice) -> Lately | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sluice.console.messages.deployment import deployment
 from sluice.console.messages.division import division
 from sluice.console.messages.endpoints import endpoints
+from sluice.console.messages.listeners import listeners, reserved
 from sluice.console.messages.machine import machine
 from sluice.console.messages.sessions import past_us, sessions
 from sluice.console.messages.traffic import traffic
@@ -22,9 +23,11 @@ def messages(status: Status) -> list[str]:
     """What stops everything first, what waits for a person before what passes by itself."""
     return [
         *deployment(status),
+        *listeners(status.listeners),
         *upstreams(status.upstreams),
         *endpoints(status.endpoints, status.removed, status.at),
         *traffic(status.last_minute, store_answers=status.store.ok),
+        *reserved(status.last_minute.reserved),
         *sessions(status.workers, status.sessions, status.existing),
         *past_us(status.existing, status.advertise),
         *division(status.division),

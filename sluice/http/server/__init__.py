@@ -8,7 +8,7 @@
 `bounds`    how long and how much a client may take; `deadline` and `sending` are its clocks
 """
 
-from sluice.http.server.asgi import AsgiExchange, head_of_scope, target_of
+from sluice.http.server.asgi import AsgiExchange, head_of_scope, listener_of, target_of
 from sluice.http.server.bounds import ClientBounds
 from sluice.http.server.cycle import Cycle
 from sluice.http.server.exchange import CLIENT_GONE, Exchange
@@ -30,5 +30,6 @@ __all__ = [
     "RequestHead",
     "ServerProtocol",
     "head_of_scope",
+    "listener_of",
     "target_of",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sluice.http.fields import pair_of
-from sluice.http.server.exchange import Exchange
+from sluice.http.server.exchange import LISTENER, Exchange
 from sluice.http.server.head import RequestHead, problem_body, read_head
 from sluice.http.server.refused import BrokenOff
 from sluice.observe.log import Log
@@ -29,6 +29,12 @@ def target_of(scope: Message) -> bytes:
         path = _below(prefix.encode(), path)
     query: bytes = scope.get("query_string", b"")
     return path + b"?" + query if query else path
+
+
+def listener_of(scope: Message) -> str:
+    """The name of the listener that the connection came to; empty: not known."""
+    name: str = scope.get("state", {}).get(LISTENER, "")
+    return name
 
 
 def head_of_scope(scope: Message) -> RequestHead:
@@ -64,6 +70,10 @@ class AsgiExchange(Exchange):
     def server(self) -> tuple[str, int | None] | None:
         server = self._scope.get("server")
         return (server[0], server[1]) if server else None
+
+    @property
+    def listener(self) -> str:
+        return listener_of(self._scope)
 
     @property
     def scheme(self) -> str:

@@ -75,6 +75,10 @@ class Cycle(Exchange):
         return self._connection.server
 
     @property
+    def listener(self) -> str:
+        return self._connection.listener
+
+    @property
     def scheme(self) -> str:
         return self._connection.scheme or "http"
 

@@ -40,7 +40,8 @@ async def take_no_more(sockets: Sequence[socket.socket]) -> None:
     """When it returns, these listening sockets can be closed. Elsewhere than on Linux it does nothing."""
     if sys.platform == "linux":
         for listening in sockets:
-            _pass_over_new(listening)
+            if listening.family != socket.AF_UNIX:  # its file is gone by now, or somebody else listens there, too
+                _pass_over_new(listening)
         await asyncio.sleep(_ACCEPTED_WITHIN)
 
 

@@ -9,6 +9,10 @@ from sluice.http.server.head import RequestHead
 
 CLIENT_GONE = 499
 """nginx's number for a client that left before its answer began; never sent, only counted and logged."""
+LISTENER = "sluice.listener"
+"""In the state of an ASGI scope: the name of the listener that the connection came to."""
+LOCAL_PEER = ("127.0.0.1", 0)
+"""Who comes over a unix socket: somebody on this machine, who has no address."""
 
 
 class Exchange:
@@ -38,6 +42,11 @@ class Exchange:
     def server(self) -> tuple[str, int | None] | None:
         """Address and port the peer came to; None of a unix socket."""
         raise NotImplementedError
+
+    @property
+    def listener(self) -> str:
+        """The name of the listener that the peer came to; empty: not known."""
+        return ""
 
     @property
     def scheme(self) -> str:

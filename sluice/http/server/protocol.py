@@ -30,6 +30,7 @@ from sluice.http.server.bounds import ClientBounds
 from sluice.http.server.chunks import ChunkedBody
 from sluice.http.server.cycle import Cycle
 from sluice.http.server.deadline import Deadline
+from sluice.http.server.exchange import LISTENER, LOCAL_PEER
 from sluice.http.server.flow import MAX_UNREAD, FlowControl
 from sluice.http.server.head import RequestHead, percent_encoded, problem, read_head, refuse_early
 from sluice.http.server.refused import Refused
@@ -81,6 +82,7 @@ class ServerProtocol:
         self.tasks = server_state.tasks
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
+        self.listener: str = app_state.get(LISTENER, "")
         self.scheme = "http"
         self.cycle: Cycle | None = None
         self._config = config
@@ -102,12 +104,15 @@ class ServerProtocol:
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
-        # Nothing waits beside what the kernel takes, so that whoever writes, and the clock, know when it takes no more.
-        transport.set_write_buffer_limits(high=0)
         self.flow = FlowControl(transport)
         self.server = _address(transport.get_extra_info("sockname"))
         self.client = _address(transport.get_extra_info("peername"))
+        if self.client is None and self.server is None and transport.get_extra_info("sockname"):
+            self.client = LOCAL_PEER
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        # Nothing waits beside what the kernel takes, so that whoever writes, and the clock, know when it takes no more.
+        # TLS reads "high" as the first size that is too much, other transports as the last that is not.
+        transport.set_write_buffer_limits(high=1 if self.scheme == "https" else 0, low=0)
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._deadline.set(self.bounds.first_byte)
         if files.is_reserved(transport):

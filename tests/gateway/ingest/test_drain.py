@@ -72,9 +72,9 @@ async def test_a_successor_on_the_same_listening_socket_takes_connections_again(
     with serving.listening("127.0.0.1", 0) as held:
         port = held.getsockname()[1]
         for _ in range(2):
-            monkeypatch.setenv(serving.INHERITED, str(held.dup().detach()))
-            bound, stop = serving.inherited(), Stop()
-            assert bound is not None
+            address = str(policies.listen[0].address)
+            monkeypatch.setenv(serving.INHERITED, f'{{"{address}": {held.dup().detach()}}}')
+            bound, stop = serving.bind(policies.listen, inherited=serving.inherited()), Stop()
             task = asyncio.create_task(process.run(policies, bound, stop, asgi.no_console))
             worker = ContractSender(port, SIGNATURE)
             await worker.send(b'{"event": "message_sent", "data": {"session_id": "s1"}}')

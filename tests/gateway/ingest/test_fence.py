@@ -12,6 +12,7 @@ import pytest
 
 from relay.queue.queue import Queue
 from sluice.http.signatures import sign
+from tests.counted import counted
 from tests.gateway.running import POLICIES, SIGNATURE, Gate, Receiver, gateway, problem
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +28,7 @@ async def webhook(gate: Gate, fence: object, text: str = "", session: str = "s1"
 
 async def _refused(gate: Gate) -> float:
     """Other tests of this process are counted, too."""
-    page = (await gate.http.get("/_sluice/metrics")).text
+    page = counted()
     name = 'sluice_events_refused_total{endpoint="laravel",reason="stale_fence"} '
     return sum(float(line.removeprefix(name)) for line in page.splitlines() if line.startswith(name))
 

@@ -17,6 +17,79 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 EXPECTED: dict[str, list[str]] = {
+    "listen_list_of_parts": [
+        '2:10: listen[0]: "127.0.0.1" is not an address to listen on; write 127.0.0.1:8080, [::1]:8080 or '
+        "unix:/run/sluice.sock",
+        '2:21: listen[1]: "8080" is not an address to listen on; write 127.0.0.1:8080, [::1]:8080 or '
+        "unix:/run/sluice.sock",
+    ],
+    "listen_empty_list": [
+        "2:9: listen: is empty, so nobody could ask; write 127.0.0.1:8080",
+    ],
+    "listen_empty_mapping": [
+        "2:9: listen: is empty, so nobody could ask; write 127.0.0.1:8080",
+    ],
+    "listen_without_address": [
+        "2:18: listen.public.address: is missing; write address: 127.0.0.1:8080",
+    ],
+    "listen_cert_without_key": [
+        "2:49: listen.public.cert: has no key; write key: file:tls.key beside it",
+    ],
+    "listen_key_without_cert": [
+        "2:48: listen.public.key: has no cert; write cert: file:tls.crt beside it",
+    ],
+    "listen_cert_no_file": [
+        '2:49: listen.public.cert: "tls.crt" names no file; write file:tls.crt',
+        '2:63: listen.public.key: "env:KEY" names no file; write file:tls.crt',
+    ],
+    "listen_mode_of_tcp": [
+        "2:48: listen.public.mode: is for unix sockets; remove it",
+    ],
+    "listen_mode": [
+        '2:43: listen.local.mode: "rw" is not the mode of a file; write 0660',
+    ],
+    "listen_unix_nowhere": [
+        '2:10: listen[0]: "unix:" names no socket; write unix:/run/sluice.sock',
+        '2:19: listen[1]: "unix://host/x" names no socket; write unix:/run/sluice.sock',
+    ],
+    "listen_unix_long": [
+        '2:9: listen: "unix:/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…" is '
+        "longer than the 107 bytes of a unix socket's address; write a shorter path",
+    ],
+    "listen_twice": [
+        "2:26: listen[1]: 127.0.0.1:80 is there twice; keep one of them",
+    ],
+    "listen_within": [
+        "2:30: listen.b: 127.0.0.1:80 is within 0.0.0.0:80; keep one of them",
+    ],
+    "listen_name": [
+        '2:10: listen.Public: "Public" is not a name; write 1 to 32 of a-z 0-9 _ -',
+    ],
+    "listen_unknown_key": [
+        "2:43: listen.public.certificate: unknown key; known here: address, cert, key, mode",
+    ],
+    "route_on_nobody": [
+        '3:37: routes[0].on: no listener is called "public"; name it: listen: {public: 127.0.0.1:3000}',
+    ],
+    "route_on_another": [
+        '4:38: routes[0].on[0]: no listener is called "worker"; did you mean workers',
+        '4:54: routes[0].on[2]: "public" is there twice; keep one',
+        "4:92: routes[1].on: names no listener; write on: public, or leave it out for all of them",
+    ],
+    "admin_listen_again": [
+        "3:17: admin.listen: 127.0.0.1:80 is there twice, in listen; write another; without admin.listen it "
+        "answers there, too",
+    ],
+    "admin_metrics_without_token": [
+        "2:18: admin.metrics: requires console.token, which is not set; write console: {token: "
+        "env:SLUICE_CONSOLE_TOKEN}, or open",
+    ],
+    "admin_values": [
+        '2:18: admin.metrics: "closed" is not known here; write open or token',
+        '2:34: admin.allow[0]: no list is called "home"; define it under trust.lists',
+        '2:49: admin.hosts[0]: "a:80" is not a host; write gate.example.org, without scheme and port',
+        '2:67: admin.refused: "10" is not a rate; write 1000/minute or 5/10 seconds',
+    ],
     "route_timeout_of_upstream": [
         "3:50: routes[0].timeout: is for workers: only; remove it; headers: of an upstream and timeout: of an endpoint "
         "are theirs",
@@ -105,7 +178,7 @@ EXPECTED: dict[str, list[str]] = {
     "unknown_key_far_off": [
         (
             "2:1: quux: unknown key; known here: version, listen, data, bodies, store, trust, clients, upstreams, "
-            "signatures, routes, limits, limit_headers, relay, sessions, console"
+            "signatures, routes, limits, limit_headers, relay, sessions, admin, console"
         ),
     ],
     "unknown_key_in_store": [
@@ -159,7 +232,7 @@ EXPECTED: dict[str, list[str]] = {
         "2:18: trust.proxies: is a single value, not a list; write [a, b]",
     ],
     "list_for_value": [
-        "2:9: listen: is a list, not a single value; write one value",
+        "2:7: data: is a list, not a single value; write one value",
     ],
     "mapping_for_value": [
         "2:7: data: is a mapping, not a single value; write one value",
@@ -231,13 +304,15 @@ EXPECTED: dict[str, list[str]] = {
         '2:24: limits[0].rate: "5/0 seconds" is not a rate; write 1000/minute or 5/10 seconds',
     ],
     "listen_without_port": [
-        '2:9: listen: "8080" is not an address to listen on; write 127.0.0.1:8080 or [::1]:8080',
+        '2:9: listen: "8080" is not an address to listen on; write 127.0.0.1:8080, [::1]:8080 or unix:/run/sluice.sock',
     ],
     "listen_port_too_big": [
-        '2:9: listen: "127.0.0.1:80800" is not an address to listen on; write 127.0.0.1:8080 or [::1]:8080',
+        '2:9: listen: "127.0.0.1:80800" is not an address to listen on; write 127.0.0.1:8080, [::1]:8080 or '
+        "unix:/run/sluice.sock",
     ],
     "listen_bare_ipv6": [
-        '2:9: listen: "::1:8080" is not an address to listen on; write 127.0.0.1:8080 or [::1]:8080',
+        '2:9: listen: "::1:8080" is not an address to listen on; write 127.0.0.1:8080, [::1]:8080 or '
+        "unix:/run/sluice.sock",
     ],
     "network_host_bits": [
         (
@@ -975,7 +1050,7 @@ EXPECTED: dict[str, list[str]] = {
     "several": [
         '2:18: store.timeout: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
         '4:19: limits[0].rate: "often" is not a rate; write 1000/minute or 5/10 seconds',
-        '5:9: listen: "here" is not an address to listen on; write 127.0.0.1:8080 or [::1]:8080',
+        '5:9: listen: "here" is not an address to listen on; write 127.0.0.1:8080, [::1]:8080 or unix:/run/sluice.sock',
     ],
     "network_every_ipv4": [
         '2:19: trust.proxies[0]: "::ffff:0:0/96" stands for every IPv4 address; write 0.0.0.0/0 if that is meant',

@@ -44,6 +44,7 @@ from sluice.config import (
     Signature,
     StorePolicy,
 )
+from sluice.config.listening import at
 from tests.gateway.policies.schema_check import problems_by_schema
 
 DEFAULT = Path(__file__).parents[3] / "policies.yaml"
@@ -81,7 +82,7 @@ def test_the_default_file_loads_without_a_warning(default: Policies) -> None:
     assert default.warnings == ()
     assert default.source == DEFAULT
     assert default.revision == hashlib.sha256(DEFAULT.read_bytes()).hexdigest()[:12]
-    assert default.listen == Listen("127.0.0.1", 8080)
+    assert default.listen == (at(Listen("127.0.0.1", 8080)),)
     assert default.data == DEFAULT.resolve().parent / ".sluice"
 
 
@@ -245,7 +246,7 @@ sessions:
 """,
         KEY="k",
     )
-    assert policies.listen == Listen("::1", 0)
+    assert policies.listen == (at(Listen("::1", 0)),)
     assert policies.data == Path("/var/lib/sluice").resolve()
     assert policies.store == StorePolicy("unix:///run/valkey.sock", "always", 1.0)
     assert [it.network for it in policies.trust.proxies.entries] == [ip_network("10.0.0.0/8"), ip_network("::1/128")]

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.policies import load
+from sluice.config import Listen
+from sluice.config.listening import at
 from tests.sluice.cli.command import ROOT, Ran, command, environment, sluice
 
 GIVEN = (
@@ -49,7 +51,7 @@ def test_what_is_given_stands_in_the_file(tmp_path: Path) -> None:
         "  sluice up --policies mine.yaml",
     ]
     policies = load(tmp_path / "mine.yaml", environment={"HMAC": "s", "TOKEN": "t"})
-    assert (policies.listen.host, policies.listen.port) == ("0.0.0.0", 8443)
+    assert policies.listen == (at(Listen("0.0.0.0", 8443)),)
     assert (
         policies.upstreams["laravel"].url == policies.relay.endpoints["laravel"].url == "https://app.example.org:8000"
     )
@@ -155,7 +157,7 @@ def test_a_person_is_asked_and_asked_again(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
     ) as process:
         os.close(theirs)
-        for answer in ("", "laravel", "http://laravel:8000", "192.0.2.1", "", "10.0.0.0/24", "", ""):
+        for answer in ("", "", "laravel", "http://laravel:8000", "192.0.2.1", "", "10.0.0.0/24", "", ""):
             os.write(ours, f"{answer}\n".encode())
         assert process.stdout is not None
         said = process.stdout.read().decode()

@@ -26,6 +26,7 @@ from sluice.config.live import (
 )
 from sluice.process.loops import Stop
 from tests.heard import Heard
+from tests.ports import port_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -288,7 +289,7 @@ async def test_what_cannot_change_while_running_is_held_and_named(file: Path, he
         text = EDITED.replace("8080", "9090") + "store: {promise: always}\n"
         write_in_place(file, text)
         await it.goes_live(text)
-        assert (it.live.current.listen.port, it.live.current.store.promise) == (8080, "second")
+        assert (port_of(it.live.current), it.live.current.store.promise) == (8080, "second")
         assert it.live.current.limits[0].burst == 50
         assert it.live.needs_restart == ("listen", "store.promise")
         line = fields_of(heard, "policies.needs_restart")
