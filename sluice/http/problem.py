@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Self
 
 import orjson
 
@@ -17,10 +18,17 @@ class Refusal(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.why = detail
+        """In the log."""
         self.retry_after = retry_after
         self.more = more
         self.lines: Sequence[bytes] = ()
         """Field lines that its answer has beside its own."""
+
+    def because(self, cause: str) -> Self:
+        """With a cause that only the log tells."""
+        self.why = f"{self.detail}: {cause}"
+        return self
 
     def body(self) -> bytes:
         title = HTTPStatus(self.status).phrase

@@ -7,13 +7,16 @@ its exchange is over, a `Connection` has let go, and aborting it does nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from types import TracebackType
 from typing import Protocol, cast
 
 from sluice.http.client.deadlines import bounded, wake
 from sluice.http.client.framing import NO_BODY, Framing, Headers, request_head
 from sluice.http.client.response import Response, Timeout
-from sluice.http.errors import BadBody, IdleTimeout, UpstreamReset
+from sluice.http.client.response_body import MAX_WAITING
+from sluice.http.errors import BadBody, IdleTimeout, UpstreamError, UpstreamReset
 
 JOINED = 4 * 1024
 """Bytes of a body up to which copying it behind its head is cheaper than handing over both."""
@@ -94,8 +97,22 @@ class Wire:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end("upstream closed" if exc is None else "connection reset", clean=exc is None)
+        if exc is not None and not self.closed:
+            self._read_what_is_left()
+        self._end("upstream closed" if exc is None else "connection reset by the upstream", clean=exc is None)
         self._home.lost(self)
+
+    def _read_what_is_left(self) -> None:
+        """A write that fails ends the transport, and what had come before that is still unread: an early answer, as a
+        rule. Of TLS it cannot be read any more."""
+        transport = self.transport
+        wire = transport.get_extra_info("socket")
+        if self.exchange is None or wire is None or transport.get_extra_info("sslcontext") is not None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            data = os.read(wire.fileno(), MAX_WAITING)
+            if data:
+                self.exchange.received(data)
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -140,10 +157,10 @@ class Connection:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.abort()
 
-    def abort(self) -> None:
+    def abort(self, why: str = "connection cut") -> None:
         """Cut at once, never reused; whoever waits on this exchange is told. Nothing happens once it is over."""
         if self._wire is not None:
-            self._wire.abort()
+            self._wire.abort(why)
 
     def send_head(
         self, method: bytes, target: bytes, headers: Headers, framing: Framing = NO_BODY, body: bytes = b""
@@ -172,24 +189,43 @@ class Connection:
         return response
 
     async def send_body(self, chunk: bytes, timeout: float = 60.0) -> None:
-        """Sends a piece of the body, and waits up to `timeout` seconds for an upstream that is slow to take it.
+        """Sends a piece of the body, and waits for an upstream that is slow to take it, `timeout` seconds at most in
+        which it takes nothing.
 
         Raises UpstreamReset once the connection is gone (there may still be a response to read), IdleTimeout, BadBody.
         """
         wire = self._alive()
         if chunk:
             wire.transport.writelines(self._framed(chunk))
-        if not wire.blocked:
-            return
+        if wire.blocked:
+            await self.drain(timeout)
+
+    async def drain(self, timeout: float) -> None:
+        """Until the upstream has taken nearly all of what was sent. Raises UpstreamReset and IdleTimeout."""
+        wire = self._alive()
+        unsent = wire.transport.get_write_buffer_size()
         try:
-            drained = await wire.drain(timeout)
+            while wire.blocked and not await wire.drain(timeout):
+                left = wire.transport.get_write_buffer_size()
+                if left >= unsent:
+                    raise self._stuck(timeout)
+                unsent = left
         except asyncio.CancelledError:
             self.abort()
             raise
-        if not drained:
-            self.abort()
-            raise IdleTimeout(f"upstream took no more of the body for {timeout:g} s", response_started=self._started)
         self._alive()
+
+    def _stuck(self, timeout: float) -> UpstreamError:
+        error = IdleTimeout(f"it took no more of the body for {timeout:g} s", response_started=self._started)
+        if self._response is not None and not self._response.status:
+            self._response.fail(error)
+        self.abort()
+        return error
+
+    @property
+    def blocked(self) -> bool:
+        """The upstream has still to take some of what was sent: see `drain`."""
+        return self._wire is not None and self._wire.blocked
 
     def end_body(self) -> None:
         """The body is all sent. Raises BadBody, and cuts the connection, if the head announced more."""
@@ -247,11 +283,11 @@ class Connection:
     # What the response asks for.
 
     def pause_reading(self) -> None:
-        if self._wire is not None:
+        if self._wire is not None and not self._wire.transport.is_closing():
             self._wire.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._wire is not None:
+        if self._wire is not None and not self._wire.transport.is_closing():
             self._wire.transport.resume_reading()
 
     def response_complete(self, *, may_stay: bool) -> None:
@@ -261,7 +297,8 @@ class Connection:
         self._wire = None
         self._why = "response complete"
         wire.exchange = None
-        if may_stay and not self._left and not wire.transport.get_write_buffer_size():
+        transport = wire.transport
+        if may_stay and not self._left and not transport.is_closing() and not transport.get_write_buffer_size():
             wire.free()
         else:
             wire.abort()

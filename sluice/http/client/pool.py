@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 import ssl
 from collections import deque
 from math import inf
 from time import monotonic
 from typing import cast
 
+from sluice.http.client.causes import in_words
 from sluice.http.client.connect import Refuse, connect_any
 from sluice.http.client.connection import Connection, Wire
 from sluice.http.client.origin import Origin
@@ -166,9 +165,9 @@ class Pool:
                     await connect_any(lambda: protocol, self.origin, self._tls, self._refuse)
             ready = not self._closed
         except TimeoutError:
-            raise ConnectTimeout(f"no connection to {self.origin} within {timeout:.3g} s") from None
+            raise ConnectTimeout(f"no connection to {self.origin} within {round(timeout, 2):g} s") from None
         except (OSError, UnicodeError) as error:
-            raise ConnectFailed(f"no connection to {self.origin}: {_cause(error)}") from error
+            raise ConnectFailed(f"no connection to {self.origin}: {in_words(error)}") from error
         finally:
             if not ready:
                 wire.abort()
@@ -225,11 +224,3 @@ class Pool:
         self._give_back()
         if not self._wires and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
-
-
-def _cause(error: OSError | UnicodeError) -> str:
-    if isinstance(error, UnicodeError):
-        return "not a host name"
-    if isinstance(error, (ssl.SSLError, socket.gaierror)) or not error.errno:
-        return str(error.strerror or error).lower()
-    return os.strerror(error.errno).lower()

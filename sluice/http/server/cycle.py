@@ -147,6 +147,10 @@ class Cycle(Exchange):
 
     # --- the answer, directly
 
+    def inform(self, status: int, lines: Sequence[bytes]) -> None:
+        if self.head.current and not self.response_started and not self.disconnected:
+            self.transport.write(b"".join((STATUS_LINES[status], *lines, b"\r\n")))
+
     def begin(
         self, status: int, lines: Sequence[bytes], length: int | None, body: bytes = b"", *, more: bool = True
     ) -> None:

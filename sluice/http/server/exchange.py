@@ -29,6 +29,8 @@ class Exchange:
     """Why we have cut it; None: it went by itself."""
     extra_lines: Sequence[bytes] = ()
     """Whole field lines of ours that go with the answer, whoever gives it."""
+    why: str | None = None
+    """What the log says of its answer: why it ended early, or whose 502 it is."""
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head
@@ -68,6 +70,10 @@ class Exchange:
     def has_hung_up(self) -> bool:
         """Whether the client has gone, also where that has arrived and is not read yet, if our server is asked."""
         return self.disconnected
+
+    def inform(self, status: int, lines: Sequence[bytes]) -> None:
+        """An interim response (1xx, RFC 9110 section 15.2) before the answer, to who understands it: not to HTTP/1.0,
+        and not over another ASGI server."""
 
     async def send(self, message: Any) -> None:
         """The answer as ASGI messages; instead of `begin` and `write`."""

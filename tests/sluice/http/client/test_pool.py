@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shutil
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -282,20 +280,6 @@ async def test_a_server_that_speaks_no_tls_is_connect_failed() -> None:
     async with upstream(play) as up, pool_to(Origin("https", "127.0.0.1", up.origin.port)) as pool:
         with pytest.raises(ConnectFailed):
             await pool.acquire()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and certificate of 127.0.0.1 in one file."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl on this machine")
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=upstream"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", *options.split(), *names, "-keyout", str(path), "-out", str(path) + ".crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + Path(str(path) + ".crt").read_bytes())
-    return path
 
 
 @pytest.mark.anyio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from hypothesis import given, strategies as st
@@ -292,6 +293,54 @@ async def test_an_early_answer_is_read_while_the_body_is_still_being_sent() -> N
                 await sending
             assert caught.value.response_started
         await until(lambda: pool.open == 0)
+
+
+@pytest.mark.anyio
+async def test_an_early_answer_is_read_though_the_upstream_has_reset_the_connection() -> None:
+    """It closes with most of the request unread, which resets the connection; a write then fails before any reading."""
+    said = asyncio.Event()
+
+    async def play(call: Call) -> None:
+        await call.head()
+        call.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        call.say(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        said.set()
+
+    async with upstream(play) as up, pool_to(up.origin) as pool:
+        for _ in range(50):
+            said.clear()
+            with await pool.acquire() as connection:
+                connection.send_head(b"POST", b"/", [], sized(2**20))
+                await connection.send_body(b"x" * 1000)
+                await said.wait()
+                with contextlib.suppress(UpstreamReset):
+                    for _ in range(10):
+                        await connection.send_body(b"x" * 1000)
+                response = await connection.response(2)
+                assert response.status == 413
+                assert await response.read(100, 2) == b"big"
+        await until(lambda: pool.open == 0)
+    assert pool.idle == 0
+
+
+@pytest.mark.anyio
+async def test_an_upstream_that_takes_a_body_slowly_has_its_time_for_each_piece() -> None:
+    total = 8 * 2**20
+
+    async def play(call: Call) -> None:
+        await call.head()
+        for _ in range(16):
+            await call.reader.readexactly(total // 16)
+            await asyncio.sleep(0.05)
+        call.say(OK)
+        await call.gone()
+
+    async with upstream(play) as up, pool_to(up.origin) as pool:
+        with await pool.acquire() as connection:
+            connection.send_head(b"POST", b"/", [], sized(total), b"x" * total)
+            assert connection.blocked
+            await connection.drain(0.4)
+            assert await (await connection.response(5)).read(10, 5) == b"ok"
 
 
 @pytest.mark.anyio

@@ -6,7 +6,19 @@ import asyncio
 
 import pytest
 
-from sluice.http.client import BadResponse, BodyCut, HeadTimeout, IdleTimeout, Pool, Response, UpstreamReset, stated
+from sluice.http.client import (
+    CHUNKED,
+    BadResponse,
+    BodyCut,
+    Deadlines,
+    HeadTimeout,
+    IdleTimeout,
+    Pool,
+    Response,
+    UpstreamReset,
+    stated,
+)
+from sluice.http.client.response import _in_words
 from tests.sluice.http.client.upstream import OK, Call, pool_to, saying, upstream
 from tests.waiting import until
 
@@ -77,6 +89,17 @@ async def test_headers_come_back_raw_in_order_with_repeats_and_case() -> None:
         (b"HEAD", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", b"", True),
         (b"GET", LINE + b"Upgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 2\r\n\r\nok", b"ok", True),
         (b"GET", b"HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n", b"", True),
+        (b"GET", b"HTTP/1.1 200 OK\nContent-Length: 7\n\n\r\n\r\nabc", b"\r\n\r\nabc", True),
+        (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 3\n\r\nabc", b"abc", True),
+        (b"GET", b"HTTP/1.1 200 OK\nContent-Length: 3\r\n\nabc", b"abc", True),
+        (b"GET", b"HTTP/1.1 103 Hm\nLink: a\n\nHTTP/1.1 200 OK\nContent-Length: 3\n\nabc", b"abc", True),
+        (b"GET", b"HTTP/1.1\t200  OK\r\nContent-Length: 3\r\n\r\nabc", b"abc", True),
+        (b"GET", b"HTTP/1.2 200 OK\r\nContent-Length: 3\r\n\r\nabc", b"abc", True),
+        (b"GET", LINE + b"Content-Length \t: 3\r\n\r\nabc", b"abc", True),
+        (b"GET", LINE + b"Transfer-Encoding : chunked\r\n\r\n" + CHUNKS, b"abc", True),
+        (b"GET", LINE + b"X-A: a\r\n folded\r\n\t\r\nContent-Length:\r\n 3\r\n\r\nabc", b"abc", True),
+        (b"GET", LINE + b"Transfer-Encoding: chunked\r\n\r\n3  \r\nabc\r\n0\t\r\n\r\n", b"abc", True),
+        (b"GET", LINE + b"Transfer-Encoding: chunked\r\n\r\n003 ;x=y\r\nabc\r\n00\r\nX-T: v\n\n", b"abc", True),
     ],
 )
 @pytest.mark.anyio
@@ -121,7 +144,14 @@ async def test_a_response_may_come_byte_by_byte(method: bytes) -> None:
         LINE + b"Content-Length: 0x3\r\n\r\nabc",
         LINE + b"Content-Length:\r\n\r\nabc",
         LINE + b"Content-Length: 99999999999999999999\r\n\r\nabc",
-        LINE + b"Content-Length : 3\r\n\r\nabc",
+        LINE + b"Content-Length : 3\r\nContent-Length: 3\r\n\r\nabc",
+        LINE + b"Content-Length : 3\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
+        LINE + b"Content-Length: 3\n folded\r\n\r\nabc",
+        LINE + b" X-A: a\r\nContent-Length: 0\r\n\r\n",
+        LINE + b"X-A: a\rX-B: b\r\nContent-Length: 0\r\n\r\n",
+        LINE + b"X A: a\r\nContent-Length: 0\r\n\r\n",
+        LINE + b": a\r\nContent-Length: 0\r\n\r\n",
+        LINE + b"X-A\r\nContent-Length: 0\r\n\r\n",
         LINE + b"Transfer-Encoding: gzip\r\n\r\nabc",
         LINE + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + CHUNKS,
         LINE + b"Transfer-Encoding: chunked, chunked\r\n\r\n" + CHUNKS,
@@ -136,14 +166,14 @@ async def test_a_response_may_come_byte_by_byte(method: bytes) -> None:
         b"HTTP/1.1 20 OK\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
         b"SSH-2.0-OpenSSH\r\n",
-        LINE + b"X-A: a\r\n folded\r\nContent-Length: 0\r\n\r\n",
         LINE + b"X-A: a\0b\r\nContent-Length: 0\r\n\r\n",
         LINE + b"X: y\r\n" * 257 + b"\r\n",
         LINE + b"X: " + b"y" * 65536 + b"\r\n\r\n",
         LINE + b"X: " + b"y" * 70000,
         LINE + b"X: " + b"y" * 300000,
+        b"HTTP/1.1 200 OK\n" + b"X: y\n" * 20000,
+        b"HTTP/1.1 200 OK\n" + b"X: y\n" * 20000 + b"\n",
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 3000,
     ],
 )
@@ -154,6 +184,45 @@ async def test_a_response_whose_framing_cannot_be_trusted_is_refused_and_the_con
             await ask(pool)
         assert caught.value.response_started
         await until(lambda: pool.open == 0)
+
+
+@pytest.mark.anyio
+async def test_what_is_read_leniently_is_handed_on_as_it_should_have_been_written() -> None:
+    answer = b"HTTP/1.1  200 OK\nX-A : a\nX-B: b\r\n  c \n\td\nSet-Cookie: x\nset-cookie\t:y\nContent-Length: 0\n\n"
+    async with upstream(saying(answer)) as up, pool_to(up.origin) as pool:
+        response = await ask(pool)
+        assert [field.line for field in response.fields.all] == [
+            b"X-A: a\r\n",
+            b"X-B: b c d\r\n",
+            b"Set-Cookie: x\r\n",
+            b"set-cookie: y\r\n",
+            b"Content-Length: 0\r\n",
+        ]
+
+
+@pytest.mark.anyio
+async def test_interim_responses_are_told_of_as_they_come() -> None:
+    told: list[tuple[int, list[tuple[bytes, bytes]]]] = []
+    go = asyncio.Event()
+
+    async def play(call: Call) -> None:
+        await call.head()
+        call.say(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nLink: </b>\r\n\r\n")
+        await go.wait()
+        call.say(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK)
+
+    async with upstream(play) as up, pool_to(up.origin) as pool:
+        connection = await pool.acquire()
+        response = connection.send_head(b"GET", b"/", [])
+        response.on_interim = lambda status, fields: told.append(
+            (status, [(field.name, field.value) for field in fields.all])
+        )
+        await until(lambda: len(told) == 2)
+        assert told == [(102, []), (103, [(b"Link", b"</a>"), (b"Link", b"</b>")])]
+        assert not response.status
+        go.set()
+        assert await whole(await connection.response(2)) == b"ok"
+        assert told[2:] == [(103, [])]
 
 
 @pytest.mark.anyio
@@ -168,7 +237,18 @@ async def test_a_head_of_256_fields_and_nearly_64_kib_is_accepted() -> None:
 
 @pytest.mark.parametrize("close", [False, True])
 @pytest.mark.parametrize(
-    "rest", [b"0x3\r\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n0\r\n\r\n", b"-1\r\n", b"3 \nabc\r\n", b"fffffffffffffffff\r\n"]
+    "rest",
+    [
+        *(b"0x3\r\nabc\r\n0\r\n\r\n", b"3\r\nabcd\r\n0\r\n\r\n", b"-1\r\n", b"3 \nabc\r\n", b"fffffffffffffffff\r\n"),
+        *(
+            b"3\nabc\r\n0\r\n\r\n",
+            b"3\r\nabc\n0\r\n\r\n",
+            b" 3\r\nabc\r\n",
+            b"\r\n",
+            b"3 3\r\nabc\r\n",
+            b"3;a\rb\r\nabc\r\n",
+        ),
+    ],
 )
 @pytest.mark.anyio
 async def test_broken_chunks_are_an_error_and_never_a_clean_end(rest: bytes, close: bool) -> None:
@@ -255,6 +335,33 @@ async def test_a_head_that_does_not_come_in_time_cuts_the_connection() -> None:
         with pytest.raises(UpstreamReset):
             await connection.response(0.05)
         await until(lambda: pool.open == 0)
+
+
+@pytest.mark.anyio
+async def test_what_is_left_of_a_longer_time_is_told_in_round_numbers() -> None:
+    async with upstream(saying(LINE + b"Content-Length: 9\r\n\r\nabc")) as up, pool_to(up.origin) as pool:
+        response = await ask(pool)
+        await response.chunk(2)
+        with pytest.raises(IdleTimeout, match=r"^no more of the body within 0\.1 s$"):
+            await response.chunk(0.0999979)
+    assert _in_words(None) == "any time"
+    assert _in_words(9.99979) == "10 s"
+    assert _in_words(Deadlines(1200.0)) == "1200 s"
+
+
+@pytest.mark.anyio
+async def test_the_head_has_its_time_from_when_the_request_was_sent() -> None:
+    async with upstream(saying(b"")) as up, pool_to(up.origin) as pool:
+        connection = await pool.acquire()
+        response = connection.send_head(b"POST", b"/", [], CHUNKED)
+        waiting = asyncio.create_task(response.until_sent())
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        connection.end_body()
+        response.sent()
+        await waiting
+        with pytest.raises(HeadTimeout, match=r"^no response within 0\.05 s$"):
+            await response.head(0.05)
 
 
 @pytest.mark.anyio
