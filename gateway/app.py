@@ -31,6 +31,7 @@ from gateway.resources import Resources
 from gateway.tokens import TokenGuard
 from gateway.workers import deletes
 from gateway.workers.accounts import Division, divides
+from gateway.workers.connections import LOOK_EVERY
 from gateway.workers.proxy import WorkerProxy
 from gateway.workers.send_records import SendRecords
 from gateway.workers.sends import Sends
@@ -92,6 +93,7 @@ async def opened(
             parts.changes.subscribe(parts.workers.changed)
             group.create_task(every(deletes.EVERY, stop, parts.workers.deletes.run_once))
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
+            group.create_task(every(LOOK_EVERY, stop, parts.workers.end_lapsed))
             group.create_task(every(clock.EVERY, stop, clock.Watch(parts.store, parts.slots).run_once))
             group.create_task(every(peers.EVERY, stop, lambda: peers.run_once(parts.limits_store, name, parts.limiter)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))

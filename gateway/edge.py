@@ -98,10 +98,10 @@ class Edge:
         try:
             log.status = await self._stages(exchange, log, started)
         except Refusal as refusal:
-            log.why = refusal.detail
+            log.why = refusal.why
             log.status = await self._refuse(refusal, log, exchange)
         except ClientGone:
-            log.status = exchange.gone_status
+            log.status, log.why = exchange.gone_status, exchange.why_gone or "the client left before it was answered"
         except Exception as error:
             failed = _failed(log.plan)
             if failed is None:
@@ -112,8 +112,7 @@ class Edge:
         finally:
             if log.body is not None:
                 log.body.release()
-            if log.why is None:
-                log.why = exchange.why_gone
+            log.why = log.why or exchange.why or exchange.why_gone
             _log(log, time.monotonic() - started, several=self._several)
 
     async def _refuse(self, refusal: Refusal, log: AccessLogEntry, exchange: Exchange) -> int:
@@ -202,7 +201,9 @@ class Edge:
             return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))
         if send is not None:
             return await self._sends.answer(send, plan, UpstreamRequest(head, body), exchange)
-        return await self._pass_on(plan, UpstreamRequest(head, body), exchange)
+        rules = plan.rules
+        outgoing = UpstreamRequest(head, body, (), rules.headers, rules.idle, rules.max_body)
+        return await self._pass_on(plan, outgoing, exchange)
 
     async def _decided_later(self, plan: Plan, decision: Decision, size: int, until: float) -> Decision:
         """What the limits say as soon as the store answers again, up to a moment (`time.monotonic`): a webhook that is
@@ -269,9 +270,9 @@ async def _to_upstream(pools: UpstreamClient, outgoing: UpstreamRequest, exchang
     client = Downstream(exchange)
     try:
         response = await pools.ask(outgoing, client)
-        if not await pools.give(response, exchange) and not exchange.disconnected:
+        if not await pools.give(response, exchange, idle=outgoing.idle):
             path = outgoing.head.path.decode("utf-8", "backslashreplace")
-            LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=path)
+            LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=path, why=exchange.why)
         return response.status
     except http1.UpstreamError as error:
         raise refusal_for(error, pools.upstream.name) from None

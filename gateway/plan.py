@@ -17,11 +17,12 @@ from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, im
 from gateway.limits.decide import Decision
 from gateway.limits.headers import QUOTA_EXCEEDED
 from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWorkers, can_apply, needs_only_head
-from gateway.policies.routes import WITHOUT_SESSION
-from gateway.problems import BadPath
+from gateway.policies.routes import WITHOUT_SESSION, WORKERS_HEADERS
+from gateway.problems import BadPath, too_large
 from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_form, parse_json, reading_of, refuse_host
 from gateway.routing import Match, Routes
 from gateway.workers.prefixes import UNKNOWN, prefixes_of
+from sluice.http.client import Deadlines
 from sluice.http.problem import Refusal
 from sluice.http.senders import USUAL, sender_of
 from sluice.http.signatures import Claim, proof_of
@@ -38,7 +39,6 @@ class RouteRules:
     def __init__(self, policies: Policies, route: Route | None, limits: Limits, *, spread: bool) -> None:
         self.route = route
         self.name = route.path if route else "-"
-        self.max_body = route.body if route else 0
         self.to_workers = route is not None and isinstance(route.action, ToWorkers)
         self.relayed = route is not None and isinstance(route.action, ToRelay)
         self.proof = proof_of(policies.signatures[route.verify]) if route and route.verify else None
@@ -48,6 +48,11 @@ class RouteRules:
             reading_of(route, cost_pointers(policies.limits, route)) if route else Reading(False, None, False)
         )
         self.whole = self.reading.whole
+        self.max_body = route.most(whole=self.whole) if route else 0
+        self.headers = Deadlines(route.headers) if route and route.headers else None
+        self.idle = Deadlines(route.idle) if route and route.idle else None
+        self.headers_within = route.headers or WORKERS_HEADERS if route else WORKERS_HEADERS
+        """Of requests to workers, in seconds."""
         self.names_something = route is not None and bool(route.event or route.session or route.workspace)
         self.limits = limits
         of_head = [limit for limit in policies.limits if needs_only_head(limit, route)]
@@ -175,8 +180,8 @@ class Planner:
                 _refuse_handshake(route, rules.reading)
             if rules.names_something:
                 _name(subject, route, head, captured, None)
-            if rules.whole and (head.length or 0) > route.body:
-                raise _too_large(f"is {head.length} bytes", route)
+            if (head.length or 0) > rules.max_body:
+                raise too_large(f"is {head.length} bytes", rules.max_body)
             claim = None
             if rules.proof is not None and not signed:
                 found = rules.proof.claim(head.headers, now)
@@ -197,7 +202,7 @@ class Planner:
             json = None
             if rules.whole:
                 if body is None:
-                    raise _too_large(f"is over {route.body} bytes", route)
+                    raise too_large(f"is over {rules.max_body} bytes", rules.max_body)
                 json = _read(admission, body)
                 if rules.reading.json:
                     _name(subject, route, admission.head, admission.captured, json)
@@ -318,7 +323,3 @@ def _refuse_handshake(route: Route, reading: Reading) -> None:
         raise Refusal(400, "this route takes signed requests only (`verify:`), and a WebSocket has no body to sign")
     if reading.json:
         raise Refusal(400, f"{reading.json}: from a body, which a WebSocket does not have")
-
-
-def _too_large(size: str, route: Route) -> Refusal:
-    return Refusal(413, f"the body {size}, this route takes {route.body} at most (`body:` of the route)")

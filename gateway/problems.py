@@ -11,9 +11,23 @@ from sluice.http.bodies import Receive
 from sluice.http.fields import pair_of
 from sluice.http.problem import MEDIA_TYPE, ClientGone, Refusal
 
-__all__ = ["BadPath", "ClientGone", "Receive", "Refusal", "Send", "answer", "answer_json", "answer_refusal"]
+__all__ = [
+    "BadPath",
+    "ClientGone",
+    "Receive",
+    "Refusal",
+    "Send",
+    "answer",
+    "answer_json",
+    "answer_refusal",
+    "too_large",
+]
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def too_large(size: str, most: int) -> Refusal:
+    return Refusal(413, f"the body {size}, this route takes {most} at most (`body:` of the route)")
 
 
 class BadPath(ValueError):

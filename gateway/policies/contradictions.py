@@ -36,9 +36,9 @@ def contradictions(policies: Policies) -> Found:
 def _bodies_over_the_budget(policies: Policies) -> Found:
     costs = [limit for limit in policies.limits if isinstance(limit.cost, JsonPointer)]
     read = [it for it in policies.routes if not streams(it) or any(can_apply(limit, it) for limit in costs)]
-    route = max(read, key=lambda route: route.body, default=None)
-    if route is not None and route.body > policies.bodies:
-        index, size, held = policies.routes.index(route), _size(route.body), _size(policies.bodies)
+    route = max(read, key=lambda route: route.most(whole=True), default=None)
+    if route is not None and (most := route.most(whole=True)) > policies.bodies:
+        index, size, held = policies.routes.index(route), _size(most), _size(policies.bodies)
         if policies.bodies == BODIES:
             message = f"{size} is more than bodies, of which one process holds {held}"
             yield ("routes", index, "body"), Malformed(message, f"write less, or bodies: {size} at the top")

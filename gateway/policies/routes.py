@@ -16,11 +16,18 @@ from sluice.config.problems import Malformed, quoted
 Source = TypeVar("Source")
 How = Literal["list", "place", "owner", "any", "health"]
 WITHOUT_SESSION = frozenset[How](("list", "any", "health"))
+NOT_PASSED_ON = frozenset[How](("list", "health"))
+"""What the gateway answers itself."""
 ACTIONS = ("upstream", "relay", "workers")
 METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 BODY = 2**20
 RELAYED_BODY = 32 * 2**20
-TIMEOUT = 30.0
+WORKERS_BODY = 50 * 2**20
+"""What the existing workers take."""
+UNLIMITED = 2**60
+WORKERS_HEADERS = 60.0
+"""Seconds; as long as an existing worker takes for anything."""
+WORKERS_IDLE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,6 @@ class ToWorkers:
     registry answers; `health`: the gateway, for all workers together."""
 
     how: How
-    timeout: float = TIMEOUT
-    """Seconds from the request to the head of the worker's answer."""
 
 
 Action = ToUpstream | ToRelay | ToWorkers
@@ -90,24 +95,27 @@ class Route:
     event: EventSource | None
     session: SessionSource | None
     action: Action
-    body: int
-    """Bytes of body that are read where the body has to be read (relayed, verified or looked into)."""
+    body: int | None
+    """Bytes of body that a request may have; None: any number, where they are streamed to an upstream."""
     line: int
     workspace: SessionSource | None = None
+    headers: float | None = None
+    """Seconds from when the request was sent whole to the head of its answer; None: as the upstream says."""
+    idle: float | None = None
+    """Seconds for which nothing may move of the request on its way, or of its answer; None: as the upstream says."""
     on: tuple[str, ...] = ()
     """Names of the listeners whose requests it takes; empty: of all."""
+
+    def most(self, *, whole: bool) -> int:
+        """Bytes of body that a request may have. `whole`: it is read before anything is done."""
+        return self.body or (BODY if whole else UNLIMITED)
 
 
 def route(value: Value) -> Route:
     with value.fields() as fields:
         path = fields.need("path", of(paths.pattern), "", "path: /api/**")
         action = _action(fields)
-        timeout = fields.take("timeout", parsers.duration, TIMEOUT)
-        if isinstance(action, ToWorkers):
-            action = ToWorkers(action.how, timeout)
-        elif "timeout" in fields:
-            cure = "remove it; headers: of an upstream and timeout: of an endpoint are theirs"
-            fields.wrong("timeout", Malformed("is for workers: only", cure))
+        headers, idle = _times(action, fields)
         session = fields.take("session", lambda source: _subject(source, path, "session"), _segment_of(path, "session"))
         if session is None and "session" not in fields and fields.sound("path"):
             _refuse_without_session(action, fields)
@@ -119,13 +127,38 @@ def route(value: Value) -> Route:
             event=fields.take("event", _event, None),
             session=session,
             action=action,
-            body=fields.take("body", parsers.size, RELAYED_BODY if isinstance(action, ToRelay) else BODY),
+            body=fields.take("body", parsers.size, _usual_body(action)),
             line=value.line,
             workspace=fields.take(
                 "workspace", lambda source: _subject(source, path, "workspace"), _segment_of(path, "workspace")
             ),
+            headers=headers,
+            idle=idle,
             on=fields.take("on", listening.on, ()),
         )
+
+
+def _usual_body(action: Action) -> int | None:
+    match action:
+        case ToRelay():
+            return RELAYED_BODY
+        case ToWorkers(how):
+            return BODY if how in NOT_PASSED_ON else WORKERS_BODY
+    return None
+
+
+def _times(action: Action, fields: Fields) -> tuple[float | None, float | None]:
+    """Of `headers` and `idle`."""
+    passed_on = isinstance(action, ToWorkers) and action.how not in NOT_PASSED_ON
+    headers = fields.take("headers", parsers.duration, WORKERS_HEADERS if passed_on else None)
+    idle = fields.take("idle", parsers.duration, WORKERS_IDLE if passed_on else None)
+    for name in ("headers", "idle"):
+        if name in fields and not passed_on and not isinstance(action, ToUpstream):
+            cure = "remove it; timeout: of an endpoint is how long a delivery may take"
+            fields.wrong(name, Malformed("is for upstream:, and workers: place, owner and any", cure))
+    if "timeout" in fields:
+        fields.wrong("timeout", Malformed("is called headers: now", "write headers: with the same time"))
+    return headers, idle
 
 
 def method(text: str) -> str:

@@ -163,7 +163,8 @@ def _limit_warnings(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iter
         yield f"{place}: over: queue delays what is relayed, and no route it meets relays; it rejects"
     for route in met if isinstance(limit.cost, JsonPointer) else ():
         if streams(route):
-            yield f"{place}: its cost makes {route.path} read bodies, up to {route.body} bytes, that it would stream"
+            most = route.most(whole=True)
+            yield f"{place}: its cost makes {route.path} read bodies, up to {most} bytes, that it would stream"
 
 
 def _left_out(place: str, limit: Limit, policies: Policies) -> Iterator[str]:

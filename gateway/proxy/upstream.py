@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from gateway import metrics
 from gateway.client_ip import Client
 from gateway.policies import Upstream
-from gateway.problems import ClientGone, Refusal
+from gateway.policies.routes import UNLIMITED
+from gateway.problems import ClientGone, Refusal, too_large
 from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
 from gateway.proxy.quota import without_the_looser
 from gateway.proxy.shares import ShareRule, Shares
@@ -21,10 +22,13 @@ from sluice.http.client.connect import Refuse
 from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, QUOTA, TRANSFER_ENCODING, UPGRADE, Field
 from sluice.http.server import Exchange
 
-_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""RFC 9110 section 9.2.2."""
 _NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE
+_NOT_IN_INTERIM = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH
 _BODILESS = frozenset((204, 304))
 _CONNECTIONS = 256
+_WHOSE = frozenset((502, 504))
 _UPSTREAM_FAILS = frozenset((502, 503, 504))  # a 500 is one request's failure, not the upstream's
 
 
@@ -37,7 +41,12 @@ class UpstreamRequest:
     more: Sequence[Field] = ()
     """Ours, beside what is forwarded."""
     within: http1.Deadlines | None = None
-    """So long the head of the answer may take; None: as long as of all requests to this upstream."""
+    """So long the head of the answer may take once the request has been sent whole; None: as long as of all requests to
+    this upstream."""
+    idle: http1.Deadlines | None = None
+    """So long the upstream may take nothing of the request, or pause within its answer; None: the same."""
+    most: int = UNLIMITED
+    """Bytes of a streamed body; one in chunks that turns out longer is refused."""
 
     def __init__(
         self,
@@ -45,11 +54,19 @@ class UpstreamRequest:
         body: bytes | None = None,
         more: Sequence[Field] = (),
         within: http1.Deadlines | None = None,
+        idle: http1.Deadlines | None = None,
+        most: int = UNLIMITED,
     ) -> None:
         self.head = head
         self.body = body
         self.more = more
         self.within = within
+        self.idle = idle
+        self.most = most
+
+    @property
+    def streamed(self) -> bool:
+        return self.body is None and self.head.length != 0
 
     def framing(self) -> http1.Framing:
         length = self.head.length
@@ -72,16 +89,33 @@ class UpstreamRequest:
 class Downstream:
     """The client's side of one exchange: its body goes out as it comes, and its leaving cuts the connection upstream.
 
-    The server tells of the leaving by a callback; only a body that is streamed takes a task that listens. `cut` False:
-    its leaving changes nothing, for an upstream that would go on with the request anyway.
+    The server tells of the leaving by a callback; only a body that is streamed, or is more than the upstream takes at
+    once, takes a task. `cut` False: its leaving changes nothing, for an upstream that would go on with the request
+    anyway.
     """
 
-    __slots__ = ("_connection", "_cut", "_listener", "_share", "exchange", "given_up")
+    __slots__ = (
+        "_connection",
+        "_cut",
+        "_listener",
+        "_share",
+        "awaits_client",
+        "exchange",
+        "given_up",
+        "refusal",
+        "sent_at",
+    )
 
     def __init__(self, exchange: Exchange, *, cut: bool = True) -> None:
         self.exchange = exchange
         self.given_up = False
         """Nobody waits for this upstream's answer any more, and the request is not sent to it again."""
+        self.refusal: Refusal | None = None
+        """What is wrong with the body, of which the upstream has got the beginning."""
+        self.awaits_client = False
+        """It is the client's turn: more of its body is to come, and the upstream has what came so far."""
+        self.sent_at = 0.0
+        """When the request had been sent whole (`time.perf_counter`), if that took a while."""
         self._cut = cut
         self._connection: http1.Connection | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -91,13 +125,20 @@ class Downstream:
     def disconnected(self) -> bool:
         return self._cut and self.exchange.disconnected
 
-    def follow(self, connection: http1.Connection, *, streaming: bool) -> None:
-        """From now on it is this connection that the client's body goes to, and that its leaving cuts."""
+    def follow(
+        self, connection: http1.Connection, response: http1.Response, outgoing: UpstreamRequest, stuck_after: float
+    ) -> bool:
+        """From now on it is this connection that the client's body goes to, and that its leaving cuts. Whether some of
+        the request has still to be sent: `response.until_sent`. `stuck_after`: so many seconds the upstream may take
+        nothing of it."""
         self._connection = connection
-        if streaming:
-            self._listener = asyncio.create_task(self._send_on(connection))
+        response.on_interim = self._inform
+        sending = outgoing.streamed or connection.blocked
+        if sending:
+            self._listener = asyncio.create_task(self._send(connection, response, outgoing, stuck_after))
         if self._cut:
             self.exchange.on_disconnect(self._abort)
+        return sending
 
     def take_share(self, shares: Shares, client: Client) -> None:
         """Until it is closed. Raises Refusal 503."""
@@ -120,27 +161,53 @@ class Downstream:
             self._listener.cancel()
             self._listener = None
 
-    def give_up(self) -> None:
-        """Whoever asks learns of it by an UpstreamError, unless the answer has begun."""
+    def give_up(self, why: str) -> None:
+        """Whoever asks learns of it by an UpstreamError."""
         self.given_up = True
-        self._abort()
+        if self._connection is not None:
+            self._connection.abort(why)
 
     def _abort(self) -> None:
         if self._connection is not None:
             self._connection.abort()
 
-    async def _send_on(self, connection: http1.Connection) -> None:
+    def _inform(self, status: int, fields: http1.Fields) -> None:
+        """RFC 9110 section 15.2. That the client shall go on (100) is for our own server to say."""
+        if status != 100:
+            self.exchange.inform(status, [field.line for field in fields.without(_NOT_IN_INTERIM)])
+
+    async def _send(
+        self, connection: http1.Connection, response: http1.Response, outgoing: UpstreamRequest, stuck_after: float
+    ) -> None:
         try:
-            while True:
-                message = await self.exchange.receive()
-                if message["type"] == "http.disconnect":
-                    return
-                await connection.send_body(message["body"])
-                if not message["more_body"]:
-                    connection.end_body()
-                    return
+            if not outgoing.streamed:
+                await connection.drain(stuck_after)
+            elif await self._send_on(connection, outgoing.most, stuck_after) and not response.status:
+                self.refusal = too_large(f"is over {outgoing.most} bytes", outgoing.most)
+                connection.abort("the client's body is too long")
         except (http1.UpstreamError, http1.BadBody):
             return  # whoever awaits the response learns of it, or of an early answer
+        finally:
+            self.sent_at = time.perf_counter()
+            response.sent()
+
+    async def _send_on(self, connection: http1.Connection, most: int, stuck_after: float) -> bool:
+        """The body, to its end or until its client has gone; whether it has more than `most` bytes, which are not sent.
+        Raises UpstreamError or BadBody."""
+        while True:
+            self.awaits_client = True
+            message = await self.exchange.receive()
+            self.awaits_client = False
+            if message["type"] == "http.disconnect":
+                return False
+            body: bytes = message["body"]
+            most -= len(body)
+            if most < 0:
+                return True
+            await connection.send_body(body, stuck_after)
+            if not message["more_body"]:
+                connection.end_body()
+                return False
 
 
 class UpstreamClient:
@@ -174,9 +241,11 @@ class UpstreamClient:
             response = await self._ask(outgoing, client)
             if admission is not None:
                 judge(admission, response.status)
-            metrics.upstream_answered(name, response.status, time.perf_counter() - began)
+            metrics.upstream_answered(name, response.status, time.perf_counter() - (client.sent_at or began))
             return response
         except http1.UpstreamError as error:
+            if client.awaits_client:
+                raise  # it gave up on a slow client, not on us
             metrics.upstream_failed(name, outcome_of(error))
             if admission is not None and not isinstance(error, http1.PoolExhausted):  # that one is our own limit
                 admission.failed(str(error))
@@ -188,16 +257,19 @@ class UpstreamClient:
     async def _ask(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
         framing = outgoing.framing()
         first = outgoing.first_bytes(self._base, framing)
-        streaming = outgoing.body is None and framing.length != 0
         head_only = outgoing.head.method == "HEAD"
+        stuck_after = (outgoing.idle or self._idle).seconds
         fresh = False
         while True:
             if client.disconnected:
                 raise ClientGone
             connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
             try:
+                if client.given_up:
+                    raise http1.UpstreamReset("given up before it was sent")
                 response = connection.send(first, framing, outgoing.body or b"", head_only=head_only)
-                client.follow(connection, streaming=streaming)
+                if client.follow(connection, response, outgoing, stuck_after):
+                    await response.until_sent()
                 await response.head(outgoing.within or self._headers)
                 return response
             except BaseException as error:
@@ -205,16 +277,25 @@ class UpstreamClient:
                 connection.abort()
                 if client.disconnected and isinstance(error, http1.UpstreamError):
                     raise ClientGone from None
+                if client.refusal is not None:
+                    raise client.refusal from None
                 may_repeat = isinstance(error, http1.UpstreamReset) and _may_repeat(outgoing, connection, error)
                 if fresh or client.given_up or not may_repeat:
                     raise
             fresh = True
 
     async def give(
-        self, response: http1.Response, client: Exchange, taken: bytes = b"", *, endless: bool = False
+        self,
+        response: http1.Response,
+        client: Exchange,
+        taken: bytes = b"",
+        *,
+        idle: http1.Deadlines | None = None,
+        endless: bool = False,
     ) -> bool:
-        """Streams the answer to the client. False when the upstream broke it off: then the client is cut off too.
-        `taken`: what was taken of its body already; `endless`: it may pause for any time.
+        """Streams the answer to the client. False when the upstream broke it off (`why` of the exchange tells): then
+        the client is cut off too. `taken`: what was taken of its body already; `idle`: so long it may pause, None: as
+        all answers of this upstream; `endless`: it may pause for any time.
 
         Raises BadResponse for a status that HTTP does not have.
         """
@@ -228,14 +309,20 @@ class UpstreamClient:
             dropped |= 0 if theirs_stay else QUOTA
         lines = [field.line for field in response.fields.without(dropped)]
         length = response.fields.first(CONTENT_LENGTH)
+        if status in _WHOSE:
+            client.why = f"{self.upstream.name} answered {status}"
         more = not response.complete
         client.begin(status, lines, None if length is None else int(length), taken + response.take(), more=more)
         while more:
             if client.blocked:
                 await client.drain()
             try:
-                piece = await response.chunk(None if endless else self._idle)
-            except http1.UpstreamError:
+                piece = await response.chunk(None if endless else idle or self._idle)
+            except http1.UpstreamError as error:
+                if client.disconnected:
+                    client.why = client.why_gone or "the client left in the middle of its answer"
+                    return True
+                client.why = f"broken off: {error}"
                 return False
             more = not response.complete
             client.write(piece, more=more)
@@ -280,7 +367,7 @@ def outcome_of(error: http1.UpstreamError) -> str:
             return "busy"
         case http1.ConnectFailed() | http1.ConnectTimeout() | http1.AddressRefused():
             return "unreachable"
-        case http1.HeadTimeout():
+        case http1.HeadTimeout() | http1.IdleTimeout():
             return "timeout"
         case _:
             return "broken_off"
@@ -289,17 +376,22 @@ def outcome_of(error: http1.UpstreamError) -> str:
 def _may_repeat(outgoing: UpstreamRequest, connection: http1.Connection, reset: http1.UpstreamReset) -> bool:
     """A kept connection may have been closed just as we took it; only what is safe to repeat is sent again."""
     whole = outgoing.body is not None or outgoing.head.length == 0
-    return connection.reused and not reset.response_started and whole and outgoing.head.method in _REPEATABLE
+    return connection.reused and not reset.response_started and whole and outgoing.head.method in REPEATABLE
 
 
 def refusal_for(error: http1.UpstreamError, name: str) -> Refusal:
-    """An upstream is only ever named by its name in the policies."""
+    """An upstream is only ever named by its name in the policies; the log has the cause as well."""
+    cause = str(error)
     match error:
         case http1.ConnectTimeout() | http1.HeadTimeout():
-            return Refusal(504, f"{name} did not answer in time")
+            return Refusal(504, f"{name} did not answer in time").because(cause)
+        case http1.IdleTimeout():
+            return Refusal(504, f"{name} did not take the request in time").because(cause)
         case http1.PoolExhausted():
-            return Refusal(503, f"all connections to {name} are busy", retry_after=b"1")
-        case http1.ConnectFailed():
-            return Refusal(502, f"{name} cannot be reached")
+            return Refusal(503, f"all connections to {name} are busy", retry_after=b"1").because(cause)
+        case http1.ConnectFailed() | http1.AddressRefused():
+            return Refusal(502, f"{name} cannot be reached").because(cause)
+        case http1.BadResponse():
+            return Refusal(502, f"{name} answered what cannot be passed on").because(cause)
         case _:
-            return Refusal(502, f"{name} broke off before it answered")
+            return Refusal(502, f"{name} broke off before it answered").because(cause)

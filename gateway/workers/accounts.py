@@ -218,5 +218,5 @@ async def _held(decide: Callable[[], Awaitable[T | str]], until: float) -> T:
 
 def _refused(worker: str, refusal: Refusal) -> Refusal:
     accounts_asked("refused")
-    LOG.warning("accounts.refused", worker=worker, why=refusal.detail)
+    LOG.warning("accounts.refused", worker=worker, why=refusal.why)
     return refusal

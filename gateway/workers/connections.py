@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
 
 from gateway.policies import Upstream
 from gateway.problems import Refusal
 from gateway.proxy.shares import ShareRule
-from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
+from gateway.proxy.upstream import REPEATABLE, Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.workers import metrics
 from gateway.workers.last_known import MAX_BODY
+from gateway.workers.target import Target
+from gateway.workers.under_way import UnderWay
 from sessions.keys import strange
 from sluice.http import client as http1
 from sluice.http.fields import CONTENT_LENGTH
@@ -19,38 +21,32 @@ from sluice.http.server import Exchange
 from sluice.observe.log import Log
 
 LOG = Log("gateway")
-FENCE = b"X-Sluice-Fence"
 MISDIRECTED = 421
+LOOK_EVERY = 1.0
+"""Seconds between two looks for workers whose lease has ended while they are asked something."""
 _MAX_WORKERS = 256
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NO_ANSWER = (http1.ConnectFailed, http1.ConnectTimeout)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom to ask. `fence` None: it has no lease on the session, and is asked as it would be directly."""
-
-    worker: str
-    url: str
-    fence: int | None = None
-    fields: Sequence[http1.Field] = field(init=False, compare=False)
-    """What it is told beside the client's own."""
-
-    def __post_init__(self) -> None:
-        fields = [] if self.fence is None else [http1.Field(FENCE, b"%d" % self.fence)]
-        object.__setattr__(self, "fields", fields)
-
-
 class Answer:
     """The head of a worker's answer has come. `close` is due, whatever becomes of it."""
 
-    __slots__ = ("_client", "_taken", "_upstream", "is_event_stream", "response", "worker")
+    __slots__ = ("_client", "_idle", "_taken", "_upstream", "is_event_stream", "response", "worker")
 
-    def __init__(self, worker: str, response: http1.Response, upstream: UpstreamClient, client: Downstream) -> None:
+    def __init__(
+        self,
+        worker: str,
+        response: http1.Response,
+        upstream: UpstreamClient,
+        client: Downstream,
+        idle: http1.Deadlines | None,
+    ) -> None:
         self.worker = worker
         self.response = response
         self._upstream = upstream
         self._client = client
+        self._idle = idle
         self._taken = b""
         self.is_event_stream = False
         for one in response.fields.all:
@@ -72,9 +68,9 @@ class Answer:
 
     async def give(self, exchange: Exchange) -> int:
         """Its status, when all of it is on its way to the client. An event stream may be quiet for any time."""
-        given = await self._upstream.give(self.response, exchange, self._taken, endless=self.is_event_stream)
-        if not given and not exchange.disconnected:
-            LOG.warning("worker.broke_off", worker=self.worker)
+        endless = self.is_event_stream
+        if not await self._upstream.give(self.response, exchange, self._taken, idle=self._idle, endless=endless):
+            LOG.warning("worker.broke_off", worker=self.worker, why=exchange.why)
         return self.response.status
 
     def cut(self) -> None:
@@ -87,15 +83,15 @@ class Answer:
 
 
 class WorkerConnections:
-    """By address. `timeouts`: of all of them, but for the wait for an answer, which the route says. `rule`: of
-    each worker's connections, how many one client may use."""
+    """By address. `timeouts`: of all of them, but for the waits that the route says. `rule`: of each worker's
+    connections, how many one client may use."""
 
     def __init__(self, timeouts: Upstream, rule: ShareRule) -> None:
         self._timeouts = timeouts
         self._rule = rule
         self._workers: OrderedDict[str, UpstreamClient] = OrderedDict()
         self._deadlines: dict[float, http1.Deadlines] = {}
-        self._under_way: dict[str, dict[Downstream, int]] = {}
+        self._under_way = UnderWay()
 
     async def ask(
         self,
@@ -108,56 +104,55 @@ class WorkerConnections:
         session: str = "",
     ) -> Answer | None:
         """None: it turned out not to be the one, and nothing was done: it answers 421, no connection is made, or it has
-        lost the session meanwhile, to which this was a question only.
+        lost the session meanwhile, or its lease, and the request is safe to repeat.
 
         `timeout`: seconds until the head of its answer. `cut` False: a client that goes away does not end the question.
         Raises ClientGone, NoAnswer, and Refusal for what is wrong with its answer.
         """
         worker, client = self._client_of(target.url), Downstream(exchange, cut=cut)
-        outgoing = UpstreamRequest(outgoing.head, outgoing.body, target.fields, self._within(timeout))
+        method, idle = outgoing.head.method, outgoing.idle
+        outgoing = UpstreamRequest(outgoing.head, outgoing.body, target.fields, self._within(timeout), idle)
+        answer: Answer | None = None
+        about = session if method in _SAFE else ""
+        self._under_way.add(client, target, about)
         try:
-            if session and target.fence is not None and outgoing.head.method in _SAFE:
-                response = await self._until_lost(session, target.fence, client, worker, outgoing)
+            response = await worker.ask(outgoing, client)
+            if response.status == MISDIRECTED and target.fence is not None:
+                metrics.misdirected()
+                LOG.info("session.misdirected", worker=target.worker, fence=target.fence)
             else:
-                response = await worker.ask(outgoing, client)
+                answer = Answer(target.worker, response, worker, client, idle)
         except _NO_ANSWER:
-            client.close()
             return None
         except http1.UpstreamError as error:
-            client.close()
-            if client.given_up:
-                LOG.info("session.lost_while_asked", worker=target.worker, fence=target.fence)
-                return None
-            raise NoAnswer(error, target.worker) from None
-        except BaseException:
-            client.close()
-            raise
-        if response.status == MISDIRECTED and target.fence is not None:
-            client.close()
-            metrics.misdirected()
-            LOG.info("session.misdirected", worker=target.worker, fence=target.fence)
-            return None
-        return Answer(target.worker, response, worker, client)
-
-    async def _until_lost(
-        self, session: str, fence: int, client: Downstream, worker: UpstreamClient, outgoing: UpstreamRequest
-    ) -> http1.Response:
-        """A worker that is frozen answers nobody; another one may have its session long before the time is up."""
-        under_way = self._under_way.setdefault(session, {})
-        under_way[client] = fence
-        try:
-            return await worker.ask(outgoing, client)
+            if not client.given_up:
+                raise NoAnswer(error, target.worker) from None
+            LOG.info("session.lost_while_asked", worker=target.worker, fence=target.fence, why=str(error))
+            if method not in REPEATABLE:
+                raise NoAnswer(http1.HeadTimeout(str(error)), target.worker) from None
         finally:
-            del under_way[client]
-            if not under_way and self._under_way.get(session) is under_way:
-                del self._under_way[session]
+            self._under_way.remove(client, target, about)
+            if answer is None:
+                client.close()
+        return answer
 
-    def lost(self, session: str, fence: int) -> None:
+    def lost(self, session: str, fence: int, *, unowned: bool) -> None:
         """Nobody has the session any more under this fence, or under a lower one: whoever waits for such a worker's
-        answer to a safe request (RFC 9110 section 9.2.1) asks its next owner."""
-        for client, under in list(self._under_way.get(session, {}).items()):
-            if under <= fence:
-                client.give_up()
+        answer to a safe request (RFC 9110 section 9.2.1) asks its next owner. `unowned`: there is none yet; then an
+        existing worker, which may only be busy, keeps its time."""
+        for client, target in self._under_way.about(session):
+            if target.fence is not None and target.fence <= fence and not (unowned and target.existing):
+                client.give_up("it lost the session")
+
+    def has_long_ones(self) -> bool:
+        """Whether any worker has been asked something for so long that its lease is worth a look."""
+        return self._under_way.any_since(time.monotonic() - LOOK_EVERY)
+
+    def lapsed(self, workers: Collection[str]) -> None:
+        """The leases of these have ended: nothing is waited for any longer that they were asked."""
+        for worker in workers:
+            for client in self._under_way.at(worker):
+                client.give_up("its lease ended")
 
     def _within(self, seconds: float) -> http1.Deadlines:
         found = self._deadlines.get(seconds)
@@ -191,5 +186,6 @@ class NoAnswer(Refusal):
     def __init__(self, error: http1.UpstreamError, worker: str) -> None:
         refusal = refusal_for(error, f"worker {worker}")
         super().__init__(refusal.status, refusal.detail, retry_after=refusal.retry_after)
+        self.why = refusal.why
         self.sent = not isinstance(error, http1.PoolExhausted | http1.AddressRefused)
         """False: it was not; our own connections to that worker are all busy, or none may be made."""

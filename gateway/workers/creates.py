@@ -19,12 +19,13 @@ from typing import Any
 import orjson
 
 from gateway.problems import ClientGone, Refusal, answer_json
-from gateway.workers.connections import Answer, NoAnswer, Target, WorkerConnections
+from gateway.workers.connections import Answer, NoAnswer, WorkerConnections
 from gateway.workers.holding import Holding
 from gateway.workers.last_known import MAX_BODY
-from gateway.workers.owners import Owners
+from gateway.workers.owners import Owners, target_at
 from gateway.workers.reach import HOLD_FOR_NOBODY
 from gateway.workers.request import WorkerRequest, as_reconnect, own_get, status_path
+from gateway.workers.target import Target
 from sessions.registry import NoCapacity, Owner, OwnerAway, Registry, Reserved
 from sluice.http import client as http1
 from sluice.observe.log import Log
@@ -122,7 +123,7 @@ class Creates:
             await self._cancel(session, fence)
             raise ClientGone
         try:
-            answer = await self._ask(request, Target(place.worker, place.url, fence))
+            answer = await self._ask(request, Target(place.worker, place.url, fence, place.existing))
         except NoAnswer as refusal:
             if not refusal.sent:
                 await self._cancel(session, fence)
@@ -141,7 +142,7 @@ class Creates:
 
     async def _at_owner(self, request: WorkerRequest, owner: Owner) -> int | Refusal:
         """Own workers know what to do with a session that they run."""
-        target, outgoing = Target(owner.worker, owner.url, owner.fence), request.outgoing
+        target, outgoing = target_at(owner), request.outgoing
         if owner.existing and self.shield:
             status = await self._status_at(target, request)
             if status in _RUNS:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Sequence
 
 from gateway.problems import Refusal
-from gateway.workers.connections import Target
+from gateway.workers.target import Target
 from sessions.policies import ExistingWorker
 from sessions.registry import Registry, WorkerRow
 from sluice.store.client import StoreAway, StoreRefused
@@ -60,4 +60,8 @@ class Fleet:
             return None
         self._next += 1
         row = live[self._next % len(live)]
-        return Target(row.worker, row.url)
+        return Target(row.worker, row.url, existing=row.existing)
+
+    async def lapsed(self) -> Collection[str]:
+        """Workers of ours whose lease has ended, as far as is known."""
+        return [row.worker for row in await self.workers() if not row.existing and row.beat_left <= 0]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from gateway.workers.connections import Target
+from gateway.workers.target import Target
 from sessions.registry import Owner, Registry, Unknown, Unowned
 from sluice.process.cache import Latest
 from sluice.store.client import StoreAway, StoreRefused
@@ -28,7 +28,7 @@ class _Cached:
 
 
 def target_at(owner: Owner) -> Target:
-    return Target(owner.worker, owner.url, owner.fence)
+    return Target(owner.worker, owner.url, owner.fence, owner.existing)
 
 
 class Owners:

@@ -82,7 +82,7 @@ class WorkerProxy:
         if to.how == "health":
             return await self._health.answer(segments_of(head.path)[1:], exchange.send)
         call, session = call_of(head.method, head.path), plan.subject.session or ""
-        request = WorkerRequest(call, session, outgoing, plan.json, to.timeout, exchange)
+        request = WorkerRequest(call, session, outgoing, plan.json, plan.rules.headers_within, exchange)
         if to.how == "place":
             self.deletes.created(session)
             return await self._creates.answer(request)
@@ -106,7 +106,8 @@ class WorkerProxy:
             if to.how == "health":
                 return await self._health.answer(segments_of(head.path)[1:], exchange.send)
             if to.how == "owner" and session and call_of(head.method, head.path) == "status":
-                request = WorkerRequest("status", session, UpstreamRequest(head, b""), None, to.timeout, exchange)
+                asking, within = UpstreamRequest(head, b""), plan.rules.headers_within
+                request = WorkerRequest("status", session, asking, None, within, exchange)
                 return await self._status.in_place_of(request)
         except (BadPath, ClientGone):
             return None
@@ -134,7 +135,8 @@ class WorkerProxy:
         if isinstance(what, Change):
             self._owners.forget(what.session)
             if what.worker != what.before:  # else it is told to stop, and still answers
-                self._connections.lost(what.session, what.fence - 1 if what.worker else what.fence)
+                fence = what.fence - 1 if what.worker else what.fence
+                self._connections.lost(what.session, fence, unowned=not what.worker)
             self._holding.wake(what.session)
             self._streams.changed(what.session, what.worker)
             return
@@ -152,6 +154,12 @@ class WorkerProxy:
                 return  # when the store is back everything has changed once more
             if isinstance(found, Owner):
                 self._streams.changed(session, found.worker)
+
+    async def end_lapsed(self) -> None:
+        """Ends the waiting for workers of ours whose lease has ended: one that is frozen answers nobody. The registry
+        is asked only while an answer takes long."""
+        if self._connections.has_long_ones():
+            self._connections.lapsed(await self._fleet.lapsed())
 
     async def close_unused(self) -> None:
         """Closes the connections to workers that have not been asked for longest, when there are many."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from gateway.problems import Refusal
-from gateway.workers.connections import Answer, Target, WorkerConnections
+from gateway.workers.connections import Answer, WorkerConnections
 from gateway.workers.fleet import Fleet
 from gateway.workers.holding import Holding
 from gateway.workers.owners import Owners, target_at
 from gateway.workers.request import WorkerRequest
+from gateway.workers.target import Target
 from sessions.registry import LastOwner, Owner, Registry, Unknown, Unowned
 from sluice.http.server import Exchange
 from sluice.store.client import StoreAway, StoreRefused
@@ -124,7 +125,7 @@ class Reach:
             case Owner():
                 return True, target_at(found)
             case Unowned(LastOwner(existing=True, live=True) as last):
-                return True, Target(last.worker, last.url)
+                return True, Target(last.worker, last.url, existing=True)
             case Unowned():
                 return True, None
         return False, await self._fleet.any_but({target.worker for target in tried}, session)

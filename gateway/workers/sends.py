@@ -187,7 +187,8 @@ class Sends:
             answer = RecordedExchange(exchange.head, MAX_BULK_ANSWER if attempt.call == "bulk_send" else MAX_ANSWER)
             await self._workers.answer(plan, request, answer)
             if not answer.complete:
-                raise _BrokenOff(502, "the worker broke off its answer, or answered more than is kept")
+                detail = "the worker broke off its answer, or answered more than is kept"
+                raise _BrokenOff(502, detail).because(answer.why or "it is too long")
             return answer
 
         if attempt.call != "bulk_send" or not self._shields.bulk:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gateway.policies import Upstream
 from gateway.proxy.websocket import ClientSide, NotTheOne, WorkerWebSocket
-from gateway.workers.connections import FENCE, Target
 from gateway.workers.reach import Reach
 from gateway.workers.streams import Streams
+from gateway.workers.target import FENCE, Target
 from sessions.keys import strange
 
 

@@ -46,7 +46,7 @@ async def serve(
         head, upstream = await open_upstream(scope, entry)
         await upstream.proxy(ClientSide(head, scope["subprotocols"], receive, send, entry, limits))
     except Refusal as refusal:
-        entry.why = refusal.detail
+        entry.why = refusal.why
         entry.answered(refusal.status)
         async with _denying(receive, send) as denial:
             await answer_refusal(denial, refusal)

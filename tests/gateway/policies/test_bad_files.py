@@ -90,9 +90,22 @@ EXPECTED: dict[str, list[str]] = {
         '2:49: admin.hosts[0]: "a:80" is not a host; write gate.example.org, without scheme and port',
         '2:67: admin.refused: "10" is not a rate; write 1000/minute or 5/10 seconds',
     ],
-    "route_timeout_of_upstream": [
-        "3:50: routes[0].timeout: is for workers: only; remove it; headers: of an upstream and timeout: of an endpoint "
-        "are theirs",
+    "route_timeout": [
+        "3:53: routes[0].timeout: is called headers: now; write headers: with the same time",
+    ],
+    "route_times_of_relay": [
+        (
+            "3:65: routes[0].headers: is for upstream:, and workers: place, owner and any; remove it; timeout: of an "
+            "endpoint is how long a delivery may take"
+        ),
+        (
+            "4:44: routes[1].idle: is for upstream:, and workers: place, owner and any; remove it; timeout: of an "
+            "endpoint is how long a delivery may take"
+        ),
+    ],
+    "route_bad_times": [
+        '3:53: routes[0].headers: "60" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+        '3:63: routes[0].idle: "0s" is no time at all; write 1ms or more',
     ],
     "empty": [
         "1:1: the file is empty; begin with version: 1",

@@ -26,6 +26,7 @@ from gateway.policies import (
     Upstream,
     load,
 )
+from gateway.policies.routes import UNLIMITED
 from relay.policies import (
     Backlog,
     CircuitPolicy,
@@ -118,14 +119,14 @@ def test_default_routes(default: Policies) -> None:
         at: int,
         found: JsonPointer | PathSegment | None = None,
         event: Fixed | None = None,
-        body: int = mib,
     ) -> Route:
-        return Route(path, methods, None, event, found, action, body, line + 2 + at)
+        body, time = (mib, None) if action.how in ("list", "health") else (50 * mib, 60.0)
+        return Route(path, methods, None, event, found, action, body, line + 5 + at, None, time, time)
 
     of_message = [
-        worker("/api/messages/send", post, ToWorkers("owner", 45.0), 4, body, send, 50 * mib),
-        worker("/api/messages/send-media", post, ToWorkers("owner", 45.0), 5, body, send, 50 * mib),
-        worker("/api/messages/bulk-send", post, ToWorkers("owner"), 6, body, send, 50 * mib),
+        worker("/api/messages/send", post, ToWorkers("owner"), 4, body, send),
+        worker("/api/messages/send-media", post, ToWorkers("owner"), 5, body, send),
+        worker("/api/messages/bulk-send", post, ToWorkers("owner"), 6, body, send),
         worker("/api/messages/{session}/*", get, ToWorkers("owner"), 7, session),
         worker("/api/messages/**", frozenset(), ToWorkers("any"), 8),
     ]
@@ -133,8 +134,8 @@ def test_default_routes(default: Policies) -> None:
     assert default.routes == (
         Route("/api/whatsapp/webhooks/*", post, "workers", *webhook, relay, 32 * mib, line),
         worker("/api/sessions", get, ToWorkers("list"), 1),
-        worker("/api/sessions", post, ToWorkers("place", 60.0), 2, body),
-        worker("/api/sessions/{session}/**", frozenset(), ToWorkers("owner", 60.0), 3, session),
+        worker("/api/sessions", post, ToWorkers("place"), 2, body),
+        worker("/api/sessions/{session}/**", frozenset(), ToWorkers("owner"), 3, session),
         *of_message,
         worker("/api/internal/sessions/{session}/**", frozenset(), ToWorkers("owner"), 9, session),
         worker("/health/**", get, ToWorkers("health"), 10),
@@ -144,7 +145,7 @@ def test_default_routes(default: Policies) -> None:
         worker("/cleanup/{session}", post, ToWorkers("owner"), 14, session),
         worker("/remoteauth/**", get, ToWorkers("any"), 15),
         worker("/sessions/{session}/logout", post, ToWorkers("any"), 16, session),
-        Route("/**", frozenset(), None, None, None, ToUpstream("laravel"), mib, line + 19),
+        Route("/**", frozenset(), None, None, None, ToUpstream("laravel"), None, line + 22),
     )
 
 
@@ -275,6 +276,28 @@ routes:
     assert (first.session, first.event, first.body) == (PathSegment("id"), Header("X-Event"), 65536)
     assert (first.workspace, second.workspace) == (PathSegment("workspace"), JsonPointer("/workspace_id"))
     assert (second.session, second.methods) == (Header("X-Session-Id"), frozenset({"PUT", "PATCH"}))
+
+
+def test_how_long_and_how_much_a_route_passes_on(read: Read) -> None:
+    to_laravel, usual, looked_into, to_workers, own, relayed = read(
+        """
+upstreams: {laravel: {url: http://127.0.0.1:8000}}
+relay: {endpoints: {crm: {url: http://127.0.0.1:8001}}}
+routes:
+  - {path: /upload, upstream: laravel, headers: 2m, idle: 5s, body: 2GiB}
+  - {path: /web/**, upstream: laravel}
+  - {path: /api, upstream: laravel, event: {json: /event}}
+  - {path: /bulk, workers: any, headers: 5m, idle: 1s, body: 1KiB}
+  - {path: /health, workers: health}
+  - {path: /hook, relay: crm, event: hook}
+"""
+    ).routes
+    assert (to_laravel.headers, to_laravel.idle, to_laravel.most(whole=False)) == (120.0, 5.0, 2 * 2**30)
+    assert (usual.headers, usual.idle, usual.most(whole=False)) == (None, None, UNLIMITED)
+    assert looked_into.most(whole=True) == 2**20
+    assert (to_workers.headers, to_workers.idle, to_workers.body) == (300.0, 1.0, 1024)
+    assert (own.headers, own.idle, own.body) == (None, None, 2**20)
+    assert (relayed.headers, relayed.idle, relayed.body) == (None, None, 32 * 2**20)
 
 
 def test_anchors_spare_repetition(read: Read) -> None:

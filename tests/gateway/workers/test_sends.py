@@ -34,8 +34,8 @@ data: data
 store: {{{{url: "{{store}}", promise: memory, timeout: 5s}}}}
 routes:
   - {{{{path: /api/messages/*, methods: [POST], session: {{{{json: /session_id}}}}, event: message_send, workers: owner,
-     timeout: 45s}}}}
-  - {{{{path: "/api/sessions/{{{{session}}}}/**", workers: owner, timeout: 60s}}}}
+     headers: 45s}}}}
+  - {{{{path: "/api/sessions/{{{{session}}}}/**", workers: owner, headers: 60s}}}}
 limits: [{limits}]
 sessions: {{{{lease: 3s, workers: [{{{{name: w1, url: "{url}"}}}}]{sessions}}}}}
 """

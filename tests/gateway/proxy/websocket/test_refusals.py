@@ -209,7 +209,7 @@ async def test_an_answer_that_is_none_is_502(tmp_path: Path, store_url: str, ans
     async with gate_to(play, tmp_path, store_url) as gate:
         head, body = await denied(gate, b"GET /x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
     assert head.startswith(b"HTTP/1.1 502 ")
-    assert b"laravel broke off before it answered" in body
+    assert b"laravel answered what cannot be passed on" in body
 
 
 async def test_a_client_that_leaves_during_the_handshake_ends_it_upstream(
