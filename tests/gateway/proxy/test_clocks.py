@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 TEXT = """
 version: 1
 store: {{url: "{store}", promise: memory}}
+clients: {{body: 1s, send: 1s}}
 upstreams:
   laravel: {{url: "{laravel}", connect: 1s, headers: {headers}, idle: 400ms}}
 routes:
@@ -111,6 +112,27 @@ async def test_an_upstream_that_is_tired_of_a_slow_client_has_not_failed(
     await asyncio.gather(*(wait() for _ in range(MORE_THAN_OPENS_A_CIRCUIT)))
     assert await asked(hasty) == 200
     assert "upstream.circuit" not in heard.messages()
+
+
+async def test_clients_that_stall_get_408_and_open_no_circuit(hasty: Gate, laravel: Receiver, heard: Heard) -> None:
+    async def stall() -> None:
+        async with hasty.raw(POST, b"xxx") as client:
+            assert (await client.head()).startswith(b"HTTP/1.1 408 ")
+
+    await asyncio.gather(*(stall() for _ in range(MORE_THAN_OPENS_A_CIRCUIT)))
+    assert await asked(hasty) == 200
+    assert {fields["status"] for message, fields in heard.lines if message == "request"} == {408, 200}
+
+
+async def test_a_client_that_reads_nothing_is_cut_and_that_is_not_the_upstreams_fault(
+    hasty: Gate, laravel: Receiver, heard: Heard
+) -> None:
+    laravel.response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 2**30 + b"x" * 32 * 2**20
+    async with hasty.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"):
+        await until(lambda: "request" in heard.messages(), timeout=20)
+    (line,) = [fields for message, fields in heard.lines if message == "request"]
+    assert line["why"] == "the client took nothing of its answer for 1 seconds (clients.send)"
+    assert "upstream.broke_off" not in heard.messages()
 
 
 async def test_an_upstream_that_takes_nothing_of_an_upload_is_504_and_has_failed(
