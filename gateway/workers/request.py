@@ -46,15 +46,13 @@ def uncompressed(outgoing: UpstreamRequest) -> UpstreamRequest:
     head = outgoing.head
     fields = Fields([field for field in head.fields.all if field.key != b"accept-encoding"] + [_PLAIN])
     plain = Head(head.method, head.path, head.target, fields, head.length, head.client, head.scheme, head.port)
-    return UpstreamRequest(plain, outgoing.body, outgoing.more, outgoing.within)
+    return UpstreamRequest(plain, outgoing.body, outgoing.more, outgoing.within, outgoing.idle, outgoing.most)
 
 
 def own_get(request: WorkerRequest, path: str) -> UpstreamRequest:
     """A GET of ours with the key that this request carries."""
-    key = request.fields.get("api_key")
-    if not isinstance(key, str):
-        given = given_in(request.outgoing.head)
-        key = given.decode("latin-1") if given else ""
+    in_body = request.fields.get("api_key")
+    key = in_body if isinstance(in_body, str) else given_in(request.outgoing.head)
     query = f"?{urlencode({'api_key': key})}" if key else ""
     return _without_body(request, "GET", f"{path}{query}")
 
