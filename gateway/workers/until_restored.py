@@ -28,7 +28,7 @@ class UntilRestored:
     async def answer(self, request: WorkerRequest) -> Answer:
         """As `Reach.answer`, but not what a worker says of a session that it is restoring: after a bounded time that
         is a Refusal 503, too."""
-        if request.call != "bulk_send" or not await self._restores(request):
+        if request.call != "bulk_send" or not await self._restores(request, hold=True):
             answer = await self._reach.answer(request)
             if not _may_be_restored(request, answer):
                 return answer
@@ -55,20 +55,25 @@ class UntilRestored:
         detail = f"the worker of session {request.session} was started again, and has not restored it yet"
         raise Refusal(503, detail, retry_after=b"5")
 
-    async def _restores(self, request: WorkerRequest) -> bool:
-        """As its worker says; False where that does not answer."""
-        status, worker, body = await self._get(request, status_path(request.session))
+    async def _restores(self, request: WorkerRequest, *, hold: bool = False) -> bool:
+        """As its worker says; False where that does not answer. `hold`: until there is one that does, as `Reach.answer`
+        has it; Refusal then goes through."""
+        status, worker, body = await self._get(request, status_path(request.session), hold=hold)
         if status == 404:
             status, worker, _ = await self._get(request, "/cleanup/stats")  # 503 until all are begun
             return status == 503 and await self._restoring.missing(request.session, worker) is not None
         return status == 200 and await self._restoring.logging_in(request.session, worker, body) is not None
 
-    async def _get(self, request: WorkerRequest, path: str) -> tuple[int, str, bytes]:
+    async def _get(self, request: WorkerRequest, path: str, *, hold: bool = False) -> tuple[int, str, bytes]:
         """The status of its worker's answer, who that is, and the body; 0: it does not answer, or too much."""
         asking = WorkerRequest("other", request.session, own_get(request, path), None, _ANSWER_WITHIN, request.exchange)
         try:
-            reached = await self._reach.attempt(asking)
-        except (NoAnswer, Refusal):
+            reached = await (self._reach.answer(asking) if hold else self._reach.attempt(asking))
+        except NoAnswer:
+            return 0, "", b""
+        except Refusal:
+            if hold:
+                raise
             return 0, "", b""
         if not isinstance(reached, Answer):
             return 0, "", b""
