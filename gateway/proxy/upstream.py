@@ -64,10 +64,6 @@ class UpstreamRequest:
         self.idle = idle
         self.most = most
 
-    @property
-    def streamed(self) -> bool:
-        return self.body is None and self.head.length != 0
-
     def framing(self) -> http1.Framing:
         length = self.head.length
         if self.body is None:
@@ -133,7 +129,7 @@ class Downstream:
         nothing of it."""
         self._connection = connection
         response.on_interim = self._inform
-        sending = outgoing.streamed or connection.blocked
+        sending = (outgoing.body is None and outgoing.head.length != 0) or connection.blocked
         if sending:
             self._listener = asyncio.create_task(self._send(connection, response, outgoing, stuck_after))
         if self._cut:
@@ -180,7 +176,7 @@ class Downstream:
         self, connection: http1.Connection, response: http1.Response, outgoing: UpstreamRequest, stuck_after: float
     ) -> None:
         try:
-            if not outgoing.streamed:
+            if outgoing.body is not None:
                 await connection.drain(stuck_after)
             elif await self._send_on(connection, outgoing.most, stuck_after) and not response.status:
                 self.refusal = too_large(f"is over {outgoing.most} bytes", outgoing.most)

@@ -49,7 +49,8 @@ class Response(ReceivedBody):
     """Called with status and fields of each interim response (1xx) as it comes."""
 
     def __init__(self, source: Source, *, head_only: bool) -> None:
-        super().__init__(source)
+        self._source = source
+        self._parts = []
         self._head_only = head_only
         self.fields = _NO_FIELDS
 
@@ -153,19 +154,22 @@ class Response(ReceivedBody):
 
     def _read_head(self, data: bytes) -> None:
         """Raises BadField or BadFraming."""
-        interim: list[tuple[int, Fields]] = []
-        status, current, fields, rest, self._interim = read_head(self._head + data, self._interim, interim)
-        if interim and self.on_interim is not None:
-            for one in interim:
-                self.on_interim(one[0], one[1])
+        if self._head:
+            data, self._head = self._head + data, b""
+        status, current, fields, after = read_head(data, self._interim)
+        while 0 < status < 200:
+            self._interim += after
+            if self.on_interim is not None:
+                self.on_interim(status, fields)
+            data = data[after:]
+            status, current, fields, after = read_head(data, self._interim)
         if not status:
-            self._head = rest
+            self._head = data
             return
         ending = ending_of(status, current, fields, head_only=self._head_only)
-        self._head = b""
         self.status, self.fields = status, fields
         self._begin_body(ending, may_stay=stays_open(current, fields))
-        self._read_body(rest)
+        self._read_body(data[after:])
 
 
 def _in_words(timeout: Timeout) -> str:

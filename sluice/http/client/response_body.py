@@ -30,6 +30,8 @@ class ReceivedBody:
     """The whole body has arrived, though perhaps not all of it was taken yet."""
 
     # What most responses never change stays with the class: making one is part of every exchange.
+    _source: Source | None
+    _parts: list[bytes]
     _left = 0
     _chunks: Chunks | None = None
     _until_closed = False
@@ -37,10 +39,6 @@ class ReceivedBody:
     _paused = False
     _may_stay = False
     _waiter: asyncio.Future[bool] | None = None
-
-    def __init__(self, source: Source) -> None:
-        self._source: Source | None = source
-        self._parts: list[bytes] = []
 
     def take(self) -> bytes:
         """All of the body that waits now."""

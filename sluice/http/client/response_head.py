@@ -21,34 +21,24 @@ _NO_FIELDS = Fields([])
 _statuses: Cache[bytes, tuple[int, bool]] = Cache(64 * 2**10)
 
 
-def read_head(data: bytes, before: int, interim: list[tuple[int, Fields]]) -> tuple[int, bool, Fields, bytes, int]:
-    """Status, whether it is HTTP/1.1 and not 1.0, fields, the bytes after the head, and those of interim heads so far.
+def read_head(data: bytes, before: int) -> tuple[int, bool, Fields, int]:
+    """Status, whether it is HTTP/1.1 and not 1.0, fields, and where the head ends in these bytes.
 
-    Status 0: it has not all come yet, and the bytes are to be given again with those that follow. Heads of 1xx are
-    added to `interim`; `before`: the bytes of those that came earlier. Raises BadField or BadFraming.
+    Status 0: it has not all come yet, and the bytes are to be given again with those that follow. `before`: the bytes
+    of interim heads that came earlier. Raises BadField or BadFraming.
     """
-    while data:
-        end = data.find(b"\r\n\r\n")
-        after = end + 4
-        if end < 0 or end > MAX_HEAD - before:
-            status, current, fields, after = _read_leniently(data, before)
-        else:
-            try:
-                line, _, block = data[:end].partition(b"\r\n")
-                status, current = _statuses.get(line) or _status_of(line, _STATUS_LINE)
-                fields = read_fields(block)
-            except (BadField, BadFraming):
-                status, current, fields, after = _read_leniently(data, before)
-        if not status:
-            break
-        data = data[after:]
-        if status >= 200:
-            if len(fields.all) > MAX_FIELDS:
-                raise BadFraming("over 256 fields")
-            return status, current, fields, data, before
-        before += after
-        interim.append((status, fields))
-    return 0, False, _NO_FIELDS, data, before
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or end > MAX_HEAD - before:
+        return _read_leniently(data, before)
+    try:
+        line, _, block = data[:end].partition(b"\r\n")
+        status, current = _statuses.get(line) or _status_of(line, _STATUS_LINE)
+        fields = read_fields(block)
+    except (BadField, BadFraming):
+        return _read_leniently(data, before)
+    if len(fields.all) > MAX_FIELDS:
+        raise BadFraming("over 256 fields")
+    return status, current, fields, end + 4
 
 
 def _read_leniently(data: bytes, before: int) -> tuple[int, bool, Fields, int]:
@@ -71,6 +61,8 @@ def _read_leniently(data: bytes, before: int) -> tuple[int, bool, Fields, int]:
             unfolded[-1] += b" " + line.strip(b" \t")
         else:
             unfolded.append(_BEFORE_COLON.sub(rb"\1:", line))
+    if len(unfolded) > MAX_FIELDS:
+        raise BadFraming("over 256 fields")
     return status, current, read_fields(b"\r\n".join(unfolded)), found.end()
 
 
