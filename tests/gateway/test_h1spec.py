@@ -313,6 +313,30 @@ async def test_bytes_after_a_last_request_are_passed_over(front: tuple[Gate, Rec
     assert len(upstream.heads) == before + 1
 
 
+async def test_the_upstream_is_told_the_host_of_an_absolute_target(front: tuple[Gate, Receiver]) -> None:
+    gate, upstream = front
+    async with gate.raw(b"GET http://other.example:81/a?b HTTP/1.1\r\nX: y\r\n", HOST, END) as client:
+        assert await _answer(client) == b"200"
+    head = upstream.heads[-1]
+    assert lines(head)[0] == b"GET /a?b HTTP/1.1"
+    assert values(head, b"host") == values(head, b"x-forwarded-host") == [b"other.example:81"]
+    assert values(head, b"x") == [b"y"]
+
+
+async def test_http_1_0_keeps_its_connection_where_it_asks_for_it(front: tuple[Gate, Receiver]) -> None:
+    gate, _ = front
+    old = b"GET / HTTP/1.0\r\n" + HOST
+    async with gate.raw() as client:
+        for _ in range(2):
+            client.send(old, b"Connection: Keep-Alive\r\n\r\n")
+            head = await client.head()
+            assert values(head, b"connection") == [b"keep-alive"]
+            await client.exactly(2)
+        client.send(old, END)
+        assert values(await client.head(), b"connection") == [b"close"]
+        assert await client.rest() == b"ok"
+
+
 async def test_100_continue_comes_before_the_body(front: tuple[Gate, Receiver]) -> None:
     gate, _ = front
     async with gate.raw(POST, b"Content-Length: 5\r\nExpect: 100-Continue\r\n\r\n") as client:

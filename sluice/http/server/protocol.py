@@ -146,6 +146,8 @@ class ServerProtocol:
         self.flow.resume_writing()
         if self._sending is not None:
             self._sending.stop()
+        if self.cycle is not None and self.cycle.response_complete:
+            self._read_next()
 
     def shutdown(self) -> None:
         """No more requests; the one under way is answered first, and so is the first of a new connection: closed
@@ -189,7 +191,8 @@ class ServerProtocol:
             self._refuse(400, f"this is not HTTP/1.1: {error}")
 
     def _wait_behind(self, data: bytes) -> None:
-        """Pipelined requests are answered in their order (RFC 9112 section 9.3.2), so one is taken at a time."""
+        """Pipelined requests are answered in their order (RFC 9112 section 9.3.2), so one is taken at a time, and none
+        before the answers to those before it were taken: we would keep them all."""
         self._prefetch += data
         if len(self._prefetch) > MAX_UNREAD:
             self.flow.pause_reading()
@@ -197,7 +200,7 @@ class ServerProtocol:
 
     def _read_head(self, data: bytes) -> bytes:
         cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
+        if cycle is not None and (self.flow.write_paused or not cycle.response_complete):
             self._wait_behind(data)
             return b""
         if not self._head and data[0] > 0x20:
@@ -333,6 +336,12 @@ class ServerProtocol:
             return
         if not self._lingering:
             self._deadline.set(self.bounds.keep_alive)
+        self._read_next()
+
+    def _read_next(self) -> None:
+        """What has come behind a request that is answered."""
+        if self.transport.is_closing() or (self._prefetch and self.flow.write_paused):
+            return
         self.flow.resume_reading()
         if self._prefetch:
             next_head, self._prefetch = bytes(self._prefetch), bytearray()

@@ -482,6 +482,29 @@ async def test_requests_sent_ahead_wait_within_bounds() -> None:
         client.writer.transport.abort()
 
 
+async def test_requests_sent_ahead_wait_until_the_answers_before_them_are_taken() -> None:
+    """Else a client that asks for much and reads nothing would fill the memory with answers."""
+    answer, count = bytes(2**16), 1000
+    cycles: list[Cycle] = []
+
+    async def at_once(cycle: Cycle) -> None:
+        cycles.append(cycle)
+        cycle.begin(200, [b"Content-Length: %d\r\n" % len(answer)], len(answer), answer, more=False)
+
+    async with served(ok([]), at_once) as server, server.client() as client:
+        client.writer.transport.pause_reading()
+        client.send(GET * count)
+        await asyncio.sleep(0.5)
+        begun = len(cycles)
+        assert cycles[-1].transport.get_write_buffer_size() <= 2 * len(answer)
+        await asyncio.sleep(0.3)
+        assert len(cycles) == begun < count
+        client.writer.transport.resume_reading()
+        for _ in range(count):
+            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+            await client.reader.readexactly(len(answer))
+
+
 # --- answers
 
 
