@@ -30,7 +30,10 @@ class TokenGuard:
         """When each address will have all of its tries again, in monotonic seconds."""
 
     def apply(self, rate: Rate) -> None:
-        self._rate = rate
+        """From now on; with another rate everybody begins anew."""
+        if rate != self._rate:
+            self._rate = rate
+            self._full_at.clear()
 
     def check(self, authorization: str, token: Secret | None, client: Client, now: float) -> None:
         """`now`: monotonic seconds. Raises Refusal 403 where no token is set, 401 and 429."""
