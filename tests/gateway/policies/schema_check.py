@@ -12,11 +12,15 @@ VALIDATOR = Draft202012Validator(SCHEMA)
 
 
 class Loader(yaml.SafeLoader):
-    """As editors read it (YAML 1.2): a date is text."""
+    """As editors read it (YAML 1.2): a date is text, and so are on, off, yes and no."""
 
 
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, regex) for tag, regex in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [
+        (tag, regex)
+        for tag, regex in resolvers
+        if tag != "tag:yaml.org,2002:timestamp" and (tag != "tag:yaml.org,2002:bool" or first in "tTfF")
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 

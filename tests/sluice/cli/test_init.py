@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.policies import load
+from gateway.plan import Planner
+from gateway.policies import Route, ToUpstream, ToWorkers, load
 from sluice.config import Listen
 from sluice.config.listening import at
 from tests.sluice.cli.command import ROOT, Ran, command, environment, sluice
@@ -169,3 +170,30 @@ def test_a_person_is_asked_and_asked_again(tmp_path: Path) -> None:
     assert policies.upstreams["laravel"].url == "http://laravel:8000"
     assert [entry.network for entry in policies.trust.lists["laravel"].entries] == [ip_network("192.0.2.1")]
     assert [entry.network for entry in policies.trust.lists["workers"].entries] == [ip_network("10.0.0.0/24")]
+
+
+def test_laravel_s_calls_to_the_workers_get_an_address_of_their_own(tmp_path: Path) -> None:
+    given = ("--listen", "0.0.0.0:8443", "--workers-listen", "127.0.0.1:3000", "--workers", "http://10.0.0.7:3001")
+    ran = init(tmp_path, "--yes", *given)
+    assert (ran.code, ran.err) == (0, "")
+    policies = load(tmp_path / "policies.yaml", need_secrets=False)
+    assert [str(listener) for listener in policies.listen] == ["public 0.0.0.0:8443", "workers 127.0.0.1:3000"]
+    to_workers = [route for route in policies.routes if isinstance(route.action, ToWorkers)]
+    assert {route.on for route in to_workers} == {("workers",)}
+    assert {route.on for route in policies.routes if route not in to_workers} == {("public",)}
+    assert policies.sessions.advertise == "http://127.0.0.1:3000"
+    assert not any("no key" in warning for warning in policies.warnings)
+    planner = Planner(policies)
+    assert isinstance(planner.rules_of("GET", b"/", "workers").route, Route)
+    for path in (b"/", b"/health", b"/cleanup/stats", b"/remoteauth/health"):
+        there, here = planner.rules_of("GET", path, "workers").route, planner.rules_of("GET", path, "public").route
+        assert there is not None
+        assert here is not None
+        assert isinstance(there.action, ToWorkers)
+        assert here.action == ToUpstream("laravel")
+
+
+def test_without_it_strangers_reach_what_workers_do_without_a_key_and_check_says_so(tmp_path: Path) -> None:
+    init(tmp_path, "--yes", "--listen", "0.0.0.0:8443")
+    warned = [one for one in load(tmp_path / "policies.yaml", need_secrets=False).warnings if "no key" in one]
+    assert len(warned) == 1

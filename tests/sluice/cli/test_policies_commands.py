@@ -288,3 +288,44 @@ def test_replay_says_what_is_wrong_with_a_log(
     (tmp_path / "empty").write_bytes(b"")
     assert main(["replay", str(tmp_path / name), "--policies", str(file)]) == 2
     assert capsys.readouterr().err == f"sluice: {tmp_path / name} {complaint}\n"
+
+
+# --- several listeners
+
+
+LISTENERS = """version: 1
+listen: {public: "127.0.0.1:8080", workers: "127.0.0.1:3000"}
+upstreams: {laravel: {url: "http://127.0.0.1:8000"}}
+routes:
+  - {path: /health, methods: [GET], event: health, upstream: laravel, on: workers}
+  - {path: /**, upstream: laravel, on: public}
+limits: [{id: health, event: health, rate: 1/hour, burst: 1}]
+"""
+
+
+def test_explain_says_at_which_listener(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text(LISTENERS)
+    told = {
+        on: said(capsys, "explain", "--path", "/health", "--on", on, "--policies", file) for on in ("public", "workers")
+    }
+    assert [text.splitlines()[1:3] for text in told.values()] == [
+        ["on         public", "route      /** (line 6): passed on to upstream laravel"],
+        ["on         workers", "route      /health (line 5): passed on to upstream laravel"],
+    ]
+    assert main(["explain", "--path", "/", "--on", "workrs", "--policies", str(file)]) == 2
+    assert capsys.readouterr().err == 'sluice: --on: no listener is called "workrs"; there are: public, workers\n'
+
+
+def test_replay_goes_by_the_listener_and_leaves_the_reserved_paths_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file, log = tmp_path / "policies.yaml", tmp_path / "gateway.jsonl"
+    file.write_text(LISTENERS)
+    row = {"at": "2026-01-01T00:00:00Z", "msg": "request", "method": "GET", "path": "/health", "status": 200}
+    row |= {"client": "192.0.2.1", "event": "health"}
+    rows = [{**row, "on": "workers"}, {**row, "on": "workers"}, {**row, "on": "public", "event": None}]
+    rows.append({**row, "path": "/_sluice/api/status", "route": "/_sluice/**", "counted": "none"})
+    log.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    told = orjson.loads(said(capsys, "replay", log, "--json", "--policies", file, code=1))
+    assert (told["requests"], told["skipped_lines"], told["refused_now"]) == (3, 1, 1)
