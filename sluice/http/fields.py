@@ -27,8 +27,8 @@ HOP_BY_HOP: Final = 64
 PROXY_AUTH: Final = 128
 """Proxy-Authorization and Proxy-Authenticate: for the next hop in a request, the origin's word in a response."""
 FORWARDING: Final = 256
-"""Who the client is: only for proxies to say."""
-
+"""What nobody but we and our proxies may say to the next one: who the client is, where its request goes. And what the
+next one would take for that, or for another field that we set or strip."""
 QUOTA: Final = 512
 """X-RateLimit-*: how many more requests somebody lets through."""
 
@@ -47,11 +47,18 @@ _KINDS = {
     b"proxy-authenticate": PROXY_AUTH,
     b"forwarded": FORWARDING,
     b"x-real-ip": FORWARDING,
+    b"x-original-url": FORWARDING,  # this and the next: in its place older Symfony and Zend route by them
+    b"x-rewrite-url": FORWARDING,
+    b"proxy": FORWARDING,  # HTTP_PROXY of a CGI script (CVE-2016-5385)
     b"x-ratelimit-limit": QUOTA,
     b"x-ratelimit-remaining": QUOTA,
     b"x-ratelimit-reset": QUOTA,
 }
-_FORWARDING_PREFIXES = (b"x-forwarded-", b"x-sluice-")
+_FORWARDING_PREFIXES: tuple[bytes, ...] = (b"x-forwarded-", b"x-sluice-")
+_AS_DASHES = bytes.maketrans(b"_.", b"--")
+"""PHP, and whoever else keeps fields as CGI variables (RFC 3875 section 4.1.18), has one name for all three."""
+_TAKEN_FOR = frozenset(name for name, kind in _KINDS.items() if kind != QUOTA)
+_TAKEN_FOR_PREFIXES: tuple[bytes, ...] = (*_FORWARDING_PREFIXES, b"sec-websocket-")
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*)?)[ \t]*")
 _NONE: frozenset[bytes] = frozenset()
 _COMMON = frozenset((b"keep-alive", b"close", b"upgrade"))
@@ -69,9 +76,15 @@ class Field:
         """What is not known to be sound comes in through `read_fields`."""
         self.name = name
         self.value = value
-        self.key = name.lower()
+        key = self.key = name.lower()
         self.line = b"%b: %b\r\n" % (name, value)
-        self.kind = _KINDS.get(self.key) or (FORWARDING if self.key.startswith(_FORWARDING_PREFIXES) else 0)
+        kind = _KINDS.get(key)
+        if kind is None:
+            taken_for = key.startswith(_FORWARDING_PREFIXES) or (
+                (b"_" in key or b"." in key) and _is_taken_for_ours(key)
+            )
+            kind = FORWARDING if taken_for else 0
+        self.kind = kind
         """0 for what is end to end and of no consequence to HTTP itself; else one of the constants above."""
         self.options = _tokens(value) if self.kind == CONNECTION else _NONE
         """The names a Connection field lists, in lower case (RFC 9110 section 7.6.1)."""
@@ -156,6 +169,11 @@ def pair_of(line: bytes) -> tuple[bytes, bytes]:
     """Name, in lower case as ASGI wants it, and value of a field line."""
     name, _, value = line.partition(b":")
     return name.lower(), value.strip(b" \t\r\n")
+
+
+def _is_taken_for_ours(key: bytes) -> bool:
+    name = key.translate(_AS_DASHES)
+    return name in _TAKEN_FOR or name.startswith(_TAKEN_FOR_PREFIXES)
 
 
 def _tokens(value: bytes) -> frozenset[bytes]:
