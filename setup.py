@@ -24,7 +24,7 @@ COMPILED = tuple(
         "relay/deliver": "outcome retry sender",
         "relay/dispatch": "attempts batching leases loop permits prefetch slots",
         "relay/queue": "codec history_codec inbox lanes layout queue usage",
-        "sluice/http": "bodies fields signatures",
+        "sluice/http": "bodies fields signatures via",
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_body response_head",
         "sluice/http/server": "asgi bounds chunks cycle deadline exchange flow head metrics protocol recorded sending",
         "sluice/observe": "log_lines tallies",

@@ -12,9 +12,15 @@ from sluice.process.cache import Cache
 
 Address = IPv4Address | IPv6Address
 
+MAX_CHAIN = 4096
+"""Bytes of what may be said about forwarding: over a hundred proxies."""
 _UNKNOWN = IPv4Address("0.0.0.0")
 _SIZE = 800
 """Bytes of a Client, of the fields for the next one, apart from what is foreign in them."""
+_FOR, _HOST, _PROTO, _PREFIX = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix"
+_READ = frozenset((_FOR, _HOST, b"x-forwarded-port", _PROTO, _PREFIX))
+_SECURE = frozenset((b"https", b"on", b"ssl", b"1"))
+"""What Laravel takes for https (Request::isSecure of Symfony)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,22 @@ class Client:
 def client_of(peer: str | None, fields: Fields, proxies: AddressList) -> Client:
     """The peer, or, when the peer is a trusted proxy, the first stranger of X-Forwarded-For from right to left.
 
-    A part that is no address ends the walk: whoever wrote it is not to be believed further.
+    A part that is no address ends the walk: whoever wrote it is not to be believed further. Of a chain that is too long
+    (`said_too_much`) nothing is read.
     """
-    if proxies and fields.kinds & FORWARDING:
-        chain = b",".join([field.value for field in fields.all if field.key == b"x-forwarded-for"])
-        return _client(peer or "", chain, proxies)
-    return _client(peer or "", b"", proxies)
+    nearest = _client(peer or "", b"", proxies)
+    if not (nearest.trusted_peer and fields.kinds & FORWARDING) or said_too_much(fields):
+        return nearest
+    chain = b",".join([field.value for field in fields.all if field.key == _FOR])
+    return _client(peer or "", chain, proxies)
+
+
+def said_too_much(fields: Fields) -> bool:
+    """Whether the X-Forwarded-* that are read here have over `MAX_CHAIN` bytes together."""
+    return (
+        bool(fields.kinds & FORWARDING)
+        and sum([len(field.value) for field in fields.all if field.key in _READ]) > MAX_CHAIN
+    )
 
 
 _clients: Cache[tuple[str, bytes, AddressList], Client] = Cache(4 * 2**20)
@@ -69,32 +85,48 @@ def _subject(address: Address) -> str:
     return str(address)
 
 
-def forwarding(client: Client, fields: Fields, scheme: str, port: int) -> tuple[Field, ...]:
-    """The X-Forwarded-* that Laravel's TrustProxies reads: ours, or a trusted proxy's word where it has one."""
-    ours = _ours(client.text, fields.first(HOST) or b"", scheme, port)
+def forwarding(client: Client, fields: Fields, scheme: str) -> tuple[Field, ...]:
+    """The X-Forwarded-* that Laravel's TrustProxies reads: ours, or a trusted proxy's word where it has one.
+
+    Scheme, host and port are one statement: the port is that of the host, or else the usual one of the scheme. The port
+    that a request came to is no part of it, as a proxy or a container may have mapped it from another.
+    """
+    host = fields.first(HOST) or b""
     if not (client.trusted_peer and fields.kinds & FORWARDING):
-        return ours
-    given = {field.key: field for field in fields.all if field.key.startswith(b"x-forwarded-")}
-    given.pop(b"x-forwarded-for", None)
-    prefix = given.get(b"x-forwarded-prefix")
+        return _ours(client.text, host, scheme.encode())
+    given = {field.key: field for field in fields.all if field.key in _READ}
+    given.pop(_FOR, None)
+    prefix = given.get(_PREFIX)
+    ours = _ours(client.text, _first(given.get(_HOST)) or host, _first(given.get(_PROTO)) or scheme.encode())
     believed = tuple(given.get(field.key, field) for field in ours)
     return believed if prefix is None else (*believed, prefix)
 
 
-_fields: Cache[tuple[str, bytes, str, int], tuple[Field, ...]] = Cache(4 * 2**20)
+def _first(field: Field | None) -> bytes:
+    """Of a list: what the first of several proxies said is what Laravel goes by."""
+    return b"" if field is None else field.value.partition(b",")[0].strip()
 
 
-def _ours(client: str, host: bytes, scheme: str, port: int) -> tuple[Field, ...]:
-    known = _fields.get((client, host, scheme, port))
+_fields: Cache[tuple[str, bytes, bytes], tuple[Field, ...]] = Cache(4 * 2**20)
+
+
+def _ours(client: str, host: bytes, scheme: bytes) -> tuple[Field, ...]:
+    known = _fields.get((client, host, scheme))
     if known is not None:
         return known
     made = (
         Field(b"X-Forwarded-For", client.encode()),
         Field(b"X-Forwarded-Host", host),
-        Field(b"X-Forwarded-Port", b"%d" % port),
-        Field(b"X-Forwarded-Proto", scheme.encode()),
+        Field(b"X-Forwarded-Port", _port(host) or (b"443" if scheme.lower() in _SECURE else b"80")),
+        Field(b"X-Forwarded-Proto", scheme),
     )
-    return _fields.keep((client, host, scheme, port), made, 2 * _SIZE + 3 * len(host))
+    return _fields.keep((client, host, scheme), made, 2 * _SIZE + 3 * len(host) + 3 * len(scheme))
+
+
+def _port(host: bytes) -> bytes:
+    """Empty: it names none, or none that there is."""
+    port = (host.rpartition(b"]")[2] if host.startswith(b"[") else host).partition(b":")[2]
+    return port if port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536 else b""
 
 
 def _plain(text: str) -> Address | None:

@@ -131,7 +131,7 @@ class Edge:
         body = decision = None
 
         # Identify the client.
-        head = log.head = _head_of(exchange, self._policies.trust, planner.prefixes)
+        head = log.head = _head_of(exchange, self._policies.trust, planner)
 
         # Deny addresses; match the route; check the stated length, and presence and age of the signature's headers.
         plan: Admission | Plan | Invalid = planner.admit(head, now)
@@ -232,7 +232,7 @@ class Edge:
         await serve_websocket(scope, receive, send, self._open, self._policies.clients.websocket)
 
     async def _open(self, scope: MutableMapping[str, Any], log: WebSocketLogEntry) -> tuple[Head, Destination]:
-        head = read_handshake(scope, self._policies.trust, self._planner.prefixes)
+        head = read_handshake(scope, self._policies.trust, self._planner.via, self._planner.prefixes)
         plan = self._planner.plan(head, b"", time.time(), websocket=True)
         subject = plan.subject
         log.route, log.client, log.event, log.session = (
@@ -260,10 +260,9 @@ class Edge:
         return header_lines(plan.buckets, decision.levels, decision.violated, wanted)
 
 
-def _head_of(exchange: Exchange, trust: Trust, prefixes: Prefixes | None) -> Head:
-    peer, server = exchange.client, exchange.server
-    port = (server and server[1]) or 0
-    return head_of(exchange.head, peer and peer[0], exchange.scheme, port, trust, prefixes, exchange.listener)
+def _head_of(exchange: Exchange, trust: Trust, planner: Planner) -> Head:
+    peer, via, prefixes = exchange.client, planner.via, planner.prefixes
+    return head_of(exchange.head, peer and peer[0], exchange.scheme, trust, via, prefixes, exchange.listener)
 
 
 async def _to_upstream(pools: UpstreamClient, outgoing: UpstreamRequest, exchange: Exchange) -> int:

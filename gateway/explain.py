@@ -57,10 +57,8 @@ def explain(policies: Policies, request: HypotheticalRequest, now: float) -> Exp
     planner = Planner(policies)
     try:
         listener = _listener(policies, request.on)
-        read, address = _read(policies, request, listener), listener.address
-        port = address.port if isinstance(address, Listen) else 0
-        scheme = "https" if listener.tls else "http"
-        head = head_of(read, request.peer, scheme, port, policies.trust, planner.prefixes, listener.name)
+        read, scheme = _read(policies, request, listener), "https" if listener.tls else "http"
+        head = head_of(read, request.peer, scheme, policies.trust, planner.via, planner.prefixes, listener.name)
     except Refused as refused:
         return Explanation(refused)
     plan = planner.plan(head, request.body, now, verified=False)  # the secrets need not be here

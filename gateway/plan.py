@@ -19,13 +19,26 @@ from gateway.limits.headers import QUOTA_EXCEEDED
 from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWorkers, can_apply, needs_only_head
 from gateway.policies.routes import WITHOUT_SESSION, WORKERS_HEADERS
 from gateway.problems import BadPath, too_large
-from gateway.request import Head, Json, Reading, json_if_any, name_from, parse_form, parse_json, reading_of, refuse_host
+from gateway.request import (
+    Head,
+    Json,
+    Reading,
+    json_if_any,
+    name_from,
+    parse_form,
+    parse_json,
+    reading_of,
+    refuse_chain,
+    refuse_host,
+)
 from gateway.routing import Match, Routes
 from gateway.workers.prefixes import UNKNOWN, prefixes_of
 from sluice.http.client import Deadlines
+from sluice.http.fields import FORWARDING
 from sluice.http.problem import Refusal
 from sluice.http.senders import USUAL, sender_of
 from sluice.http.signatures import Claim, proof_of
+from sluice.http.via import Via
 
 _FORM = b"application/x-www-form-urlencoded"
 """Existing workers read such bodies, too."""
@@ -135,6 +148,7 @@ class Planner:
         self.limits = Limits(policies.limits, policies.trust.lists, spread=spread)
         self.prefixes = prefixes_of(policies.sessions.workers)
         """What `head_of` takes off; None: no worker has one."""
+        self.via = Via()
         self._trust = policies.trust
         self._routes = Routes(policies.routes)
         named = {name for route in policies.routes for name in route.on}
@@ -223,6 +237,9 @@ class Planner:
 
     def _match(self, head: Head) -> Match:
         refuse_host(head, self._trust.hosts)
+        if head.fields.kinds & FORWARDING:
+            refuse_chain(head)
+            self.via.refuse_returned(head.fields)
         if head.method == "TRACE":
             raise self._trace(head)
         if self.prefixes is not None and head.worker is None and self.prefixes.is_unknown(head.path):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs
 
-from gateway.client_ip import Client, client_of, forwarding
+from gateway.client_ip import MAX_CHAIN, Client, client_of, forwarding, said_too_much
 from gateway.policies import (
     EventSource,
     Fixed,
@@ -37,6 +37,7 @@ from sluice.http.fields import (
 )
 from sluice.http.problem import Refusal
 from sluice.http.server import RequestHead
+from sluice.http.via import Via
 from sluice.process.cache import Cache
 
 Pairs = list[tuple[bytes, bytes]]
@@ -60,7 +61,8 @@ class Head:
     """Bytes of the body; None: it comes in chunks."""
     client: Client
     scheme: str
-    port: int
+    via: Field
+    """What the next one is told of the gateways that it has passed."""
     worker: str | None
     """The existing worker that sent it, by its prefix, which `path` and `target` are without."""
     listener: str
@@ -75,7 +77,7 @@ class Head:
         length: int | None,
         client: Client,
         scheme: str,
-        port: int,
+        via: Field,
         worker: str | None = None,
         listener: str = "",
     ) -> None:
@@ -86,7 +88,7 @@ class Head:
         self.length = length
         self.client = client
         self.scheme = scheme
-        self.port = port
+        self.via = via
         self.worker = worker
         self.listener = listener
 
@@ -103,19 +105,19 @@ class Head:
     def forwarded(self) -> list[Field]:
         """The fields for the next one: end to end, and what it may believe about the client (ours, put last)."""
         kept = self.fields.without(_NOT_FOR_THE_NEXT)
-        return [*kept, *forwarding(self.client, self.fields, self.scheme, self.port)]
+        return [*kept, *forwarding(self.client, self.fields, self.scheme), self.via]
 
 
 def head_of(
     head: RequestHead,
     peer: str | None,
     scheme: str,
-    port: int,
     trust: Trust,
+    via: Via,
     prefixes: Prefixes | None = None,
     listener: str = "",
 ) -> Head:
-    """`peer`: its address; `port`, `listener`: where it came to; `prefixes`: those of workers, which are taken off."""
+    """`peer`: its address; `prefixes`: those of workers, which are taken off; `listener`: where it came to."""
     fields, target, worker = head.fields, head.target, None
     client = client_of(peer, fields, trust.proxies)
     path = target.partition(b"?")[0]
@@ -126,7 +128,8 @@ def head_of(
             path, target = path[taken:] or b"/", target[taken:]
             if not target.startswith(b"/"):
                 target = b"/" + target
-    return Head(head.method.decode(), path, target, fields, head.length, client, scheme, port, worker, listener)
+    after = via.after(fields)
+    return Head(head.method.decode(), path, target, fields, head.length, client, scheme, after, worker, listener)
 
 
 def refuse_host(head: Head, served: Container[str]) -> None:
@@ -136,6 +139,12 @@ def refuse_host(head: Head, served: Container[str]) -> None:
         raise Refusal(400, "a request has exactly one Host header")  # HTTP/1.0 may do without; who is meant, then?
     if served and host_name(host) not in served:
         raise Refusal(400, "this host is not served here; trust.hosts in policies.yaml lists those that are")
+
+
+def refuse_chain(head: Head) -> None:
+    """Raises Refusal 400 for a chain of proxies that is none."""
+    if said_too_much(head.fields):
+        raise Refusal(400, f"the X-Forwarded-* fields have over {MAX_CHAIN} bytes together")
 
 
 _names: Cache[bytes, str] = Cache(256 * 2**10)

@@ -161,7 +161,7 @@ def _asks_for_accounts(path: bytes) -> bool:
 async def _ask(head: Head, laravel: UpstreamClient, exchange: Exchange, until: float) -> _Answer:
     """Laravel's whole answer, asked for again while it is away, as it may just have been started with the workers."""
     fields = Fields([field for field in head.fields.all if field.key not in _MADE_ANEW])
-    plain = Head(head.method, head.path, head.target, fields, head.length, head.client, head.scheme, head.port)
+    plain = Head(head.method, head.path, head.target, fields, head.length, head.client, head.scheme, head.via)
     while True:
         try:
             answer = await _ask_once(UpstreamRequest(plain, b"", _PLAIN), laravel, exchange)

@@ -45,7 +45,7 @@ def uncompressed(outgoing: UpstreamRequest) -> UpstreamRequest:
     it becomes."""
     head = outgoing.head
     fields = Fields([field for field in head.fields.all if field.key != b"accept-encoding"] + [_PLAIN])
-    plain = Head(head.method, head.path, head.target, fields, head.length, head.client, head.scheme, head.port)
+    plain = Head(head.method, head.path, head.target, fields, head.length, head.client, head.scheme, head.via)
     return UpstreamRequest(plain, outgoing.body, outgoing.more, outgoing.within, outgoing.idle, outgoing.most)
 
 
@@ -65,7 +65,7 @@ def as_reconnect(request: WorkerRequest) -> UpstreamRequest:
     """A create, as the reconnect that closes the session's browser first; its body says the same."""
     head = request.outgoing.head
     target = f"/api/sessions/{quote(request.session, safe='')}/reconnect".encode()
-    changed = Head("POST", target, target, head.fields, head.length, head.client, head.scheme, head.port)
+    changed = Head("POST", target, target, head.fields, head.length, head.client, head.scheme, head.via)
     return UpstreamRequest(changed, request.outgoing.body)
 
 
@@ -73,5 +73,5 @@ def _without_body(request: WorkerRequest, method: str, target: str) -> UpstreamR
     head = request.outgoing.head
     fields = Fields([field for field in head.fields.all if field.kind == HOST or field.key == _KEY] + [_PLAIN])
     path = target.partition("?")[0].encode()
-    asking = Head(method, path, target.encode(), fields, 0, head.client, head.scheme, head.port)
+    asking = Head(method, path, target.encode(), fields, 0, head.client, head.scheme, head.via)
     return UpstreamRequest(asking, b"")

@@ -23,6 +23,7 @@ from sluice.config import Rate
 from sluice.config.units import network
 from sluice.http.client import fields_of
 from sluice.http.server.head import read_head
+from sluice.http.via import Via
 
 HOURLY = Rate(1, 3600.0)
 """So slow that nothing refills while a test runs."""
@@ -76,4 +77,4 @@ def a_limit(
 def a_head(*headers: tuple[bytes, bytes], target: bytes = b"/", trust: Trust = TRUST) -> Head:
     """Of a GET of 192.0.2.7, as it is read from these bytes."""
     lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
-    return head_of(read_head(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, lines)), "192.0.2.7", "http", 8080, trust)
+    return head_of(read_head(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, lines)), "192.0.2.7", "http", trust, Via())

@@ -34,9 +34,10 @@ STRANGER = Signature("workers", "blazz", Secret(b"guessed"), 300.0)
 PROXY, DENIED = "127.0.0.3", "127.0.0.2"
 FORWARDED = (
     b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Host: shop.example\r\n"
-    b"X-Forwarded-Port: %d\r\nX-Forwarded-Proto: http\r\n"
+    b"X-Forwarded-Port: 80\r\nX-Forwarded-Proto: http\r\n"
+    b"X-Sluice-Via: 00000000\r\n"
 )
-"""What the next one is told of a client that asked us for shop.example (`% gate.port`)."""
+"""What the next one is told of a client that asked us for shop.example."""
 
 POLICIES = """
 version: 1
@@ -120,7 +121,13 @@ def lines(head: bytes) -> list[bytes]:
 
 def as_served(head: bytes) -> bytes:
     """A head or one of its lines as it is on every server: but ours all of them make field names lower case."""
+    head = without_names(head)
     return head if server == "sluice" else re.sub(_NAME, lambda name: name[0].lower(), head)
+
+
+def without_names(head: bytes) -> bytes:
+    """A head in which all gateways have the same name."""
+    return re.sub(rb"(?i)(X-Sluice-Via: )[0-9a-f]{8}", rb"\g<1>00000000", head)
 
 
 def values(head: bytes, name: bytes) -> list[bytes]:

@@ -25,8 +25,8 @@ def client_of(peer: str | None, headers: Pairs, proxies: AddressList) -> Client:
     return address.client_of(peer, fields_of(headers), proxies)
 
 
-def forwarding(client: Client, headers: Pairs, scheme: str, port: int) -> Pairs:
-    return [(field.name, field.value) for field in address.forwarding(client, fields_of(headers), scheme, port)]
+def forwarding(client: Client, headers: Pairs, scheme: str) -> Pairs:
+    return [(field.name, field.value) for field in address.forwarding(client, fields_of(headers), scheme)]
 
 
 def behind_proxies(*values: bytes) -> str:
@@ -150,10 +150,10 @@ SPOOFED: Pairs = [
 
 
 def test_a_strangers_word_is_replaced_by_what_we_saw() -> None:
-    assert forwarding(a_client("198.51.100.9", SPOOFED, PROXIES), SPOOFED, "http", 8080) == [
+    assert forwarding(a_client("198.51.100.9", SPOOFED, PROXIES), SPOOFED, "http") == [
         (b"X-Forwarded-For", b"198.51.100.9"),
         (b"X-Forwarded-Host", b"shop.example"),
-        (b"X-Forwarded-Port", b"8080"),
+        (b"X-Forwarded-Port", b"80"),
         (b"X-Forwarded-Proto", b"http"),
     ]
 
@@ -167,7 +167,7 @@ def test_a_trusted_proxys_word_is_passed_on() -> None:
         (b"X-Forwarded-Proto", b"https"),
         (b"X-Forwarded-Prefix", b"/shop"),
     ]
-    assert forwarding(a_client("10.0.0.1", given, PROXIES), given, "http", 8080) == [
+    assert forwarding(a_client("10.0.0.1", given, PROXIES), given, "http") == [
         (b"X-Forwarded-For", b"198.51.100.9"),
         (b"X-Forwarded-Host", b"shop.example"),
         (b"X-Forwarded-Port", b"443"),
@@ -178,12 +178,43 @@ def test_a_trusted_proxys_word_is_passed_on() -> None:
 
 def test_what_a_trusted_proxy_leaves_out_we_say() -> None:
     given: Pairs = [(b"host", b"shop.example"), (b"x-forwarded-for", b"198.51.100.9")]
-    assert forwarding(a_client("10.0.0.1", given, PROXIES), given, "https", 443) == [
+    assert forwarding(a_client("10.0.0.1", given, PROXIES), given, "https") == [
         (b"X-Forwarded-For", b"198.51.100.9"),
         (b"X-Forwarded-Host", b"shop.example"),
         (b"X-Forwarded-Port", b"443"),
         (b"X-Forwarded-Proto", b"https"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("host", "scheme", "port"),
+    [
+        (b"app.test", "http", b"80"),
+        (b"app.test", "https", b"443"),
+        (b"app.test:", "https", b"443"),
+        (b"app.test:8080", "https", b"8080"),
+        (b"app.test:0", "http", b"80"),
+        (b"app.test:99999", "http", b"80"),
+        (b"app.test:123456", "http", b"80"),
+        (b"[::1]", "https", b"443"),
+        (b"[::1]:8080", "https", b"8080"),
+    ],
+)
+def test_the_port_is_that_of_the_host_or_else_the_schemes(host: bytes, scheme: str, port: bytes) -> None:
+    told = forwarding(a_client("198.51.100.9"), [(b"host", host)], scheme)
+    assert told[2:] == [(b"X-Forwarded-Port", port), (b"X-Forwarded-Proto", scheme.encode())]
+
+
+@pytest.mark.parametrize("proto", [b"https", b"HTTPS", b"on", b"https, http"])
+def test_a_proxy_that_says_https_means_its_port(proto: bytes) -> None:
+    given = [(b"host", b"app.test"), (b"x-forwarded-proto", proto)]
+    told = dict(forwarding(a_client("10.0.0.1", given, PROXIES), given, "http"))
+    assert (told[b"X-Forwarded-Port"], told[b"x-forwarded-proto"]) == (b"443", proto)
+
+
+def test_of_a_chain_that_is_too_long_nothing_is_read() -> None:
+    client = client_of("10.0.0.1", [(b"x-forwarded-for", b"198.51.100.9, " * 300)], PROXIES)
+    assert (client.text, client.trusted_peer) == ("10.0.0.1", True)
 
 
 @pytest.mark.parametrize(

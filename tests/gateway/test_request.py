@@ -27,6 +27,7 @@ from gateway.request import (
     refuse_host,
 )
 from sluice.http.server.head import read_head
+from sluice.http.via import Via
 from tests.gateway import making
 from tests.gateway.making import TRUST
 
@@ -41,7 +42,7 @@ def a_head(*headers: tuple[bytes, bytes], target: bytes = b"/") -> Head:
 
 
 def test_an_old_request_that_names_no_host_is_refused() -> None:
-    old = head_of(read_head(b"GET / HTTP/1.0\r\n\r\n"), "192.0.2.7", "http", 8080, TRUST)
+    old = head_of(read_head(b"GET / HTTP/1.0\r\n\r\n"), "192.0.2.7", "http", TRUST, Via())
     with pytest.raises(Refusal) as caught:
         refuse_host(old, ())
     assert (caught.value.status, caught.value.detail) == (400, "a request has exactly one Host header")
@@ -89,8 +90,9 @@ def test_what_is_forwarded_is_end_to_end_and_ours_comes_last() -> None:
         (b"accept", b"*/*"),
         (b"X-Forwarded-For", b"192.0.2.7"),
         (b"X-Forwarded-Host", b"shop.example"),
-        (b"X-Forwarded-Port", b"8080"),
+        (b"X-Forwarded-Port", b"80"),
         (b"X-Forwarded-Proto", b"http"),
+        (b"X-Sluice-Via", head.via.value),
     ]
 
 

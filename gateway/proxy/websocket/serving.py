@@ -20,6 +20,7 @@ from gateway.proxy.websocket.upstream import Denied
 from gateway.request import Head, head_of
 from gateway.workers.prefixes import Prefixes
 from sluice.http.server import Refused, head_of_scope, listener_of
+from sluice.http.via import Via
 from sluice.http.websocket import WebSocketLimits
 
 _MAX_DENIED = 64 * 1024
@@ -60,16 +61,15 @@ async def serve(
         entry.write(scope["path"])
 
 
-def read_handshake(scope: MutableMapping[str, Any], trust: Trust, prefixes: Prefixes | None) -> Head:
+def read_handshake(scope: MutableMapping[str, Any], trust: Trust, via: Via, prefixes: Prefixes | None) -> Head:
     """The head of a handshake, as of the GET that it is. Raises Refusal for one that can be read in two ways."""
     scheme = {"ws": "http", "wss": "https"}[scope["scheme"]]
     try:
         head = head_of_scope(scope)
     except Refused as refused:
         raise Refusal(refused.status, str(refused)) from None
-    peer, server = scope["client"], scope["server"]
-    port, listener = (server and server[1]) or 0, listener_of(scope)
-    return head_of(head, peer and peer[0], scheme, port, trust, prefixes, listener)
+    peer = scope["client"]
+    return head_of(head, peer and peer[0], scheme, trust, via, prefixes, listener_of(scope))
 
 
 async def _pass_on(denied: Response, denial: Send) -> None:

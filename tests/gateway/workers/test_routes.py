@@ -11,6 +11,7 @@ from gateway.policies import Policies, ToUpstream, ToWorkers, load
 from gateway.policies.routes import How
 from gateway.request import head_of
 from sluice.http.server.head import read_head
+from sluice.http.via import Via
 
 POLICIES = Path(__file__).parents[3] / "policies.yaml"
 BODY = b'{"session_id": "S-1", "workspace_id": 7, "api_key": "k"}'
@@ -27,7 +28,7 @@ def policies(monkeypatch: pytest.MonkeyPatch) -> Policies:
 
 def plan_of(policies: Policies, request_line: str) -> Plan:
     head = f"{request_line} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {len(BODY)}\r\n\r\n"
-    request = head_of(read_head(head.encode()), "127.0.0.1", "http", 8080, policies.trust)
+    request = head_of(read_head(head.encode()), "127.0.0.1", "http", policies.trust, Via())
     plan = Planner(policies).plan(request, BODY, 0.0)
     assert not isinstance(plan, Invalid), plan.refusal.detail
     return plan
