@@ -32,7 +32,7 @@ from gateway.proxy.websocket import (
 )
 from gateway.request import Head, head_of
 from gateway.workers.accounts import Division
-from gateway.workers.prefixes import UNKNOWN, Prefixes
+from gateway.workers.prefixes import UNKNOWN
 from gateway.workers.proxy import WorkerProxy
 from gateway.workers.sends import Sends
 from sluice.http import client as http1

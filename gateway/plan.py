@@ -16,7 +16,17 @@ from dataclasses import replace
 from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
 from gateway.limits.decide import Decision
 from gateway.limits.headers import QUOTA_EXCEEDED
-from gateway.policies import Action, Policies, Route, ToRelay, ToUpstream, ToWorkers, can_apply, needs_only_head
+from gateway.policies import (
+    Action,
+    Policies,
+    Route,
+    ToRelay,
+    ToUpstream,
+    ToWorkers,
+    can_apply,
+    needs_only_head,
+    reading_of_path,
+)
 from gateway.policies.routes import WITHOUT_SESSION, WORKERS_HEADERS
 from gateway.problems import BadPath, too_large
 from gateway.request import (
@@ -150,9 +160,10 @@ class Planner:
         """What `head_of` takes off; None: no worker has one."""
         self.via = Via()
         self._trust = policies.trust
-        self._routes = Routes(policies.routes)
+        by_path = [reading_of_path(policies.limits, route) for route in policies.routes]
+        self._routes = Routes(policies.routes, by_path=by_path)
         named = {name for route in policies.routes for name in route.on}
-        self._routes_on = {name: Routes(policies.routes, name) for name in named}
+        self._routes_on = {name: Routes(policies.routes, name, by_path) for name in named}
         """Those of listeners that routes are `on`; of any other, where no such route is, `_routes`."""
         self._routes_on |= {listener.name: Routes(()) for listener in policies.admin.listen}
         self._unmatched = RouteRules(policies, None, self.limits, spread=spread)

@@ -1,16 +1,18 @@
 """Which route a request meets. Matched on a normalised copy; what is forwarded is never touched here. No I/O.
 
-Routes to workers ignore the case of letters, as the workers do.
+Routes to workers ignore the case of letters, as the workers do. Where a route depends on the path (`reading_of_path`),
+a path that others may read differently is refused: it would be limited as one and understood as another.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from gateway.policies import Route, ToWorkers
+from gateway.path_readings import WHAT, is_ambiguous, readings
+from gateway.policies import ReadingOfPath, Route, ToWorkers
 from gateway.problems import BadPath
 from sluice.process.cache import Cache
 
@@ -31,9 +33,11 @@ class Match:
 class Routes:
     """The routes of the policies; the first that matches wins. `on`: the listener whose requests they take."""
 
-    def __init__(self, routes: Sequence[Route], on: str = "") -> None:
+    def __init__(self, routes: Sequence[Route], on: str = "", by_path: Sequence[ReadingOfPath] = ()) -> None:
+        """`by_path`: of each route; empty: no path is refused."""
         taking = [(i, route) for i, route in enumerate(routes) if not route.on or on in route.on]
         self._routes = [(i, route, _pattern_of(route)) for i, route in taking]
+        self._by_path = by_path
         self._found: Cache[tuple[str, bytes], tuple[Match | None]] = Cache(4 * 2**20)
 
     def match(self, method: str, raw_path: bytes) -> Match | None:
@@ -46,6 +50,27 @@ class Routes:
 
     def _find(self, method: str, raw_path: bytes) -> Match | None:
         segments = segments_of(raw_path)
+        match = self._first(method, segments)
+        if match is not None and self._by_path and is_ambiguous(raw_path, segments):
+            self._refuse_ambiguous(method, match, readings(raw_path, segments))
+        return match
+
+    def _refuse_ambiguous(self, method: str, ours: Match, read: Collection[tuple[str, ...]]) -> None:
+        """Raises BadPath where one of these readings leads to a route that depends on which of them is right."""
+        if self._by_path[ours.index] == "here":
+            return
+        matches = [self._first(method, segments) for segments in read]
+        met = {(match.index, tuple(match.captured.items())): match.route for match in matches if match is not None}
+        differ = len(met) > 1 or None in matches
+        for (index, _), route in sorted(met.items(), key=lambda one: one[0]):
+            which = self._by_path[index]
+            if (which == "whole" and len(read) > 1) or (which == "match" and differ):
+                raise BadPath(
+                    f"this path can be read in more than one way ({WHAT}), and the route {route.path} depends on it; "
+                    "write it plainly, or ambiguous_paths: allow at that route"
+                )
+
+    def _first(self, method: str, segments: tuple[str, ...]) -> Match | None:
         folded = tuple([segment.lower() for segment in segments])
         for index, route, pattern in self._routes:
             if route.methods and method not in route.methods:

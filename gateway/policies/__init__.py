@@ -1,9 +1,11 @@
 """policies.yaml: `load` reads it into one immutable snapshot, `Policies`."""
 
 from gateway.policies.applicability import (
+    ReadingOfPath as ReadingOfPath,
     applies_to_event as applies_to_event,
     can_apply as can_apply,
     needs_only_head as needs_only_head,
+    reading_of_path as reading_of_path,
     streams as streams,
 )
 from gateway.policies.clients import Clients as Clients

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from gateway.policies.limits import Limit
 from gateway.policies.overrides import Per
-from gateway.policies.routes import Fixed, JsonPointer, Route, ToUpstream
+from gateway.policies.routes import Fixed, JsonPointer, PathSegment, Route, ToRelay, ToUpstream, ToWorkers
 
 
 def applies_to_event(patterns: Sequence[str], event: str | None) -> bool:
@@ -31,6 +32,33 @@ def streams(route: Route) -> bool:
     """Whether bodies go on as they come, unless a limit looks into them for what a request costs."""
     looks_inside = any(isinstance(source, JsonPointer) for source in (route.event, route.session, route.workspace))
     return isinstance(route.action, ToUpstream) and route.verify is None and not looks_inside
+
+
+ReadingOfPath = Literal["here", "whole", "match", "any"]
+
+
+def reading_of_path(limits: Sequence[Limit], route: Route) -> ReadingOfPath:
+    """What of a request depends on how its path is read.
+
+    here   nothing behind us: the gateway answers it, or stores it for a sender who has proven himself
+    whole  all of it: a worker reads the same path, and the gateway acts upon what it will understand
+    match  the route, and the names in it: they say whose limits it meets, or that it has to be signed
+    any    nothing, or the policies say that it may be read in any way (`ambiguous_paths: allow`)
+    """
+    action = route.action
+    if (isinstance(action, ToWorkers) and action.how in ("list", "health")) or (
+        isinstance(action, ToRelay) and route.verify
+    ):
+        return "here"
+    if route.ambiguous_paths:
+        return "any"
+    if isinstance(action, ToWorkers):
+        return "whole"
+    named = isinstance(route.session, PathSegment) or isinstance(route.workspace, PathSegment)
+    limited = isinstance(route.event, Fixed) and any(
+        limit.events and not limit.observe and can_apply(limit, route) for limit in limits
+    )
+    return "match" if named or limited or route.verify else "any"
 
 
 def needs_only_head(limit: Limit, route: Route | None) -> bool:

@@ -105,6 +105,8 @@ class Route:
     """Seconds for which nothing may move of the request on its way, or of its answer; None: as the upstream says."""
     on: tuple[str, ...] = ()
     """Names of the listeners whose requests it takes; empty: of all."""
+    ambiguous_paths: bool = False
+    """A path that others may read differently is passed on, although the route depends on it."""
 
     def most(self, *, whole: bool) -> int:
         """Bytes of body that a request may have. `whole`: it is read before anything is done."""
@@ -129,6 +131,7 @@ def route(value: Value) -> Route:
             action=action,
             body=fields.take("body", parsers.size, _usual_body(action)),
             line=value.line,
+            ambiguous_paths=fields.take("ambiguous_paths", choice("refuse", "allow"), "refuse") == "allow",
             workspace=fields.take(
                 "workspace", lambda source: _subject(source, path, "workspace"), _segment_of(path, "workspace")
             ),
