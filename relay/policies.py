@@ -124,8 +124,9 @@ class Endpoint:
     """Event types or globs (`session_*`) it is sent; empty: all."""
     headers: tuple[tuple[str, Secret], ...] = setting(_headers, ())
     """Sent with every attempt, in place of what an event brings under the same name."""
-    forward: tuple[str, ...] | None = setting(_forwarded, None)
-    """Of the headers that an event brings only these, and those about its content; None: all."""
+    forward: tuple[str, ...] = setting(_forwarded, ())
+    """Of the headers that an event brings it gets these, and those about its content: no other, as its sender may have
+    proven himself by them to us, or to somebody before us."""
     batch: Batch | None = setting(section(Batch, _check_batch), None)
     private: bool = setting(_allowed, False)
     """Its name may lead to a private address (`sluice.http.addresses`)."""

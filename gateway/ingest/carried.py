@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.policies import Policies
 from gateway.problems import Refusal
 from gateway.request import Head
-from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID
+from relay.deliver.sender import ATTEMPT, BATCH_IDS, EVENT_ID, OF_CONTENT
+from relay.filters import takes
 from relay.queue.codec import Headers
 from sluice.config import headers as sound
 from sluice.config.problems import Malformed, quoted
-from sluice.http.senders import Sender
+from sluice.http.senders import ID_HEADERS, Sender
 from sluice.http.signatures import AGEING, proof_of
 from sluice.http.signed_json import wrong
+from sluice.http.via import KEY as VIA
 
 INSTANCE_URL = b"x-instance-url"
 """By it Laravel remembers which worker it is to call for a session."""
@@ -26,29 +28,39 @@ _PREFIXES_NOT_TO_GIVE = ("x-forwarded-", "x-sluice-")
 
 
 class Carried:
-    """What a webhook brings goes on with it, but for what is made anew for each attempt.
+    """Of what a webhook brings there goes on with it what says how its content is to be read, and what an endpoint of
+    its route names (`forward`). The rest is not even stored: it may be a credential.
 
-    The headers of every signature of the policies stay here: whoever proves himself to us by a key must not find that
-    we have sent it on.
+    The headers of every signature of the policies stay here, also where they are named: whoever proves himself to us by
+    a key must not find that we have sent it on.
     """
 
     def __init__(self, policies: Policies) -> None:
+        self._endpoints = policies.relay.endpoints
         self._made_anew = _MADE_ANEW.union(*[proof_of(each).names for each in policies.signatures.values()])
         self._replaced = replaced_values(policies)
+        self._kept: dict[tuple[str, ...], frozenset[bytes]] = {}
 
-    def of(self, head: Head, sender: Sender) -> Headers:
+    def of(self, head: Head, endpoints: Sequence[str], sender: Sender) -> Headers:
         """Names and values as they came, and what the next one may believe about the client."""
-        stays, replaced = self._stays_here(sender), self._replaced
-        fields = [field for field in head.forwarded() if field.key not in stays]
-        if not replaced:
-            return tuple([(field.name, field.value) for field in fields])
-        return tuple([(field.name, replaced.get(field.key, field.value)) for field in fields])
+        kept, replaced, id_header = self._kept_for(tuple(endpoints)), self._replaced, sender.id_header
+        return tuple(
+            [
+                (field.name, replaced.get(field.key, field.value))
+                for field in head.forwarded()
+                if field.key in kept or (field.key == id_header and id_header != _OUR_ID)
+            ]
+        )
 
-    def _stays_here(self, sender: Sender) -> frozenset[bytes]:
-        """The headers that are not sent on. The sender's own id is; in a header called as ours, it is told instead."""
-        if sender.id_header not in self._made_anew or sender.id_header == _OUR_ID:
-            return self._made_anew
-        return self._made_anew - {sender.id_header}
+    def _kept_for(self, endpoints: tuple[str, ...]) -> frozenset[bytes]:
+        """The sender's own id is kept beside these; in a header called as ours, it is told instead."""
+        kept = self._kept.get(endpoints)
+        if kept is None:
+            named = [name for each in endpoints for name in self._endpoints[each].forward]
+            kept = self._kept[endpoints] = (
+                OF_CONTENT.union((VIA,), [name.lower().encode() for name in named]) - self._made_anew
+            )
+        return kept
 
 
 def replaced_values(policies: Policies) -> Mapping[bytes, bytes]:
@@ -60,15 +72,22 @@ def replaced_values(policies: Policies) -> Mapping[bytes, bytes]:
     return {} if advertised is None else {INSTANCE_URL: advertised.encode()}
 
 
-def published_headers(given: object, at: str, replaced: Mapping[bytes, bytes]) -> Headers:
-    """Of an event's `headers`: names and texts. `at`: where the event stands, for the message; `replaced`: see
-    `replaced_values`. Raises Refusal 400."""
+def published_headers(given: object, at: str, policies: Policies, event_type: str) -> Headers:
+    """Of an event's `headers`: names and texts. `at`: where the event stands, for the message. Raises Refusal 400, also
+    for one that none of the event's endpoints would get."""
     place = f"{at}headers"
     if not isinstance(given, dict):
         wrong(place, 'an object such as {"X-Instance-Url": "http://10.0.0.5:3000"}', given)
     if len(given) > MAX_PUBLISHED:
         raise Refusal(400, f"{place}: has {len(given)} headers, it may have {MAX_PUBLISHED}")
     pairs = [_published(f"{place}.{name[:64]}", name, value) for name, value in given.items()]
+    endpoints = [each for each in policies.relay.endpoints.values() if takes(each.events, event_type)]
+    forwarded = OF_CONTENT.union(ID_HEADERS, *[(name.lower().encode() for name in each.forward) for each in endpoints])
+    for name, _ in pairs:
+        if endpoints and name.lower() not in forwarded:
+            cure = "name it in forward: of one (relay.endpoints)"
+            raise Refusal(400, f"{place}.{name.decode()}: no endpoint that takes this event gets this header; {cure}")
+    replaced = replaced_values(policies)
     return tuple([(name, replaced.get(name.lower(), value)) for name, value in pairs])
 
 

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.ingest.carried import published_headers, replaced_values
+from gateway.ingest.carried import published_headers
 from gateway.ingest.fence import HEADER, fence_field, read_fence
 from gateway.ingest.identity import REPEATED_SOON, digest_of
 from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
@@ -172,7 +172,7 @@ def _event(
     own_id = _text(fields, "id", at, _ID, "1 to 128 of A-Z a-z 0-9 _ : -") if "id" in fields else ""
     path = _text(fields, "path", at, _TARGET, "a path such as /hooks/orders") if "path" in fields else ""
     session = _session(fields.get("session"), at)
-    headers = published_headers(fields["headers"], at, replaced_values(policies)) if "headers" in fields else ()
+    headers = published_headers(fields["headers"], at, policies, event_type) if "headers" in fields else ()
     own_fence = "fence" in fields
     fence = fence_field(fields["fence"], session, f"{at}fence") if own_fence else read_fence(fences, session)
     return as_event(

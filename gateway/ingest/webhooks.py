@@ -140,7 +140,7 @@ class Ingest:
             new_id(known_by.key),
             webhook.event,
             webhook.session,
-            Post(webhook.head.target, self._carried.of(webhook.head, webhook.sender), webhook.body),
+            Post(webhook.head.target, self._carried.of(webhook.head, webhook.endpoints, webhook.sender), webhook.body),
             webhook.json,
             window=known_by.window,
             senders_id=known_by.senders_id,

@@ -26,7 +26,9 @@ from relay.queue.codec import Delivery, Headers
 from sluice.config import Signature
 from sluice.http import addresses, client as http1
 from sluice.http.lenient_json import is_json
+from sluice.http.senders import ID_HEADERS
 from sluice.http.signatures import proof_of
+from sluice.http.via import KEY as VIA
 from sluice.process.cache import Cache
 
 EVENT_ID = b"Webhook-Id"
@@ -34,7 +36,7 @@ EVENT_ID = b"Webhook-Id"
 ATTEMPT = b"X-Sluice-Attempt"
 BATCH_IDS = b"X-Sluice-Event-Ids"
 """The ids of the events of a batch, in its order, separated by commas."""
-_OF_CONTENT = frozenset((b"content-type", b"content-encoding", b"content-language", b"content-location"))
+OF_CONTENT = frozenset((b"content-type", b"content-encoding", b"content-language", b"content-location"))
 """What says how a body is to be read (RFC 9110 section 8.3)."""
 _PLAIN_ANSWER = (b"Accept-Encoding", b"identity")  # people read the answer to a rejected event
 _MAX_SHOWN_OF_EACH = 512
@@ -79,7 +81,7 @@ class Sender:
             added.append(_PLAIN_ANSWER)
         self._added = tuple(added)
         self._replaced = made.union(name.lower() for name, _ in self._added)
-        self._forwarded = None if endpoint.forward is None else _OF_CONTENT.union(_lower(endpoint.forward))
+        self._forwarded = OF_CONTENT.union(ID_HEADERS, (VIA,), _lower(endpoint.forward))
 
     async def post(self, delivery: Delivery, begin_by: float = math.inf) -> Outcome:
         """The whole attempt takes at most the endpoint's timeout. Never raises for anything the receiver does.
@@ -194,9 +196,7 @@ class Sender:
         A header that the endpoint's policy adds replaces a stored one of the same name; one that we make replaces both.
         """
         forwarded = self._forwarded
-        made = self._head_start_of(
-            target, [pair for pair in headers if forwarded is None or pair[0].lower() in forwarded]
-        )
+        made = self._head_start_of(target, [pair for pair in headers if pair[0].lower() in forwarded])
         size = sum(len(name) + len(value) + 128 for name, value in headers)
         return self._head_starts.keep((target, headers), made, size + len(target) + len(made))
 

@@ -61,6 +61,8 @@ _BESIDE_SIGNATURE = {
     "x-openwa-signature": b"x-openwa-idempotency-key",
 }
 """Of preset `body-sha256`: the id header of those who sign in this one. Meta sends none."""
+ID_HEADERS = frozenset({b"x-webhook-request-id", b"webhook-id", *_BESIDE_SIGNATURE.values()})
+"""All of them: what an event is called is no secret, and goes with it to every receiver."""
 USUAL = Sender()
 """Whoever knows HTTP: publishers, and requests that no signature is asked of."""
 _PATIENT = 12.0  # over the 10 s of the existing workers, so that they time out and repeat what is not stored by then

@@ -36,7 +36,7 @@ signatures: {publishers: {preset: blazz, secret: env:SECRET}}
 relay:
   verify: publishers
   endpoints:
-    laravel: {url: "http://127.0.0.1:1"}
+    laravel: {url: "http://127.0.0.1:1", forward: [X-Instance-Url, X-Empty]}
     orders: {url: "http://127.0.0.1:2", events: [order_*]}
     calls: {url: "http://127.0.0.1:3", events: [call]}
   lanes: {urgent: [order_urgent]}
@@ -117,6 +117,13 @@ async def test_an_event_brings_the_headers_that_its_publisher_names(api: Api) ->
     (delivery,) = await api.stored("laravel")
     given = ((b"X-Instance-Url", b"http://10.0.0.5:3000"), (b"X-Empty", b""))
     assert delivery.headers == ((b"Content-Type", b"application/json"), *given)
+
+
+async def test_a_header_that_no_endpoint_of_the_event_gets_is_refused(api: Api) -> None:
+    answer = await api.post({"type": "a", "headers": {"X-Instance-Url": "http://10.0.0.5:3000", "X-Other": "1"}})
+    why = "no endpoint that takes this event gets this header; name it in forward: of one (relay.endpoints)"
+    assert problem(answer, 400) == f"headers.X-Other: {why}"
+    assert await api.stored("laravel") == []
 
 
 async def test_a_published_address_of_a_worker_is_the_one_to_advertise_too(tmp_path: Path, store: Store) -> None:

@@ -45,7 +45,9 @@ async def test_with_an_address_to_advertise_the_worker_s_own_is_replaced_whateve
     shipped = Shipped(store, file)
     await shipped.accept("session_ready", headers=((b"x-instance-URL", b"http://localhost:3001"), (b"X-Other", b"1")))
     (delivery,) = await shipped.leased()
-    assert {(b"x-instance-URL", b"http://sluice:8080"), (b"X-Other", b"1")} <= {*delivery.headers}
+    assert [pair for pair in delivery.headers if pair[0] in (b"x-instance-URL", b"X-Other")] == [
+        (b"x-instance-URL", b"http://sluice:8080")
+    ]
 
 
 @pytest.mark.parametrize("file", [SHIPPED, DEMO], ids=["shipped", "demo"])
