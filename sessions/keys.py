@@ -18,6 +18,7 @@ from sluice.config.parsers import each, of
 from sluice.config.problems import Malformed, quoted
 from sluice.http import addresses
 from sluice.http.problem import Refusal
+from sluice.process.addresses import leads_to
 
 WORKER_ID = r"[A-Za-z0-9._:\[\]-]{1,128}"
 """What a worker may call itself. A space would end its name early in the store."""
@@ -25,7 +26,6 @@ _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _GLOB = re.compile(r"[A-Za-z0-9._:\[\]*-]{1,128}")
 _NETWORK = re.compile(r"(https?)://([0-9.]+|\[[0-9A-Fa-f:.]+\])(/[0-9]{1,3})")
 _PORTS = {"http": 80, "https": 443}
-_EVERYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Keys:
                 f"url: {url} is the existing worker {name} (sessions.workers); give your own worker another port, or "
                 "take that worker out of policies.yaml first",
             )
-        if any(_is_at(address, url) for address in self._listen):
+        if any(leads_to(address, url) for address in self._listen):
             raise Refusal(400, f"url: {url} is this gateway itself; write where the gateway reaches the worker")
 
 
@@ -157,16 +157,6 @@ def port_of(parts: SplitResult) -> int:
 def _address(url: str) -> tuple[str, int, str]:
     parts = urlsplit(url)
     return parts.hostname or "", port_of(parts), parts.path.rstrip("/")
-
-
-def _is_at(listen: Listen, url: str) -> bool:
-    host, port, _ = _address(url)
-    same = host == listen.host or (_is_here(host) and (listen.host in _EVERYWHERE or _is_here(listen.host)))
-    return same and port == listen.port
-
-
-def _is_here(host: str) -> bool:
-    return addresses.is_literal(host) and addresses.kind_of(host) == "loopback"
 
 
 def _is_address(host: str) -> bool:

@@ -16,6 +16,9 @@ from gateway.policies.model import BODIES, Policies
 from gateway.policies.routes import Fixed, JsonPointer, Route, ToRelay
 from sluice.config.listening import conflict
 from sluice.config.problems import Malformed, quoted
+from sluice.http.senders import ID_HEADERS
+from sluice.http.signatures import AGEING, proof_of
+from sluice.process.addresses import leads_to
 
 Found = Iterator[tuple[tuple[str | int, ...], Malformed]]
 """Where it stands, and what is wrong."""
@@ -26,6 +29,8 @@ def contradictions(policies: Policies) -> Found:
     yield from _shadowed(policies.routes)
     yield from _taken_by_prefixes(policies)
     yield from _admin(policies)
+    yield from _proofs_forwarded(policies)
+    yield from _leading_back(policies)
     yield from _without_effect(policies.limits)
     yield from _held_although_relayed(policies.limits, policies.routes)
     if policies.routes:  # without any, nothing is known of what will come
@@ -101,6 +106,35 @@ def _taken_by_prefixes(policies: Policies) -> Found:
                 message = f"{quoted(worker.prefix)} takes all requests of routes[{at}] ({route.path})"
                 yield ("sessions", "workers", index, "prefix"), Malformed(message, "write another, such as /w/w1")
                 break
+
+
+def _proofs_forwarded(policies: Policies) -> Found:
+    """What proves somebody to us is sent on to nobody, and a new signature has headers of its own."""
+    proofs = {
+        name: f"proves requests (signatures.{each.name})"
+        for each in policies.signatures.values()
+        for name in proof_of(each).names
+    }
+    made_anew = dict.fromkeys(AGEING, "is made anew for each attempt") | proofs
+    for endpoint in policies.relay.endpoints.values():
+        for at, name in enumerate(endpoint.forward):
+            why = made_anew.get(name.lower().encode())
+            if why is not None and name.lower().encode() not in ID_HEADERS:
+                place = ("relay", "endpoints", endpoint.name, "forward", at)
+                yield place, Malformed(f"{quoted(name)} {why}, and is never sent on", "remove it")
+
+
+def _leading_back(policies: Policies) -> Found:
+    """What would be asked of the gateway itself, again and again."""
+    urls: list[tuple[tuple[str | int, ...], str]] = [
+        *((("upstreams", each.name, "url"), each.url) for each in policies.upstreams.values()),
+        *((("relay", "endpoints", each.name, "url"), each.url) for each in policies.relay.endpoints.values()),
+        *((("sessions", "workers", at, "url"), each.url) for at, each in enumerate(policies.sessions.workers)),
+    ]
+    for place, url in urls:
+        if any(leads_to(listener.address, url) for listener in policies.listeners):
+            message = f"{quoted(url)} is this gateway itself (listen)"
+            yield place, Malformed(message, "write the address of the one that is meant, or another port to listen on")
 
 
 def _without_effect(limits: Sequence[Limit]) -> Found:

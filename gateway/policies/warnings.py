@@ -19,6 +19,8 @@ from sluice.config import Listen
 from sluice.config.listening import EVERYWHERE, Listener
 from sluice.http.addresses import is_literal
 
+SHORTEST_SECRET = 16
+"""Bytes: 128 bits, where it is random."""
 IPV4, IPV6 = ip_address("127.0.0.1"), ip_address("::1")
 _KEYLESS = ("/cleanup/**", "/remoteauth/**", "/api/internal/**")
 """Paths of existing workers that need no API_KEY and are no business of a stranger."""
@@ -38,6 +40,8 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
         yield from _left_out(f"limits[{index}]", limit, policies)
         yield from _shared_by_mistake(f"limits[{index}]", limit, policies, now)
         yield from _override_warnings(f"limits[{index}].overrides", limit, policies.trust.lists)
+    yield from _short_secrets(policies)
+    yield from _without_instance_url(policies)
     yield from _past_us(policies.sessions)
     yield from _one_machine_twice(policies.sessions)
     yield from _open_list(policies)
@@ -47,6 +51,36 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
     yield from _commands_left_out(policies, now)
     if policies.console.token is None:
         yield "console: no token; the console and admin API are closed"
+
+
+def _short_secrets(policies: Policies) -> Iterator[str]:
+    """Whoever has one message and its signature can try out secrets as fast as his machines can."""
+    found = [(f"signatures.{name}", it) for name, one in policies.signatures.items() for it in one.secrets]
+    found += [
+        (f"sessions.workers[{at}].key", it.key) for at, it in enumerate(policies.sessions.workers) if it.key is not None
+    ]
+    if policies.console.token is not None:
+        found.append(("console.token", policies.console.token))
+    for place, secret in dict.fromkeys(found):
+        if 0 < len(secret.reveal()) < SHORTEST_SECRET:
+            cure = "make one with openssl rand -hex 32"
+            yield f"{place}: the secret has under {SHORTEST_SECRET} bytes and can be guessed; {cure}"
+
+
+def _without_instance_url(policies: Policies) -> Iterator[str]:
+    """By it Laravel knows which worker it is to call for a session."""
+    relayed = {
+        name
+        for route in policies.routes
+        if isinstance(route.action, ToRelay) and route.verify and policies.signatures[route.verify].preset == "blazz"
+        for name in route.action.endpoints
+    }
+    for name in sorted(relayed):
+        endpoint = policies.relay.endpoints[name]
+        named = {header.lower() for header in (*endpoint.forward, *(header for header, _ in endpoint.headers))}
+        if endpoint.sign and policies.signatures[endpoint.sign].preset == "blazz" and "x-instance-url" not in named:
+            cure = "write forward: [X-Instance-Url, X-Forwarded-For] if it is Laravel"
+            yield f"relay.endpoints.{name}: is not told which worker a webhook comes from; {cure}"
 
 
 def _past_us(sessions: SessionsPolicy) -> Iterator[str]:

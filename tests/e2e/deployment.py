@@ -26,7 +26,7 @@ from sluice.http.decode import encode
 from sluice.http.signatures import sign
 from tests.waiting import until
 
-SECRETS = {"WHATSAPP_HMAC_SECRET": "the-hmac-secret", "SLUICE_CONSOLE_TOKEN": "the-console-token"}
+SECRETS = {"WHATSAPP_HMAC_SECRET": "the-hmac-secret-of-tests", "SLUICE_CONSOLE_TOKEN": "the-console-token"}
 WEBHOOKS = b"/api/whatsapp/webhooks/webjs"
 ORDERED = ("message_received", "message_status_updated")
 

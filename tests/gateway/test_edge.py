@@ -198,13 +198,16 @@ async def test_a_limit_that_is_used_up_is_429_with_retry_after(gate: Gate, larav
     assert len(laravel.heads) == 1
 
 
-@pytest.mark.parametrize("path", ["//limited/x", "/%6Cimited/x", "/limited%2Fx", "/a/../limited/x", "/limited/"])
-async def test_no_spelling_of_the_path_slips_past_a_limit(gate: Gate, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/%6Cimited/x", 429), ("/limited/", 429), ("//limited/x", 400), ("/limited%2Fx", 400), ("/a/../limited/x", 400)],
+)
+async def test_no_spelling_of_the_path_slips_past_a_limit(gate: Gate, path: str, status: int) -> None:
     head = b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n"
     async with gate.raw(head % b"/limited/x", head % path.encode()) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
         await client.exactly(2)
-        assert (await client.head()).startswith(b"HTTP/1.1 429 ")
+        assert (await client.head()).startswith(b"HTTP/1.1 %d " % status)
 
 
 async def test_a_websocket_to_no_session_is_501(gate: Gate) -> None:
@@ -234,7 +237,7 @@ async def test_an_upgrade_beside_a_body_is_ignored_and_the_body_arrives(gate: Ga
 
 async def test_a_webhook_is_stored_before_it_is_answered(gate: Gate, queue: Queue, laravel: Receiver) -> None:
     body = b'{"event":  "message_received", "data": {"session_id": "s1", "text": "gr\xc3\xbc\xc3\x9fe"}}'
-    answer = await gate.post_event(body=body, headers={"Content-Type": "application/json", "X-Kept": "1"})
+    answer = await gate.post_event(body=body, headers={"Content-Type": "application/json", "X-Other": "1"})
     assert answer.status_code == 202
     told = answer.json()
     assert told == {"status": "queued", "id": told["id"], "promise": "memory"}
@@ -242,11 +245,8 @@ async def test_a_webhook_is_stored_before_it_is_answered(gate: Gate, queue: Queu
     assert (delivery.id, delivery.type, delivery.session) == (told["id"], "message_received", "s1")
     assert (delivery.target, delivery.body) == (b"/hooks/message", body)
     kept = {name.lower(): value for name, value in delivery.headers}
-    assert kept[b"x-kept"] == b"1"
+    assert kept.keys() == {b"content-type", b"x-sluice-via"}
     assert kept[b"content-type"] == b"application/json"
-    assert kept[b"x-forwarded-for"] == b"127.0.0.1"
-    made_anew = {b"host", b"content-length", b"x-hmac-signature", b"x-timestamp", b"connection", b"transfer-encoding"}
-    assert not made_anew & kept.keys()
     assert laravel.heads == [], "the relay delivers, not the gateway"
 
 
@@ -430,13 +430,13 @@ async def test_behind_our_proxy_the_port_is_that_of_what_it_says(
 @pytest.mark.parametrize("address", ["127.0.0.1", PROXY])
 async def test_a_chain_of_proxies_that_is_too_long_is_refused(gate: Gate, laravel: Receiver, address: str) -> None:
     chains = [b"X-Forwarded-For: " + b", ".join([b"198.51.100.9"] * count) + b"\r\n" for count in (290, 300)]
-    statuses = []
+    answers = []
     for chain in chains:
         async with gate.raw(b"GET / HTTP/1.1\r\nHost: a\r\n" + chain + b"\r\n", address=address) as client:
-            statuses.append((await client.head())[9:12])
-            detail = await client.until(b"}") if statuses[-1] == b"400" else b""
-    assert statuses == [b"200", b"400"]
-    assert b"the X-Forwarded-* fields have over 4096 bytes together" in detail
+            head = await client.head()
+            answers.append((head[9:12], await client.exactly(int(values(head, b"content-length")[0]))))
+    assert [status for status, _ in answers] == [b"200", b"400"]
+    assert b"the X-Forwarded-* fields have over 4096 bytes together" in answers[1][1]
     assert len(laravel.heads) == 1
 
 

@@ -882,6 +882,29 @@ EXPECTED: dict[str, list[str]] = {
         '5:49: relay.endpoints.b.forward[0]: "Host" is written by Sluice alone; use another header',
         '5:55: relay.endpoints.b.forward[1]: "X Tenant" is not the name of a header; write X-Event-Type',
     ],
+    "endpoint_forwards_a_proof": [
+        '9:17: relay.endpoints.a.forward[0]: "X-Webhook-Hmac" proves requests (signatures.waha), and is never sent on; '
+        "remove it",
+        '9:55: relay.endpoints.a.forward[2]: "x-timestamp" is made anew for each attempt, and is never sent on; '
+        "remove it",
+        '9:68: relay.endpoints.a.forward[3]: "authorization" proves requests (signatures.api), and is never sent on; '
+        "remove it",
+    ],
+    "upstream_leads_back": [
+        '3:28: upstreams.laravel.url: "http://localhost:8080" is this gateway itself (listen); write the address of '
+        "the one that is meant, or another port to listen on",
+        '4:32: relay.endpoints.crm.url: "http://127.0.0.1:8080/hooks" is this gateway itself (listen); write the '
+        "address of the one that is meant, or another port to listen on",
+        '5:28: sessions.workers[0].url: "http://127.0.0.1:8080" is this gateway itself (listen); write the address of '
+        "the one that is meant, or another port to listen on",
+    ],
+    "upstream_leads_back_on_all_interfaces": [
+        '3:28: upstreams.laravel.url: "http://127.0.0.1:8080" is this gateway itself (listen); write the address of '
+        "the one that is meant, or another port to listen on",
+    ],
+    "route_ambiguous_paths": [
+        '3:58: routes[0].ambiguous_paths: "yes" is not known here; write refuse or allow',
+    ],
     "endpoint_batch": [
         "4:50: relay.endpoints.a.batch.max: 201 is too much; write 200 or less",
         "5:50: relay.endpoints.b.batch.max: 0 is too small; write 1 or more",

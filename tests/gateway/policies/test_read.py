@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -49,7 +50,7 @@ from sluice.config.listening import at
 from tests.gateway.policies.schema_check import problems_by_schema
 
 DEFAULT = Path(__file__).parents[3] / "policies.yaml"
-ENVIRONMENT = {"WHATSAPP_HMAC_SECRET": "hmac", "SLUICE_CONSOLE_TOKEN": "token"}
+ENVIRONMENT = {"WHATSAPP_HMAC_SECRET": "hmac" * 4, "SLUICE_CONSOLE_TOKEN": "token" * 4}
 Read = Callable[..., Policies]
 
 
@@ -97,12 +98,12 @@ def test_default_store_trust_and_upstreams(default: Policies) -> None:
 
 
 def test_default_secrets_come_from_the_environment_and_stay_hidden(default: Policies) -> None:
-    secret = Secret(b"hmac")
+    secret = Secret(b"hmac" * 4)
     assert default.signatures == {
         "workers": Signature("workers", "blazz", secret, 300.0),
         "laravel": Signature("laravel", "blazz", secret, 300.0),
     }
-    assert default.console.token == Secret(b"token")
+    assert default.console.token == Secret(b"token" * 4)
     assert "hmac'" not in repr(default)
 
 
@@ -166,6 +167,7 @@ def test_default_relay(default: Policies) -> None:
     retry, circuit = Retry(12, 1.0, 600.0), CircuitPolicy(30.0, 10, 0.5, 5.0, 300.0, 3, slow_start=10.0)
     pace, url = Rate(1000, 60.0), "http://127.0.0.1:8000"
     endpoint = Endpoint("laravel", url, "laravel", 10.0, 16, pace, "session", retry, circuit)
+    endpoint = replace(endpoint, forward=("X-Instance-Url", "X-Forwarded-For"))
     bulk = ("typing_indicator", "heartbeat", "mobile_activity_detected")
     assert default.relay.endpoints == {"laravel": endpoint}
     assert default.relay.lanes == Lanes(("qr_code_generated", "session_*"), bulk)
@@ -506,7 +508,7 @@ signatures: {old: {secret: env:KEY}, used: {secret: env:KEY}}
 relay: {endpoints: {laravel: {url: http://127.0.0.1:8000, sign: used}}}
 routes: [{path: /hooks, relay: laravel}]
 """,
-        KEY="k",
+        KEY="k" * 16,
     )
     assert policies.warnings == (
         "signatures.old: never used",
@@ -531,7 +533,7 @@ limits:
     overrides: [{list: open, burst: 9}, {list: office, burst: 9, until: 2020-01-31}]
 console: {token: env:TOKEN}
 """,
-        TOKEN="t",
+        TOKEN="t" * 16,
     )
     assert policies.warnings == (
         "trust.lists.office: 203.0.113.0/28 (ticket 4711) ended at 2020-02-01T00:00:00Z and no longer counts",
@@ -560,7 +562,7 @@ limits:
     overrides: [{list: office, unlimited: true, until: 2099-12-31}, {list: office, rate: 5/second}]
 console: {token: env:TOKEN}
 """,
-        TOKEN="t",
+        TOKEN="t" * 16,
     )
     assert policies.warnings == (
         "limits[0]: over: queue delays what is relayed, and no route it meets relays; it rejects",

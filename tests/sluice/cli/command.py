@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-SECRETS = {"WHATSAPP_HMAC_SECRET": "the-hmac-secret", "SLUICE_CONSOLE_TOKEN": "the-console-token"}
+SECRETS = {"WHATSAPP_HMAC_SECRET": "the-hmac-secret-of-tests", "SLUICE_CONSOLE_TOKEN": "the-console-token"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def file(tmp_path: Path, store_url: str) -> Path:
     (tmp_path / "token").write_text("the-token")
     file.write_text(
         f'version: 1\ndata: state\nstore: {{url: "{store_url}"}}\nlisten: 127.0.0.1:1\n'
-        "console: {token: file:token}\nrelay: {endpoints: {laravel: {url: http://127.0.0.1:1}}}\n"
+        "console: {token: file:token}\nrelay: {endpoints: {laravel: {url: http://127.0.0.1:2}}}\n"
     )
     known = load(file)
     last_good.keep(file, known.revision, known.data)
