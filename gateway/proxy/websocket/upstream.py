@@ -27,7 +27,7 @@ from gateway.proxy.websocket.pipe import Pipe
 from gateway.proxy.websocket.tasks import ending
 from gateway.request import Pairs
 from sluice.http import client as http1
-from sluice.http.client.connect import Refuse, connect_any
+from sluice.http.client.connect import Refuse, connect
 from sluice.process import files
 
 _MISDIRECTED = 421
@@ -95,13 +95,9 @@ class WebSocketUpstream:
             admission.abandoned()
 
     async def _connect(self, connection: Connection) -> None:
-        origin, loop = self._origin, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._upstream.connect):
-                if self._refuse is None:
-                    await loop.create_connection(lambda: connection, origin.host, origin.port, ssl=self._tls)
-                else:
-                    await connect_any(lambda: connection, origin, self._tls, self._refuse)
+                await connect(lambda: connection, self._origin, self._tls, self._refuse)
         except TimeoutError:
             raise http1.ConnectTimeout("no connection in time") from None
         except (OSError, UnicodeError) as error:

@@ -40,11 +40,12 @@ class Wire:
         "blocked",
         "closed",
         "exchange",
+        "expires",
         "holds_permit",
         "idle",
         "made",
-        "since",
         "transport",
+        "until",
     )
 
     transport: asyncio.Transport
@@ -58,7 +59,10 @@ class Wire:
         self.made = False
         self.holds_permit = True
         self.idle = False
-        self.since = 0.0
+        self.expires = 0.0
+        """The moment (monotonic) from which it carries no further exchange."""
+        self.until = 0.0
+        """Until when it may be used again, while it is idle."""
 
     def abort(self, why: str = "connection cut") -> None:
         if not self.closed:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 PORTS = {"http": 80, "https": 443}
+UNIX = "unix:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +16,15 @@ class Origin:
     scheme: str
     host: str
     port: int
+    socket: str = ""
+    """Path of the unix socket that is connected to; empty: host and port are."""
 
     @classmethod
     def of(cls, url: str) -> Origin:
-        """The origin of a URL, whose path is left to `base_path`. Raises ValueError if it is not http or https."""
+        """The origin of a URL, whose path is left to `base_path`, or of `unix:/path`: HTTP over that socket. Raises
+        ValueError if it is none of these."""
+        if url.startswith(UNIX):
+            return cls("http", "localhost", PORTS["http"], url.removeprefix(UNIX))
         parts = _split(url)
         return cls(parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme])
 
@@ -29,13 +35,15 @@ class Origin:
         return host if self.port == PORTS[self.scheme] else b"%b:%d" % (host, self.port)
 
     def __str__(self) -> str:
+        if self.socket:
+            return UNIX + self.socket
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
 
 def base_path(url: str) -> bytes:
     """What goes before every target: the path of an upstream's URL, without a slash at its end; b"" for none."""
-    return _split(url).path.rstrip("/").encode("ascii")
+    return b"" if url.startswith(UNIX) else _split(url).path.rstrip("/").encode("ascii")
 
 
 def _split(url: str) -> SplitResult:

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import cast
 
 from sluice.http.client.causes import in_words
-from sluice.http.client.connect import Refuse, connect_any
+from sluice.http.client.connect import Refuse, connect as open_connection
 from sluice.http.client.connection import Connection, Wire
 from sluice.http.client.origin import Origin
 from sluice.http.errors import ConnectFailed, ConnectTimeout, PoolExhausted
@@ -29,7 +29,8 @@ class Pool:
     """Connections to one origin: reused last-in-first-out, at most `limit` open, a bounded wait for a free one.
 
     In seconds: `connect` for name, TCP and TLS together, `wait` for a free connection, `idle` for how long an unused
-    one may still be used again (keep it below the upstream's own keep-alive). `refuse` says to which addresses of the
+    one may still be used again (keep it below the upstream's own keep-alive), `age` from which on one is not used again
+    however busy it is, so that a change of the name's addresses is seen. `refuse` says to which addresses of the
     origin's name no connection is made.
     """
 
@@ -41,6 +42,7 @@ class Pool:
         limit: int = 256,
         wait: float = 1.0,
         idle: float = 50.0,
+        age: float = 300.0,
         tls: ssl.SSLContext | None = None,
         refuse: Refuse | None = None,
     ) -> None:
@@ -49,6 +51,7 @@ class Pool:
         self._limit = limit
         self._wait = wait
         self._keep_alive = idle
+        self._age = age
         self._tls = (tls or ssl.create_default_context()) if origin.scheme == "https" else None
         self._refuse = refuse
         self._open = 0
@@ -114,15 +117,14 @@ class Pool:
             await self._emptied
 
     def _youngest(self) -> Wire | None:
-        if not self._idle:
-            return None
-        if monotonic() - self._idle[-1].since >= self._keep_alive:
-            for wire in tuple(self._idle):
-                wire.abort()
-            return None
-        wire = self._idle.pop()
-        wire.idle = False
-        return wire
+        while self._idle:
+            wire = self._idle[-1]
+            if monotonic() < wire.until:
+                self._idle.pop()
+                wire.idle = False
+                return wire
+            wire.abort()
+        return None
 
     async def _wait_for_connection(self, fresh: bool, timeout: float) -> Wire | None:
         if fresh and self._idle:
@@ -152,17 +154,13 @@ class Pool:
 
     async def _connect(self, end: float) -> Wire:
         """Opens a connection with the permit that the caller took; from here on the wire holds it."""
-        loop = asyncio.get_running_loop()
         wire = Wire(self)
         protocol = cast(asyncio.Protocol, wire)
         ready = False
         timeout = min(self._connect_timeout, end - monotonic())
         try:
             async with asyncio.timeout(timeout):
-                if self._refuse is None:
-                    await loop.create_connection(lambda: protocol, self.origin.host, self.origin.port, ssl=self._tls)
-                else:
-                    await connect_any(lambda: protocol, self.origin, self._tls, self._refuse)
+                await open_connection(lambda: protocol, self.origin, self._tls, self._refuse)
             ready = not self._closed
         except TimeoutError:
             raise ConnectTimeout(f"no connection to {self.origin} within {round(timeout, 2):g} s") from None
@@ -188,11 +186,13 @@ class Pool:
 
     def opened(self, wire: Wire) -> None:
         self._wires.add(wire)
+        wire.expires = monotonic() + self._age
 
     def freed(self, wire: Wire) -> None:
         """An exchange on it ended cleanly."""
-        if self._closed:
-            wire.abort()
+        now = monotonic()
+        if self._closed or now >= wire.expires:
+            wire.abort()  # its permit goes to whoever waits when it is lost
             return
         while self._waiters:
             waiter, fresh = self._waiters[0]
@@ -203,10 +203,10 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(wire)
                 return
-        wire.since = now = monotonic()
+        wire.until = min(now + self._keep_alive, wire.expires)
         wire.idle = True
         self._idle.append(wire)
-        if now - self._idle[0].since >= self._keep_alive:
+        if now >= self._idle[0].until:
             self._idle[0].abort()
 
     def closing(self, wire: Wire) -> None:

@@ -102,6 +102,33 @@ async def test_an_idle_connection_is_dropped_after_its_time() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_connection_is_not_used_after_its_age_however_busy_it_is() -> None:
+    async with upstream(saying(OK)) as up:
+        pool = Pool(up.origin, connect=2, age=0.2)
+        began = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() - began < 0.5:
+            await use(await pool.acquire())
+        await pool.close()
+        assert 2 <= len(up.calls) < 10
+        assert pool.open == 0
+
+
+@pytest.mark.anyio
+async def test_whoever_waits_for_a_connection_that_is_too_old_gets_a_new_one() -> None:
+    async with upstream(saying(OK)) as up:
+        pool = Pool(up.origin, connect=2, limit=1, age=0.05)
+        held = await pool.acquire()
+        waiting = asyncio.create_task(pool.acquire())
+        await until(lambda: pool.waiting == 1)
+        await asyncio.sleep(0.06)  # the age itself is what is tested
+        await use(held)
+        fresh = await waiting
+        assert not fresh.reused
+        await use(fresh)
+        await pool.close()
+
+
+@pytest.mark.anyio
 async def test_an_idle_connection_that_the_upstream_closes_leaves_the_pool() -> None:
     async def play(call: Call) -> None:
         await call.head()
