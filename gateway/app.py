@@ -21,11 +21,14 @@ from gateway.limits import delays, peers
 from gateway.limits.held import HeldRequests
 from gateway.limits.limiter import Limiter
 from gateway.policies import Policies, Upstream, edits
+from gateway.proxy import health
+from gateway.proxy.balancing import BalancedUpstream
 from gateway.proxy.circuit import UpstreamCircuit
 from gateway.proxy.failing import Failing
+from gateway.proxy.health import Checks
 from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import UpstreamClient
-from gateway.proxy.websocket import WebSocketUpstream
+from gateway.proxy.websocket import BalancedWebSocket, WebSocketUpstream
 from gateway.reload import ConnectedUpstream, Reloader, Snapshot
 from gateway.resources import Resources
 from gateway.tokens import TokenGuard
@@ -59,7 +62,6 @@ from sluice.store.client import Store, StoreAway, StoreRefused
 _STORE_TIMEOUT = 2.0
 _WORKERS = Upstream("workers", "", connect=1.0, headers=30.0, idle=60.0)
 _TIDY_EVERY = 60.0
-_PROBE_MARGIN = 5.0  # seconds over the longest that an upstream may take to answer; then its probe counts as lost
 
 Console = Callable[[Resources], Sequence[BaseRoute]]
 """The routes that the console adds to the reserved paths, of what it looks at."""
@@ -101,6 +103,7 @@ async def opened(
                 every(delays.EVERY, stop, lambda: parts.delays.run_once(reloader.snapshot.resources.policies))
             )
             group.create_task(every(recent.EVERY, stop, lambda: _note_failing(failing)))
+            group.create_task(every(health.EVERY, stop, lambda: _check_members(reloader.snapshot)))
             group.create_task(parts.changes.run(stop))
             group.create_task(Keeper(parts.registry, parts.changes).run(stop))
             group.create_task(parts.live.watch(stop, apply))
@@ -200,10 +203,12 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
 
 
 def _connected(upstream: Upstream, rule: ShareRule) -> ConnectedUpstream:
-    circuit = UpstreamCircuit(
-        upstream.name, probe_lease=upstream.connect + upstream.headers + _PROBE_MARGIN, show=metrics.upstream_circuit
-    )
-    return ConnectedUpstream(UpstreamClient(upstream, rule, circuit), WebSocketUpstream(upstream, circuit))
+    circuit = UpstreamCircuit(upstream.name, show=metrics.upstream_circuit)
+    if not upstream.urls and upstream.health is None:
+        return ConnectedUpstream(UpstreamClient(upstream, rule, circuit), WebSocketUpstream(upstream, circuit))
+    balanced = BalancedUpstream(upstream, rule, circuit)
+    checks = Checks(upstream, balanced.members) if upstream.health else None
+    return ConnectedUpstream(balanced, BalancedWebSocket(upstream, circuit, balanced), checks)
 
 
 async def _note_inflows(resources: Resources) -> None:
@@ -216,6 +221,10 @@ async def _note_inflows(resources: Resources) -> None:
         resources.inflows[name].note(time.monotonic(), counts.accepted - counts.stale)
         rate = resources.policies.relay.endpoints[name].rate
         resources.progress.note(name, counts, rate.interval if rate else 0.0)
+
+
+async def _check_members(snapshot: Snapshot) -> None:
+    await health.run_once([upstream.checks for upstream in snapshot.upstreams.things.values() if upstream.checks])
 
 
 async def _note_failing(failing: Failing) -> None:

@@ -49,6 +49,15 @@ _UPSTREAM_CIRCUIT = Gauge(
     ["upstream"],
     multiprocess_mode="livemax",
 )
+_MEMBER_OUT = Gauge(
+    "sluice_upstream_member_out",
+    "1 while a member of an upstream with several is left out; the worst of all processes.",
+    ["upstream", "member"],
+    multiprocess_mode="livemax",
+)
+_FAILED_OVER = counts(
+    "sluice_upstream_failovers_total", "Requests that went on to another member of their upstream.", ["upstream"]
+)
 _HELD = Gauge(
     "sluice_held_requests",
     "Requests that wait because they cannot be stored or decided now.",
@@ -93,6 +102,14 @@ def decided_without_store(limit: str) -> None:
 
 def upstream_circuit(upstream: str, state: str) -> None:
     _UPSTREAM_CIRCUIT.labels(upstream).set(CIRCUIT_VALUES[state])
+
+
+def upstream_member_out(upstream: str, member: str, *, out: bool) -> None:
+    _MEMBER_OUT.labels(upstream, member).set(float(out))
+
+
+def upstream_failed_over(upstream: str) -> None:
+    _FAILED_OVER.add(upstream)
 
 
 def held(requests: int) -> None:

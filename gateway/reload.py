@@ -17,6 +17,7 @@ from gateway.edge import Edge
 from gateway.listening import find_listener
 from gateway.policies import Policies
 from gateway.problems import Receive, Refusal, Send, answer_refusal
+from gateway.proxy.health import Checks
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.resources import Resources
@@ -44,6 +45,8 @@ class ConnectedUpstream:
 
     http: UpstreamClient
     websocket: WebSocketUpstream
+    checks: Checks | None = None
+    """Of its members."""
 
 
 @dataclass(frozen=True, slots=True)

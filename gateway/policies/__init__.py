@@ -37,4 +37,4 @@ from gateway.policies.routes import (
     ToWorkers as ToWorkers,
 )
 from gateway.policies.trust import Trust as Trust
-from gateway.policies.upstreams import ConsolePolicy as ConsolePolicy, Upstream as Upstream
+from gateway.policies.upstreams import ConsolePolicy as ConsolePolicy, Health as Health, Upstream as Upstream

@@ -1,13 +1,18 @@
 """The circuit of a directly proxied upstream: per process, in memory, asked from one event loop.
 
            of the calls of the last 10 s, 20 at least, half failed
-    closed --------------------------------------------------------> open for 1 s, doubling up to 30 s
-      ^                                                               |  ^
-      +---- the probe went well ---- half-open <---- time is up ------+  |
-                                         +-------- the probe failed -----+
+    closed --------------------------------------------------------> open <--------------------+
+      ^                                                               |                         |
+      |                  a second after it opened, or after           |                         | the last probe
+      |                  the last probe began: another one            v                         | under way failed
+      +---------------- a probe went well ----------------------- half-open (probes under way) -+
+
+While it is not closed one call a second goes through, as a probe, whether or not the one before has ended: an upstream
+that is back is found out within a second, however slowly it begins. Other calls wait for the outcome of a probe, each
+for about a second at most, in the order in which they came; the first of them is the next probe.
 
 A result counts only in the state its call was let through in: calls begun before an outage say nothing after it. A call
-its client left counts as neither good nor bad. Time is a monotonic clock, and nothing runs between calls.
+its client left counts as neither good nor bad. Time is a monotonic clock, and nothing runs while nobody waits.
 
 aiobreaker is here as the holder of the state, which tells its listener of each change, because it is the breaker this
 project was asked to use. It calls, counts and times nothing: half-open it lets every caller through, it counts
@@ -16,6 +21,7 @@ consecutive failures only, mixes UTC with local time, and puts its own error in 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -33,9 +39,16 @@ WINDOW = 10.0
 """Seconds that are looked back on, in ten slots: the present one and the nine before it."""
 MINIMUM = 20
 RATIO = 0.5
-PROBES = 1
-FIRST_OPEN = 1.0
-MAX_OPEN = 30.0
+PROBE_EVERY = 1.0
+"""Seconds from one probe to the next."""
+WAIT = 1.0
+"""Seconds for which a call waits for the outcome of a probe."""
+HEARD_WITHIN = 0.25
+"""Seconds after the beginning of the next probe until which whoever waits for it does so at least."""
+MAX_PROBES = 32
+"""Under way at once: an upstream that takes calls and answers none keeps each for as long as it may take to answer."""
+MAX_WAITING = 256
+"""Calls that wait; whoever comes then is refused at once."""
 
 State = Literal["closed", "open", "half-open"]
 _NAMES: dict[CircuitBreakerState, State] = {
@@ -47,6 +60,7 @@ _CLOSED = CircuitBreakerState.CLOSED
 _SLOTS = 10
 _SLOT = WINDOW / _SLOTS
 _REPORTED = -1
+_EARLY = 0.001  # seconds: by so much timers of an event loop may be early
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +91,12 @@ class Admission:
         self._circuit.release(self)
 
 
-class UpstreamCircuit:
-    """Lets calls to an upstream through, or refuses them at once while it fails.
+Waiter = asyncio.Future[Admission | Refused]
 
-    `probe_lease`: seconds after which a probe nobody reported on is lost; longer than an upstream may take to answer.
+
+class UpstreamCircuit:
+    """Lets calls to an upstream through, or one a second while it fails.
+
     `show` is called with the name and the state, now and at each change.
     """
 
@@ -89,45 +105,58 @@ class UpstreamCircuit:
         name: str,
         clock: Callable[[], float] = time.monotonic,
         *,
-        probe_lease: float = 60.0,
         show: Callable[[str, State], None] | None = None,
     ) -> None:
         self._name = name
         self._clock = clock
-        self._probe_lease = probe_lease
         self._show = show
         self._storage = CircuitMemoryStorage(_CLOSED)
         self._breaker = CircuitBreaker(state_storage=self._storage, listeners=[_Listener(self._report)], name=name)
         self._generation = 0
         self._window = _Window(clock())
-        self._open_for = FIRST_OPEN
-        self._opens_until = 0.0
-        self._probes: dict[Admission, float] = {}
-        self._why = ""
+        self._next_probe = 0.0
+        self._opened = 0.0
+        self._probes: set[Admission] = set()
+        self._waiting: dict[Waiter, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
         if show:
             show(name, "closed")
 
     @property
     def state(self) -> State:
-        """An open circuit is half-open from the first call on that finds its time is up."""
+        """Half-open while a probe is under way."""
         return _NAMES[self._storage.state]
 
-    def admit(self) -> Admission | Refused:
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for the outcome of a probe."""
+        return len(self._waiting)
+
+    def admit(self) -> Admission | None:
+        """None: not now; `wait`. Whoever waits comes first."""
         if self._storage.state is _CLOSED:
             return Admission(self, self._generation)
-        return self._admit_probe(self._clock())
+        return None if self._waiting else self._probe()
 
-    def _admit_probe(self, now: float) -> Admission | Refused:
-        if self.state == "open":
-            if now < self._opens_until:
-                return Refused(self._opens_until - now)
-            self._become(CircuitBreakerState.HALF_OPEN, f"was open for {self._open_for:g}s")
-        self._probes = {probe: lost_at for probe, lost_at in self._probes.items() if now < lost_at}
-        if len(self._probes) >= PROBES:
-            return Refused(FIRST_OPEN)
-        probe = Admission(self, self._generation)
-        self._probes[probe] = now + self._probe_lease
-        return probe
+    async def wait(self) -> Admission | Refused:
+        """What a probe decides within about a second; this call may be the probe itself."""
+        if len(self._waiting) >= MAX_WAITING:
+            return self._refused()
+        loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        self._waiting[waiter] = None
+        seconds = max(WAIT, self._next_probe - self._clock() + HEARD_WITHIN)
+        end = loop.call_later(seconds, self._give_up, waiter)
+        self._set_timer()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled() and isinstance(admission := waiter.result(), Admission):
+                admission.abandoned()
+            raise
+        finally:
+            end.cancel()
+            self._waiting.pop(waiter, None)
 
     def count(self, admission: Admission, failed: Literal[0, 1], why: str) -> None:
         """For `Admission`."""
@@ -136,48 +165,105 @@ class UpstreamCircuit:
         admission.generation = _REPORTED
         if self._storage.state is _CLOSED:
             self._add(failed, why)
-        elif self._probes.pop(admission, None) is not None:
-            if failed:
-                self._open(min(MAX_OPEN, self._open_for * 2), _because("the probe failed", why))
-            else:
-                self._close("the probe went well")
+        elif not failed:
+            self._close()
+        else:
+            self._end_probe(admission)
+            self._answer_all(lambda: self._refused())
 
     def release(self, admission: Admission) -> None:
         """For `Admission`."""
         if admission.generation == _REPORTED:
             return
         admission.generation = _REPORTED
-        self._probes.pop(admission, None)
+        if admission in self._probes:
+            self._end_probe(admission)
+            self._next_probe = self._clock()
+            self._set_timer()
+
+    def _probe(self) -> Admission | None:
+        now = self._clock()
+        if now < self._next_probe or len(self._probes) >= MAX_PROBES:
+            return None
+        probe = Admission(self, self._generation)
+        self._probes.add(probe)
+        self._next_probe = now + PROBE_EVERY
+        if self._storage.state is CircuitBreakerState.OPEN:
+            self._become(CircuitBreakerState.HALF_OPEN)
+        return probe
+
+    def _end_probe(self, probe: Admission) -> None:
+        self._probes.discard(probe)
+        if not self._probes:
+            self._become(CircuitBreakerState.OPEN)
+
+    def _refused(self) -> Refused:
+        return Refused(max(0.0, self._next_probe - self._clock()))
+
+    def _answer_all(self, answer: Callable[[], Admission | Refused]) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(answer())
+
+    def _give_up(self, waiter: Waiter) -> None:
+        if not waiter.done():
+            waiter.set_result(self._refused())
+
+    def _set_timer(self) -> None:
+        """For the moment from which the first of those who wait may be a probe."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting and len(self._probes) < MAX_PROBES:
+            seconds = max(_EARLY, self._next_probe - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._let_next)
+
+    def _let_next(self) -> None:
+        self._timer = None
+        waiter = next((waiter for waiter in self._waiting if not waiter.done()), None)
+        if waiter is not None:
+            probe = self._probe()
+            if probe is not None:
+                del self._waiting[waiter]
+                waiter.set_result(probe)
+            self._set_timer()
 
     def _add(self, failed: Literal[0, 1], why: str) -> None:
         window = self._window
         window.add(self._clock(), failed)
         if failed:
-            self._why = why
+            window.why = why
         # After a good call too: it may make up the minimum, or find that the good ones before it are too old to count.
         if window.failed and window.calls >= MINIMUM and window.failed >= RATIO * window.calls:
-            self._open(FIRST_OPEN, _because(f"{window.failed} of {window.calls} calls failed", self._why))
+            self._open(window)
 
-    def _open(self, seconds: float, why: str) -> None:
-        self._open_for = seconds
-        self._opens_until = self._clock() + seconds
-        self._become(CircuitBreakerState.OPEN, why)
-
-    def _close(self, why: str) -> None:
-        self._window = _Window(self._clock())
-        self._become(_CLOSED, why)
-
-    def _become(self, state: CircuitBreakerState, why: str) -> None:
-        """What aiobreaker's open(), half_open() and close() do, but for open()'s utcnow()."""
+    def _open(self, window: _Window) -> None:
         self._generation += 1
+        self._opened = self._clock()
+        self._next_probe = self._opened + PROBE_EVERY
+        why = f"{window.failed} of {window.calls} calls failed"
+        LOG.warning(
+            "upstream.circuit", name=self._name, state="open", why=f"{why}: {window.why}" if window.why else why
+        )
+        self._become(CircuitBreakerState.OPEN)
+
+    def _close(self) -> None:
+        now = self._clock()
+        self._generation += 1
+        self._window = _Window(now)
         self._probes.clear()
-        self._why = why
+        why = f"a probe went well, {now - self._opened:.0f} s after it opened"
+        LOG.info("upstream.circuit", name=self._name, state="closed", why=why)
+        self._become(_CLOSED)
+        self._answer_all(lambda: Admission(self, self._generation))
+
+    def _become(self, state: CircuitBreakerState) -> None:
+        """What aiobreaker's open(), half_open() and close() do, but for open()'s utcnow()."""
         self._storage.state = state
         self._breaker.state = state
 
     def _report(self, state: State) -> None:
-        log = LOG.warning if state == "open" else LOG.info
-        log("upstream.circuit", name=self._name, state=state, why=self._why)
         if self._show:
             self._show(self._name, state)
 
@@ -193,11 +279,13 @@ class _Listener(CircuitBreakerListener):  # type: ignore[misc]
 class _Window:
     """How many calls of the last seconds there were, and how many of them failed."""
 
-    __slots__ = ("_past", "_slot_ends", "calls", "failed")
+    __slots__ = ("_past", "_slot_ends", "calls", "failed", "why")
 
     def __init__(self, now: float) -> None:
         self.calls = 0
         self.failed = 0
+        self.why = ""
+        """Of the last one that failed."""
         self._past: deque[tuple[int, int]] = deque(maxlen=_SLOTS - 1)  # calls and failures of the slots before this one
         self._slot_ends = (now // _SLOT + 1) * _SLOT
 
@@ -217,7 +305,3 @@ class _Window:
 
     def _in_the_past(self) -> tuple[int, int]:
         return sum(calls for calls, _ in self._past), sum(failed for _, failed in self._past)
-
-
-def _because(what: str, why: str) -> str:
-    return f"{what}: {why}" if why else what

@@ -16,6 +16,8 @@ from gateway.problems import ClientGone, Refusal, too_large
 from gateway.proxy.circuit import Admission, Refused, UpstreamCircuit
 from gateway.proxy.quota import without_the_looser
 from gateway.proxy.shares import ShareRule, Shares
+from gateway.proxy.tls import context_of
+from gateway.proxy.verdict import says_that_it_fails
 from gateway.request import Head
 from sluice.http import client as http1
 from sluice.http.client.connect import Refuse
@@ -27,9 +29,7 @@ REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE
 _NOT_IN_INTERIM = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH
 _BODILESS = frozenset((204, 304))
-_CONNECTIONS = 256
 _WHOSE = frozenset((502, 504))
-_UPSTREAM_FAILS = frozenset((502, 503, 504))  # a 500 is one request's failure, not the upstream's
 
 
 @dataclass(slots=True, init=False)
@@ -215,9 +215,17 @@ class UpstreamClient:
     ) -> None:
         self.upstream = upstream
         self._circuit = circuit
-        self._shares = Shares(upstream.name, _CONNECTIONS, rule)
-        origin = http1.Origin.of(upstream.url)
-        self._pool = http1.Pool(origin, connect=upstream.connect, limit=_CONNECTIONS, refuse=refuse)
+        self._shares = Shares(upstream.name, upstream.connections * len(upstream.members), rule)
+        self._pool = http1.Pool(
+            http1.Origin.of(upstream.url),
+            connect=upstream.connect,
+            limit=upstream.connections,
+            wait=upstream.wait,
+            idle=upstream.keep,
+            age=upstream.age,
+            tls=context_of(upstream),
+            refuse=refuse,
+        )
         self._base = http1.base_path(upstream.url)
         self._headers = http1.Deadlines(upstream.headers)
         self._idle = http1.Deadlines(upstream.idle)
@@ -226,17 +234,18 @@ class UpstreamClient:
         """Sends the request and waits for the head of the answer. Whatever comes of it, `client.close()` is due then.
 
         Sent once more where that is safe and the kept connection turned out to be closed. Raises UpstreamError,
-        ClientGone, or Refusal 503 while the circuit is open, or when the client uses its share of the connections.
+        ClientGone, or Refusal 503 when the client uses its share of the connections, or while the circuit is not closed
+        and no probe goes well within a second.
         """
         name, admission = self.upstream.name, None
         client.take_share(self._shares, outgoing.head.client)
         if self._circuit is not None:
-            admission = admit(self._circuit, name)
+            admission = self._circuit.admit() or await admitted(self._circuit, name)
         began = time.perf_counter()
         try:
-            response = await self._ask(outgoing, client)
+            response = await self.attempt(outgoing, client)
             if admission is not None:
-                judge(admission, response.status)
+                judge(admission, response, self.upstream.fails)
             metrics.upstream_answered(name, response.status, time.perf_counter() - (client.sent_at or began))
             return response
         except http1.UpstreamError as error:
@@ -250,7 +259,8 @@ class UpstreamClient:
             if admission is not None:
                 admission.abandoned()
 
-    async def _ask(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
+    async def attempt(self, outgoing: UpstreamRequest, client: Downstream) -> http1.Response:
+        """The same, whatever the circuit says, and counted nowhere."""
         framing = outgoing.framing()
         first = outgoing.first_bytes(self._base, framing)
         head_only = outgoing.head.method == "HEAD"
@@ -275,8 +285,9 @@ class UpstreamClient:
                     raise ClientGone from None
                 if client.refusal is not None:
                     raise client.refusal from None
-                may_repeat = isinstance(error, http1.UpstreamReset) and _may_repeat(outgoing, connection, error)
-                if fresh or client.given_up or not may_repeat:
+                # A kept connection may have been closed just as we took it.
+                closed = isinstance(error, http1.UpstreamReset) and connection.reused and not error.response_started
+                if fresh or client.given_up or not (closed and repeatable(outgoing)):
                     raise
             fresh = True
 
@@ -329,6 +340,10 @@ class UpstreamClient:
         """How many are open or opening."""
         return self._pool.open
 
+    def in_use(self) -> int:
+        """How many requests have a connection, or wait for one."""
+        return self._pool.open - self._pool.idle + self._pool.waiting
+
     def drain(self) -> None:
         """Closes the connections that are not in use, and the others when their exchange ends."""
         self._pool.drain()
@@ -338,9 +353,9 @@ class UpstreamClient:
         await self._pool.close()
 
 
-def admit(circuit: UpstreamCircuit, name: str) -> Admission:
-    """Raises Refusal 503 while the circuit is open."""
-    admission = circuit.admit()
+async def admitted(circuit: UpstreamCircuit, name: str) -> Admission:
+    """What a probe decides, within a second, where the circuit is not closed. Raises Refusal 503."""
+    admission = circuit.admit() or await circuit.wait()
     if isinstance(admission, Refused):
         metrics.upstream_failed(name, "circuit_open")
         wait = b"%d" % max(1, math.ceil(admission.retry_after))
@@ -348,12 +363,18 @@ def admit(circuit: UpstreamCircuit, name: str) -> Admission:
     return admission
 
 
-def judge(admission: Admission, status: int) -> None:
+def judge(admission: Admission, response: http1.Response, fails: frozenset[int]) -> None:
     """What an answer says about the upstream."""
-    if status in _UPSTREAM_FAILS:
-        admission.failed(f"answered {status}")
+    if is_failure(response, fails):
+        admission.failed(f"answered {response.status}")
     else:
         admission.succeeded()
+
+
+def is_failure(response: http1.Response, fails: frozenset[int]) -> bool:
+    """`fails`: statuses of 5xx that the policies name."""
+    status = response.status
+    return status >= 500 and (status in fails or says_that_it_fails(status, response.headers))
 
 
 def outcome_of(error: http1.UpstreamError) -> str:
@@ -369,10 +390,10 @@ def outcome_of(error: http1.UpstreamError) -> str:
             return "broken_off"
 
 
-def _may_repeat(outgoing: UpstreamRequest, connection: http1.Connection, reset: http1.UpstreamReset) -> bool:
-    """A kept connection may have been closed just as we took it; only what is safe to repeat is sent again."""
+def repeatable(outgoing: UpstreamRequest) -> bool:
+    """It may arrive twice (RFC 9110 section 9.2.2), and all of it is here to be sent again."""
     whole = outgoing.body is not None or outgoing.head.length == 0
-    return connection.reused and not reset.response_started and whole and outgoing.head.method in REPEATABLE
+    return whole and outgoing.head.method in REPEATABLE
 
 
 def refusal_for(error: http1.UpstreamError, name: str) -> Refusal:

@@ -98,6 +98,9 @@ def _upstreams(upstreams: Mapping[str, UpstreamStatus]) -> Table:
             _number(sum(upstream.outcomes.values())),
             Text(_number(bad), "red" if is_failing(upstream.outcomes) else ""),
         )
+        for member in upstream.members:
+            state = Text("left out", "red") if member.out else Text("well", "dim")
+            table.add_row(Text(f"  {on_one_line(member.url)}", "dim"), state, "", "")
     return table
 
 

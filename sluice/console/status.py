@@ -145,9 +145,18 @@ class LastMinute:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """One address of an upstream with several, or with a check."""
+
+    url: str
+    out: bool
+    """Some process leaves it out, as it failed and has not answered since."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamStatus:
     url: str
-    """Empty for the workers together."""
+    """The first of its addresses; empty for the workers together."""
     circuit: Literal["closed", "half-open", "open"]
     """The worst of all processes."""
     outcomes: Mapping[str, int]
@@ -155,6 +164,8 @@ class UpstreamStatus:
     broken_off, busy, circuit_open."""
     failing_s: float
     """Seconds for which a large share has failed; 0: it does not."""
+    members: tuple[MemberStatus, ...] = ()
+    """Empty where there is one address, and no check of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,9 @@ async def test_an_upstream_that_is_down_is_told_by_every_process_until_it_is_bac
     assert set(await ask(sluice, 120)) == {502, 503}
     await says(
         sluice,
-        r"upstream laravel: its circuit is (open|half-open): requests are refused with 503 at once, but for a probe "
-        rf"now and then; 124 of 124 requests of the last minute failed \([^)]*refused at once[^)]*\){since}; {CURE}",
+        r"upstream laravel: its circuit is (open|half-open): one request a second goes through to find out "
+        r"whether it is back, and others get 503 after a second; 124 of 124 requests of the last minute failed "
+        rf"\([^)]*refused by the circuit[^)]*\){since}; {CURE}",
     )
     async with httpx2.AsyncClient(trust_env=False, verify=False) as client:
         page = (await client.get(f"{sluice.gateway}/_sluice/metrics")).text

@@ -814,20 +814,27 @@ def _listens(port: int) -> bool:
 # --- an upstream that fails
 
 
-async def test_an_upstream_that_fails_is_left_alone_and_asked_again_by_itself(gate: Gate, laravel: Receiver) -> None:
+async def test_an_upstream_that_fails_is_left_alone_but_for_one_request_a_second(gate: Gate, laravel: Receiver) -> None:
     laravel.response = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
-    answers = [(await gate.http.get("/x")).status_code for _ in range(30)]
-    assert answers.count(502) == 20, "what it takes to be sure"
-    refused = await gate.http.get("/x")
-    assert refused.status_code == 503
+    answers = [(await gate.http.get("/x")).status_code for _ in range(20)]
+    assert answers == [502] * 20, "what it takes to be sure"
+    many = await asyncio.gather(*(gate.http.get("/x") for _ in range(10)))
+    assert sorted(answer.status_code for answer in many) == [502, *[503] * 9], "one is the probe"
+    refused = next(answer for answer in many if answer.status_code == 503)
     assert refused.json()["detail"] == "upstream laravel unavailable, circuit open"
     assert refused.headers["retry-after"] == "1"
+    assert len(laravel.heads) == 21
+
+
+async def test_whoever_waits_for_the_probe_of_an_upstream_that_is_back_is_answered(
+    gate: Gate, laravel: Receiver
+) -> None:
+    laravel.response = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
+    for _ in range(20):
+        await gate.http.get("/x")
     laravel.response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-
-    async def answered() -> bool:
-        return (await gate.http.get("/x")).status_code == 200
-
-    await until(answered, timeout=5)
+    many = await asyncio.gather(*(gate.http.get("/x") for _ in range(10)))
+    assert [answer.status_code for answer in many] == [200] * 10
 
 
 async def test_a_500_is_one_request_s_failure_and_not_the_upstream_s(gate: Gate, laravel: Receiver) -> None:

@@ -17,12 +17,14 @@ The rules, each with a test of its name in `tests/gateway/proxy/websocket`:
 
 from __future__ import annotations
 
+from gateway.proxy.websocket.balanced import BalancedWebSocket
 from gateway.proxy.websocket.client_side import ClientSide
 from gateway.proxy.websocket.log_entry import WebSocketLogEntry
 from gateway.proxy.websocket.serving import Destination, read_handshake, serve
 from gateway.proxy.websocket.upstream import NotTheOne, WebSocketUpstream, WorkerWebSocket
 
 __all__ = [
+    "BalancedWebSocket",
     "ClientSide",
     "Destination",
     "NotTheOne",

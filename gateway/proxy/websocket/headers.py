@@ -23,9 +23,13 @@ def for_upstream(head: Head) -> Pairs:
 
 def for_client(response: Response, handshake: bytes) -> Pairs:
     """The end-to-end headers of an answer, without those of the `handshake`."""
-    pairs = [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.headers.raw_items()]
+    pairs = pairs_of(response)
     listed = {
         token.strip().lower() for name, value in pairs if name.lower() == b"connection" for token in value.split(b",")
     }
     dropped = _ABOUT_THE_ANSWER | listed
     return [pair for pair in pairs if pair[0].lower() not in dropped and not pair[0].lower().startswith(handshake)]
+
+
+def pairs_of(response: Response) -> Pairs:
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in response.headers.raw_items()]

@@ -17,12 +17,14 @@ from gateway.metrics import upstream_answered, upstream_failed
 from gateway.policies import Upstream
 from gateway.problems import ClientGone, Refusal, Send
 from gateway.proxy.circuit import UpstreamCircuit
-from gateway.proxy.upstream import admit, judge, outcome_of, refusal_for
+from gateway.proxy.tls import context_of
+from gateway.proxy.upstream import admitted, outcome_of, refusal_for
+from gateway.proxy.verdict import says_that_it_fails
 from gateway.proxy.websocket import times
 from gateway.proxy.websocket.client_side import ClientSide
 from gateway.proxy.websocket.connection import Connection, Handshake
 from gateway.proxy.websocket.end import RESTART, End, Message
-from gateway.proxy.websocket.headers import HANDSHAKE, for_client, for_upstream
+from gateway.proxy.websocket.headers import HANDSHAKE, for_client, for_upstream, pairs_of
 from gateway.proxy.websocket.pipe import Pipe
 from gateway.proxy.websocket.tasks import ending
 from gateway.request import Pairs
@@ -50,7 +52,7 @@ class WebSocketUpstream:
         self._refuse = refuse
         self._origin = http1.Origin.of(upstream.url)
         self._base = http1.base_path(upstream.url)
-        self._tls = ssl.create_default_context() if self._origin.scheme == "https" else None
+        self._tls = context_of(upstream)
 
     async def proxy(self, client: ClientSide) -> None:
         """As `Destination` has it."""
@@ -77,10 +79,9 @@ class WebSocketUpstream:
 
     async def _open(self, connection: Connection) -> None:
         assert self._circuit is not None
-        admission, began = admit(self._circuit, self._upstream.name), time.perf_counter()
+        admission, began = await admitted(self._circuit, self._upstream.name), time.perf_counter()
         try:
-            await self._connect(connection)
-            await self._shake_hands(connection)
+            await self._reach(connection)
             admission.succeeded()
             upstream_answered(self._upstream.name, 101, time.perf_counter() - began)
         except http1.UpstreamError as error:
@@ -88,16 +89,29 @@ class WebSocketUpstream:
             upstream_failed(self._upstream.name, outcome_of(error))
             raise refusal_for(error, self._upstream.name) from None
         except Denied as denied:
-            judge(admission, denied.answer.status_code)
-            upstream_answered(self._upstream.name, denied.answer.status_code, time.perf_counter() - began)
+            status = denied.answer.status_code
+            if self._says_that_it_fails(denied):
+                admission.failed(f"answered {status}")
+            else:
+                admission.succeeded()
+            upstream_answered(self._upstream.name, status, time.perf_counter() - began)
             raise
         finally:
             admission.abandoned()
 
-    async def _connect(self, connection: Connection) -> None:
+    def _says_that_it_fails(self, denied: Denied) -> bool:
+        status = denied.answer.status_code
+        return status in self._upstream.fails or says_that_it_fails(status, pairs_of(denied.answer))
+
+    async def _reach(self, connection: Connection) -> None:
+        """Raises UpstreamError or Denied."""
+        await self._connect(connection, self._origin, self._tls)
+        await self._shake_hands(connection)
+
+    async def _connect(self, connection: Connection, origin: http1.Origin, tls: ssl.SSLContext | None) -> None:
         try:
             async with asyncio.timeout(self._upstream.connect):
-                await connect(lambda: connection, self._origin, self._tls, self._refuse)
+                await connect(lambda: connection, origin, tls, self._refuse)
         except TimeoutError:
             raise http1.ConnectTimeout("no connection in time") from None
         except (OSError, UnicodeError) as error:
@@ -148,8 +162,7 @@ class WorkerWebSocket(WebSocketUpstream):
 
     async def _open(self, connection: Connection) -> None:
         try:
-            await self._connect(connection)
-            await self._shake_hands(connection)
+            await self._reach(connection)
         except (http1.ConnectFailed, http1.ConnectTimeout):
             raise NotTheOne from None
         except http1.UpstreamError as error:

@@ -10,10 +10,11 @@ from typing import Literal
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
-from gateway.policies import Policies
+from gateway.policies import Policies, Upstream
 from sluice.console.status import (
     LastMinute,
     LimitDecisions,
+    MemberStatus,
     ProcessStatus,
     RequestCounts,
     Share,
@@ -136,22 +137,30 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
 
 
 def _upstreams(samples: _Samples, policies: Policies) -> dict[str, UpstreamStatus]:
-    urls = {name: upstream.url for name, upstream in policies.upstreams.items()}
+    found = {name: _upstream(samples, name, upstream) for name, upstream in policies.upstreams.items()}
     if any(samples.of(_RECENT_UPSTREAM, upstream=_WORKERS)):
-        urls.setdefault(_WORKERS, "")
-    return {name: _upstream(samples, name, url) for name, url in urls.items()}
+        found.setdefault(_WORKERS, _upstream(samples, _WORKERS, None))
+    return found
 
 
-def _upstream(samples: _Samples, name: str, url: str) -> UpstreamStatus:
+def _upstream(samples: _Samples, name: str, upstream: Upstream | None) -> UpstreamStatus:
     opened = max((sample.value for sample in samples.of("sluice_upstream_circuit_open", upstream=name)), default=0.0)
     failing = [sample.value for sample in samples.of("sluice_upstream_failing_seconds", upstream=name)]
     state: CircuitState = "open" if opened == 1.0 else "half-open" if opened else "closed"
     return UpstreamStatus(
-        url=url,
+        url=upstream.url if upstream else "",
         circuit=state,
         outcomes=dict(samples.sums(_RECENT_UPSTREAM, "outcome", upstream=name).most_common()),
         failing_s=max(failing, default=0.0),
+        members=_members(samples, upstream) if upstream else (),
     )
+
+
+def _members(samples: _Samples, upstream: Upstream) -> tuple[MemberStatus, ...]:
+    if not upstream.urls and upstream.health is None:
+        return ()
+    out = samples.sums("sluice_upstream_member_out", "member", upstream=upstream.name)
+    return tuple(MemberStatus(url, out[url] > 0) for url in upstream.members)
 
 
 def _all(families: list[Metric], now: float) -> tuple[ProcessStatus, ...]:

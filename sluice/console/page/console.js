@@ -228,16 +228,21 @@ function showTables(snapshot) {
     ["Event", "Accepted"], Object.entries(traffic.events).map(([type, many]) => [{ text: type }, count(many)]));
 }
 
-function upstreamRow(name, { url, circuit, outcomes, failing_s }) {
+function upstreamRow(name, { url, circuit, outcomes, failing_s, members }) {
   const failed = Object.entries(outcomes).filter(([outcome]) => outcome !== "answered").sort((one, other) => other[1] - one[1]);
   const total = Object.values(outcomes).reduce((all, many) => all + many, 0);
   const why = failed.map(([outcome, many]) => `${number(many)} ${outcome.replace("_", " ")}`).join(", ");
   return [
-    { text: name, small: url || "all of them together" },
+    { text: name, small: members.length ? membersInWords(members) : url || "all of them together" },
     { text: circuit, kind: STATES[circuit], left: true, small: failing_s ? `fails for ${age(failing_s)}` : "" },
     count(total),
     { ...count(failed.reduce((all, [, many]) => all + many, 0), failing_s ? "bad" : "look"), small: why },
   ];
+}
+
+function membersInWords(members) {
+  const out = members.filter((member) => member.out).map((member) => member.url);
+  return `${members.length - out.length} of ${members.length} members are well${out.length ? `; left out: ${out.join(", ")}` : ""}`;
 }
 
 function endpointRow(name, seen) {

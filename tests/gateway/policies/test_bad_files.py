@@ -981,6 +981,41 @@ EXPECTED: dict[str, list[str]] = {
     "url_bad_port": [
         ('2:28: upstreams.laravel.url: "http://127.0.0.1:99999" is not an http address; write http://127.0.0.1:8000'),
     ],
+    "upstream_urls": [
+        "3:16: upstreams.none.urls: names no address; write [http://127.0.0.1:8000, http://127.0.0.1:8001]",
+        '4:38: upstreams.twice.urls[2]: "http://a" is there twice; keep one',
+        "5:15: upstreams.both.url: stands beside urls; keep one of them",
+        "6:15: upstreams.one.urls: is a single value, not a list; write [a, b]",
+        '7:28: upstreams.wrong.urls[1]: "ftp://b" is not an http address; write http://127.0.0.1:8000',
+        '8:28: upstreams.paths.urls[1]: "http://b/v2" has another path than http://a; write the same path in each, as '
+        "they are one application",
+    ],
+    "upstream_unix": [
+        '3:19: upstreams.relative.url: "unix:run/laravel.sock" names no socket; write unix:/run/laravel.sock',
+        '4:18: upstreams.slashes.url: "unix:///run/laravel.sock" names no socket; write unix:/run/laravel.sock',
+        "5:15: upstreams.long.url: is over 107 bytes, more than a unix socket may have; write a shorter path",
+    ],
+    "upstream_health": [
+        '3:40: upstreams.path.health.path: "up" is not a path; write /up',
+        '4:42: upstreams.often.health.every: "100ms" is too often; write 1s or more',
+        "5:33: upstreams.text.health: is a single value, not a mapping; write {key: value}",
+    ],
+    "upstream_fails": [
+        '3:37: upstreams.low.fails[1]: "404" is not a status of 5xx; write fails: [503]',
+        "4:32: upstreams.text.fails: is a single value, not a list; write [a, b]",
+    ],
+    "upstream_ca": [
+        "3:30: upstreams.plain.ca: is for https only; write https:// in the address, or remove ca",
+        "4:31: upstreams.empty.ca: has no certificate in it; it is PEM: -----BEGIN CERTIFICATE-----",
+        "5:30: upstreams.gone.ca: the file /nowhere/ca.pem cannot be read (no such file or directory); put the secret "
+        "there",
+    ],
+    "upstream_numbers": [
+        "3:41: upstreams.laravel.connections: 0 is too small; write 1 or more",
+        '3:50: upstreams.laravel.wait: "1" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+        '3:59: upstreams.laravel.keep: "0s" is no time at all; write 1ms or more',
+        '3:68: upstreams.laravel.age: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+    ],
     "store_url": [
         (
             "2:14: store.url: is not an address of a store; write embedded, redis://127.0.0.1:6379/0, rediss://…, "

@@ -13,6 +13,7 @@ from gateway.policies import (
     BodyCost,
     Fixed,
     Header,
+    Health,
     JsonPointer,
     Limit,
     ListEntry,
@@ -466,6 +467,34 @@ def test_two_limits_that_both_have_an_effect(read: Read, limits: str) -> None:
 )
 def test_two_routes_that_both_match_something(read: Read, routes: str) -> None:
     assert len(read(f"upstreams: {{laravel: {{url: http://127.0.0.1}}}}\nroutes: [{routes}]").routes) == 2
+
+
+def test_an_upstream_says_where_its_members_are_and_what_it_may_take(read: Read) -> None:
+    text = """
+upstreams:
+  one: {url: "unix:/run/laravel.sock", keep: 4s}
+  two:
+    urls: [http://10.0.0.2:8000, "https://10.0.0.3"]
+    connections: 64
+    wait: 500ms
+    age: 1m
+    health: {every: 10s}
+    fails: [500, 503]
+"""
+    one, two = read(text).upstreams.values()
+    assert (one.url, one.urls, one.members, one.keep) == (
+        *("unix:/run/laravel.sock", (), ("unix:/run/laravel.sock",)),
+        4.0,
+    )
+    assert (one.connections, one.wait, one.age, one.ca, one.health, one.fails) == (256, 1.0, 300.0, None, None, set())
+    assert two.url == "http://10.0.0.2:8000"
+    assert two.members == two.urls == ("http://10.0.0.2:8000", "https://10.0.0.3")
+    assert (two.connections, two.wait, two.keep, two.age) == (64, 0.5, 50.0, 60.0)
+    assert (two.health, two.fails) == (Health("/up", 10.0), {500, 503})
+
+
+def test_a_list_of_one_address_is_that_address(read: Read) -> None:
+    assert read("upstreams: {a: {urls: [http://b]}}").upstreams["a"] == Upstream("a", "http://b")
 
 
 def test_a_limit_may_speak_of_any_event_where_one_is_read_from_the_requests(read: Read) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,10 +10,21 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.proxy import circuit as guard_file
-from gateway.proxy.circuit import FIRST_OPEN, MAX_OPEN, MINIMUM, RATIO, WINDOW, Admission, Refused, UpstreamCircuit
+from gateway.proxy.circuit import (
+    HEARD_WITHIN,
+    MAX_PROBES,
+    MAX_WAITING,
+    MINIMUM,
+    PROBE_EVERY,
+    RATIO,
+    WAIT,
+    WINDOW,
+    Admission,
+    Refused,
+    UpstreamCircuit,
+)
 from sluice.observe.log import Log
-
-LEASE = 60.0
+from tests.waiting import until
 
 
 @dataclass
@@ -32,7 +44,7 @@ class Bench:
     shown_too: Callable[[str], None] | None = None
 
     def __post_init__(self) -> None:
-        self.guard = UpstreamCircuit("laravel", self.clock, probe_lease=LEASE, show=self._show)
+        self.guard = UpstreamCircuit("laravel", self.clock, show=self._show)
 
     def _show(self, name: str, state: str) -> None:
         self.shown.append(f"{name} {state}")
@@ -47,10 +59,8 @@ class Bench:
         assert isinstance(admission, Admission)
         return admission
 
-    def refused(self) -> float:
-        refused = self.guard.admit()
-        assert isinstance(refused, Refused)
-        return refused.retry_after
+    def has_to_wait(self) -> None:
+        assert self.guard.admit() is None
 
     def calls(self, results: str) -> None:
         """One call after the other: + went well, - failed, 0 its client left."""
@@ -62,8 +72,8 @@ class Bench:
         assert self.state() == "open"
 
     def probe(self) -> Admission:
-        """The first call after the open time."""
-        self.clock.now += self.refused()
+        """The first call a second later."""
+        self.clock.now += PROBE_EVERY
         return self.admitted()
 
 
@@ -170,34 +180,30 @@ def test_only_the_first_report_of_a_call_counts(bench: Bench) -> None:
     assert bench.state() == "closed"
 
 
-# --- how long it is open
+# --- while it is open
 
 
-def test_open_it_refuses_and_says_for_how_long(bench: Bench) -> None:
+def test_open_it_lets_one_call_a_second_through(bench: Bench) -> None:
     bench.open()
-    assert bench.refused() == FIRST_OPEN
     bench.clock.now += 0.75
-    assert bench.refused() == 0.25
+    bench.has_to_wait()
+    for _ in range(100):
+        bench.clock.now += 0.25
+        probe = bench.admitted()
+        answers = [bench.guard.admit() for _ in range(500)]
+        assert set(answers) == {None}
+        probe.failed()
+        bench.clock.now += 0.75
+        bench.has_to_wait()
+    assert bench.state() == "open"
 
 
-def test_its_open_time_doubles_with_each_failed_probe_up_to_the_longest(bench: Bench) -> None:
+def test_after_an_outage_of_any_length_the_first_good_probe_closes_it(bench: Bench) -> None:
     bench.open()
-    waits = [bench.refused()]
-    for _ in range(2000):
-        bench.probe().failed()
-        waits.append(bench.refused())
-    assert waits[:6] == [1, 2, 4, 8, 16, 30]
-    assert set(waits[6:]) == {MAX_OPEN}
-
-
-def test_a_good_probe_closes_it_and_the_open_time_begins_anew(bench: Bench) -> None:
-    bench.open()
-    for _ in range(3):
+    for _ in range(45):
         bench.probe().failed()
     bench.probe().succeeded()
     assert bench.state() == "closed"
-    bench.open()
-    assert bench.refused() == FIRST_OPEN
 
 
 def test_closed_again_it_starts_with_an_empty_window(bench: Bench) -> None:
@@ -207,68 +213,137 @@ def test_closed_again_it_starts_with_an_empty_window(bench: Bench) -> None:
     assert bench.state() == "closed"
 
 
-# --- half-open
-
-
-def test_half_open_one_of_500_goes_through(bench: Bench) -> None:
+def test_a_probe_that_hangs_does_not_keep_the_next_one_waiting(bench: Bench) -> None:
     bench.open()
-    bench.clock.now += FIRST_OPEN
-    answers = [bench.guard.admit() for _ in range(500)]
-    assert [type(answer) for answer in answers] == [Admission] + [Refused] * 499
+    hangs = bench.probe()
+    bench.has_to_wait()
+    fails = bench.probe()
+    fails.failed()
     assert bench.state() == "half-open"
-    assert bench.refused() == FIRST_OPEN
+    bench.probe().succeeded()
+    assert bench.state() == "closed"
+    hangs.failed()
+    bench.calls("-" * (MINIMUM - 1))
+    assert bench.state() == "closed", "a probe of the outage says nothing after it"
 
 
-def test_with_more_probes_the_first_to_end_decides_and_the_next_find_all_places_free(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(guard_file, "PROBES", 2)
+def test_a_slow_probe_closes_it_though_quicker_ones_failed_meanwhile(bench: Bench) -> None:
     bench.open()
-    probe, other = bench.probe(), bench.admitted()
-    bench.refused()
-    probe.failed()
-    other.succeeded()
-    assert bench.refused() == 2 * FIRST_OPEN
-    bench.probe()
+    slow = bench.probe()
+    for _ in range(5):
+        bench.probe().failed()
+    slow.succeeded()
+    assert bench.state() == "closed"
+
+
+def test_probes_under_way_are_bounded(bench: Bench) -> None:
+    bench.open()
+    probes = [bench.probe() for _ in range(MAX_PROBES)]
+    bench.clock.now += PROBE_EVERY
+    bench.has_to_wait()
+    probes[0].failed()
     bench.admitted()
-    bench.refused()
 
 
-def test_a_cancelled_probe_frees_its_place(bench: Bench) -> None:
+def test_a_probe_whose_client_left_frees_its_place_at_once(bench: Bench) -> None:
     bench.open()
+    bench.clock.now += PROBE_EVERY
     for _ in range(20):
-        bench.clock.now += FIRST_OPEN
         probe = bench.admitted()
-        bench.refused()
+        bench.has_to_wait()
         probe.abandoned()
-    assert bench.state() == "half-open"
+    assert bench.state() == "open"
     bench.admitted().succeeded()
     assert bench.state() == "closed"
 
 
-def test_a_probe_nobody_reports_on_is_lost_when_its_lease_ends(bench: Bench) -> None:
-    bench.open()
-    lost = bench.probe()
-    bench.clock.now += LEASE - 0.25
-    bench.refused()
-    bench.clock.now += 0.25
-    probe = bench.admitted()
-    bench.refused()
-    lost.failed()
-    lost.abandoned()
-    assert bench.state() == "half-open"
-    bench.refused()
+# --- who waits for the outcome of a probe
+
+
+@pytest.fixture
+def opened() -> UpstreamCircuit:
+    """By the real clock."""
+    guard = UpstreamCircuit("laravel")
+    for _ in range(MINIMUM):
+        admission = guard.admit()
+        assert admission
+        admission.failed()
+    assert guard.admit() is None
+    return guard
+
+
+@pytest.mark.anyio
+async def test_the_first_that_waits_is_the_next_probe_and_the_others_get_its_outcome(opened: UpstreamCircuit) -> None:
+    first = asyncio.create_task(opened.wait())
+    await until(lambda: opened.waiting == 1)
+    others = [asyncio.create_task(opened.wait()) for _ in range(5)]
+    probe = await first
+    assert isinstance(probe, Admission)
+    assert opened.state == "half-open"
+    assert not any(other.done() for other in others)
     probe.succeeded()
-    assert bench.state() == "closed"
+    assert all(isinstance(one, Admission) for one in await asyncio.gather(*others))
+    assert opened.state == "closed"
 
 
-def test_a_lost_probe_says_nothing_when_its_follower_has_left_too(bench: Bench) -> None:
-    bench.open()
-    lost = bench.probe()
-    bench.clock.now += LEASE
-    bench.admitted().abandoned()
-    lost.failed()
-    assert bench.state() == "half-open"
+@pytest.mark.anyio
+async def test_who_waits_is_refused_as_soon_as_the_probe_has_failed(opened: UpstreamCircuit) -> None:
+    first = asyncio.create_task(opened.wait())
+    await until(lambda: opened.waiting == 1)
+    other = asyncio.create_task(opened.wait())
+    probe = await first
+    assert isinstance(probe, Admission)
+    probe.failed()
+    refused = await other
+    assert isinstance(refused, Refused)
+    assert 0 < refused.retry_after <= PROBE_EVERY
+    assert opened.waiting == 0
+
+
+@pytest.mark.anyio
+async def test_nobody_waits_much_longer_than_a_second_for_a_probe_that_hangs(opened: UpstreamCircuit) -> None:
+    probe = await opened.wait()
+    assert isinstance(probe, Admission)
+    began = time.monotonic()
+    results = await asyncio.gather(*(opened.wait() for _ in range(3)))
+    assert WAIT * 0.9 < time.monotonic() - began < WAIT + HEARD_WITHIN + 2
+    assert sum(isinstance(result, Admission) for result in results) <= 1, "the next probe at most"
+    assert opened.waiting == 0
+
+
+@pytest.mark.anyio
+async def test_a_probe_whose_client_left_hands_on_to_the_next_that_waits(opened: UpstreamCircuit) -> None:
+    first = asyncio.create_task(opened.wait())
+    await until(lambda: opened.waiting == 1)
+    second = asyncio.create_task(opened.wait())
+    probe = await first
+    assert isinstance(probe, Admission)
+    probe.abandoned()
+    assert isinstance(await second, Admission)
+
+
+@pytest.mark.anyio
+async def test_who_leaves_while_it_waits_leaves_nothing_behind(opened: UpstreamCircuit) -> None:
+    waiting = [asyncio.create_task(opened.wait()) for _ in range(3)]
+    await until(lambda: opened.waiting == 3)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert opened.waiting == 0
+    probe = await opened.wait()
+    assert isinstance(probe, Admission)
+    probe.succeeded()
+    assert opened.state == "closed"
+
+
+@pytest.mark.anyio
+async def test_so_many_wait_at_most_and_whoever_comes_then_is_refused_at_once(opened: UpstreamCircuit) -> None:
+    waiting = [asyncio.create_task(opened.wait()) for _ in range(MAX_WAITING)]
+    await until(lambda: opened.waiting == MAX_WAITING)
+    assert isinstance(await opened.wait(), Refused)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 # --- results that come late
@@ -280,12 +355,13 @@ def test_calls_begun_before_it_opened_say_nothing_later(bench: Bench, late: str)
     bench.open()
     for admission in open_:
         report(admission, late)
-    assert (bench.state(), bench.refused()) == ("open", FIRST_OPEN)
+    assert bench.state() == "open"
+    bench.has_to_wait()
     probe = bench.probe()
     for admission in half_open:
         report(admission, late)
     assert bench.state() == "half-open"
-    bench.refused()
+    bench.has_to_wait()
     probe.succeeded()
     for admission in closed:
         report(admission, late)
@@ -298,7 +374,7 @@ def test_late_failures_do_not_put_off_the_next_probe(bench: Bench) -> None:
     late = [bench.admitted() for _ in range(10)]
     bench.open()
     for admission in late:
-        bench.clock.now += FIRST_OPEN / 10
+        bench.clock.now += PROBE_EVERY / 10
         admission.failed()
     bench.admitted()
 
@@ -320,28 +396,24 @@ class Lines(Log):
         self.kept.append(("warning", message, fields))
 
 
-def test_each_change_is_logged_and_shown_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_it_opens_and_closes_is_logged_and_each_state_is_shown(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = Lines()
     monkeypatch.setattr(guard_file, "LOG", lines)
     bench.calls("+-" * (MINIMUM // 2))
-    for _ in range(50):
-        bench.refused()
-    probe = bench.probe()
-    for _ in range(50):
-        bench.refused()
-    probe.failed("laravel did not answer in time")
+    for _ in range(3):
+        bench.probe().failed("laravel did not answer in time")
+        bench.has_to_wait()
     bench.probe().succeeded()
     assert lines.kept == [
         (level, "upstream.circuit", {"name": "laravel", "state": state, "why": why})
         for level, state, why in [
             ("warning", "open", "10 of 20 calls failed: it broke off"),
-            ("info", "half-open", "was open for 1s"),
-            ("warning", "open", "the probe failed: laravel did not answer in time"),
-            ("info", "half-open", "was open for 2s"),
-            ("info", "closed", "the probe went well"),
+            ("info", "closed", "a probe went well, 4 s after it opened"),
         ]
     ]
-    states = ["closed", "open", "half-open", "open", "half-open", "closed"]
+    states = ["closed", *("open", "half-open") * 4, "closed"]
     assert bench.shown == [f"laravel {state}" for state in states]
 
 
@@ -379,25 +451,21 @@ def test_time_zones_change_nothing(time_zone: str, bench: Bench, monkeypatch: py
     for module in ("circuitbreaker", "state"):
         monkeypatch.setattr(f"aiobreaker.{module}.datetime", _NoWallClock())
     bench.open()
-    assert bench.refused() == FIRST_OPEN
     bench.probe().failed()
-    assert bench.refused() == 2 * FIRST_OPEN
     probe = bench.probe()
-    bench.refused()
+    bench.has_to_wait()
     probe.succeeded()
     assert bench.state() == "closed"
 
 
 @pytest.mark.usefixtures("time_zone")
 def test_without_a_clock_it_goes_by_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_file, "FIRST_OPEN", 0.1)
+    monkeypatch.setattr(guard_file, "PROBE_EVERY", 0.2)
     guard = UpstreamCircuit("laravel")
     for _ in range(MINIMUM):
         report(guard.admit(), "-")  # type: ignore[arg-type]
-    refused = guard.admit()
-    assert isinstance(refused, Refused)
-    assert 0 < refused.retry_after <= 0.1
-    time.sleep(0.11)
+    assert guard.admit() is None
+    time.sleep(0.21)
     assert isinstance(guard.admit(), Admission)
 
 
@@ -410,14 +478,13 @@ class AnyLife(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock(0.0)
-        self.guard = UpstreamCircuit("laravel", self.clock, probe_lease=LEASE)
-        self.state = "closed"
+        self.guard = UpstreamCircuit("laravel", self.clock)
+        self.open = False
         self.results: list[tuple[float, bool]] = []
-        self.open_for = FIRST_OPEN
-        self.until = 0.0
+        self.next_probe = 0.0
         self.calls: list[Admission] = []
+        self.probes: list[Admission] = []
         self.stale: list[Admission] = []
-        self.probe: tuple[Admission, float] | None = None
 
     @rule(quarters=st.integers(1, 16))
     def time_passes(self, quarters: int) -> None:
@@ -427,41 +494,18 @@ class AnyLife(RuleBasedStateMachine):
     def a_little_time_passes(self) -> None:
         self.clock.now += 0.25
 
-    @precondition(lambda self: self.state == "open")
-    @rule()
-    def the_open_time_passes(self) -> None:
-        self.clock.now = max(self.clock.now, self.until)
-
-    @precondition(lambda self: self.probe)
-    @rule()
-    def the_probe_is_lost(self) -> None:
-        assert self.probe
-        self.clock.now = max(self.clock.now, self.probe[1])
-
     @rule(calls=st.integers(1, 25))
     def calls_come(self, calls: int) -> None:
-        answers = [self.guard.admit() for _ in range(calls)]
-        admitted = [answer for answer in answers if isinstance(answer, Admission)]
-        waits = [answer.retry_after for answer in answers if isinstance(answer, Refused)]
-        if self.state == "closed":
+        admitted = [answer for answer in (self.guard.admit() for _ in range(calls)) if answer]
+        if not self.open:
             assert len(admitted) == calls
             self.calls += admitted
             return
-        assert len(admitted) == self._probes_due()
-        if self.state == "open" and not admitted:
-            assert set(waits) == {self.until - self.clock.now}
-            return
-        self.state = "half-open"
-        assert all(0 < wait <= MAX_OPEN for wait in waits)
-        if admitted:
-            if self.probe:
-                self.stale.append(self.probe[0])
-            self.probe = (admitted[0], self.clock.now + LEASE)
-
-    def _probes_due(self) -> int:
-        if self.state == "open":
-            return int(self.clock.now >= self.until)
-        return int(self.probe is None or self.clock.now >= self.probe[1])
+        due = self.clock.now >= self.next_probe and len(self.probes) < MAX_PROBES
+        assert len(admitted) == int(due)
+        if due:
+            self.probes += admitted
+            self.next_probe = self.clock.now + PROBE_EVERY
 
     @precondition(lambda self: self.calls)
     @rule(results=st.sampled_from(["+", "-", "0", "+-", "-+", "-+-0", "+-+"]), times=st.integers(1, 15))
@@ -470,7 +514,7 @@ class AnyLife(RuleBasedStateMachine):
             if self.calls:
                 self._call_ends(len(self.calls) // 2, result)
 
-    @precondition(lambda self: self.state == "closed")
+    @precondition(lambda self: not self.open)
     @rule()
     def an_outage_begins(self) -> None:
         self.calls_come(2 * MINIMUM)
@@ -485,24 +529,27 @@ class AnyLife(RuleBasedStateMachine):
             return  # says nothing, so nothing is decided again, whatever has left the window meanwhile
         self.results.append((self.clock.now, result == "-"))
         if self._too_many_failed():
-            self._opens(FIRST_OPEN)
+            self.open, self.next_probe = True, self.clock.now + PROBE_EVERY
+            self.stale += self.calls
+            self.calls = []
 
     def _too_many_failed(self) -> bool:
         slot = self.clock.now // 1
         failed = [failed for at, failed in self.results if at // 1 > slot - WINDOW]
         return len(failed) >= MINIMUM and sum(failed) >= RATIO * len(failed)
 
-    @precondition(lambda self: self.probe)
+    @precondition(lambda self: self.probes)
     @rule(result=st.sampled_from("+-0"))
-    def the_probe_ends(self, result: str) -> None:
-        assert self.probe
-        probe, self.probe = self.probe[0], None
+    def a_probe_ends(self, result: str) -> None:
+        probe = self.probes.pop(len(self.probes) // 2)
         report(probe, result)
         self.stale.append(probe)
         if result == "+":
-            self.state, self.results = "closed", []
-        elif result == "-":
-            self._opens(min(MAX_OPEN, self.open_for * 2))
+            self.open, self.results = False, []
+            self.stale += self.probes
+            self.probes = []
+        elif result == "0":
+            self.next_probe = self.clock.now
 
     @precondition(lambda self: self.stale)
     @rule(result=st.sampled_from("+-0"))
@@ -510,14 +557,9 @@ class AnyLife(RuleBasedStateMachine):
         for call in self.stale:
             report(call, result)
 
-    def _opens(self, seconds: float) -> None:
-        self.state, self.open_for, self.until = "open", seconds, self.clock.now + seconds
-        self.stale += self.calls
-        self.calls = []
-
     @invariant()
     def it_is_where_the_model_is(self) -> None:
-        assert self.guard.state == self.state
+        assert self.guard.state == ("half-open" if self.probes else "open" if self.open else "closed")
 
 
 AnyLife.TestCase.settings = settings(deadline=None, stateful_step_count=80)
