@@ -136,6 +136,8 @@ class LastMinute:
     """Connections that got 503, as the open files of a gateway are used up."""
     websockets_cut: Mapping[str, int] = field(default_factory=dict)
     """WebSockets that were closed with 1008, by the side that sent too many control frames: client, upstream."""
+    websockets_stuck: int = 0
+    """WebSockets that were closed with 1013, as the memory for messages was used up."""
     held: int = 0
     """Webhooks that wait right now to be stored or decided."""
     reserved: Mapping[str, int] = field(default_factory=dict)

@@ -11,8 +11,9 @@ from websockets.asyncio.messages import Assembler
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import DATA_OPCODES, Frame
 from websockets.http11 import Request
-from websockets.protocol import CONNECTING
+from websockets.protocol import CONNECTING, Event
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
@@ -20,14 +21,17 @@ from gateway.proxy.websocket import times
 from gateway.proxy.websocket.end import INTERNAL_ERROR, End
 from gateway.proxy.websocket.tasks import ending
 from gateway.request import Pairs
-from sluice.config.model import Rate
 from sluice.http.server import metrics
-from sluice.http.websocket import Allowance, Intake, is_pong
+from sluice.http.websocket import Intake, WebSocketLimits, is_pong
 
 _QUEUED, _QUEUED_BYTES = 16, 64 * 1024
 """Frames and their bytes that wait to be taken, beyond which no further one is looked at."""
 _HEAD_END = b"\r\n\r\n"
-_TOO_MANY = 1008, "more control frames than are taken here"
+_ENDS = {
+    1008: End("upstream", INTERNAL_ERROR, "the upstream sent too many control frames"),
+    1013: End("gateway", 1013, "too many large messages are held here right now"),
+}
+"""How the client is told why its upstream was cut off."""
 
 
 class Handshake(ClientProtocol):
@@ -55,7 +59,7 @@ class Connection(ClientConnection):
     ended_by_us: End | None = None
     """Why it was aborted while both sides were content, or how the upstream broke a limit."""
 
-    def __init__(self, protocol: ClientProtocol, control: Rate) -> None:
+    def __init__(self, protocol: ClientProtocol, limits: WebSocketLimits) -> None:
         super().__init__(
             protocol,
             ping_interval=times.PING_EVERY,
@@ -63,15 +67,15 @@ class Connection(ClientConnection):
             close_timeout=times.CLOSED_WITHIN,
             max_queue=None,
         )
-        self._control = control
+        self._limits = limits
+        self._taken = False
         self._head_end = bytearray()  # the last bytes of the answer to the handshake, until its head has ended
         self._head_ended = False
         self._pong = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        allowance = Allowance(self._control, self.loop.time())
-        self._intake = Intake(self.transport, allowance, self._feed, self._ready, self._too_many)
+        self._intake = Intake(self.transport, self._limits, self._feed, self._ready, self._cut)
         self.recv_messages = _Messages(self._intake)
 
     def data_received(self, data: bytes) -> None:
@@ -109,13 +113,27 @@ class Connection(ClientConnection):
     def _ready(self) -> bool:
         return not self.recv_messages.paused
 
-    def _too_many(self) -> None:
-        metrics.websocket_cut("upstream", _TOO_MANY[0])
-        self.ended_by_us = End("upstream", INTERNAL_ERROR, "the upstream sent too many control frames")
-        self.protocol.fail(*_TOO_MANY)
+    def _cut(self, code: int, why: str) -> None:
+        metrics.websocket_cut("upstream", code)
+        self.ended_by_us = _ENDS[code]
+        self.protocol.fail(code, why)
         self.send_data()
         self._intake.end()
         self.transport.close()
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
+            self._intake.arrived(len(event.data), whole=event.fin)
+        super().process_event(event)
+
+    async def next_message(self) -> str | bytes:
+        """Who asks for the next one has passed on the one before."""
+        if self._taken:
+            self._taken = False
+            self._intake.passed_on()
+        message = await self.recv()
+        self._taken = True
+        return message
 
     def send_data(self) -> None:
         """While the upstream takes nothing, only the last of its pings is going to be answered (RFC 6455 section
@@ -151,7 +169,7 @@ class Connection(ClientConnection):
 
         async def discard() -> None:
             while True:  # unread messages would stop the reading, and the answer is behind them
-                await self.recv(decode=False)
+                await self.next_message()
 
         async with ending(discard()):
             with contextlib.suppress(ConnectionClosed, TimeoutError):
@@ -162,7 +180,7 @@ class Connection(ClientConnection):
         """Whatever state it is in, even before it was connected."""
         transport: asyncio.Transport | None = getattr(self, "transport", None)
         if transport is not None:
-            self._intake.end()
+            self._intake.close()
             transport.abort()
 
 

@@ -77,7 +77,7 @@ class Pipe:
         """The upstream's messages, and its end. None when the client is gone, which `_from_client` knows more about."""
         while True:
             try:
-                message = await self.connection.recv()
+                message = await self.connection.next_message()
             except ConnectionClosed as closed:
                 return self.connection.ended_by_us or upstream_end(closed)
             kind = "text" if isinstance(message, str) else "bytes"

@@ -75,7 +75,7 @@ class WebSocketUpstream:
         uri = WebSocketURI(bool(self._tls), self._origin.host, self._origin.port, path, query)
         subprotocols = [Subprotocol(name) for name in client.offered if name]
         pairs = for_upstream(client.head) + (more or [])
-        return Connection(Handshake(uri, pairs, subprotocols, client.limits.message), client.limits.control)
+        return Connection(Handshake(uri, pairs, subprotocols, client.limits.message), client.limits)
 
     async def _open(self, connection: Connection) -> None:
         assert self._circuit is not None

@@ -130,6 +130,7 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
         },
         connections_refused=int(samples.value("sluice_connections_refused_last_minute")),
         websockets_cut=dict(samples.sums("sluice_websockets_cut_last_minute", "side", code="1008")),
+        websockets_stuck=int(samples.value("sluice_websockets_cut_last_minute", code="1013")),
         held=int(samples.value("sluice_held_requests")),
         reserved=dict(samples.sums("sluice_reserved_refused_last_minute", "reason")),
         log_writes=int(samples.value("sluice_log_writes_failed_last_minute")),

@@ -59,6 +59,12 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
         )
     yield from _clients(recent.cut, recent.shares)
     yield from _connections(recent.connections_refused, recent.websockets_cut)
+    if recent.websockets_stuck:
+        yield (
+            f"{some(recent.websockets_stuck, 'WebSocket was', 'WebSockets were')} closed with 1013 in the last minute, "
+            "as large messages took more than clients.websocket.memory and theirs got no further: raise it, or lower "
+            "clients.websocket.message"
+        )
     if recent.bodies:
         yield (
             f"{some(recent.bodies, 'request was', 'requests were')} refused in the last minute because the memory for "

@@ -25,7 +25,7 @@ from websockets.server import ServerProtocol
 
 from sluice.http.server import metrics
 from sluice.http.server.head import problem_body
-from sluice.http.websocket import Allowance, Intake, WebSocketLimits
+from sluice.http.websocket import Intake, WebSocketLimits
 from sluice.observe.log import Log
 
 VERSION = "13"
@@ -37,7 +37,6 @@ _LINGER = 2.0
 """Seconds in which a client that is cut off may read why: closed at once, the kernel would reset it unread."""
 _GONE_WITHIN = 6.0
 """Seconds after which a connection is gone on which nothing is said any more, whether the client has read it or not."""
-_TOO_MANY = 1008, "more control frames than are taken here"
 _MAX_DETAIL = 200
 
 LOG = Log("gateway")
@@ -64,12 +63,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._message = bytearray()  # of fragments
         self._queued = self._queued_size = 0
         self._pong = b""
+        self._taken = False
         self._gone: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        allowance = Allowance(self._limits.control, self.loop.time())
-        self._intake = Intake(self.transport, allowance, super().data_received, self._ready, self._too_many)
+        self._intake = Intake(self.transport, self._limits, super().data_received, self._ready, self._cut)
 
     # --- reading
 
@@ -106,6 +105,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _begin(self, kind: Any, event: Frame) -> None:
         self.curr_msg_data_type = kind
+        self._intake.arrived(len(event.data), whole=event.fin)
         if event.fin:
             self._hand_on(event.data)
         else:
@@ -114,12 +114,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_cont(self, event: Frame) -> None:
         """Fragments are joined as they come: millions of empty ones would take memory, too."""
         self._message += event.data
+        self._intake.arrived(len(event.data), whole=event.fin)
         if event.fin:
             whole, self._message = self._message, bytearray()
             self._hand_on(whole)
 
     def _hand_on(self, data: Any) -> None:
         if self.close_sent:
+            self._intake.passed_on()
             return
         message: Any = {"type": "websocket.receive"}
         if self.curr_msg_data_type == "text":
@@ -136,8 +138,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.queue.put_nowait(message)
 
     async def receive(self) -> Any:
+        """Who asks for the next one has passed on the one before."""
+        if self._taken:
+            self._taken = False
+            self._intake.passed_on()
         message = await self.queue.get()
         if message["type"] == "websocket.receive":
+            self._taken = True
             self._queued -= 1
             if not self._queued:
                 self._queued_size = 0
@@ -176,8 +183,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if not self.transport.can_write_eof():
             self.transport.close()
 
-    def _too_many(self) -> None:
-        self.conn.fail(*_TOO_MANY)
+    def _cut(self, code: int, why: str) -> None:
+        self.conn.fail(code, why)
         self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
@@ -225,7 +232,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
-        self._intake.end()
+        self._intake.close()
         if not self.disconnected:
             self._gone = self.loop.call_later(_GONE_WITHIN, self.transport.abort)
 

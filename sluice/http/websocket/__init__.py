@@ -2,6 +2,7 @@
 
 `frames`  cuts what comes at the ends of frames      pure
 `limits`  how much may come
+`memory`  what messages take of all connections together
 `intake`  hands frames on, fairly
 """
 

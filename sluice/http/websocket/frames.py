@@ -2,12 +2,12 @@
 
 Whether a frame is right, its parser says. A parser that is given all that was read goes through tens of thousands of
 frames before anybody else has a turn; here it is given one frame at a time. A long compressed frame is given as
-fragments of a KiB (section 5.4): each becomes one MiB at most.
+fragments of 256 bytes (section 5.4): each becomes 264 KB at most.
 """
 
 from __future__ import annotations
 
-PIECE = 1024
+PIECE = 256
 """Bytes of a compressed frame that are given at once; a multiple of the mask's four."""
 _FIN, _RSV1, _CONTROL, _OPCODE, _MASKED, _LENGTH = 0x80, 0x40, 0x08, 0x0F, 0x80, 0x7F
 
@@ -36,6 +36,11 @@ class Frames:
     def held(self) -> int:
         """Bytes that were added and not given yet."""
         return len(self._held)
+
+    @property
+    def is_partial(self) -> bool:
+        """What was given last is not all of its frame, which is given as it comes."""
+        return self._left > 0 and not self._in_pieces
 
     def add(self, data: bytes) -> None:
         self._held += data

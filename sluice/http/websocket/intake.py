@@ -13,40 +13,47 @@ from collections import deque
 from collections.abc import Callable
 
 from sluice.http.websocket.frames import Frames
-from sluice.http.websocket.limits import Allowance
+from sluice.http.websocket.limits import Allowance, WebSocketLimits
+from sluice.http.websocket.memory import Held
 
 TIME_SLICE = 0.0005
 """Seconds."""
 MAX_HELD = 64 * 1024
 """Bytes that wait to be handed over; beyond it the socket is not read."""
-_FRAMES_TOGETHER, _TOGETHER, _TOGETHER_INFLATED = 16, 4096, 256
+_FRAMES_TOGETHER, _TOGETHER, _TOGETHER_INFLATED = 16, 4096, 128
 """So many short frames, and so many bytes of them, are handed over at once; compressed ones may become a thousand
 times as long."""
+_TOO_MANY = 1008, "more control frames than are taken here"
+_STUCK = 1013, "too many large messages are held here right now"
 _MAX_DROPPED = 4 * 2**20
 """Bytes that are read and dropped after the end, for whoever sends to get to the close frame."""
 
 
 class Intake:
-    """Of one connection. `feed` hands on a frame or a part of one, `ready` says whether it may, `too_many` ends a
-    connection that sends more frames without content than its allowance."""
+    """Of one connection. `feed` hands on a frame or a part of one, `ready` says whether it may, `cut` ends a connection
+    that does not keep to its limits."""
 
     def __init__(
         self,
         transport: asyncio.Transport,
-        allowance: Allowance,
+        limits: WebSocketLimits,
         feed: Callable[[bytes], None],
         ready: Callable[[], bool],
-        too_many: Callable[[], None],
+        cut: Callable[[int, str], None],
     ) -> None:
         self.frames = Frames()
         self.is_queued = False
         """It waits for its next turn."""
         self._transport = transport
         self._round_robin = _round_robin_of(asyncio.get_running_loop())
-        self._allowance = allowance
+        self._allowance = Allowance(limits.control, time.monotonic())
+        self._held = Held(limits.memory, self.go_on, lambda: cut(*_STUCK))
+        self._sizes: deque[int] = deque()  # of messages that have come and were not passed on
+        self._size = 0  # of the one that is coming
         self._feed = feed
         self._ready = ready
-        self._too_many = too_many
+        self._cut = cut
+        self._partial = 0  # bytes of a frame that is not whole
         self._ended = False
         self._dropped = 0
         self._read_paused = False
@@ -57,13 +64,30 @@ class Intake:
             self._drop(data)
             return
         frames = self.frames
-        if self._ready() and frames.passes(data):
-            self._feed(data)  # the rest of a frame whose beginning was handed on
+        if self._may_go_on() and frames.passes(data):
+            self._hand_on([data])  # more of a frame whose beginning was handed on
             return
         frames.add(data)
         if not self.is_queued and self.step():
             self._round_robin.join(self)
         self._pace_reading()
+
+    def arrived(self, size: int, *, whole: bool) -> None:
+        """To be told of each frame of a message; `whole`: the message has come to its end."""
+        self._held.add(size)
+        self._size += size
+        if whole:
+            self._sizes.append(self._size)
+            self._size = 0
+
+    def passed_on(self) -> None:
+        """To be told of each message that the other side has taken."""
+        self._held.give_back(self._sizes.popleft())
+
+    def close(self) -> None:
+        """Nothing of it is kept any more."""
+        self.end()
+        self._held.close()
 
     def go_on(self) -> None:
         """`ready` may say something else now."""
@@ -87,7 +111,7 @@ class Intake:
 
     def step(self) -> bool:
         """Hands over a frame, or a few short ones. True: there may be more."""
-        if self._ended or not self._ready():
+        if self._ended or not self._may_go_on():
             return False
         frames, most = self.frames, _TOGETHER_INFLATED if self.frames.inflates else _TOGETHER
         pieces: list[bytes] = []
@@ -96,7 +120,7 @@ class Intake:
             if frames.carries_nothing and not self._allowance.take(time.monotonic()):
                 self._hand_on(pieces)
                 if not self._ended:
-                    self._too_many()
+                    self._cut(*_TOO_MANY)
                 return False
             pieces.append(piece)
             size += len(piece)
@@ -108,9 +132,20 @@ class Intake:
             self._drained()
         return frames.held > 0 and bool(pieces)
 
+    def _may_go_on(self) -> bool:
+        return self._ready() and self._held.may_go_on()
+
     def _hand_on(self, pieces: list[bytes]) -> None:
-        if pieces:
-            self._feed(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if not pieces:
+            return
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if self.frames.is_partial:  # until it is whole, the parser keeps it
+            self._partial += len(data)
+            self._held.add(len(data))
+        elif self._partial:
+            partial, self._partial = self._partial, 0
+            self._held.give_back(partial)
+        self._feed(data)
 
     def _drained(self) -> None:
         then, self._when_drained = self._when_drained, None

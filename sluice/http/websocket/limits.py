@@ -33,6 +33,8 @@ class WebSocketLimits:
     """Bytes of one message, decompressed; who sends a longer one is closed with 1009."""
     control: Rate = setting(_control, Rate(100, 1.0))
     """Pings, pongs and empty fragments; who sends more is closed with 1008."""
+    memory: int = setting(parsers.size, 64 * 2**20)
+    """Bytes of the messages that all WebSockets of a process hold; above it large ones wait, then 1013."""
 
 
 UNLESS_WRITTEN = WebSocketLimits()

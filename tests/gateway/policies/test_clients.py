@@ -36,7 +36,7 @@ def test_what_the_shipped_file_says_is_what_counts_without_it(read: Read) -> Non
 
 def test_each_bound_of_a_connection_is_a_key(read: Read) -> None:
     times = "first_byte: 1s, head: 2s, body: 3s, send: 4s, keep_alive: 5s"
-    sizes = "head_size: 6KiB, websocket: {message: 7KiB, control: 8/second}"
+    sizes = "head_size: 6KiB, websocket: {message: 7KiB, control: 8/second, memory: 9MiB}"
     bounds = read(f"clients: {{{times}, {sizes}}}").clients.bounds()
     assert asdict(bounds) == {
         "first_byte": 1.0,
@@ -45,7 +45,7 @@ def test_each_bound_of_a_connection_is_a_key(read: Read) -> None:
         "send": 4.0,
         "keep_alive": 5.0,
         "head_size": 6144,
-        "websocket": {"message": 7168, "control": {"amount": 8, "period": 1.0}},
+        "websocket": {"message": 7168, "control": {"amount": 8, "period": 1.0}, "memory": 9 * 2**20},
     }
     assert {field.name for field in fields(ClientBounds)} <= {field.name for field in fields(Clients)}
 
@@ -84,7 +84,7 @@ def test_proxies_and_the_lists_in_exempt_have_no_share(read: Read, text: str, ex
         ),
         (
             "clients: {websocket: {pings: 1/second}}",
-            "clients.websocket.pings: unknown key; known here: message, control",
+            "clients.websocket.pings: unknown key; known here: message, control, memory",
         ),
         ("clients: {head_size: 2MiB}", 'clients.head_size: "2MiB" is too much for one head; write 1MiB or less'),
         ("clients: {keepalive: 5s}", "clients.keepalive: unknown key; did you mean keep_alive"),

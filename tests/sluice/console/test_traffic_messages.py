@@ -113,6 +113,11 @@ def recent(**what: object) -> LastMinute:
             "those you know, or deny their addresses (trust.deny)",
         ),
         (
+            recent(websockets_stuck=3),
+            "3 WebSockets were closed with 1013 in the last minute, as large messages took more than "
+            "clients.websocket.memory and theirs got no further: raise it, or lower clients.websocket.message",
+        ),
+        (
             recent(bodies=1),
             "1 request was refused in the last minute because the memory for request bodies was used up: raise bodies",
         ),

@@ -15,7 +15,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
+from sluice.http.websocket import memory
 from sluice.observe import metrics
+from tests.gateway import running
 from tests.gateway.proxy.websocket.reverb import ASKED, KEY, Logged, Reverb, closed, frame, gate_to, linger, to
 from tests.gateway.running import SECRET, Gate, gateway, values
 from tests.sluice.http.client.upstream import Call
@@ -208,6 +210,23 @@ async def test_compressed_messages_that_become_large_delay_nobody(gate: Gate, re
             client.send(one * 8)
             await until(lambda: received == 8, timeout=60)
         assert max(took) < SLOW
+
+
+async def test_a_large_message_that_does_not_come_on_is_1013_while_others_wait(
+    tmp_path: Path, store_url: str, reverb: Reverb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "FURTHER_WITHIN", 0.3)
+    limits = "clients: {{websocket: {{memory: 1MiB}}}}"
+    text = running.POLICIES.replace("\ntrust:", f"\n{limits}\ntrust:")
+    async with gateway(tmp_path, store_url, reverb.url, text=text) as gate:
+        async with gate.raw(HEAD, ASKED, b"\r\n") as half, to(gate) as client:
+            await half.head()
+            half.send(frame(Opcode.BINARY, b"x" * 2**20)[: 600 * 1024])
+            await asyncio.sleep(0.1)
+            await client.send(b"y" * 300_000)
+            assert await client.recv() == b"y" * 300_000
+            assert closes(await half.rest()) == (1013, b"too many large messages are held here right now")
+        await until(lambda: cut("client", "1013"))
 
 
 async def test_what_comes_after_a_close_frame_is_passed_over(gate: Gate, reverb: Reverb) -> None:
