@@ -112,3 +112,32 @@ async def test_a_form_of_countless_encoded_bytes_is_refused(tmp_path: Path, stor
             )
         assert problem(refused) == (400, "the form has over 250,000 encoded bytes")
         assert loop.longest < PAUSE
+
+
+@pytest.fixture
+async def named(tmp_path: Path, store_url: str, laravel: Receiver, worker: Receiver) -> AsyncIterator[Gate]:
+    """A gateway whose policies name the worker, so that it splits bulk-sends."""
+    text = POLICIES.replace("sessions: {{", f'sessions: {{{{workers: [{{{{name: w1, url: "{worker.url}"}}}}], ')
+    async with gateway(tmp_path, store_url, laravel.url, text=text) as gate:
+        yield gate
+
+
+def to(number: int) -> dict[str, object]:
+    return {"session_id": "s1", "message": "news", "recipients": [f"49151{n:07}" for n in range(number)]}
+
+
+async def test_of_the_answers_to_a_bulk_send_there_are_no_more_than_recipients(named: Gate, worker: Receiver) -> None:
+    said = {"success": True, "successful": 6, "results": [{"n": n} for n in range(1000)], "errors": []}
+    worker.response = answer(orjson.dumps(said))
+    value = (await named.http.post("/api/messages/bulk-send", json=to(60))).json()
+    assert (value["total"], len(value["results"])) == (60, 60)
+    pieces = [head for head in worker.heads if head.startswith(b"POST ")]
+    assert {encoding for head in pieces for encoding in values(head, b"accept-encoding")} == {b"identity"}
+
+
+async def test_of_the_answers_to_a_bulk_send_so_many_bytes_are_kept(named: Gate, worker: Receiver) -> None:
+    said = {"success": True, "successful": 6, "results": [{"text": "x" * (7 * MIB)}], "errors": []}
+    worker.response = answer(orjson.dumps(said))
+    value = (await named.http.post("/api/messages/bulk-send", json=to(60))).json()
+    assert len(value["results"]) == 2
+    assert value["successful"] > 6 * len(value["results"]), "the others are counted"
