@@ -42,6 +42,8 @@ from sluice.observe.log import Log
 
 LOG = Log("gateway")
 _AGAIN = 0.25  # seconds between two tries to have the limits decide
+_LARGE = 512 * 1024
+"""Bytes of a body that is not looked into in between: a signature over 32 MiB takes 25 ms."""
 
 
 class AccessLogEntry:
@@ -98,6 +100,7 @@ class Edge:
         try:
             log.status = await self._stages(exchange, log, started)
         except Refusal as refusal:
+            refusal.with_traceback(None)  # its frames hold it, and the body with it, until somebody looks for cycles
             log.why = refusal.why
             log.status = await self._refuse(refusal, log, exchange)
         except ClientGone:
@@ -151,7 +154,8 @@ class Edge:
 
         # Verify the signature; find event type, session, workspace and costs in the body.
         if isinstance(plan, Admission):
-            plan = log.plan = planner.complete(plan, body, now)
+            complete, large = planner.complete, body is not None and len(body) > _LARGE
+            plan = log.plan = await asyncio.to_thread(complete, plan, body, now) if large else complete(plan, body, now)
 
         # Answer the repeat of a send with what became of the first one: nothing is sent, so nothing is taken.
         send = None

@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 
 
 class Pulse:
-    """`longest`: seconds of this process's CPU between two turns of its loop; what others take of the machine meanwhile
+    """`longest`: seconds of this thread's CPU between two turns of its loop; what others take of the machine meanwhile
     does not count."""
 
     def __init__(self) -> None:
         self.longest = 0.0
 
     async def beat(self) -> None:
-        last = time.process_time()
+        last = time.thread_time()
         while True:
             await asyncio.sleep(0.002)
-            now = time.process_time()
+            now = time.thread_time()
             self.longest = max(self.longest, now - last)
             last = now
 

@@ -11,7 +11,7 @@ The rules, each with a test of its name in `tests/sluice/http/client/`:
 4.  A body that is cut short is never a clean end (RFC 9112 §8). One that ends with the connection ends when it closes.
 5.  A connection is used again only if the exchange ended to the byte: the request all sent, the response complete and
     willing to stay, nothing after it. A byte on an idle connection closes it (RFC 9112 §9).
-6.  At most 256 KiB of body (and one read) wait unread; then the upstream waits. Writing waits for the upstream.
+6.  At most 128 KiB of body (and one read) wait unread; then the upstream waits. Writing waits for the upstream.
 7.  Every wait has an end, and a wait that ends badly (late, cancelled) leaves no half-used connection: it is cut.
 8.  A request is repeated at most once, on a fresh connection, and only if the reused one closed before the first byte
     of a response (RFC 9112 §9.3.1). `exchange` does that; a proxy decides by `connection.reused` and

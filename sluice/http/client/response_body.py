@@ -10,7 +10,7 @@ from sluice.http.client.deadlines import wake
 from sluice.http.client.framing import Ending
 from sluice.http.errors import BadFraming
 
-MAX_WAITING = 256 * 1024
+MAX_WAITING = 128 * 1024
 """Bytes of a body that wait unread before the upstream has to."""
 
 
