@@ -17,6 +17,8 @@ from collections.abc import MutableMapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import orjson
+
 from gateway.client_ip import Client, client_of
 from gateway.metrics import reserved_refused
 from gateway.plan import DENIED
@@ -115,12 +117,14 @@ class ReservedPaths:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        started, status = time.monotonic(), 0
+        started, status, why = time.monotonic(), 0, None
 
         async def noting(message: MutableMapping[str, Any]) -> None:
-            nonlocal status
+            nonlocal status, why
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif status >= 400 and why is None:
+                why = _detail(message.get("body", b""))
             await send(message)
 
         path = unquote(target_of(scope).partition(b"?")[0].decode("latin-1"))
@@ -143,7 +147,7 @@ class ReservedPaths:
                 await answer_refusal(noting, refused[1])
         finally:
             if refused is not None or not (area == "health" or (status < 400 and _is_asked_all_the_time(path))):
-                self._log(scope["method"], path, status or _CLIENT_GONE, started, client, listener, refused)
+                self._log(scope["method"], path, status or _CLIENT_GONE, started, client, listener, why)
 
     def _log(
         self,
@@ -153,7 +157,7 @@ class ReservedPaths:
         started: float,
         client: Client,
         listener: str,
-        refused: tuple[Reason, Refusal] | None,
+        why: str | None,
     ) -> None:
         LOG.line(
             "request",
@@ -166,6 +170,16 @@ class ReservedPaths:
                 "client": client.text,
                 "on": listener if self._several else None,
                 "counted": "none",
-                "why": refused[1].detail if refused else None,
+                "why": why,
             },
         )
+
+
+def _detail(body: bytes) -> str | None:
+    """Why a problem+json of ours says that it was refused."""
+    try:
+        about = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    detail = about.get("detail") if isinstance(about, dict) else None
+    return detail if isinstance(detail, str) else None

@@ -23,6 +23,7 @@ from sluice.console.operations import SHOW_STATUS
 from sluice.console.status import (
     EndpointStatus,
     LimitDecisions,
+    ListenerStatus,
     SessionCounts,
     ShowStatus,
     Status,
@@ -57,6 +58,8 @@ async def fetch(policies: Policies) -> Status:
 def render(status: Status) -> RenderableType:
     """One screen: the messages first, then traffic, upstreams, circuits with their queues, and sessions."""
     parts = [_messages(status.messages), _requests(status.traffic)]
+    if len(status.listeners) > 1 or any(one.certificate for one in status.listeners):
+        parts.append(_listeners(status.listeners))
     if status.upstreams:
         parts.append(_upstreams(status.upstreams))
     if status.endpoints:
@@ -86,6 +89,16 @@ def _requests(traffic: Traffic) -> RenderableType:
 def _counts(title: str, total: int | None, counts: Mapping[str, int]) -> Text:
     each = "  ".join(f"{on_one_line(name)} {count:,}" for name, count in counts.items())
     return Text.assemble((title, "bold"), f"{_number(total)}  ", (each, "dim"))
+
+
+def _listeners(listeners: Sequence[ListenerStatus]) -> Table:
+    table = _table("listener", "address", "for", "certificate ends")
+    for column in table.columns[1:3]:
+        column.justify = "left"
+    for one in listeners:
+        ends = "-" if one.ends_s is None else f"in {age(one.ends_s)}" if one.ends_s > 0 else "ended"
+        table.add_row(Text(one.name), Text(on_one_line(one.address)), "/_sluice/" if one.admin else "routes", ends)
+    return table
 
 
 def _upstreams(upstreams: Mapping[str, UpstreamStatus]) -> Table:

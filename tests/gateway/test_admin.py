@@ -313,8 +313,17 @@ async def test_the_access_log_has_every_request_but_what_programs_ask_all_the_ti
     for path in ("/_sluice/", "/_sluice/api/status", "/_sluice/nothing?token=secret"):
         await gate.get(path, "other")
     lines = [fields for message, fields in heard.lines if message == "request"]
-    assert [(one["path"], one["status"], one["on"]) for one in lines] == [
-        ("/_sluice/", 200, "other"),
-        ("/_sluice/api/status", 401, "other"),
-        ("/_sluice/nothing", 404, "other"),
+    assert [(one["path"], one["status"], one["on"], one["why"]) for one in lines] == [
+        ("/_sluice/", 200, "other", None),
+        ("/_sluice/api/status", 401, "other", "send Authorization: Bearer <console.token>"),
+        ("/_sluice/nothing", 404, "other", None),
     ]
+
+
+async def test_the_access_log_says_why_a_call_of_a_worker_was_refused(site: Made, heard: Heard) -> None:
+    gate = await site()
+    async with gate.client() as client:
+        assert (await client.post("/_sluice/workers", content=b"{}")).status_code == 401
+    (line,) = [fields for message, fields in heard.lines if message == "request"]
+    assert (line["path"], line["status"], line["client"]) == ("/_sluice/workers", 401, "127.0.0.1")
+    assert "X-" in line["why"]

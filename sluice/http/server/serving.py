@@ -35,13 +35,14 @@ from sluice.http.server.websocket import WebSocketProtocol
 from sluice.process.loops import Stop
 
 _DRAINED_WITHIN = 15  # seconds for the requests under way when stopped
-_HANDSHAKE_WITHIN, _CLOSED_WITHIN = 10.0, 5.0  # seconds, of TLS
+_CLOSED_WITHIN = 5.0  # seconds for the end of TLS
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, bound: Sequence[Bound]) -> None:
+    def __init__(self, config: uvicorn.Config, bound: Sequence[Bound], handshake: float) -> None:
         super().__init__(config)
         self._bound = bound
+        self._handshake = handshake
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's own, but that each socket says to its connections which one it is, and may have TLS."""
@@ -56,7 +57,7 @@ class _Server(uvicorn.Server):
         options: dict[str, Any] = {"sock": one.socket, "backlog": BACKLOG}
         if one.certificate is not None:
             options["ssl"] = one.certificate.context
-            options |= {"ssl_handshake_timeout": _HANDSHAKE_WITHIN, "ssl_shutdown_timeout": _CLOSED_WITHIN}
+            options |= {"ssl_handshake_timeout": self._handshake, "ssl_shutdown_timeout": _CLOSED_WITHIN}
         loop = asyncio.get_running_loop()
         if one.socket.family == socket.AF_UNIX:
             return await loop.create_unix_server(make, **options)
@@ -100,7 +101,7 @@ async def serve(
         timeout_graceful_shutdown=_DRAINED_WITHIN,
         backlog=BACKLOG,
     )
-    server = _Server(config, accepting)
+    server = _Server(config, accepting, bounds().first_byte)
 
     async def end() -> None:
         await stop.wait()
