@@ -20,6 +20,7 @@ from sluice.store import embedded
 from sluice.store.client import Store
 from tests.heard import Heard
 from tests.ports import free_ports
+from tests.resolving import Resolve, resolving
 
 ROOT = Path(__file__).parent.parent
 settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -99,6 +100,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(command, check=True, capture_output=True)
     path.write_bytes(path.read_bytes() + Path(str(path) + ".crt").read_bytes())
     return path
+
+
+@pytest.fixture
+def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
+    """Says where names lead."""
+    return resolving(monkeypatch)
 
 
 @pytest.fixture

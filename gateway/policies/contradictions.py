@@ -127,7 +127,12 @@ def _proofs_forwarded(policies: Policies) -> Found:
 def _leading_back(policies: Policies) -> Found:
     """What would be asked of the gateway itself, again and again."""
     urls: list[tuple[tuple[str | int, ...], str]] = [
-        *((("upstreams", each.name, "url"), each.url) for each in policies.upstreams.values()),
+        *((("upstreams", each.name, "url"), each.url) for each in policies.upstreams.values() if not each.urls),
+        *(
+            (("upstreams", each.name, "urls", at), url)
+            for each in policies.upstreams.values()
+            for at, url in enumerate(each.urls)
+        ),
         *((("relay", "endpoints", each.name, "url"), each.url) for each in policies.relay.endpoints.values()),
         *((("sessions", "workers", at, "url"), each.url) for at, each in enumerate(policies.sessions.workers)),
     ]

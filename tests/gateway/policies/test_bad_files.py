@@ -898,6 +898,12 @@ EXPECTED: dict[str, list[str]] = {
         '5:28: sessions.workers[0].url: "http://127.0.0.1:8080" is this gateway itself (listen); write the address of '
         "the one that is meant, or another port to listen on",
     ],
+    "upstream_member_leads_back": [
+        '5:35: upstreams.laravel.urls[1]: "http://localhost:8080" is this gateway itself (listen); write the address '
+        "of the one that is meant, or another port to listen on",
+        '6:15: upstreams.edge.url: "unix:/run/sluice.sock" is this gateway itself (listen); write the address of the '
+        "one that is meant, or another port to listen on",
+    ],
     "upstream_leads_back_on_all_interfaces": [
         '3:28: upstreams.laravel.url: "http://127.0.0.1:8080" is this gateway itself (listen); write the address of '
         "the one that is meant, or another port to listen on",

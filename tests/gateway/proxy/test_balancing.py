@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sluice.console.actions.traffic import counted
 from tests.gateway.running import Gate, gateway, problem
+from tests.resolving import Resolve, hanging
 from tests.sluice.http.client.upstream import Call, Upstream
 from tests.waiting import until
 
@@ -121,10 +123,9 @@ async def answers(gate: Gate, times: int, method: str = "GET") -> Counter[str]:
     return found
 
 
-async def metric(gate: Gate, name: str) -> dict[str, float]:
-    page = (await gate.http.get("/_sluice/metrics")).text
-    lines = [line for line in page.splitlines() if line.startswith(name)]
-    return {line.rpartition(" ")[0].removeprefix(name): float(line.rpartition(" ")[2]) for line in lines}
+def members_of(gate: Gate) -> dict[str, bool]:
+    """By address, whether `status` says that it is left out."""
+    return {member.url: member.out for member in counted(gate.policies, time.time()).upstreams["laravel"].members}
 
 
 async def test_members_share_the_requests(tmp_path: Path, store_url: str, pair: tuple[Member, Member]) -> None:
@@ -152,8 +153,6 @@ async def test_a_request_that_nothing_was_sent_of_goes_on_at_once(
     async with gate_to(tmp_path, store_url, urls(*pair)) as gate:
         await a.stop()
         assert await answers(gate, 20, method) == {"b": 20}
-        out = await metric(gate, "sluice_upstream_member_out")
-        assert out[f'{{member="{a.url}",upstream="laravel"}}'] == 1.0
 
 
 async def test_an_upload_that_nothing_was_sent_of_goes_on_whole(
@@ -286,10 +285,7 @@ async def test_a_check_that_fails_everywhere_stops_nobody(
     async with gate_to(tmp_path, store_url, urls(*pair, more=", health: {path: /wrong, every: 1s}")) as gate:
         await until(lambda: all(member.heads for member in pair), timeout=5)
 
-        async def out() -> bool:
-            return sum((await metric(gate, "sluice_upstream_member_out")).values()) >= 2
-
-        await until(out, timeout=5)
+        await until(lambda: all(members_of(gate).values()), timeout=5)
         assert await answers(gate, 10) == {"a": 5, "b": 5}
 
 
@@ -300,6 +296,25 @@ async def test_an_upstream_with_one_address_can_be_checked_too(
     async with gate_to(tmp_path, store_url, f"{{url: {a.url}, health: {{path: /up, every: 1s}}}}") as gate:
         await until(lambda: a.heads, timeout=5)
         assert await answers(gate, 3) == {"a": 3}
+
+
+async def test_status_says_which_member_is_left_out_and_which_is_back(
+    tmp_path: Path, store_url: str, pair: tuple[Member, Member]
+) -> None:
+    a, b = pair
+    async with gate_to(tmp_path, store_url, urls(*pair)) as gate:
+        await answers(gate, 2)
+        assert members_of(gate) == {a.url: False, b.url: False}
+        await a.stop()
+        await answers(gate, 2)
+        assert members_of(gate) == {a.url: True, b.url: False}
+        await a.start()
+
+        async def is_back() -> bool:
+            await answers(gate, 1)
+            return not members_of(gate)[a.url]
+
+        await until(is_back, timeout=5)
 
 
 async def test_members_of_an_edit_take_over_at_once(
@@ -400,6 +415,16 @@ async def test_https_is_trusted_by_the_authorities_that_the_policies_name(
         assert await answers(gate, 2) == {"a": 2}
     async with gate_to(tmp_path, store_url, f'{{url: "{url}"}}') as gate:
         assert problem(await gate.http.get("/x")) == (502, "laravel cannot be reached")
+
+
+async def test_where_the_first_address_of_a_name_hangs_the_next_is_asked(
+    tmp_path: Path, store_url: str, resolve: Resolve, pair: tuple[Member, Member]
+) -> None:
+    a, _ = pair
+    with hanging("127.0.0.3", a.port):
+        async with gate_to(tmp_path, store_url, f"{{url: http://app.test:{a.port}}}") as gate:
+            resolve("127.0.0.3", "127.0.0.1")
+            assert await answers(gate, 3) == {"a": 3}
 
 
 async def test_an_upstream_on_a_unix_socket_is_asked_as_the_client_asks(

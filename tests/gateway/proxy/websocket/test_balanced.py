@@ -1,4 +1,4 @@
-"""WebSockets to an upstream with several members."""
+"""WebSockets to an upstream with several members, or whose name has several addresses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.gateway.proxy.test_balancing import POLICIES
 from tests.gateway.running import Gate, gateway
+from tests.resolving import Resolve, hanging
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -121,3 +122,14 @@ async def test_where_no_member_can_be_connected_to_it_is_502(
             async with opening(gate):
                 pass
         assert refused.value.response.status_code == 502
+
+
+async def test_where_the_first_address_of_a_name_hangs_the_next_is_connected_to(
+    tmp_path: Path, store_url: str, resolve: Resolve, pair: tuple[Named, Named]
+) -> None:
+    port = pair[0].port
+    with hanging("127.0.0.3", port):
+        async with gateway(tmp_path, store_url, f"{{url: http://app.test:{port}}}", text=POLICIES) as gate:
+            resolve("127.0.0.3", "127.0.0.1")
+            async with opening(gate) as socket:
+                assert await socket.recv() == "a"

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sluice.http.addresses import is_literal, kind_of
+from sluice.http.addresses import kind_of
 from sluice.http.client import AddressRefused, ConnectFailed, ConnectTimeout, Origin, Pool
 from sluice.http.client.connect import NEXT_AFTER, Refuse
+from tests.resolving import Resolve, hanging
 from tests.sluice.http.client.upstream import OK, Call, saying, upstream
 
 pytestmark = pytest.mark.anyio
@@ -86,42 +85,6 @@ async def test_an_address_that_does_not_answer_is_connect_failed_and_not_refused
 
 
 # --- a name with several addresses
-
-Resolve = Callable[..., None]
-
-
-@pytest.fixture
-def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
-    """From now on every name leads to these addresses."""
-
-    def leads_to(*addresses: str) -> None:
-        async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
-            return [
-                (socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))
-                if ":" in address
-                else (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-                # uvloop asks again for each address that it connects to.
-                for address in ((host,) if is_literal(host) else addresses)
-            ]
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-
-    return leads_to
-
-
-@contextlib.contextmanager
-def hanging(address: str, port: int) -> Iterator[None]:
-    """A host there that answers nobody: its backlog is full, so the kernel drops who asks."""
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.socket())
-        full.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        full.bind((address, port))
-        full.listen(0)
-        for _ in range(3):
-            filling = stack.enter_context(socket.socket())
-            filling.setblocking(False)
-            filling.connect_ex((address, port))
-        yield
 
 
 async def test_where_the_first_address_hangs_the_next_is_tried_beside_it(resolve: Resolve) -> None:
