@@ -203,10 +203,10 @@ class Edge:
             )
             log.id = receipt.id
             return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))
-        if send is not None:
-            return await self._sends.answer(send, plan, UpstreamRequest(head, body), exchange)
         rules = plan.rules
         outgoing = UpstreamRequest(head, body, (), rules.headers, rules.idle, rules.max_body)
+        if send is not None:
+            return await self._sends.answer(send, plan, outgoing, exchange)
         return await self._pass_on(plan, outgoing, exchange)
 
     async def _decided_later(self, plan: Plan, decision: Decision, size: int, until: float) -> Decision:

@@ -192,7 +192,7 @@ def _of_piece(outgoing: UpstreamRequest, fields: Mapping[str, Any], recipients: 
     whole = uncompressed(outgoing).head
     kept = Fields(whole.fields.without(CONTENT_LENGTH))
     head = Head(whole.method, whole.path, whole.target, kept, None, whole.client, whole.scheme, whole.via)
-    return UpstreamRequest(head, _dumps({**fields, "recipients": recipients}))
+    return UpstreamRequest(head, _dumps({**fields, "recipients": recipients}), idle=outgoing.idle)
 
 
 def _value_of(answer: RecordedExchange) -> Mapping[str, Any] | None:

@@ -66,7 +66,7 @@ def as_reconnect(request: WorkerRequest) -> UpstreamRequest:
     head = request.outgoing.head
     target = f"/api/sessions/{quote(request.session, safe='')}/reconnect".encode()
     changed = Head("POST", target, target, head.fields, head.length, head.client, head.scheme, head.via)
-    return UpstreamRequest(changed, request.outgoing.body)
+    return UpstreamRequest(changed, request.outgoing.body, idle=request.outgoing.idle)
 
 
 def _without_body(request: WorkerRequest, method: str, target: str) -> UpstreamRequest:
