@@ -4,7 +4,8 @@
     ├── ConnectFailed     refused, unreachable, unresolvable, TLS refused          nothing was sent
     ├── AddressRefused    the name leads only to addresses that are refused        nothing was sent
     ├── ConnectTimeout    no connection in time                                    nothing was sent
-    ├── PoolExhausted     no free connection in time, or the pool is closed        nothing was sent
+    ├── PoolExhausted     no free connection in time, no file for another one,     nothing was sent
+    │                     or the pool is closed: our own limit
     ├── TooLate           the moment was over by which it had to begin             nothing was sent
     ├── UpstreamReset     closed before the head of a response was complete
     ├── HeadTimeout       no head of a response in time
@@ -40,7 +41,7 @@ class ConnectTimeout(UpstreamError):
 
 
 class PoolExhausted(UpstreamError):
-    """Every connection is in use and none came free in time: nothing was sent."""
+    """Every connection is in use and none came free in time, or we can open no more files: nothing was sent."""
 
 
 class TooLate(UpstreamError):

@@ -20,6 +20,7 @@ from sluice.http.client.connect import Refuse, connect as open_connection
 from sluice.http.client.connection import Connection, Wire
 from sluice.http.client.origin import Origin
 from sluice.http.errors import ConnectFailed, ConnectTimeout, PoolExhausted
+from sluice.process import files
 
 Waiter = asyncio.Future[Wire | None]
 """Comes with a connection to use again, or None: a permit to open one."""
@@ -165,6 +166,8 @@ class Pool:
         except TimeoutError:
             raise ConnectTimeout(f"no connection to {self.origin} within {round(timeout, 2):g} s") from None
         except (OSError, UnicodeError) as error:
+            if isinstance(error, OSError) and error.errno in files.NO_MORE:
+                raise PoolExhausted(f"no connection to {self.origin}: {in_words(error)}") from None
             raise ConnectFailed(f"no connection to {self.origin}: {in_words(error)}") from error
         finally:
             if not ready:

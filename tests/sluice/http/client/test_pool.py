@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import resource
 import socket
 import ssl
 from pathlib import Path
@@ -111,6 +113,21 @@ async def test_a_connection_is_not_used_after_its_age_however_busy_it_is() -> No
         await pool.close()
         assert 2 <= len(up.calls) < 10
         assert pool.open == 0
+
+
+@pytest.mark.anyio
+async def test_that_we_have_no_file_left_for_a_connection_is_not_the_upstreams_failure() -> None:
+    async with upstream(saying(OK)) as up, pool_to(up.origin) as pool:
+        first_free = os.dup(0)
+        os.close(first_free)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, hard))
+        try:
+            with pytest.raises(PoolExhausted, match="too many open files"):
+                await pool.acquire()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await use(await pool.acquire()) == b"ok"
 
 
 @pytest.mark.anyio
