@@ -42,7 +42,7 @@ _PLAIN_ANSWER = (b"Accept-Encoding", b"identity")  # people read the answer to a
 _MAX_SHOWN_OF_EACH = 512
 _MAX_HEADS = 512 * 2**10
 """Bytes of what is kept for an endpoint: the part of the head before the signature is nearly always one of a few."""
-_NOT_JSON = Rejected("the body is not JSON, and only JSON can go into a batch", None)
+_NOT_JSON = Rejected("the body is not JSON, or has over 2,000,000 values: it cannot go into a batch", None)
 _NO_TIME = Failed("its batch was rejected, and there was no time to find out which event was the reason")
 _AFTER_FAILURE = NotSent("an earlier event of its batch failed")
 

@@ -80,6 +80,8 @@ def test_a_large_body_with_half_an_emoji_takes_little_time() -> None:
         (b'"\xff"', False),
         (b"NaN", False),
         (b"", False),
+        (b"[" + b"1," * 1_000_000 + b"1]", True),
+        (b"[" + b"1," * 2_000_000 + b"1]", False),
     ],
 )
 def test_what_may_stand_in_an_array(body: bytes, is_one: bool) -> None:
