@@ -155,9 +155,8 @@ class Pool:
 
     async def _connect(self, end: float) -> Wire:
         """Opens a connection with the permit that the caller took; from here on the wire holds it."""
-        wire = Wire(self)
+        wire, ready = Wire(self), False
         protocol = cast(asyncio.Protocol, wire)
-        ready = False
         timeout = min(self._connect_timeout, end - monotonic())
         try:
             async with asyncio.timeout(timeout):
