@@ -94,8 +94,9 @@ class Reloader:
             LOG.info("request.refused", status=refused.status, why=str(refused), client=(scope["client"] or [None])[0])
             await answer_refusal(send, Refusal(refused.status, str(refused)))
             return
-        exchange = AsgiExchange(scope, receive, send, head)
-        await exchange.run(self.snapshot.edge.answer(exchange))
+        snapshot = self.snapshot
+        exchange = AsgiExchange(scope, receive, send, head, snapshot.bounds)
+        await exchange.run(snapshot.edge.answer(exchange))
 
     def direct(self, cycle: Cycle) -> Coroutine[Any, Any, None] | None:
         """What answers a request that is not for the reserved paths."""

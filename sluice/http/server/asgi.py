@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from sluice.http.fields import pair_of
+from sluice.http.server.bounds import ClientBounds
 from sluice.http.server.exchange import LISTENER, Exchange
 from sluice.http.server.head import RequestHead, problem_body, read_head
 from sluice.http.server.refused import BrokenOff
@@ -48,8 +50,12 @@ def head_of_scope(scope: Message) -> RequestHead:
 class AsgiExchange(Exchange):
     """Of any ASGI server. What `begin` and `write` are given waits for `drain`; `run` leaves nothing behind."""
 
-    def __init__(self, scope: Message, receive: Receive, send: Send, head: RequestHead) -> None:
+    def __init__(
+        self, scope: Message, receive: Receive, send: Send, head: RequestHead, bounds: ClientBounds | None = None
+    ) -> None:
+        """Of `bounds` only that of a body counts: all else is between the client and its server."""
         self.head = head
+        self._pause = (bounds or ClientBounds()).body
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -94,7 +100,7 @@ class AsgiExchange(Exchange):
     async def receive(self) -> Any:
         if self.disconnected:
             return {"type": "http.disconnect"}
-        message, self._first = self._first or await self._receive(), None
+        message, self._first = self._first or await self._next(), None
         if message["type"] == "http.disconnect":
             self._disconnect()
             return message
@@ -103,6 +109,18 @@ class AsgiExchange(Exchange):
             self._body_received = True
             self._watch_if_wanted()
         return {"type": "http.request", "body": message.get("body", b""), "more_body": more}
+
+    async def _next(self) -> Message:
+        """A client that stalls within its body is taken for one that has gone, as no server tells of it."""
+        if self._body_received:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._pause):
+                return await self._receive()
+        except TimeoutError:
+            self.why_gone = f"no more of the body came for {self._pause:g} seconds (clients.body)"
+            self.gone_status = 408
+            return {"type": "http.disconnect"}
 
     def on_disconnect(self, callback: Callable[[], object]) -> None:
         if self.disconnected:
@@ -177,20 +195,24 @@ class AsgiExchange(Exchange):
             await self.drain()
         except Exception as error:  # noqa: BLE001 (only the server is behind us)
             LOG.error("request.failed", exception=error)
-            await self._fail()
+            await self._say(500, "the request could not be answered")
         finally:
             if self._watch is not None:
                 self._watch.cancel()
+        if self.why_gone is not None:
+            await self._say(self.gone_status, self.why_gone)
         if not self._complete and not self.disconnected:
             raise BrokenOff
 
-    async def _fail(self) -> None:
+    async def _say(self, status: int, detail: str) -> None:
         if self._started:
             return
-        body = problem_body(500, "the request could not be answered")
+        self._started = self._complete = True
+        body = problem_body(status, detail)
         headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
-        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
+        with contextlib.suppress(OSError):
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body})
 
 
 def _below(prefix: bytes, path: bytes) -> bytes:

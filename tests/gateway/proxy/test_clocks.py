@@ -124,6 +124,15 @@ async def test_clients_that_stall_get_408_and_open_no_circuit(hasty: Gate, larav
     assert {fields["status"] for message, fields in heard.lines if message == "request"} == {408, 200}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"], indirect=True)
+async def test_on_another_server_a_client_that_stalls_gets_408_too(hasty: Gate, laravel: Receiver) -> None:
+    """None of them tells of it, and an upstream's time has not begun."""
+    async with hasty.raw(POST, b"xxx") as client:
+        assert (await client.head()).startswith(b"HTTP/1.1 408 ")
+    assert await asked(hasty) == 200
+
+
 async def test_a_client_that_reads_nothing_is_cut_and_that_is_not_the_upstreams_fault(
     hasty: Gate, laravel: Receiver, heard: Heard
 ) -> None:
