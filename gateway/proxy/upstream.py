@@ -252,7 +252,8 @@ class UpstreamClient:
             if client.awaits_client:
                 raise  # it gave up on a slow client, not on us
             metrics.upstream_failed(name, outcome_of(error))
-            if admission is not None and not isinstance(error, http1.PoolExhausted):  # that one is our own limit
+            # The one is our own limit, the other an answer, if not one that can be passed on.
+            if admission is not None and not isinstance(error, (http1.PoolExhausted, http1.BadResponse)):
                 admission.failed(str(error))
             raise
         finally:

@@ -191,7 +191,7 @@ async def test_a_request_goes_past_a_member_behind_whose_proxy_nothing_runs(
         assert await answers(gate, 10) == {"b": 10}
         await asyncio.sleep(1.1)  # then it is probed
         assert await answers(gate, 5) == {"b": 5}
-        assert len(a.heads) == 2, "the first request, and one probe"
+        assert 2 <= len(a.heads) <= 3, "the first request, and a probe each second"
 
 
 async def test_a_member_that_is_back_gets_requests_within_a_second_or_so(
@@ -220,7 +220,7 @@ async def test_a_member_that_hangs_is_left_out_and_its_probe_goes_on_to_another(
         assert await answers(gate, 5) == {"b": 5}
         await asyncio.sleep(1.1)  # then it is probed
         assert await answers(gate, 5) == {"b": 5}
-        assert len(a.heads) == 2, "the first request, and one probe"
+        assert 2 <= len(a.heads) <= 3, "the first request, and a probe each second"
 
 
 async def test_while_all_members_fail_they_are_asked_all_the_same(
@@ -351,6 +351,25 @@ async def test_a_laravel_in_maintenance_is_passed_on_to_every_visitor(
         assert await answers(gate, 1) == {"a": 1}
 
 
+async def test_answers_that_cannot_be_passed_on_close_the_upstream_to_nobody(
+    tmp_path: Path, store_url: str, pair: tuple[Member, Member]
+) -> None:
+    a, _ = pair
+
+    def play(call: Call, head: bytes) -> None:
+        if head.startswith(b"GET /broken "):
+            call.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab")
+        else:
+            a.answer(call, head)
+
+    a.play = play
+    async with gate_to(tmp_path, store_url, f"{{url: {a.url}}}") as gate:
+        for _ in range(30):
+            assert (await gate.http.get("/broken")).status_code == 502
+        many = await asyncio.gather(*(gate.http.get("/x") for _ in range(10)))
+        assert [answer.text for answer in many] == ["a"] * 10
+
+
 async def test_statuses_that_the_policies_name_open_the_circuit(
     tmp_path: Path, store_url: str, pair: tuple[Member, Member]
 ) -> None:
@@ -395,9 +414,10 @@ async def test_an_unused_connection_is_kept_so_long(
     tmp_path: Path, store_url: str, pair: tuple[Member, Member]
 ) -> None:
     a, _ = pair
-    async with gate_to(tmp_path, store_url, f"{{url: {a.url}, keep: 50ms}}") as gate:
+    async with gate_to(tmp_path, store_url, f"{{url: {a.url}, keep: 1500ms}}") as gate:
         await answers(gate, 2)
-        await asyncio.sleep(0.06)  # the time itself is what is tested
+        assert len(a._upstream.calls) == 1
+        await asyncio.sleep(1.6)  # the time itself is what is tested
         await answers(gate, 1)
         assert len(a._upstream.calls) == 2
 
