@@ -59,7 +59,9 @@ _AS_DASHES = bytes.maketrans(b"_.", b"--")
 """PHP, and whoever else keeps fields as CGI variables (RFC 3875 section 4.1.18), has one name for all three."""
 _TAKEN_FOR = frozenset(name for name, kind in _KINDS.items() if kind != QUOTA)
 _TAKEN_FOR_PREFIXES: tuple[bytes, ...] = (*_FORWARDING_PREFIXES, b"sec-websocket-")
-_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff]+(?:[ \t]+[!-~\x80-\xff]+)*)?)[ \t]*")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = bytes([*range(9), *range(10, 32), 127])
+"""All but the tab."""
 _NONE: frozenset[bytes] = frozenset()
 _COMMON = frozenset((b"keep-alive", b"close", b"upgrade"))
 """Options that name no field, or one that is hop by hop anyway."""
@@ -181,10 +183,11 @@ def _tokens(value: bytes) -> frozenset[bytes]:
 
 
 def _learn(line: bytes) -> Field:
-    read = _LINE.fullmatch(line)
-    if read is None:
+    name, colon, value = line.partition(b":")
+    # Leaving the control characters out and counting takes a fifth of what looking for them does.
+    if not colon or _NAME.fullmatch(name) is None or len(line.translate(None, _CONTROL)) != len(line):
         raise BadField("a field line is `name: value`, without control characters and not folded")
-    field = Field(read[1], read[2])
+    field = Field(name, value.strip(b" \t"))
     if field.kind == TRANSFER_ENCODING and b"\t" in line:
         raise BadField("a tab beside a transfer coding, which not everybody passes over")
     if len(line) <= _MAX_LINE:
