@@ -53,7 +53,7 @@ from sessions.wakeups import Wakeups
 from sluice.config.live import LivePolicies
 from sluice.http.bodies import BodyBudget
 from sluice.http.server.certificates import Certificate
-from sluice.observe import recent
+from sluice.observe import log as logs, recent
 from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every
 from sluice.store import clock
@@ -90,6 +90,7 @@ async def opened(
                 parts.sends.apply(policies.sessions.shields)
                 parts.workers.apply(policies.sessions)
                 watch.apply(policies)
+                logs.apply(policies.log)
 
             watch.apply(policies)
             parts.changes.subscribe(parts.workers.changed)

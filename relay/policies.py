@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-from sluice.config import Rate, Secret, Signature, headers, parsers, references, units, urls
+from sluice.config import LogPolicy, Rate, Secret, Signature, headers, parsers, references, units, urls
 from sluice.config.fields import Fields, Value, section, setting
 from sluice.config.model import Snapshot
 from sluice.config.parsers import choice, each, named, of
@@ -284,3 +284,5 @@ class RelaySnapshot(Snapshot, Protocol):
     def relay(self) -> RelayPolicy: ...
     @property
     def signatures(self) -> Mapping[str, Signature]: ...
+    @property
+    def log(self) -> LogPolicy: ...

@@ -24,6 +24,7 @@ from relay.queue import janitor, order
 from relay.queue.layout import PARTITIONS, any_key
 from relay.queue.queue import Queue
 from sluice.config.live import LivePolicies
+from sluice.observe import log as logs
 from sluice.observe.log import Log
 from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every, tune_gc
@@ -81,6 +82,10 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
         circuits = [circuit_key(endpoint) for endpoint in live.current.relay.endpoints]
         return [*(any_key(partition) for partition in range(PARTITIONS)), *circuits]
 
+    def apply(edited: P) -> None:
+        relays.apply(edited)
+        logs.apply(edited.log)
+
     tune_gc()
     LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)
     try:
@@ -92,7 +97,7 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
             group.create_task(every(janitor.TRIM_EVERY, stop, lambda: relays.trim(live.current.relay.retention)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(store, slots).run_once))
             group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, relays)))
-            group.create_task(live.watch(stop, relays.apply))
+            group.create_task(live.watch(stop, apply))
             await stop.wait()
             relays.stop()
     finally:

@@ -11,9 +11,14 @@ class Heard:
     """Stands where the lines of a process go out."""
 
     lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
+    """What is not JSON."""
 
     def line(self, level: int, message: str, fields: dict[str, Any]) -> None:
         self.lines.append((message, fields))
+
+    def text(self, line: bytes) -> None:
+        self.texts.append(line)
 
     def flush(self) -> None:
         """Nothing waits here."""

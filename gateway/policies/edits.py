@@ -11,7 +11,7 @@ from sluice.config.live import LivePolicies
 from sluice.config.problems import PolicyError, Problem, quoted
 from sluice.config.written import Change, changes
 
-NEXT_START = ("listen", "admin.listen", "data", "store", "sessions.lease")
+NEXT_START = ("listen", "admin.listen", "data", "store", "sessions.lease", "log.to")
 """What a process stands on, and what all processes must agree on, changes when they start again."""
 
 _RESTART = "it answers from the next start on: restart Sluice"
@@ -48,8 +48,15 @@ def hold(running: Policies, edited: Policies) -> tuple[Policies, tuple[str, ...]
     _refuse_unknown_listeners(running, edited)
     sessions = replace(edited.sessions, lease=running.sessions.lease)
     admin = replace(edited.admin, listen=running.admin.listen)
+    log = replace(edited.log, to=running.log.to)
     held = replace(
-        edited, listen=running.listen, admin=admin, data=running.data, store=running.store, sessions=sessions
+        edited,
+        listen=running.listen,
+        admin=admin,
+        data=running.data,
+        store=running.store,
+        sessions=sessions,
+        log=log,
     )
     old, new = _held(running), _held(edited)
     return held, tuple(key for key in old if old[key] != new[key])
@@ -58,7 +65,8 @@ def hold(running: Policies, edited: Policies) -> tuple[Policies, tuple[str, ...]
 def _held(policies: Policies) -> dict[str, object]:
     store = {f"store.{field.name}": getattr(policies.store, field.name) for field in fields(policies.store)}
     listen = {"listen": policies.listen, "admin.listen": policies.admin.listen}
-    return {**listen, "data": policies.data, **store, "sessions.lease": policies.sessions.lease}
+    others = {"sessions.lease": policies.sessions.lease, "log.to": policies.log.to}
+    return {**listen, "data": policies.data, **store, **others}
 
 
 def _refuse_unknown_listeners(running: Policies, edited: Policies) -> None:

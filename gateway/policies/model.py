@@ -18,7 +18,7 @@ from gateway.policies.trust import Trust, trust
 from gateway.policies.upstreams import ConsolePolicy, Upstream, upstream
 from relay.policies import RelayPolicy, check_relay
 from sessions.policies import SessionsPolicy, sessions
-from sluice.config import Listen, Signature, StorePolicy, common, listening, parsers
+from sluice.config import Listen, LogPolicy, Signature, StorePolicy, common, listening, parsers
 from sluice.config.fields import Value, section, setting
 from sluice.config.listening import Listener
 from sluice.config.parsers import choice, each, named, of
@@ -64,6 +64,7 @@ class Policies:
     sessions: SessionsPolicy = setting(sessions, SessionsPolicy())
     admin: AdminPolicy = setting(admin, AdminPolicy())
     console: ConsolePolicy = setting(section(ConsolePolicy), ConsolePolicy(None))
+    log: LogPolicy = setting(common.log, LogPolicy())
     warnings: tuple[str, ...] = ()
     written: Mapping[tuple[str, ...], Written] = field(default_factory=dict, compare=False, repr=False)
     """Key by key what the file says, in its author's words; by it edits are described."""

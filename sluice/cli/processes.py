@@ -107,7 +107,7 @@ def gateway(policies: Policies, one_of_several: str | None = None) -> None:
             bound = serving.bind(policies.listeners, shared=True, inherited=inherited)
         await gateway_process.run(policies, bound, stop, api.routes)
 
-    _until_stopped(one_of_several or "gateway", run)
+    _until_stopped(one_of_several or "gateway", policies, run)
 
 
 def relay(policies: Policies) -> None:
@@ -117,7 +117,7 @@ def relay(policies: Policies) -> None:
         if await store_answers(policies, stop):
             await relay_process.run(edits.live(policies), store_url(policies), stop)
 
-    _until_stopped("relay", run)
+    _until_stopped("relay", policies, run)
 
 
 def demo_worker(policies: Policies, name: str, host: str, port: int, *, traffic: bool, minute: float) -> None:
@@ -154,7 +154,7 @@ def demo_worker(policies: Policies, name: str, host: str, port: int, *, traffic:
             group.create_task(belong())
         await worker.close()
 
-    _until_stopped(name, run)
+    _until_stopped(name, policies, run)
 
 
 def demo_laravel(policies: Policies, host: str, port: int, *, limit: int, minute: float) -> None:
@@ -168,7 +168,7 @@ def demo_laravel(policies: Policies, host: str, port: int, *, limit: int, minute
         bound = serving.listening(host, port)
         await serving.serve(laravel.app(signature, limit=limit, minute=minute), bound, stop)
 
-    _until_stopped("laravel", run)
+    _until_stopped("laravel", policies, run)
 
 
 def _plain_url(policies: Policies) -> str:
@@ -223,8 +223,8 @@ async def promise_is_kept(policies: Policies) -> None:
         raise CommandError(str(error)) from None
 
 
-def _until_stopped(name: str, run: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:
-    logs.start(name)
+def _until_stopped(name: str, policies: Policies, run: Callable[[Stop], Coroutine[Any, Any, None]]) -> None:
+    logs.start(name, policies.log, policies.data / "logs")
     processes.started(name)
 
     async def main() -> None:

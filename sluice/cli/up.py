@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from sluice.console.status import Status
 from sluice.demo import deployment as demo
 from sluice.http.server import serving
 from sluice.http.server.binding import Bound, to_inherit
-from sluice.observe import metrics
+from sluice.observe import log, metrics
 from sluice.process.addresses import EMBEDDED, reached, store_url
 from sluice.process.loops import Stop
 from sluice.process.supervisor import Program, Supervisor
@@ -57,7 +58,7 @@ def run(policies: Policies, options: argparse.Namespace) -> None:
     """Until SIGINT or SIGTERM. Raises DataFolderError, EmbeddedStoreError, CannotListen or CommandError first."""
     _prepare(policies)
     folder = embedded.locked(policies.data) if policies.store.url == EMBEDDED else contextlib.nullcontext()
-    with folder:
+    with folder, _terminal(policies):
         asyncio.run(_run(policies, options))
 
 
@@ -71,15 +72,23 @@ def _prepare(policies: Policies) -> None:
 def run_gateways(policies: Policies, processes: int) -> None:
     """Several gateways on one address, until SIGINT or SIGTERM. Raises CannotListen or CommandError before that."""
     _prepare(policies)
-    asyncio.run(_run_gateways(policies, processes))
+    with _terminal(policies):
+        asyncio.run(_run_gateways(policies, processes))
+
+
+def _terminal(policies: Policies) -> AbstractContextManager[object]:
+    """What is said to a person goes to standard error where standard output is for logs."""
+    if policies.log.to == "stdout":
+        return contextlib.redirect_stdout(sys.stderr)
+    return contextlib.nullcontext()
 
 
 async def _run_gateways(policies: Policies, processes: int) -> None:
     stop = Stop()
     stop.on_signals()
     bound = bind_for_several(policies)
-    logs = Path(os.environ.get("SLUICE_LOGS") or policies.data / "logs")
-    supervisor = Supervisor(_gateways(policies, processes, _Ours(policies, "metrics-gateway", logs), bound), say)
+    ours = _Ours(policies, "metrics-gateway", Path(os.environ.get(log.FOLDER) or policies.data / "logs"))
+    supervisor = Supervisor(_gateways(policies, processes, ours, bound), say)
     stop.on_signals(_kill(supervisor))
     stop.on_parent_gone()
     try:
@@ -93,7 +102,7 @@ async def _run_gateways(policies: Policies, processes: int) -> None:
         await _unless_stopped(stop, supervisor.start())
         if not stop.requested:
             say(f"gateway   {_addresses(policies)}   ({processes} processes)")
-            say(f"logs      {logs}")
+            say(f"logs      {ours.logs}")
             say("stop with Ctrl-C")
         await _report_edits(policies, stop)
     finally:
@@ -190,7 +199,7 @@ def _gateways(policies: Policies, processes: int, ours: _Ours, bound: Sequence[B
     numbers = tuple(one.socket.fileno() for one in bound)
 
     async def answers() -> None:
-        await _gateway_answers(policies, ours.logs / f"{names[0]}.jsonl")
+        await _gateway_answers(policies, ours.log_of(names[0]))
 
     def gateway(name: str) -> Program:
         several = ("--one-of-several", name) if processes > 1 else ()
@@ -202,17 +211,27 @@ def _gateways(policies: Policies, processes: int, ours: _Ours, bound: Sequence[B
 
 
 class _Ours:
-    """Makes programs of our own that count into one folder and log into another."""
+    """Makes programs of our own that count into one folder, and log into another or to standard output."""
 
-    def __init__(self, policies: Policies, counters: str, logs: Path) -> None:
-        self.logs = logs
+    def __init__(self, policies: Policies, counters: str, folder: Path) -> None:
+        self._to_stdout = policies.log.to == "stdout"
+        self._folder = folder
         self._source = policies.source
         self._counters = policies.data / counters
-        self._shared = {**metrics.prepare(self._counters), "SLUICE_LOGS": str(logs), "PYTHONUNBUFFERED": "1"}
+        logs = "" if self._to_stdout else str(folder)
+        self._shared = {**metrics.prepare(self._counters), log.FOLDER: logs, "PYTHONUNBUFFERED": "1"}
+
+    @property
+    def logs(self) -> str:
+        """Where they are, for a person."""
+        return "standard output" if self._to_stdout else str(self._folder)
+
+    def log_of(self, name: str) -> str:
+        return self.logs if self._to_stdout else str(self._folder / f"{name}.jsonl")
 
     def __call__(self, name: str, *command: str, ready: Callable[[], Awaitable[None]] | None = None) -> Program:
         argv = [sys.executable, "-P", "-m", "sluice", *command, "--policies", str(self._source)]
-        return Program(name, argv, self._shared, ready or _soon, self._ended)
+        return Program(name, argv, self._shared, ready or _soon, self._ended, logs_to_stdout=self._to_stdout)
 
     def _ended(self, pid: int) -> None:
         metrics.process_ended(pid, self._counters)
@@ -231,7 +250,7 @@ def _laravel_address(policies: Policies) -> str:
     return f"{url.hostname}:{url.port}"
 
 
-async def _gateway_answers(policies: Policies, log: Path) -> None:
+async def _gateway_answers(policies: Policies, its_log: str) -> None:
     deadline = time.monotonic() + _GATEWAY_TIMEOUT
     at = reached(policies.admin.listen or policies.listen)
     async with local_http.client(at, 1.0) as client:
@@ -240,7 +259,7 @@ async def _gateway_answers(policies: Policies, log: Path) -> None:
                 if (await client.get(at.url + "/_sluice/healthz")).status_code == 200:
                     return
             await asyncio.sleep(0.05)
-    say(f"the gateway does not answer yet; its log is {log}")
+    say(f"the gateway does not answer yet; its log is {its_log}")
 
 
 async def _unless_stopped(stop: Stop, work: Awaitable[None]) -> None:
@@ -296,7 +315,7 @@ def _print_addresses(policies: Policies, options: argparse.Namespace) -> None:
     else:
         say(f"console   closed; give {policies.source} a console.token to open it")
     say(f"status    sluice status{named}")
-    say(f"logs      {policies.data / 'logs'}")
+    say(f"logs      {'standard output' if policies.log.to == 'stdout' else policies.data / 'logs'}")
     if options.demo:
         per_minute = options.sessions * 5
         say(

@@ -1,6 +1,7 @@
 """Reading policies.yaml: each room declares its own section with the parsers that are here."""
 
 from sluice.config.common import (
+    LogPolicy as LogPolicy,
     Preset as Preset,
     Promise as Promise,
     Signature as Signature,

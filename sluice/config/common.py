@@ -1,8 +1,9 @@
-"""The sections that every room uses: `store` and `signatures`."""
+"""The sections that every room uses: `store`, `signatures` and `log`."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,7 @@ OPTIONS: dict[Preset, tuple[str, ...]] = {
 """What of a signature can be set, by its preset."""
 SECRET = "secret: env:NAME or file:PATH"  # noqa: S105 - how one is named
 WHSEC = b"whsec_"
+MIN_LOG, MAX_LOGS = 64 * 2**10, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +126,36 @@ def _refuse_without_effect(preset: Preset, fields: Fields) -> None:
         if option in fields and option not in OPTIONS[preset] and fields.sound("preset", option):
             known = f"it takes {one_of(OPTIONS[preset])}" if OPTIONS[preset] else "it has no options"
             fields.wrong(option, Malformed(f"does nothing with preset {preset}", f"remove it; {known}"))
+
+
+def _log_size(value: Value) -> int:
+    size: int = parsers.size(value)
+    if size < MIN_LOG:
+        raise Malformed(f"{value.text()} is too small for a log", f"write {MIN_LOG // 2**10}KiB or more")
+    return size
+
+
+def _log_files(value: Value) -> int:
+    number = parsers.count(value)
+    if number > MAX_LOGS:
+        raise Malformed(f"{number} is too much", f"write {MAX_LOGS} or less")
+    return number
+
+
+_destination: Callable[[Value], Literal["files", "stdout"]] = choice("files", "stdout")
+
+
+@dataclass(frozen=True, slots=True)
+class LogPolicy:
+    requests: Literal["json", "combined"] = setting(choice("json", "combined"), "json")
+    """The form of the access log: JSON, between the other lines, or Apache's combined, in a file of its own."""
+    size: int = setting(_log_size, 16 * 2**20)
+    """Bytes of one file of a process; then a new one begins."""
+    files: int = setting(_log_files, 2)
+    """How many files are kept of each log, the newest included."""
+    to: Literal["files", "stdout"] | None = setting(_destination, None)
+    """Where every process logs to. Without it `sluice up` makes files, and a process that is started by itself logs to
+    standard error."""
+
+
+log = section(LogPolicy)

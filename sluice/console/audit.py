@@ -21,11 +21,12 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from gateway.policies import Policies
+from sluice.config import LogPolicy
 from sluice.console.actions.deployment import Deployment, Problem
 from sluice.console.operations import D, Operation, Q, R
 from sluice.http.decode import encode
+from sluice.observe.log_outputs import make_room
 
-_MAX_FILE = 16 * 1024 * 1024
 _LOCK_TIMEOUT = 1.0  # seconds
 
 
@@ -106,7 +107,7 @@ def _masked(value: Any, secrets: list[str]) -> Any:
 async def _write(deployment: Deployment, line: bytes, on_failure: Callable[[str, bytes], None]) -> None:
     path = path_of(deployment.policies)
     try:
-        await asyncio.to_thread(_append, path, line)
+        await asyncio.to_thread(_append, path, line, deployment.policies.log)
     except OSError as error:
         on_failure(f"{path} cannot be written ({(error.strerror or str(error)).lower()})", line)
 
@@ -115,14 +116,14 @@ def path_of(policies: Policies) -> Path:
     return policies.data / "logs" / "audit.jsonl"
 
 
-def _append(path: Path, line: bytes) -> None:
-    """Several processes write it, each in its turn. A full one is kept as `.1`, and a new one begins."""
+def _append(path: Path, line: bytes, policy: LogPolicy) -> None:
+    """Several processes write it, each in its turn. A full one is moved away, and a new one begins."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = os.open(path.with_name(".audit.lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(file)
-        if path.exists() and path.stat().st_size + len(line) > _MAX_FILE:
-            path.replace(path.with_suffix(".jsonl.1"))
+        if path.exists() and path.stat().st_size + len(line) > policy.size:
+            make_room(path, policy.files)
         with open(path, "ab+", opener=_private) as log:
             size = log.seek(0, os.SEEK_END)
             cut = size > 0 and os.pread(log.fileno(), 1, size - 1) != b"\n"  # by a full disk

@@ -1,13 +1,11 @@
-"""Lines of JSON, and where they go: the part of `sluice/observe/log.py` that every request and delivery passes through.
+"""Lines of JSON on their way out: the part of `sluice/observe/log.py` that every request and delivery passes through.
 
-A field whose name speaks of a secret is masked here, so that no caller can forget to.
+A field whose name speaks of a secret is masked here, and one that is long is cut, so that no caller can forget to: what
+strangers write must not turn the log over.
 
 Lines are written together, ten times a second, because a gateway writes thousands of them: what a `kill -9` may cost is
-the last tenth of a second of `info`. Warnings and errors are written at once.
-
-What can happen to a file: moved or removed by somebody (logrotate needs no signal and no `copytruncate`), lines go on
-in a new one of the same name; on a full disk lines are lost and the work goes on, and the line that was cut is ended
-before the next one; several processes of one name write whole lines into one file.
+the last tenth of a second of `info`. Warnings and errors are written at once. Where they go, and what can happen to a
+file or a stream: `sluice/observe/log_outputs.py`.
 """
 
 from __future__ import annotations
@@ -17,20 +15,22 @@ import contextlib
 import logging
 import os
 import re
-import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from sluice.observe.metrics import counts, recent
 from sluice.observe.printable import printable_json
 
+MAX_TEXT = 1024
+"""Characters of a field."""
+MAX_LONG_TEXT = 16 * 1024
+"""Characters of an exception, of which the end says what and where, and of a line that another log could not take."""
+_MAX_ITEMS, _MAX_ITEM = 32, 256
 _SECRET = re.compile(r"secret|token|password|signature|authorization|api_key", re.IGNORECASE)
 _TOGETHER_FOR = 0.1
 _MAX_BATCH = 64 * 1024
-_MAX_FILE = 16 * 1024 * 1024
 _MAX_NAMES = 1000
 _HEAD = frozenset(("at", "level", "process", "msg"))
 _SHOWN_FROM = logging.WARNING
@@ -47,18 +47,40 @@ _LOST = counts("sluice_log_writes_failed_total", "Batches of log lines that coul
 recent(_LOST, "sluice_log_writes_failed_total", [])
 
 
-class Lines:
-    """Where the lines of this process go. `file` None: all of them to standard error. Used from one thread only."""
+class Output(Protocol):
+    """Where lines are written."""
 
-    def __init__(self, process: str | None, file: Path | None) -> None:
+    unsent: bool
+    """Some are kept to be written later: `write` is to be called again soon, if only with nothing."""
+
+    def write(self, lines: bytes | bytearray) -> None:
+        """Raises OSError where some were lost."""
+
+
+class Lines:
+    """The lines of this process, on their way to `output`. Used from one thread only.
+
+    `process` None: nobody wants them. `texts`: where lines go that have a form of their own; None: between the others.
+    `shows_warnings`: on standard error too, where a supervisor reads them.
+    """
+
+    def __init__(
+        self,
+        process: str | None,
+        output: Output | None = None,
+        texts: Output | None = None,
+        *,
+        shows_warnings: bool = False,
+    ) -> None:
         self._process = process
-        self._path = file
-        self._file = -1 if file is None else _opened(file)
-        self._cut = False
+        self._output = output
+        self._texts_output = texts
+        self._shows_warnings = shows_warnings
         self._moment = 0
         self._at = b""
         self._named = b',"process":%b,"msg":' % orjson.dumps(process)
         self._waiting = bytearray()  # one piece that grows: a list of small ones costs six times as much to keep
+        self._texts = bytearray()
         self._timer: asyncio.TimerHandle | None = None
 
     def line(self, level: int, message: str, fields: dict[str, Any]) -> None:
@@ -69,20 +91,30 @@ class Lines:
             self._moment, self._at = moment, _at(moment)
         if not _plain.issuperset(fields):
             fields = _looked_at(fields)
-        try:
-            message_json, rest = _dumps(message), _dumps(fields, str, orjson.OPT_APPEND_NEWLINE)
-        except TypeError:  # half a surrogate pair, an integer of more than 64 bits: nothing that JSON has
-            message_json = _dumps(ascii(message))
-            rest = _dumps({name: ascii(value) for name, value in fields.items()}, None, orjson.OPT_APPEND_NEWLINE)
+        message_json, rest = _written(message, fields)
+        if len(rest) > MAX_TEXT or len(message_json) > MAX_TEXT:
+            message_json, rest = _written(cut(message), capped(fields))
         comma = b"," if fields else b""
         text = b"%b%b%b%b%b%b" % (self._at, _LEVELS.get(level, _INFO), self._named, message_json, comma, rest[1:])
         self._waiting += text
         if level >= _SHOWN_FROM:
             self.flush()
-            if self._path is not None:
+            if self._shows_warnings:
                 with contextlib.suppress(OSError):
                     os.write(2, _printable(text))
         elif len(self._waiting) > _MAX_BATCH:
+            self.flush()
+        elif self._timer is None:
+            self._flush_soon()
+
+    def text(self, line: bytes) -> None:
+        """A line as it is, without its end; only characters that can be printed."""
+        if self._process is None:
+            return
+        waiting = self._waiting if self._texts_output is None else self._texts
+        waiting += line
+        waiting += b"\n"
+        if len(waiting) > _MAX_BATCH:
             self.flush()
         elif self._timer is None:
             self._flush_soon()
@@ -91,42 +123,67 @@ class Lines:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._waiting:
-            return
-        batch, self._waiting = self._waiting, bytearray()
-        try:
-            self._write(_printable(batch))
-        except OSError:  # a full disk or a reader that is gone must not end the work
-            _LOST.add()
+        unsent = False
+        if self._output is not None:
+            batch, self._waiting = self._waiting, bytearray()
+            unsent = _write(self._output, _printable(batch))
+        if self._texts_output is not None and self._texts:
+            texts, self._texts = self._texts, bytearray()
+            unsent = _write(self._texts_output, texts) or unsent
+        if unsent:
+            self._flush_soon(again=True)
 
-    def _flush_soon(self) -> None:
+    def _flush_soon(self, *, again: bool = False) -> None:
         try:
             self._timer = asyncio.get_running_loop().call_later(_TOGETHER_FOR, self.flush)
         except RuntimeError:
-            self.flush()
+            if not again:
+                self.flush()
 
-    def _write(self, batch: bytes | bytearray) -> None:
-        if self._path is None:
-            sys.stderr.write(batch.decode())
-            sys.stderr.flush()
-            return
-        with contextlib.suppress(OSError):  # then it goes on where it was
-            self._follow(self._path)
-        written = os.write(self._file, b"\n" + batch if self._cut else batch)
-        self._cut = written < len(batch)
 
-    def _follow(self, path: Path) -> None:
-        """Into a new file, when this one has grown, or is no longer the one of that name."""
+def _write(output: Output, batch: bytes | bytearray) -> bool:
+    """Whether some of it is kept for later."""
+    if batch or output.unsent:
         try:
-            there = os.stat(path)
-        except FileNotFoundError:
-            there = None
-        if there is not None and os.path.samestat(there, os.fstat(self._file)):
-            if there.st_size <= _MAX_FILE:
-                return
-            path.replace(path.with_suffix(".jsonl.1"))
-        old, self._file = self._file, _opened(path)
-        os.close(old)
+            output.write(batch)
+        except OSError:  # a full disk or a reader that is gone must not end the work
+            _LOST.add()
+    return output.unsent
+
+
+def _written(message: str, fields: dict[str, Any]) -> tuple[bytes, bytes]:
+    try:
+        return _dumps(message), _dumps(fields, str, orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # half a surrogate pair, an integer of more than 64 bits: nothing that JSON has
+        plain = {name: ascii(value) for name, value in fields.items()}
+        return _dumps(ascii(message)), _dumps(plain, None, orjson.OPT_APPEND_NEWLINE)
+
+
+def cut(text: str, most: int = MAX_TEXT) -> str:
+    """The beginning of a text that is longer than `most` characters, and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
+def capped(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same fields, none of which is long."""
+    return {name: _capped_field(name, value) for name, value in fields.items()}
+
+
+def _capped_field(name: str, value: Any) -> Any:
+    if name == "exception" and isinstance(value, str) and len(value) > MAX_LONG_TEXT:
+        return f"({len(value)} characters) …{value[len(value) - MAX_LONG_TEXT :]}"
+    return _capped(value, MAX_LONG_TEXT if name in ("exception", "line") else MAX_TEXT, 3)
+
+
+def _capped(value: Any, most: int, depth: int) -> Any:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    if depth and isinstance(value, dict):
+        return {cut(str(name), most): _capped(one, _MAX_ITEM, depth - 1) for name, one in [*value.items()][:_MAX_ITEMS]}
+    if depth and isinstance(value, (list, tuple)):
+        more = [f"… ({len(value)} items)"] if len(value) > _MAX_ITEMS else []
+        return [_capped(one, _MAX_ITEM, depth - 1) for one in value[:_MAX_ITEMS]] + more
+    return cut(str(value), most)
 
 
 def _printable(lines: bytes | bytearray) -> bytes | bytearray:
@@ -134,11 +191,6 @@ def _printable(lines: bytes | bytearray) -> bytes | bytearray:
     if lines.isascii() and b"\x7f" not in lines:
         return lines
     return printable_json(lines.decode()).encode()
-
-
-def _opened(file: Path) -> int:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def _at(moment: int) -> bytes:
@@ -156,7 +208,9 @@ def _looked_at(fields: dict[str, Any]) -> dict[str, Any]:
     for name in fields.keys() - _plain:
         if not _SECRET.search(name) and name not in _HEAD and len(_plain) < _MAX_NAMES:
             _plain.add(name)
-    return {
-        f"{name}_" if name in _HEAD else name: "***" if _SECRET.search(name) else value
-        for name, value in fields.items()
-    }
+    return {f"{name}_" if name in _HEAD else name: value for name, value in masked(fields).items()}
+
+
+def masked(fields: dict[str, Any]) -> dict[str, Any]:
+    """Without what fields say whose names speak of a secret."""
+    return {name: "***" if _SECRET.search(name) else value for name, value in fields.items()}

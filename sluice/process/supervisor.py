@@ -36,7 +36,7 @@ class Program:
     """`ready` returns once the child does its work; what comes after it in order starts then.
 
     `beside`: started and stopped together with the program before it. `inherits`: open files that it gets from us, by
-    their numbers.
+    their numbers. `logs_to_stdout`: its standard output is ours, and only its standard error is read.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Program:
     ended: Callable[[int], None] = lambda pid: None
     beside: bool = False
     inherits: tuple[int, ...] = ()
+    logs_to_stdout: bool = False
 
 
 class Supervisor:
@@ -128,12 +129,13 @@ class _Child:
 
     async def _run_once(self) -> tuple[str, list[str]]:
         """How it ended, and its last lines."""
+        apart = self.program.logs_to_stdout
         try:
             self._process = process = await asyncio.create_subprocess_exec(
                 *self.program.command,
                 stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=None if apart else asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE if apart else asyncio.subprocess.STDOUT,
                 env={**os.environ, "SLUICE_SUPERVISED": "1", RESTARTS: str(self._restarts), **self.program.environment},
                 start_new_session=True,
                 pass_fds=self.program.inherits,
@@ -144,8 +146,9 @@ class _Child:
             process.terminate()
         lines: deque[str] = deque(maxlen=_LAST_LINES)
         try:
-            assert process.stdout is not None
-            async for line in _lines(process.stdout):
+            read = process.stderr if apart else process.stdout
+            assert read is not None
+            async for line in _lines(read):
                 lines.append(line.decode("utf-8", "replace").rstrip()[:500])
             code = await process.wait()
         finally:

@@ -122,7 +122,7 @@ async def test_a_process_that_was_started_again_is_named(sluice: Deployment) -> 
     await says(
         sluice,
         r"relay was started again 1 time, the last time \d+s ago: its log says why "
-        r"\(logs/relay\.jsonl in the data folder\)",
+        r"\(logs/relay\.jsonl in the data folder, or where log\.to leads\)",
     )
     await sluice.kill_child("gateway-2")
     await says(sluice, r"gateway-2 was started again 1 time, the last time \d+s ago: .*")

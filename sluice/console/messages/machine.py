@@ -58,7 +58,7 @@ def _process(process: ProcessStatus) -> Iterator[str]:
         times = some(process.restarts, "time", "times")
         yield (
             f"{process.process} was started again {times}, the last time {age(process.up_s)} ago: its log says why "
-            f"(logs/{process.process}.jsonl in the data folder)"
+            f"(logs/{process.process}.jsonl in the data folder, or where log.to leads)"
         )
     if process.files is not None and process.max_files and process.files >= _MANY_FILES * process.max_files:
         yield (

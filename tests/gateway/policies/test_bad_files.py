@@ -191,7 +191,7 @@ EXPECTED: dict[str, list[str]] = {
     "unknown_key_far_off": [
         (
             "2:1: quux: unknown key; known here: version, listen, data, bodies, store, trust, clients, upstreams, "
-            "signatures, routes, limits, limit_headers, relay, sessions, admin, console"
+            "signatures, routes, limits, limit_headers, relay, sessions, admin, console, log"
         ),
     ],
     "unknown_key_in_store": [
@@ -288,6 +288,18 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "duration_zero": [
         '2:17: relay.dedupe: "0s" is no time at all; write 1ms or more',
+    ],
+    "log_size_too_small": [
+        "2:13: log.size: 1KiB is too small for a log; write 64KiB or more",
+    ],
+    "log_files_too_many": [
+        "2:14: log.files: 100000 is too much; write 1000 or less",
+    ],
+    "log_to_nowhere": [
+        '2:11: log.to: "stderr" is not known here; write files or stdout',
+    ],
+    "log_requests_unknown": [
+        '2:17: log.requests: "common" is not known here; write json or combined',
     ],
     "lease_too_short": [
         '2:19: sessions.lease: "500ms" is too short; write 1s or more',

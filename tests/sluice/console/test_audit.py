@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import stat
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import orjson
 import pytest
 
 from gateway.resources import Resources
+from sluice.config import LogPolicy
 from sluice.console import audit
 from sluice.console.actions.circuits import HeldCircuit, HoldCircuit
 from sluice.console.actions.dead_letters import ReplayDeadLetters
@@ -166,10 +168,8 @@ async def test_what_broke_off_is_a_line_with_its_error(parts: Resources, short_f
     assert found["error"].startswith("no connection to ")
 
 
-async def test_a_full_log_begins_anew_and_the_one_before_it_is_kept(
-    parts: Resources, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(audit, "_MAX_FILE", 1000)
+async def test_a_full_log_begins_anew_and_the_one_before_it_is_kept(store: Store, parts: Resources) -> None:
+    parts = parts_on(store, replace(parts.policies, log=LogPolicy(size=1000)))
     for number in range(8):
         held = await perform(HOLD_CIRCUIT, parts, HoldCircuit("laravel", "open", f"{number}"), ME, unheard)
         assert isinstance(held, HeldCircuit)

@@ -71,7 +71,8 @@ def test_log_lines_that_were_lost() -> None:
 
 def test_a_process_that_was_started_again_says_how_often_and_where_to_look() -> None:
     assert said(processes=(ProcessStatus("relay", 3, 12.0), ProcessStatus("gateway", 0, 12.0))) == [
-        "relay was started again 3 times, the last time 12s ago: its log says why (logs/relay.jsonl in the data folder)"
+        "relay was started again 3 times, the last time 12s ago: its log says why "
+        "(logs/relay.jsonl in the data folder, or where log.to leads)"
     ]
     assert said(processes=(ProcessStatus("relay", 3, 301.0), ProcessStatus("worker", 1, None))) == []
 
