@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 COMPILED = tuple(
     f"{folder}/{name}.py"
     for folder, names in {
-        "gateway": "client_ip edge metrics plan reload request routing",
+        "gateway": "access_log client_ip edge metrics plan reload request routing",
         "gateway/ingest": "carried fence hold identity webhooks",
         "gateway/limits": "applicable decide denial_cache headers limiter local take",
         "gateway/policies": "ranges",
@@ -24,7 +24,7 @@ COMPILED = tuple(
         "relay/deliver": "outcome retry sender",
         "relay/dispatch": "attempts batching leases loop permits prefetch slots",
         "relay/queue": "codec history_codec inbox lanes layout queue usage",
-        "sluice/http": "bodies fields signatures via",
+        "sluice/http": "bodies date fields request_id signatures via",
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_body response_head",
         "sluice/http/server": "asgi bounds chunks cycle deadline exchange flow head metrics protocol recorded sending",
         "sluice/observe": "log_lines tallies",

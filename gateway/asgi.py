@@ -19,6 +19,7 @@ from gateway.policies import Policies, load
 from gateway.problems import Receive, Refusal, Send, answer_refusal
 from gateway.reload import Reloader
 from gateway.resources import Resources
+from sluice.http.request_id import new_line
 from sluice.http.server.certificates import Certificate
 from sluice.observe import log as logs
 from sluice.process import embedded_store, files
@@ -102,4 +103,4 @@ class Application(Starlette):
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1013})
         else:
-            await answer_refusal(send, _NOT_OPEN)
+            await answer_refusal(send, _NOT_OPEN, scope["headers"], new_line())

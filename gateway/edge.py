@@ -11,6 +11,7 @@ import time
 from collections.abc import Coroutine, Mapping, MutableMapping
 from typing import Any
 
+from gateway.access_log import AccessLogEntry, broken_off, write
 from gateway.ingest.hold import Hold
 from gateway.ingest.identity import Webhook
 from gateway.ingest.webhooks import Ingest
@@ -18,10 +19,9 @@ from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.held import HeldRequests
 from gateway.limits.limiter import Limiter
-from gateway.metrics import unknown_prefix
 from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
 from gateway.policies import Policies, ToRelay, ToUpstream, Trust
-from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, answer_refusal
+from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, refuse
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.proxy.websocket import (
     Destination,
@@ -32,34 +32,18 @@ from gateway.proxy.websocket import (
 )
 from gateway.request import Head, head_of
 from gateway.workers.accounts import Division
-from gateway.workers.prefixes import UNKNOWN
 from gateway.workers.proxy import WorkerProxy
 from gateway.workers.sends import Sends
 from sluice.http import client as http1
 from sluice.http.bodies import BodyBudget, HeldBody
-from sluice.http.server import Exchange, metrics
+from sluice.http.request_id import id_of
+from sluice.http.server import Exchange
 from sluice.observe.log import Log
 
 LOG = Log("gateway")
 _AGAIN = 0.25  # seconds between two tries to have the limits decide
 _LARGE = 512 * 1024
 """Bytes of a body that is not looked into in between: a signature over 32 MiB takes 25 ms."""
-
-
-class AccessLogEntry:
-    """What the log line of a request tells. What most requests never set stays with the class."""
-
-    head: Head | None = None
-    plan: Admission | Plan | Invalid | None = None
-    """As far as the request came."""
-    counted: str | None = None
-    """Which limits it took from: `head`, those that need only its head; `none`; None: all that apply."""
-    body: HeldBody | None = None
-    """What it holds of the budget for bodies."""
-    limit: str | None = None
-    status: int = 0
-    id: str | None = None
-    why: str | None = None
 
 
 class Edge:
@@ -80,6 +64,7 @@ class Edge:
         division: Division | None = None,
     ) -> None:
         self._policies = policies
+        self._combined = policies.log.requests == "combined"
         self._planner = Planner(policies)
         self._several = len(policies.listeners) > 1
         self._limiter = limiter
@@ -106,17 +91,18 @@ class Edge:
         except ClientGone:
             log.status, log.why = exchange.gone_status, exchange.why_gone or "the client left before it was answered"
         except Exception as error:
+            log.status = 500
             failed = _failed(log.plan)
             if failed is None:
                 raise
-            LOG.error("request.failed", exception=error)
+            LOG.error("request.failed", exception=error, request_id=id_of(exchange.id_line))
             log.status, log.why = failed.status, failed.detail
-            await answer_refusal(exchange.send, failed)
+            await refuse(exchange, failed)
         finally:
             if log.body is not None:
                 log.body.release()
             log.why = log.why or exchange.why or exchange.why_gone
-            _log(log, time.monotonic() - started, several=self._several)
+            write(log, exchange, time.monotonic() - started, combined=self._combined, several=self._several)
 
     async def _refuse(self, refusal: Refusal, log: AccessLogEntry, exchange: Exchange) -> int:
         """The status given to the client: of the refusal, or of what a worker's status is said to be instead."""
@@ -125,7 +111,7 @@ class Edge:
             status = await self._workers.instead(refusal, plan, log.head, exchange)
             if status is not None:
                 return status
-        await answer_refusal(exchange.send, refusal)
+        await refuse(exchange, refusal)
         return refusal.status
 
     async def _stages(self, exchange: Exchange, log: AccessLogEntry, started: float) -> int:
@@ -135,6 +121,7 @@ class Edge:
 
         # Identify the client.
         head = log.head = _head_of(exchange, self._policies.trust, planner)
+        exchange.id_line = head.id_line
 
         # Deny addresses; match the route; check the stated length, and presence and age of the signature's headers.
         plan: Admission | Plan | Invalid = planner.admit(head, now)
@@ -233,18 +220,15 @@ class Edge:
 
     async def websocket(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """The ASGI application for WebSockets: the same steps, all of them before anything is opened upstream."""
-        await serve_websocket(scope, receive, send, self._open, self._policies.clients.websocket)
+        limits = self._policies.clients.websocket
+        await serve_websocket(scope, receive, send, self._open, limits, combined=self._combined)
 
     async def _open(self, scope: MutableMapping[str, Any], log: WebSocketLogEntry) -> tuple[Head, Destination]:
         head = read_handshake(scope, self._policies.trust, self._planner.via, self._planner.prefixes)
+        log.read(head)
         plan = self._planner.plan(head, b"", time.time(), websocket=True)
         subject = plan.subject
-        log.route, log.client, log.event, log.session = (
-            plan.rules.name,
-            head.client.text,
-            subject.event,
-            subject.session,
-        )
+        log.route, log.event, log.session = plan.rules.name, subject.event, subject.session
         decision = await self._limiter.take(plan.buckets)
         log.limit = decision.limit
         refusal = exceeded(decision) if decision.verdict in ("drop", "hold") else refusal_of(plan, decision)
@@ -274,8 +258,7 @@ async def _to_upstream(pools: UpstreamClient, outgoing: UpstreamRequest, exchang
     try:
         response = await pools.ask(outgoing, client)
         if not await pools.give(response, exchange, idle=outgoing.idle):
-            path = outgoing.head.path.decode("utf-8", "backslashreplace")
-            LOG.warning("upstream.broke_off", upstream=pools.upstream.name, path=path, why=exchange.why)
+            broken_off(pools.upstream.name, outgoing.head, exchange)
         return response.status
     except http1.UpstreamError as error:
         raise refusal_for(error, pools.upstream.name) from None
@@ -293,33 +276,3 @@ def _failed(plan: Admission | Plan | Invalid | None) -> Refusal | None:
 async def _given(send: Send, status: int, value: object) -> int:
     await answer_json(send, status, value)
     return status
-
-
-def _log(log: AccessLogEntry, seconds: float, *, several: bool) -> None:
-    """`several`: there are several listeners, so it is worth a word which one it was."""
-    plan, head = log.plan, log.head
-    assert plan is not None
-    assert head is not None
-    route, subject = plan.rules.name, plan.subject
-    metrics.request(route, log.status, seconds)
-    if log.why == UNKNOWN:
-        unknown_prefix()
-    LOG.line(
-        "request",
-        {
-            "method": head.method,
-            "path": head.path.decode("utf-8", "backslashreplace"),
-            "route": route,
-            "status": log.status,
-            "ms": round(seconds * 1000, 2),
-            "client": subject.client.text,
-            "on": head.listener if several else None,
-            "worker": head.worker,
-            "event": subject.event,
-            "session": subject.session,
-            "limit": log.limit,
-            "counted": log.counted,
-            "id": log.id,
-            "why": log.why,
-        },
-    )

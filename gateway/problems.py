@@ -1,4 +1,4 @@
-"""How the edge answers: JSON, and refusals as problem+json (RFC 9457)."""
+"""How the edge answers: JSON, and refusals as problem+json (RFC 9457) or as a page for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import orjson
 
 from sluice.http.bodies import Receive
 from sluice.http.fields import pair_of
-from sluice.http.problem import MEDIA_TYPE, ClientGone, Refusal
+from sluice.http.negotiation import accepted, accepted_by
+from sluice.http.problem import ClientGone, Pairs, Refusal
+from sluice.http.request_id import id_of
+from sluice.http.server import Exchange
 
 __all__ = [
     "BadPath",
@@ -20,6 +23,7 @@ __all__ = [
     "answer",
     "answer_json",
     "answer_refusal",
+    "refuse",
     "too_large",
 ]
 
@@ -34,17 +38,27 @@ class BadPath(ValueError):
     """A path that no two readers would understand in the same way."""
 
 
-async def answer_refusal(send: Send, refusal: Refusal) -> None:
-    headers = [(b"retry-after", refusal.retry_after)] if refusal.retry_after else []
-    headers += map(pair_of, refusal.lines)
-    await answer(send, refusal.status, refusal.body(), MEDIA_TYPE.encode(), headers)
+async def refuse(exchange: Exchange, refusal: Refusal) -> None:
+    """As the client of this exchange wants to hear it."""
+    headers, body = refusal.answer(accepted_by(exchange.head.fields), id_of(exchange.id_line))
+    await _answer(exchange.send, refusal.status, headers, body)
+
+
+async def answer_refusal(send: Send, refusal: Refusal, fields: Pairs, id_line: bytes) -> None:
+    """The same where there is no exchange. `fields`: the fields of the request, names in lower case."""
+    headers, body = refusal.answer(accepted(fields), id_of(id_line))
+    await _answer(send, refusal.status, [*headers, pair_of(id_line)], body)
 
 
 async def answer_json(send: Send, status: int, value: object) -> None:
     await answer(send, status, orjson.dumps(value), b"application/json", [])
 
 
-async def answer(send: Send, status: int, body: bytes, content_type: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def answer(send: Send, status: int, body: bytes, content_type: bytes, headers: Pairs) -> None:
     framing = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": [*framing, *headers]})
+    await _answer(send, status, [*framing, *headers], body)
+
+
+async def _answer(send: Send, status: int, headers: Pairs, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -22,6 +22,7 @@ from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.resources import Resources
 from relay.queue.queue import Queue
+from sluice.http.request_id import id_of, new_line
 from sluice.http.server import (
     AsgiExchange,
     ClientBounds,
@@ -91,8 +92,15 @@ class Reloader:
             head = head_of_scope(scope)
         except Refused as refused:
             server_metrics.request("-", refused.status, 0.0)
-            LOG.info("request.refused", status=refused.status, why=str(refused), client=(scope["client"] or [None])[0])
-            await answer_refusal(send, Refusal(refused.status, str(refused)))
+            id_line = new_line()
+            LOG.info(
+                "request.refused",
+                status=refused.status,
+                why=str(refused),
+                client=(scope["client"] or [None])[0],
+                request_id=id_of(id_line),
+            )
+            await answer_refusal(send, Refusal(refused.status, str(refused)), scope["headers"], id_line)
             return
         snapshot = self.snapshot
         exchange = AsgiExchange(scope, receive, send, head, snapshot.bounds)

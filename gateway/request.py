@@ -22,7 +22,7 @@ from gateway.policies import (
     streams,
 )
 from gateway.workers.prefixes import Prefixes
-from sluice.http import foreign_json, lenient_json
+from sluice.http import foreign_json, lenient_json, request_id
 from sluice.http.fields import (
     CONNECTION,
     EXPECT,
@@ -30,6 +30,7 @@ from sluice.http.fields import (
     HOP_BY_HOP,
     HOST,
     PROXY_AUTH,
+    REQUEST_ID,
     TRANSFER_ENCODING,
     UPGRADE,
     Field,
@@ -42,7 +43,9 @@ from sluice.process.cache import Cache
 
 Pairs = list[tuple[bytes, bytes]]
 
-_NOT_FOR_THE_NEXT = CONNECTION | TRANSFER_ENCODING | EXPECT | UPGRADE | HOP_BY_HOP | PROXY_AUTH | FORWARDING
+_NOT_FOR_THE_NEXT = (
+    CONNECTION | TRANSFER_ENCODING | EXPECT | UPGRADE | HOP_BY_HOP | PROXY_AUTH | FORWARDING | REQUEST_ID
+)
 _MAX_NAME = 200
 _MAX_FIELDS = 1000
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -67,6 +70,8 @@ class Head:
     """The existing worker that sent it, by its prefix, which `path` and `target` are without."""
     listener: str
     """The name of the listener that it came to; empty: not known."""
+    id_line: bytes
+    """The field line of its id, for the next one and for the client; empty where nobody is told."""
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class Head:
         via: Field,
         worker: str | None = None,
         listener: str = "",
+        id_line: bytes = b"",
     ) -> None:
         self.method = method
         self.path = path
@@ -91,6 +97,7 @@ class Head:
         self.via = via
         self.worker = worker
         self.listener = listener
+        self.id_line = id_line
 
     @property
     def headers(self) -> Pairs:
@@ -103,7 +110,8 @@ class Head:
         return values[0] if len(values) == 1 else None
 
     def forwarded(self) -> list[Field]:
-        """The fields for the next one: end to end, and what it may believe about the client (ours, put last)."""
+        """The fields for the next one: end to end, and what it may believe about the client (ours, put last). Without
+        the id of the request, which an event does not take with it."""
         kept = self.fields.without(_NOT_FOR_THE_NEXT)
         return [*kept, *forwarding(self.client, self.fields, self.scheme), self.via]
 
@@ -128,8 +136,15 @@ def head_of(
             path, target = path[taken:] or b"/", target[taken:]
             if not target.startswith(b"/"):
                 target = b"/" + target
-    after = via.after(fields)
-    return Head(head.method.decode(), path, target, fields, head.length, client, scheme, after, worker, listener)
+    after, id_line, method = via.after(fields), id_line_for(fields, client), head.method.decode()
+    return Head(method, path, target, fields, head.length, client, scheme, after, worker, listener, id_line)
+
+
+def id_line_for(fields: Fields, client: Client) -> bytes:
+    """The field line of the request's id: what a trusted proxy calls it, or one of ours."""
+    if fields.kinds & REQUEST_ID and client.trusted_peer and not fields.repeated & REQUEST_ID:
+        return request_id.line_for(fields.first(REQUEST_ID))
+    return request_id.new_line()
 
 
 def refuse_host(head: Head, served: Container[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -25,7 +26,7 @@ from relay.queue.queue import Queue
 from sessions import api as worker_api
 from sessions.wakeups import Wakeups
 from sluice.http.bodies import BodyBudget
-from sluice.http.problem import Refusal
+from sluice.http.problem import FAILED, Refusal
 from sluice.http.signed_json import problem
 from sluice.process.shared import Shared
 from sluice.store.client import Store, StoreAway, StoreRefused
@@ -80,7 +81,7 @@ def build(
                 given = request.headers.get("authorization", "")
                 resources.tokens.check(given, policies.console.token, client, time.monotonic())
         except Refusal as refusal:
-            return refused_token(refusal)
+            return refused_token(request, refusal)
         return Response(await page.get(make_page), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     keys = policies.sessions.keys_of(policies.signatures, policies.listeners)
@@ -92,17 +93,26 @@ def build(
             *worker_api.routes(resources.registry, wakeups, bodies, lambda: keys),
             *publish.routes(policies, ingest, bodies),
             *more,
-        ]
+        ],
+        exception_handlers={HTTPException: _not_here, Exception: _failed},
     )
     return ReservedPaths(policies, application)
 
 
-def refused_token(refusal: Refusal) -> Response:
-    """As problem+json; 401 says which scheme is meant (RFC 6750 section 3)."""
-    response = problem(refusal)
-    if refusal.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
+def refused_token(request: Request, refusal: Refusal) -> Response:
+    """401 says which scheme is meant (RFC 6750 section 3)."""
+    return problem(request, refusal, {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None)
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    allowed = (error.headers or {}).get("Allow", "")
+    detail = f"this path takes {allowed}" if allowed else f"there is nothing at this path of {PREFIX}/"
+    return problem(request, Refusal(error.status_code, detail), error.headers)
+
+
+async def _failed(request: Request, _: Exception) -> Response:
+    return problem(request, FAILED)
 
 
 async def _not_ready(

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 from urllib.parse import unquote
 
-import orjson
-
+from gateway.access_log import combined_line, tell_client
 from gateway.client_ip import Client, client_of
 from gateway.metrics import reserved_refused
 from gateway.plan import DENIED
 from gateway.policies import AddressList, Policies
 from gateway.problems import Receive, Refusal, Send, answer_refusal
-from gateway.request import host_name
+from gateway.proxy.websocket import WebSocketLogEntry, serve as serve_websocket
+from gateway.request import host_name, id_line_for
 from sluice.config import Listen
-from sluice.http.fields import fields_of
+from sluice.http.fields import Fields, fields_of, pair_of
+from sluice.http.request_id import id_of
 from sluice.http.server import listener_of, target_of
+from sluice.http.signed_json import ID_LINE, WHY
 from sluice.observe.log import Log
 
 LOG = Log("gateway")
@@ -111,21 +113,30 @@ class ReservedPaths:
         self._access = ReservedAccess(policies)
         self._proxies = policies.trust.proxies
         self._several = len(policies.listeners) > 1
+        self._combined = policies.log.requests == "combined"
+        self._limits = policies.clients.websocket
         self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._application(scope, receive, send)
+            await serve_websocket(scope, receive, send, self._open, self._limits, combined=self._combined)
             return
-        started, status, why = time.monotonic(), 0, None
+        started, status, size = time.monotonic(), 0, 0
+        fields = fields_of(scope["headers"])
+        id_line = scope[ID_LINE] = id_line_for(fields, client_of_scope(scope, self._proxies))
 
         async def noting(message: MutableMapping[str, Any]) -> None:
-            nonlocal status, why
+            nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
-            elif status >= 400 and why is None:
-                why = _detail(message.get("body", b""))
+            else:
+                size += len(message.get("body", b""))
             await send(message)
+
+        async def identified(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), pair_of(id_line)]}
+            await noting(message)
 
         path = unquote(target_of(scope).partition(b"?")[0].decode("latin-1"))
         client, area, listener = client_of_scope(scope, self._proxies), area_of(path), listener_of(scope)
@@ -141,45 +152,48 @@ class ReservedPaths:
         )
         try:
             if refused is None:
-                await self._application(scope, receive, noting)
+                await self._application(scope, receive, identified)
             else:
                 reserved_refused(refused[0])
-                await answer_refusal(noting, refused[1])
+                await answer_refusal(noting, refused[1], scope["headers"], id_line)
         finally:
             if refused is not None or not (area == "health" or (status < 400 and _is_asked_all_the_time(path))):
-                self._log(scope["method"], path, status or _CLIENT_GONE, started, client, listener, why)
+                why = scope.get(WHY) if refused is None else refused[1].detail
+                seconds = time.monotonic() - started
+                self._log(scope, path, status or _CLIENT_GONE, size, seconds, fields, why)
+
+    async def _open(self, scope: Scope, log: WebSocketLogEntry) -> NoReturn:
+        log.client, log.route = client_of_scope(scope, self._proxies).text, ROUTE
+        raise Refusal(404, f"there are no WebSockets under {PREFIX}/")
 
     def _log(
         self,
-        method: str,
+        scope: Scope,
         path: str,
         status: int,
-        started: float,
-        client: Client,
-        listener: str,
+        size: int,
+        seconds: float,
+        fields: Fields,
         why: str | None,
     ) -> None:
-        LOG.line(
-            "request",
-            {
-                "method": method,
-                "path": path,
-                "route": ROUTE,
-                "status": status,
-                "ms": round((time.monotonic() - started) * 1000, 2),
-                "client": client.text,
-                "on": listener if self._several else None,
-                "counted": "none",
-                "why": why,
-            },
-        )
-
-
-def _detail(body: bytes) -> str | None:
-    """Why a problem+json of ours says that it was refused."""
-    try:
-        about = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    detail = about.get("detail") if isinstance(about, dict) else None
-    return detail if isinstance(detail, str) else None
+        client, method = client_of_scope(scope, self._proxies).text, scope["method"]
+        if self._combined:
+            LOG.text(combined_line(client, method.encode(), target_of(scope), 1, status, size, fields))
+            return
+        said: dict[str, Any] = {
+            "method": method,
+            "path": path,
+            "route": ROUTE,
+            "status": status,
+            "ms": round(seconds * 1000, 2),
+            "client": client,
+            "request_id": id_of(scope[ID_LINE]),
+            "bytes_out": size,
+            "counted": "none",
+        }
+        tell_client(fields, said)
+        if self._several:
+            said["on"] = listener_of(scope)
+        if why is not None:
+            said["why"] = why
+        LOG.line("request", said)

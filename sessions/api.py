@@ -115,17 +115,18 @@ async def _answer(request: Request, call: Call, answer: Answer, held: HeldBody, 
         fields = decode(call.request, parse(body))
         return Response(encode(await answer(worker, fields, proven)), media_type="application/json")
     except Undecodable as error:
-        return problem(Refusal(400, str(error)))
+        return problem(request, Refusal(400, str(error)))
     except Refusal as refused:
-        return problem(refused)
+        return problem(request, refused)
     except ClientGone:
         return Response(status_code=400)  # nobody reads it
     except UnknownWorker:
         return problem(
-            Refusal(409, f"{worker} is not registered, or not as this instance: stop all sessions, then register")
+            request,
+            Refusal(409, f"{worker} is not registered, or not as this instance: stop all sessions, then register"),
         )
     except (StoreAway, StoreRefused):
-        return problem(Refusal(503, "the store does not answer; try again", retry_after=b"1"))
+        return problem(request, Refusal(503, "the store does not answer; try again", retry_after=b"1"))
     finally:
         held.release()
 

@@ -6,6 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+class Said(dict[str, Any]):
+    """The fields of a line. One that is absent and one that is null say the same."""
+
+    def __missing__(self, _name: str) -> None:
+        return None
+
+
 @dataclass
 class Heard:
     """Stands where the lines of a process go out."""
@@ -15,7 +22,7 @@ class Heard:
     """What is not JSON."""
 
     def line(self, level: int, message: str, fields: dict[str, Any]) -> None:
-        self.lines.append((message, fields))
+        self.lines.append((message, Said(fields)))
 
     def text(self, line: bytes) -> None:
         self.texts.append(line)

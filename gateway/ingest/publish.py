@@ -82,7 +82,7 @@ def routes(policies: Policies, intake: Ingest, bodies: BodyBudget, now: Callable
             events, is_list = read_events(body, key, policies, [fence.encode("latin-1") for fence in fences])
             return _answer(await _store(events, intake), policies.store.promise, is_list=is_list)
         except Refusal as refused:
-            return problem(refused)
+            return problem(request, refused)
         except ClientGone:
             return Response(status_code=400)  # nobody reads it
         finally:
@@ -234,13 +234,13 @@ def _session(value: object, at: str) -> str | None:
 
 
 def _answer(stored: Sequence[Stored], promise: Promise, *, is_list: bool) -> Response:
-    """A refusal when any of them was not stored: the others are named in it, and found as repeats when all are sent
-    again. With 409 nothing is to be sent again: the others are stored."""
+    """Raises Refusal when any of them was not stored: the others are named in it, and found as repeats when all are
+    sent again. With 409 nothing is to be sent again: the others are stored."""
     why = _first_refusal(stored)
     fields = [one.fields(promise) for one in stored]
     if why is not None:
         more = {"events": fields} if is_list else {}
-        return problem(Refusal(why.status, why.detail, retry_after=why.retry_after, **more))
+        raise Refusal(why.status, why.detail, retry_after=why.retry_after, **more)
     return Response(orjson.dumps({"events": fields} if is_list else fields[0]), 202, media_type="application/json")
 
 

@@ -21,12 +21,21 @@ from gateway.proxy.verdict import says_that_it_fails
 from gateway.request import Head
 from sluice.http import client as http1
 from sluice.http.client.connect import Refuse
-from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, QUOTA, TRANSFER_ENCODING, UPGRADE, Field
+from sluice.http.fields import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    HOP_BY_HOP,
+    QUOTA,
+    REQUEST_ID,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    Field,
+)
 from sluice.http.server import Exchange
 
 REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110 section 9.2.2."""
-_NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE
+_NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE | REQUEST_ID
 _NOT_IN_INTERIM = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH
 _BODILESS = frozenset((204, 304))
 _WHOSE = frozenset((502, 504))
@@ -77,6 +86,7 @@ class UpstreamRequest:
         head = self.head
         lines = [field.line for field in head.forwarded()]
         lines += [field.line for field in self.more]
+        lines.append(head.id_line)
         if framing.field:
             lines.append(framing.field + b"\r\n")
         return b"%b %b%b HTTP/1.1\r\n%b\r\n" % (head.method.encode(), base, head.target, b"".join(lines))
@@ -246,7 +256,8 @@ class UpstreamClient:
             response = await self.attempt(outgoing, client)
             if admission is not None:
                 judge(admission, response, self.upstream.fails)
-            metrics.upstream_answered(name, response.status, time.perf_counter() - (client.sent_at or began))
+            seconds = client.exchange.upstream_seconds = time.perf_counter() - (client.sent_at or began)
+            metrics.upstream_answered(name, response.status, seconds)
             return response
         except http1.UpstreamError as error:
             if client.awaits_client:
@@ -271,6 +282,7 @@ class UpstreamClient:
             if client.disconnected:
                 raise ClientGone
             connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
+            client.exchange.upstream = connection.peer
             try:
                 if client.given_up:
                     raise http1.UpstreamReset("given up before it was sent")

@@ -26,7 +26,16 @@ from sessions.existing import WatchedWorker
 from sessions.policies import SessionsPolicy
 from sessions.registry import Registry, Unknown
 from sluice.http import client as http1
-from sluice.http.fields import CONNECTION, CONTENT_LENGTH, HOP_BY_HOP, TRANSFER_ENCODING, UPGRADE, Field, Fields
+from sluice.http.fields import (
+    CONNECTION,
+    CONTENT_LENGTH,
+    HOP_BY_HOP,
+    REQUEST_ID,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    Field,
+    Fields,
+)
 from sluice.http.server import Exchange
 from sluice.observe.log import Log
 from sluice.store.client import Store, StoreAway, StoreRefused
@@ -43,7 +52,7 @@ _AGAIN = 0.25
 _AWAY = frozenset((502, 503, 504))
 _MADE_ANEW = frozenset((b"accept-encoding", b"if-none-match", b"if-modified-since", b"range"))
 _PLAIN = (Field(b"Accept-Encoding", b"identity"),)
-_NOT_FOR_THE_WORKER = CONNECTION | CONTENT_LENGTH | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE
+_NOT_FOR_THE_WORKER = CONNECTION | CONTENT_LENGTH | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE | REQUEST_ID
 _OF_THE_WHOLE = frozenset((b"etag", b"content-md5", b"digest", b"content-digest", b"repr-digest"))
 
 T = TypeVar("T")
@@ -161,7 +170,17 @@ def _asks_for_accounts(path: bytes) -> bool:
 async def _ask(head: Head, laravel: UpstreamClient, exchange: Exchange, until: float) -> _Answer:
     """Laravel's whole answer, asked for again while it is away, as it may just have been started with the workers."""
     fields = Fields([field for field in head.fields.all if field.key not in _MADE_ANEW])
-    plain = Head(head.method, head.path, head.target, fields, head.length, head.client, head.scheme, head.via)
+    plain = Head(
+        head.method,
+        head.path,
+        head.target,
+        fields,
+        head.length,
+        head.client,
+        head.scheme,
+        head.via,
+        id_line=head.id_line,
+    )
     while True:
         try:
             answer = await _ask_once(UpstreamRequest(plain, b"", _PLAIN), laravel, exchange)

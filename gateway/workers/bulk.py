@@ -191,7 +191,17 @@ def _fields_of(outgoing: UpstreamRequest) -> dict[str, Any] | None:
 def _of_piece(outgoing: UpstreamRequest, fields: Mapping[str, Any], recipients: Sequence[Any]) -> UpstreamRequest:
     whole = uncompressed(outgoing).head
     kept = Fields(whole.fields.without(CONTENT_LENGTH))
-    head = Head(whole.method, whole.path, whole.target, kept, None, whole.client, whole.scheme, whole.via)
+    head = Head(
+        whole.method,
+        whole.path,
+        whole.target,
+        kept,
+        None,
+        whole.client,
+        whole.scheme,
+        whole.via,
+        id_line=whole.id_line,
+    )
     return UpstreamRequest(head, _dumps({**fields, "recipients": recipients}), idle=outgoing.idle)
 
 

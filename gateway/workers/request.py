@@ -65,7 +65,9 @@ def as_reconnect(request: WorkerRequest) -> UpstreamRequest:
     """A create, as the reconnect that closes the session's browser first; its body says the same."""
     head = request.outgoing.head
     target = f"/api/sessions/{quote(request.session, safe='')}/reconnect".encode()
-    changed = Head("POST", target, target, head.fields, head.length, head.client, head.scheme, head.via)
+    changed = Head(
+        "POST", target, target, head.fields, head.length, head.client, head.scheme, head.via, id_line=head.id_line
+    )
     return UpstreamRequest(changed, request.outgoing.body, idle=request.outgoing.idle)
 
 
@@ -73,5 +75,5 @@ def _without_body(request: WorkerRequest, method: str, target: str) -> UpstreamR
     head = request.outgoing.head
     fields = Fields([field for field in head.fields.all if field.kind == HOST or field.key == _KEY] + [_PLAIN])
     path = target.partition("?")[0].encode()
-    asking = Head(method, path, target.encode(), fields, 0, head.client, head.scheme, head.via)
+    asking = Head(method, path, target.encode(), fields, 0, head.client, head.scheme, head.via, id_line=head.id_line)
     return UpstreamRequest(asking, b"")

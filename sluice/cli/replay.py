@@ -129,8 +129,8 @@ def _counted(row: dict[str, Any]) -> str:
 
     An answer of an upstream, of whatever status, has no reason of ours.
     """
-    if "counted" in row:
-        return row["counted"] or "all"
+    if "counted" in row or "request_id" in row:
+        return row.get("counted") or "all"
     status = row.get("status")
     if row.get("why", "") is None or status not in _INVALID | {403}:
         return "all"

@@ -23,6 +23,7 @@ from sluice.console.actions.deployment import Problem, ProblemKind
 from sluice.console.audit import Actor, perform
 from sluice.console.operations import API, OPERATIONS, SHOW_STATUS, Operation, Q
 from sluice.http.decode import Undecodable, decode, encode
+from sluice.http.signed_json import problem
 from sluice.observe.log import Log
 from sluice.process.shared import Shared
 from sluice.store.client import StoreAway, StoreRefused
@@ -98,13 +99,13 @@ def _route(resources: Resources, operation: Operation[Any, Any, Any], status: Sh
             _authorize(resources, request)
             outcome = await perform_for(request)
         except Refusal as refusal:
-            return _problem(refusal)
+            return _problem(request, refusal)
         except Undecodable as error:
-            return _problem(Refusal(400, str(error)))
+            return _problem(request, Refusal(400, str(error)))
         except (StoreAway, StoreRefused):
-            return _problem(Refusal(503, "the store does not answer; try again", retry_after=b"1"))
+            return _problem(request, Refusal(503, "the store does not answer; try again", retry_after=b"1"))
         if isinstance(outcome, Problem):
-            return _problem(Refusal(_STATUS[outcome.kind], outcome.message))
+            return _problem(request, Refusal(_STATUS[outcome.kind], outcome.message))
         return Response(outcome, headers=_HEADERS, media_type="application/json")
 
     # The last part of a path may hold slashes: an id is whatever its sender made of it.
@@ -149,10 +150,8 @@ def _authorize(resources: Resources, request: Request) -> None:
     resources.tokens.check(given, resources.policies.console.token, client, time.monotonic())
 
 
-def _problem(refusal: Refusal) -> Response:
-    headers = dict(_HEADERS)
+def _problem(request: Request, refusal: Refusal) -> Response:
+    headers = {name: value for name, value in _HEADERS.items() if name != "Content-Security-Policy"}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if refusal.retry_after:
-        headers["Retry-After"] = refusal.retry_after.decode()
-    return Response(refusal.body(), refusal.status, headers, media_type="application/problem+json")
+    return problem(request, refusal, headers)

@@ -31,6 +31,10 @@ FORWARDING: Final = 256
 next one would take for that, or for another field that we set or strip."""
 QUOTA: Final = 512
 """X-RateLimit-*: how many more requests somebody lets through."""
+REQUEST_ID: Final = 1024
+"""By which a request is found in several logs: `sluice/http/request_id.py`."""
+REFERER: Final = 2048
+USER_AGENT: Final = 4096
 
 _KINDS = {
     b"host": HOST,
@@ -50,6 +54,9 @@ _KINDS = {
     b"x-original-url": FORWARDING,  # this and the next: in its place older Symfony and Zend route by them
     b"x-rewrite-url": FORWARDING,
     b"proxy": FORWARDING,  # HTTP_PROXY of a CGI script (CVE-2016-5385)
+    b"x-request-id": REQUEST_ID,
+    b"referer": REFERER,
+    b"user-agent": USER_AGENT,
     b"x-ratelimit-limit": QUOTA,
     b"x-ratelimit-remaining": QUOTA,
     b"x-ratelimit-reset": QUOTA,
@@ -57,7 +64,7 @@ _KINDS = {
 _FORWARDING_PREFIXES: tuple[bytes, ...] = (b"x-forwarded-", b"x-sluice-")
 _AS_DASHES = bytes.maketrans(b"_.", b"--")
 """PHP, and whoever else keeps fields as CGI variables (RFC 3875 section 4.1.18), has one name for all three."""
-_TAKEN_FOR = frozenset(name for name, kind in _KINDS.items() if kind != QUOTA)
+_TAKEN_FOR = frozenset(name for name, kind in _KINDS.items() if not kind & (QUOTA | REFERER | USER_AGENT))
 _TAKEN_FOR_PREFIXES: tuple[bytes, ...] = (*_FORWARDING_PREFIXES, b"sec-websocket-")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = bytes([*range(9), *range(10, 32), 127])
@@ -87,7 +94,7 @@ class Field:
             )
             kind = FORWARDING if taken_for else 0
         self.kind = kind
-        """0 for what is end to end and of no consequence to HTTP itself; else one of the constants above."""
+        """0 for what is end to end and of no consequence here; else one of the constants above."""
         self.options = _tokens(value) if self.kind == CONNECTION else _NONE
         """The names a Connection field lists, in lower case (RFC 9110 section 7.6.1)."""
 

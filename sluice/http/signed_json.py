@@ -11,10 +11,16 @@ from starlette.responses import Response
 from sluice.config import Signature
 from sluice.http import foreign_json
 from sluice.http.bodies import HeldBody
-from sluice.http.problem import MEDIA_TYPE, Refusal
+from sluice.http.negotiation import accepted
+from sluice.http.problem import Refusal
+from sluice.http.request_id import id_of
 from sluice.http.signatures import proof_of
 from sluice.observe.metrics import counts, recent
 
+ID_LINE = "sluice.id_line"
+"""In a scope: the field line of the request's id."""
+WHY = "sluice.why"
+"""In a scope: why the request was refused."""
 Members = Mapping[str, Any]
 _KINDS: dict[type, str] = {
     type(None): "null or absent",
@@ -82,6 +88,10 @@ def wrong(name: str, wanted: str, value: object) -> NoReturn:
     raise Refusal(400, f"{name}: must be {wanted}, not {_KINDS.get(type(value), 'an object')}")
 
 
-def problem(refusal: Refusal) -> Response:
-    headers = {"Retry-After": refusal.retry_after.decode()} if refusal.retry_after else {}
-    return Response(refusal.body(), refusal.status, headers, media_type=MEDIA_TYPE)
+def problem(request: Request, refusal: Refusal, more: Mapping[str, str] | None = None) -> Response:
+    """`more`: fields beside its own."""
+    request.scope[WHY] = refusal.detail
+    headers, body = refusal.answer(accepted(request.headers.raw), id_of(request.scope.get(ID_LINE, b"")))
+    answer = Response(body, refusal.status, more)
+    answer.raw_headers = [pair for pair in answer.raw_headers if pair[0] != b"content-length"] + headers
+    return answer

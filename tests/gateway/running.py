@@ -126,7 +126,8 @@ def as_served(head: bytes) -> bytes:
 
 
 def without_names(head: bytes) -> bytes:
-    """A head in which all gateways have the same name."""
+    """A head in which all gateways have the same name, without the id that a request gets, another one each time."""
+    head = re.sub(rb"(?im)^x-request-id: [!-~]+\r\n", b"", head)
     return re.sub(rb"(?i)(X-Sluice-Via: )[0-9a-f]{8}", rb"\g<1>00000000", head)
 
 

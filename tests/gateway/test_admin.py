@@ -316,7 +316,7 @@ async def test_the_access_log_has_every_request_but_what_programs_ask_all_the_ti
     assert [(one["path"], one["status"], one["on"], one["why"]) for one in lines] == [
         ("/_sluice/", 200, "other", None),
         ("/_sluice/api/status", 401, "other", "send Authorization: Bearer <console.token>"),
-        ("/_sluice/nothing", 404, "other", None),
+        ("/_sluice/nothing", 404, "other", "there is nothing at this path of /_sluice/"),
     ]
 
 

@@ -222,6 +222,7 @@ async def test_answers_tell_how_the_limits_stand(
             "detail": "limit limited is used up",
             "limit": "limited",
             "violated-policies": ["limited"],
+            "request_id": refused.headers["x-request-id"],
         }
 
 

@@ -6,11 +6,12 @@ from websockets.http11 import Response
 
 from gateway.request import Head, Pairs
 from sluice.http.fields import CONTENT_LENGTH, HOST
+from sluice.http.request_id import NAME, id_of
 
 HANDSHAKE = b"sec-websocket-"
 _MADE_ANEW = HOST | CONTENT_LENGTH
 _HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding"))
-_ABOUT_THE_ANSWER = _HOP_BY_HOP | {b"content-length", b"upgrade"}
+_NOT_FOR_THE_CLIENT = _HOP_BY_HOP | {b"content-length", b"upgrade", NAME.lower()}
 
 
 def for_upstream(head: Head) -> Pairs:
@@ -18,7 +19,7 @@ def for_upstream(head: Head) -> Pairs:
     fields = head.forwarded()
     host = [field for field in fields if field.kind == HOST]
     rest = [field for field in fields if not (field.kind & _MADE_ANEW or field.key.startswith(HANDSHAKE))]
-    return [(field.name, field.value) for field in host + rest]
+    return [*[(field.name, field.value) for field in host + rest], (NAME, id_of(head.id_line).encode())]
 
 
 def for_client(response: Response, handshake: bytes) -> Pairs:
@@ -27,7 +28,7 @@ def for_client(response: Response, handshake: bytes) -> Pairs:
     listed = {
         token.strip().lower() for name, value in pairs if name.lower() == b"connection" for token in value.split(b",")
     }
-    dropped = _ABOUT_THE_ANSWER | listed
+    dropped = _NOT_FOR_THE_CLIENT | listed
     return [pair for pair in pairs if pair[0].lower() not in dropped and not pair[0].lower().startswith(handshake)]
 
 

@@ -64,12 +64,13 @@ class Pipe:
             text = message.get("text")
             # When the upstream is gone, what it said before is still given to the client: `_from_upstream` ends this.
             with contextlib.suppress(ConnectionClosed):
+                content = message["bytes"] if text is None else text
                 try:
                     async with asyncio.timeout(self.idle):
-                        await self.connection.send(message["bytes"] if text is None else text)
+                        await self.connection.send(content)
                 except TimeoutError:
                     return End("gateway", INTERNAL_ERROR, "the upstream takes no messages")
-                self.client.entry.from_client += 1
+                self.client.entry.came(content)
             message = await self.client.receive()
         return client_end(message)
 
@@ -88,7 +89,7 @@ class Pipe:
                 return End("gateway", GOING_AWAY, "the client takes no messages")
             except (OSError, RuntimeError):  # RuntimeError: uvicorn itself has closed it
                 return None
-            self.client.entry.from_upstream += 1
+            self.client.entry.went(message)
 
     async def _close_client(self, code: int | None, reason: str) -> None:
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):

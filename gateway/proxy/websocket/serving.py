@@ -19,6 +19,7 @@ from gateway.proxy.websocket.log_entry import WebSocketLogEntry
 from gateway.proxy.websocket.upstream import Denied
 from gateway.request import Head, head_of
 from gateway.workers.prefixes import Prefixes
+from sluice.http.fields import pair_of
 from sluice.http.server import Refused, head_of_scope, listener_of
 from sluice.http.via import Via
 from sluice.http.websocket import WebSocketLimits
@@ -38,10 +39,17 @@ Open = Callable[[MutableMapping[str, Any], WebSocketLogEntry], Awaitable[tuple[H
 
 
 async def serve(
-    scope: MutableMapping[str, Any], receive: Receive, send: Send, open_upstream: Open, limits: WebSocketLimits
+    scope: MutableMapping[str, Any],
+    receive: Receive,
+    send: Send,
+    open_upstream: Open,
+    limits: WebSocketLimits,
+    *,
+    combined: bool,
 ) -> None:
-    """One connection, from handshake to close. `open_upstream` says where to, or raises Refusal."""
-    entry = WebSocketLogEntry()
+    """One connection, from handshake to close. `open_upstream` says where to, or raises Refusal. `combined`: how it is
+    logged."""
+    entry = WebSocketLogEntry(scope["path"])
     try:
         await receive()  # websocket.connect
         head, upstream = await open_upstream(scope, entry)
@@ -50,15 +58,15 @@ async def serve(
         entry.why = refusal.why
         entry.answered(refusal.status)
         async with _denying(receive, send) as denial:
-            await answer_refusal(denial, refusal)
+            await answer_refusal(denial, refusal, scope["headers"], entry.id_line)
     except Denied as denied:
         entry.answered(denied.answer.status_code)
         async with _denying(receive, send) as denial:
-            await _pass_on(denied.answer, denial)
+            await _pass_on(denied.answer, denial, entry.id_line)
     except ClientGone:
         entry.answered(_CLIENT_GONE)
     finally:
-        entry.write(scope["path"])
+        entry.write(combined=combined)
 
 
 def read_handshake(scope: MutableMapping[str, Any], trust: Trust, via: Via, prefixes: Prefixes | None) -> Head:
@@ -72,14 +80,14 @@ def read_handshake(scope: MutableMapping[str, Any], trust: Trust, via: Via, pref
     return head_of(head, peer and peer[0], scheme, trust, via, prefixes, listener_of(scope))
 
 
-async def _pass_on(denied: Response, denial: Send) -> None:
+async def _pass_on(denied: Response, denial: Send, id_line: bytes) -> None:
     """The upstream's own refusal, with its body."""
     status, headers, body = denied.status_code, for_client(denied, b"sec-websocket-accept"), bytes(denied.body)
     if len(body) > _MAX_DENIED:
         why = b"refused by the upstream, in more words than are passed on here (64 KiB)\n"
-        await answer(denial, status, why, b"text/plain", [])
+        await answer(denial, status, why, b"text/plain", [pair_of(id_line)])
         return
-    await denial({"type": "http.response.start", "status": status, "headers": headers})
+    await denial({"type": "http.response.start", "status": status, "headers": [*headers, pair_of(id_line)]})
     await denial({"type": "http.response.body", "body": body})
 
 

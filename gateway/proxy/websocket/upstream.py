@@ -30,6 +30,8 @@ from gateway.proxy.websocket.tasks import ending
 from gateway.request import Pairs
 from sluice.http import client as http1
 from sluice.http.client.connect import Refuse, connect
+from sluice.http.client.connection import address_text
+from sluice.http.fields import pair_of
 from sluice.process import files
 
 _MISDIRECTED = 421
@@ -59,11 +61,13 @@ class WebSocketUpstream:
         await self._proxy(self._connection(client), client)
 
     async def _proxy(self, connection: Connection, client: ClientSide) -> None:
-        first = asyncio.ensure_future(client.receive())
+        first, entry, began = asyncio.ensure_future(client.receive()), client.entry, time.perf_counter()
         try:
             await _while_there(first, self._open(connection))
-            await _accept(client.send, connection)
-            client.entry.answered(101)
+            entry.upstream = address_text(connection.remote_address)
+            entry.upstream_seconds = time.perf_counter() - began
+            await _accept(client.send, connection, entry.id_line)
+            entry.answered(101)
             await Pipe(connection, client, max(self._upstream.idle, times.IDLE_AT_LEAST)).run(first)
         finally:
             first.cancel()
@@ -183,9 +187,9 @@ async def _while_there(first: asyncio.Future[Message], opening: Coroutine[Any, A
         await task
 
 
-async def _accept(send: Send, connection: Connection) -> None:
+async def _accept(send: Send, connection: Connection, id_line: bytes) -> None:
     assert connection.response is not None
-    headers = for_client(connection.response, HANDSHAKE)
+    headers = [*for_client(connection.response, HANDSHAKE), pair_of(id_line)]
     try:
         await send({"type": "websocket.accept", "subprotocol": connection.subprotocol, "headers": headers})
     except OSError:

@@ -22,6 +22,14 @@ JOINED = 4 * 1024
 """Bytes of a body up to which copying it behind its head is cheaper than handing over both."""
 
 
+def address_text(name: object) -> str:
+    """`192.0.2.7:8000`, `[2001:db8::7]:8000`, or `unix:` and a path. `name`: as `getpeername` has it."""
+    if isinstance(name, tuple):
+        host, port = str(name[0]), str(name[1])
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"unix:{name}" if isinstance(name, str) and name else ""
+
+
 class Home(Protocol):
     """Who owns the wires: see `Pool`."""
 
@@ -44,6 +52,7 @@ class Wire:
         "holds_permit",
         "idle",
         "made",
+        "peer",
         "transport",
         "until",
     )
@@ -63,6 +72,7 @@ class Wire:
         """The moment (monotonic) from which it carries no further exchange."""
         self.until = 0.0
         """Until when it may be used again, while it is idle."""
+        self.peer = ""
 
     def abort(self, why: str = "connection cut") -> None:
         if not self.closed:
@@ -87,6 +97,7 @@ class Wire:
             self.transport.abort()  # whoever wanted it has given up meanwhile
             return
         self.made = True
+        self.peer = address_text(self.transport.get_extra_info("peername"))
         self._home.opened(self)
 
     def data_received(self, data: bytes) -> None:
@@ -154,6 +165,11 @@ class Connection:
         self._chunked = False
         self._why = "connection closed"
         wire.exchange = self
+
+    @property
+    def peer(self) -> str:
+        """The address it leads to, as logs have it; empty when it is over."""
+        return self._wire.peer if self._wire is not None else ""
 
     def __enter__(self) -> Connection:
         return self

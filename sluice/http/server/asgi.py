@@ -9,9 +9,12 @@ from typing import Any
 from urllib.parse import quote
 
 from sluice.http.fields import pair_of
+from sluice.http.negotiation import accepted_by
+from sluice.http.problem import FAILED, Refusal
+from sluice.http.request_id import id_of, new_line
 from sluice.http.server.bounds import ClientBounds
 from sluice.http.server.exchange import LISTENER, Exchange
-from sluice.http.server.head import RequestHead, problem_body, read_head
+from sluice.http.server.head import RequestHead, read_head
 from sluice.http.server.refused import BrokenOff
 from sluice.observe.log import Log
 
@@ -104,11 +107,12 @@ class AsgiExchange(Exchange):
         if message["type"] == "http.disconnect":
             self._disconnect()
             return message
-        more = bool(message.get("more_body"))
+        more, body = bool(message.get("more_body")), message.get("body", b"")
+        self.bytes_in += len(body)
         if not more:
             self._body_received = True
             self._watch_if_wanted()
-        return {"type": "http.request", "body": message.get("body", b""), "more_body": more}
+        return {"type": "http.request", "body": body, "more_body": more}
 
     async def _next(self) -> Message:
         """A client that stalls within its body is taken for one that has gone, as no server tells of it."""
@@ -150,7 +154,7 @@ class AsgiExchange(Exchange):
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            headers = [*message.get("headers", ()), *map(pair_of, self.extra_lines)]
+            headers = [*message.get("headers", ()), *map(pair_of, self._our_lines())]
             self._add({**message, "headers": headers})
         else:
             self._add(message)
@@ -159,7 +163,7 @@ class AsgiExchange(Exchange):
     def begin(
         self, status: int, lines: Sequence[bytes], length: int | None, body: bytes = b"", *, more: bool = True
     ) -> None:
-        headers = [pair_of(line) for line in (*lines, *self.extra_lines)]
+        headers = [pair_of(line) for line in (*lines, *self._our_lines())]
         self._add({"type": "http.response.start", "status": status, "headers": headers})
         if body or not more:
             self.write(body, more=more)
@@ -167,12 +171,17 @@ class AsgiExchange(Exchange):
     def write(self, body: bytes, *, more: bool) -> None:
         self._add({"type": "http.response.body", "body": body, "more_body": more})
 
+    def _our_lines(self) -> list[bytes]:
+        return [*self.extra_lines, self.id_line] if self.id_line else [*self.extra_lines]
+
     def _add(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._started = True
-        elif not message.get("more_body"):
-            self._complete = True
-            self._callback = None
+        else:
+            self.bytes_out += len(message.get("body", b""))
+            if not message.get("more_body"):
+                self._complete = True
+                self._callback = None
         self._unsent.append(message)
 
     @property
@@ -194,8 +203,8 @@ class AsgiExchange(Exchange):
             await work
             await self.drain()
         except Exception as error:  # noqa: BLE001 (only the server is behind us)
-            LOG.error("request.failed", exception=error)
-            await self._say(500, "the request could not be answered")
+            LOG.error("request.failed", exception=error, request_id=id_of(self.id_line))
+            await self._say(FAILED.status, FAILED.detail)
         finally:
             if self._watch is not None:
                 self._watch.cancel()
@@ -208,10 +217,11 @@ class AsgiExchange(Exchange):
         if self._started:
             return
         self._started = self._complete = True
-        body = problem_body(status, detail)
-        headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+        id_line = self.id_line or new_line()
+        headers, body = Refusal(status, detail).answer(accepted_by(self.head.fields), id_of(id_line))
+        start = {"type": "http.response.start", "status": status, "headers": [*headers, pair_of(id_line)]}
         with contextlib.suppress(OSError):
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+            await self._send(start)
             await self._send({"type": "http.response.body", "body": body})
 
 

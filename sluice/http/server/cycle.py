@@ -9,7 +9,11 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from sluice.http.date import date_line
 from sluice.http.fields import EXPECT
+from sluice.http.negotiation import accepted_by
+from sluice.http.problem import FAILED
+from sluice.http.request_id import id_of, new_line
 from sluice.http.server.exchange import CLIENT_GONE, Exchange
 from sluice.http.server.head import STATUS_LINES, RequestHead, problem
 from sluice.http.server.sending import reset_when_closed
@@ -166,6 +170,9 @@ class Cycle(Exchange):
         if self.disconnected:
             return
         if self._bodiless:
+            body = b""
+        self.bytes_out += len(body)
+        if self._bodiless:
             pass
         elif self._chunked:
             self._write_chunk(body, more)
@@ -204,7 +211,7 @@ class Cycle(Exchange):
     def _begin_asgi(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """The head waits for the first of the body, which saves a system call; not longer than to the loop's turn."""
         length: int | None = None
-        said_close = False
+        said_close = dated = False
         lines: list[bytes] = []
         values: list[bytes] = []
         for name, value in headers:
@@ -219,10 +226,14 @@ class Cycle(Exchange):
                 continue
             elif prefix == b"connection: " and b"close" in value.lower():
                 said_close, self.keep_alive = True, False
+            elif prefix == b"date: ":
+                dated = True
             lines.append(b"%b%b\r\n" % (prefix, value))
             values.append(value)
         if b"".join(values).translate(None, _IN_VALUE):
             raise RuntimeError("a control character in a header")  # RFC 9110 section 5.5
+        if not dated:
+            lines.append(date_line())
         self._open(status, lines, length, said_close=said_close)
         self._connection.loop.call_soon(self._flush)
 
@@ -244,7 +255,7 @@ class Cycle(Exchange):
         self._left = 0 if bodiless else length
         self.response_started = True
         self.waits_for_100_continue = False
-        self._held = b"".join((STATUS_LINES[status], *lines, *self.extra_lines, last))
+        self._held = b"".join((STATUS_LINES[status], *lines, *self.extra_lines, self.id_line, last))
 
     def _flush(self) -> None:
         held, self._held = self._held, b""
@@ -307,6 +318,7 @@ class Cycle(Exchange):
 
     def add_body(self, body: bytes) -> None:
         self.waits_for_100_continue = False  # RFC 9110 section 10.1.1: it does not wait for that
+        self.bytes_in += len(body)
         if not self.body:
             self.body = body
         elif isinstance(self.body, bytearray):
@@ -335,7 +347,7 @@ class Cycle(Exchange):
         try:
             await work
         except BaseException as error:  # noqa: BLE001 (nothing behind us would report it)
-            LOG.error("request.failed", exception=error)
+            LOG.error("request.failed", exception=error, request_id=id_of(self.id_line))
         if not self.response_complete and not self.disconnected:
             self._break_off()
         if self.task is not None:
@@ -348,7 +360,8 @@ class Cycle(Exchange):
             return
         self.response_started = self.response_complete = True
         self.keep_alive = False
-        self.transport.write(problem(500, "the request could not be answered"))
+        accept = accepted_by(self.head.fields)
+        self.transport.write(problem(FAILED.status, FAILED.detail, self.id_line or new_line(), accept))
         self._connection.close()
         self._connection.on_response_complete()
 

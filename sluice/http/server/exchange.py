@@ -31,6 +31,16 @@ class Exchange:
     """Whole field lines of ours that go with the answer, whoever gives it."""
     why: str | None = None
     """What the log says of its answer: why it ended early, or whose 502 it is."""
+    id_line = b""
+    """The one that says the request's id; empty until that is known."""
+    bytes_in = 0
+    """Of the request's body, as far as it has come."""
+    bytes_out = 0
+    """Of the answer's body, as far as it was given to the client."""
+    upstream = ""
+    """The address of the last connection over which this was asked."""
+    upstream_seconds = -1.0
+    """From asking there to the head of the answer; below 0: none came."""
 
     def __init__(self, head: RequestHead) -> None:
         self.head = head

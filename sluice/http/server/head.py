@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
-import orjson
-
+from sluice.http.date import date_line
 from sluice.http.errors import BadField
 from sluice.http.fields import (
     CONNECTION,
@@ -22,6 +21,8 @@ from sluice.http.fields import (
     Fields,
     read_fields,
 )
+from sluice.http.problem import Refusal
+from sluice.http.request_id import id_of
 from sluice.http.server.refused import Refused
 from sluice.process.cache import Cache
 
@@ -151,16 +152,11 @@ def _long_method() -> Refused:
     return Refused(501, f"a method has {MAX_METHOD} characters at most")
 
 
-def problem(status: int, detail: str) -> bytes:
-    """A whole answer as RFC 9457 has it; the last on its connection."""
-    body = problem_body(status, detail)
-    head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-    return STATUS_LINES[status] + head + body
-
-
-def problem_body(status: int, detail: str) -> bytes:
-    title = HTTPStatus(status).phrase
-    return orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+def problem(status: int, detail: str, id_line: bytes, accept: bytes = b"") -> bytes:
+    """A whole answer, the last on its connection: as RFC 9457 has it, or a page for who accepts that."""
+    headers, body = Refusal(status, detail).answer(accept, id_of(id_line))
+    lines = [b"%b: %b\r\n" % pair for pair in headers]
+    return b"".join([STATUS_LINES[status], date_line(), id_line, *lines, b"connection: close\r\n\r\n", body])
 
 
 def _refuse_repeated(fields: Fields) -> None:

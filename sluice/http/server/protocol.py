@@ -25,6 +25,8 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from sluice.http.fields import UPGRADE
+from sluice.http.negotiation import accepted_by, accepted_in
+from sluice.http.request_id import id_of, new_line
 from sluice.http.server import metrics
 from sluice.http.server.bounds import ClientBounds
 from sluice.http.server.chunks import ChunkedBody
@@ -186,7 +188,7 @@ class ServerProtocol:
             elif self._at > 0 or self._at == _CHUNKS:
                 self._deadline.set(self.bounds.body)
         except Refused as refused:
-            self._refuse(refused.status, str(refused))
+            self._refuse(refused.status, str(refused), bytes(self._head) or data)
         except httptools.HttpParserError as error:
             self._refuse(400, f"this is not HTTP/1.1: {error}")
 
@@ -366,10 +368,13 @@ class ServerProtocol:
                 return
         self.transport.close()
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _refuse(self, status: int, detail: str, head: bytes = b"") -> None:
+        """`head`: what has come of the one that is refused."""
         in_body, cycle = self._at != _AT_HEAD, self.cycle
         self._at = _OVER
-        LOG.info("request.refused", status=status, why=detail, client=self.client[0] if self.client else None)
+        id_line = cycle.id_line if in_body and cycle is not None and cycle.id_line else new_line()
+        client = self.client[0] if self.client else None
+        LOG.info("request.refused", status=status, why=detail, client=client, request_id=id_of(id_line))
         if in_body and cycle is not None:
             if cycle.response_started:
                 cycle.abort()
@@ -378,7 +383,8 @@ class ServerProtocol:
                 return
         else:
             metrics.request("-", status, 0.0)
-        self.transport.write(problem(status, detail))
+        accept = accepted_by(cycle.head.fields) if in_body and cycle is not None else accepted_in(head)
+        self.transport.write(problem(status, detail, id_line, accept))
         self._close_when_read()
 
     # --- when the files are used up
@@ -416,7 +422,7 @@ class ServerProtocol:
         elif self._head and not self._stopping:
             why = f"the head took longer than {self.bounds.head:g} seconds (clients.head)"
             self._tell_cut("head", why)
-            self._refuse(408, why)
+            self._refuse(408, why, bytes(self._head))
         else:
             if cycle is None and not self._stopping:
                 self._tell_cut(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -23,8 +22,11 @@ from websockets.frames import Close, Frame
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from sluice.http.date import date_line
+from sluice.http.fields import pair_of
+from sluice.http.problem import Refusal
+from sluice.http.request_id import id_of, new_line
 from sluice.http.server import metrics
-from sluice.http.server.head import problem_body
 from sluice.http.websocket import Intake, WebSocketLimits
 from sluice.observe.log import Log
 
@@ -95,7 +97,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._intake.end()
             metrics.request("-", status, 0.0)
             client = self.client[0] if self.client else None
-            LOG.info("request.refused", status=status, why=_why(self.conn), client=client)
+            request_id = self.response.headers.get("X-Request-Id")
+            LOG.info("request.refused", status=status, why=_why(self.conn), client=client, request_id=request_id)
 
     def handle_text(self, event: Frame) -> None:
         self._begin("text", event)
@@ -246,11 +249,11 @@ class _Handshake(ServerProtocol):
             return response
         versions = request.headers.get_all("Sec-WebSocket-Version")
         status = 426 if versions and versions != [VERSION] else response.status_code
-        body = problem_body(status, _why(self))
+        id_line, accept = new_line(), ",".join(request.headers.get_all("Accept")).encode("latin-1", "replace")
+        fields, body = Refusal(status, _why(self)).answer(accept, id_of(id_line))
         headers = Headers()
-        headers["Date"] = email.utils.formatdate(usegmt=True)
-        headers["Content-Type"] = "application/problem+json"
-        headers["Content-Length"] = str(len(body))
+        for name, value in (pair_of(date_line()), pair_of(id_line), *fields):
+            headers[name.decode().title()] = value.decode()
         headers["Sec-WebSocket-Version"] = VERSION
         if status == 426:
             headers["Upgrade"] = "websocket"  # RFC 9110 section 15.5.22

@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
+from websockets.http11 import USER_AGENT
 
 from sluice.observe import metrics
 from tests.gateway.proxy.websocket.reverb import ASKED, Logged, Reverb, closed, denied, hold, linger, to
@@ -46,7 +47,7 @@ async def test_a_stop_does_not_wait_for_a_handshake(tmp_path: Path, store_url: s
         await gate.http.aclose()
 
 
-async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, keep_history: Logged) -> None:
+async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, keep_history: Logged, reverb: Reverb) -> None:
     def counted(status: str) -> float:
         return metrics.registry().get_sample_value("sluice_requests_total", {"route": "/**", "status": status}) or 0.0
 
@@ -54,13 +55,16 @@ async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, keep_h
     async with to(gate, "/app/key?secret=1") as client:
         assert counted("101") == before + 1, "counted when it is answered, not when it ends"
         await client.send("one")
-        await client.send("two")
+        await client.send("zw\u00f6lf".encode())
         await client.recv()
         await client.recv()
+        (request_id,) = client.response.headers.get_all("X-Request-Id") if client.response else ()
         await client.close(4001)
     await until(keep_history)
     (line,) = keep_history()
-    assert 0 < line.pop("seconds") < 5
+    assert line.pop("seconds") >= line.pop("upstream_ms") / 1000 > 0
+    assert reverb.connections[0].request is not None
+    assert reverb.connections[0].request.headers["X-Request-Id"] == request_id
     assert line == {
         "path": "/app/key",
         "route": "/**",
@@ -69,11 +73,13 @@ async def test_one_log_line_and_one_count_for_each_connection(gate: Gate, keep_h
         "ended_by": "client",
         "from_client": 2,
         "from_upstream": 2,
+        "bytes_in": 9,
+        "bytes_out": 9,
         "client": "127.0.0.1",
-        "event": None,
-        "session": None,
-        "limit": None,
-        "why": None,
+        "request_id": request_id,
+        "upstream": reverb.url.partition("//")[2],
+        "host": f"127.0.0.1:{gate.port}",
+        "user_agent": USER_AGENT,
     }
 
 
@@ -82,5 +88,5 @@ async def test_a_refused_handshake_is_logged_with_its_reason(gate: Gate, keep_hi
         await denied(gate, b"GET /limited/x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
         await until(keep_history)
         (line,) = keep_history()
-    assert (line["status"], line["code"], line["limit"]) == (429, None, "limited")
+    assert (line["status"], line.get("code"), line["limit"]) == (429, None, "limited")
     assert line["why"] == "limit limited is used up"

@@ -101,8 +101,9 @@ async def test_a_route_with_a_signature_or_a_source_in_the_body_is_400(
 
 
 async def test_the_reserved_paths_are_not_passed_on(gate: Gate, reverb: Reverb) -> None:
-    answer, _ = await denied(gate, b"GET /_sluice/healthz HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
-    assert answer.startswith(b"HTTP/1.1 403 ")
+    answer, body = await denied(gate, b"GET /_sluice/healthz HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"there are no WebSockets under /_sluice/" in body
     assert reverb.connections == []
 
 
