@@ -116,7 +116,12 @@ async def _run(policies: Policies, options: argparse.Namespace) -> None:
     stop = Stop()
     stop.on_signals()
     bound = _listening(policies, options.processes)
-    supervisor = Supervisor(_programs(policies, options, bound), say)
+    try:
+        programs = _programs(policies, options, bound)
+    except (CommandError, serving.CannotListen):
+        _close(bound)
+        raise
+    supervisor = Supervisor(programs, say)
     stop.on_signals(_kill(supervisor))
     if policies.store.url == EMBEDDED and await asyncio.to_thread(embedded.stop_orphan, policies.data):
         say("an earlier run was killed and left its store behind; it was stopped, its data is kept")

@@ -68,6 +68,16 @@ async def test_each_listener_answers_also_after_a_gateway_was_killed(site: Site,
     for name in ("public", "secure", "local"):
         assert (await site.get(name)).status_code == 200, name
     assert os.stat(site.folder / "edge.sock").st_mode & 0o777 == 0o600
+    for name, file in zip(("tls.crt", "tls.key"), certify(site.folder, "next"), strict=True):
+        os.replace(file, site.folder / name)
+
+    async def is_renewed() -> bool:
+        try:
+            return all([(await site.get("secure")).status_code == 200 for _ in range(6)])
+        except httpx2.ConnectError:
+            return False
+
+    await until(is_renewed, what="the new certificate in each process")
     killed = await site.deployed.kill_child("gateway-1" if processes == 2 else "gateway")
     await until(lambda: killed not in site.deployed.family(), what="the gateway to be gone")
     for name in ("local", "public", "secure"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +27,7 @@ from sluice.process.loops import Stop
 from tests.authority import certify
 from tests.gateway.running import Receiver, problem, receiver, values
 from tests.heard import Heard
+from tests.sluice.http.client.upstream import OK, Call
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -326,6 +328,58 @@ async def test_without_a_certificate_that_can_be_used_nothing_starts(
         await site()
     assert str(caught.value) == f"cannot listen on secure 127.0.0.1:0 (TLS): {short_folder}/{why}"
     assert not (short_folder / "edge.sock").exists(), "what was bound before is given back"
+
+
+@pytest.mark.parametrize("name", ["secure", "local"])
+async def test_what_is_in_flight_is_answered_when_the_gateway_stops(site: Made, laravel: Receiver, name: str) -> None:
+    gate = await site()
+    asked, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(call: Call) -> None:
+        await call.head()
+        asked.set()
+        await goes_on.wait()
+        call.say(OK)
+
+    laravel.play = slowly
+    answer = asyncio.create_task(gate.get(name, "/page"))
+    await asked.wait()
+    gate.stop.request()
+    await asyncio.sleep(0.3)
+    goes_on.set()
+    assert (await answer).text == "ok"
+    assert not (gate.folder / "edge.sock").exists()
+
+
+async def test_a_client_that_reads_nothing_over_tls_is_cut(site: Made, laravel: Receiver, heard: Heard) -> None:
+    gate = await site("clients: {send: 1s}")
+
+    async def much(call: Call) -> None:
+        await call.head()
+        call.say(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + bytes(50_000_000))
+
+    laravel.play = much
+    reader, writer = await asyncio.open_connection("127.0.0.1", gate.port("secure"), ssl=anybody(), limit=1024)
+    writer.write(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n")
+    await until(lambda: "client.cut" in heard.messages(), timeout=20, what="the client to be cut")
+    writer.transport.abort()
+    del reader
+
+
+async def test_a_refusal_is_read_over_tls_though_the_body_was_not(site: Made) -> None:
+    text = POLICIES.replace(
+        "routes:\n", "routes:\n  - {{path: /hook, methods: [POST], verify: w, upstream: laravel}}\n"
+    )
+    gate = await site("signatures: {w: {preset: blazz, secret: env:TOKEN}}", text)
+    head = b"POST /hook HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n\r\n"
+
+    def ask() -> bytes:
+        raw = socket.create_connection(("127.0.0.1", gate.port("secure")), timeout=20)
+        with anybody().wrap_socket(raw) as wire:
+            wire.sendall(head + bytes(4_000_000))
+            return wire.recv(65536)
+
+    assert (await asyncio.to_thread(ask)).startswith(b"HTTP/1.1 4")
 
 
 # --- on another server
