@@ -8,7 +8,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidHeader, InvalidStatus, InvalidUpgrade
 from websockets.http11 import Response
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
@@ -29,6 +29,7 @@ from gateway.proxy.websocket.pipe import Pipe
 from gateway.proxy.websocket.tasks import ending
 from gateway.request import Pairs
 from sluice.http import client as http1
+from sluice.http.client.causes import in_words
 from sluice.http.client.connect import Refuse, connect
 from sluice.http.client.connection import address_text
 from sluice.http.fields import pair_of
@@ -117,11 +118,11 @@ class WebSocketUpstream:
             async with asyncio.timeout(self._upstream.connect):
                 await connect(lambda: connection, origin, tls, self._refuse)
         except TimeoutError:
-            raise http1.ConnectTimeout("no connection in time") from None
+            raise http1.ConnectTimeout(f"no connection to {origin} within {self._upstream.connect:g} s") from None
         except (OSError, UnicodeError) as error:
             if isinstance(error, OSError) and error.errno in files.NO_MORE:
                 raise _no_files() from None
-            raise http1.ConnectFailed("no connection") from error
+            raise http1.ConnectFailed(f"no connection to {origin}: {in_words(error)}") from error
         if files.is_reserved(connection.transport):
             raise _no_files()
 
@@ -130,14 +131,26 @@ class WebSocketUpstream:
             async with asyncio.timeout(self._upstream.headers):
                 await connection.handshake(user_agent_header=None)
         except TimeoutError:
-            raise http1.HeadTimeout("no answer in time") from None
+            raise http1.HeadTimeout(f"no answer to the handshake within {self._upstream.headers:g} s") from None
         except InvalidStatus as error:
             if error.response.status_code < 200:
                 raise http1.BadResponse("an interim answer, or another protocol") from None
             raise Denied(error.response) from None
         except (ConnectionClosed, InvalidHandshake) as error:
-            raise http1.BadResponse("not the answer of a WebSocket server") from error
+            raise http1.BadResponse(f"not the answer of a WebSocket server: {_rule(error)}") from error
         connection.start_keepalive()
+
+
+def _rule(error: Exception) -> str:
+    """Which one it has broken. What it said itself may be a secret."""
+    match error:
+        case ConnectionClosed():
+            return "it closed the connection"
+        case InvalidUpgrade():
+            return "it switches to another protocol"
+        case InvalidHeader():
+            return f"its {error.name} is wrong"
+    return "it is not HTTP/1.1"
 
 
 class NotTheOne(Exception):

@@ -17,6 +17,7 @@ from gateway.proxy.circuit import MINIMUM
 from tests.gateway import running as making
 from tests.gateway.proxy.websocket.reverb import ASKED, Logged, Reverb, denied, gate_to, hold, to
 from tests.gateway.running import DENIED, PROXY, Gate, gateway, values
+from tests.heard import Heard
 from tests.sluice.http.client.upstream import Call
 from tests.waiting import until
 
@@ -192,16 +193,21 @@ async def test_a_silent_upstream_is_504(tmp_path: Path, store_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "rule"),
     [
-        b"",
-        b"SSH-2.0-x\r\n",
-        b"HTTP/1.1 103 Early Hints\r\n\r\n",
-        b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: wrong\r\n\r\n",
-        b"HTTP/1.1 101 x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        (b"", "it is not HTTP/1.1"),
+        (b"SSH-2.0-x\r\n", "it is not HTTP/1.1"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", ""),
+        (
+            b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: wrong\r\n\r\n",
+            "its Sec-WebSocket-Accept is wrong",
+        ),
+        (b"HTTP/1.1 101 x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "it switches to another protocol"),
     ],
 )
-async def test_an_answer_that_is_none_is_502(tmp_path: Path, store_url: str, answer: bytes) -> None:
+async def test_an_answer_that_is_none_is_502_and_the_log_says_why(
+    tmp_path: Path, store_url: str, heard: Heard, answer: bytes, rule: str
+) -> None:
     async def play(call: Call) -> None:
         await call.head()
         call.say(answer)
@@ -212,6 +218,21 @@ async def test_an_answer_that_is_none_is_502(tmp_path: Path, store_url: str, ans
         head, body = await denied(gate, b"GET /x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
     assert head.startswith(b"HTTP/1.1 502 ")
     assert b"laravel answered what cannot be passed on" in body
+    await until(lambda: "websocket" in heard.messages())
+    (line,) = [fields for message, fields in heard.lines if message == "websocket"]
+    cause = f"not the answer of a WebSocket server: {rule}" if rule else "an interim answer, or another protocol"
+    assert line["why"] == f"laravel answered what cannot be passed on: {cause}"
+
+
+async def test_the_log_says_why_a_handshake_could_not_be_brought_to_the_upstream(
+    tmp_path: Path, store_url: str, heard: Heard, free_port: Callable[[], int]
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    async with gateway(tmp_path, store_url, url) as gate:
+        head, _ = await denied(gate, b"GET /x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
+    assert head.startswith(b"HTTP/1.1 502 ")
+    (line,) = [fields for message, fields in heard.lines if message == "websocket"]
+    assert line["why"] == f"laravel cannot be reached: no connection to {url}: connection refused"
 
 
 async def test_a_client_that_leaves_during_the_handshake_ends_it_upstream(
