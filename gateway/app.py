@@ -200,7 +200,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         Division(policies.sessions, parts.store, parts.registry, parts.watched) if divides(policies.sessions) else None,
     )
     app = reserved.build(resources, ingest, parts.wakeups, parts.bodies, console(resources))
-    return Snapshot(resources, edge, app, queues, upstreams, policies.clients.bounds())
+    return Snapshot(resources, edge, app, queues, upstreams, policies.clients.bounds(), parts.shares)
 
 
 def _connected(upstream: Upstream, rule: ShareRule) -> ConnectedUpstream:

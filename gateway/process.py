@@ -34,7 +34,7 @@ async def run(policies: Policies, bound: socket.socket | Sequence[Bound], stop: 
         LOG.info("gateway.started", listen=listen, revision=policies.revision)
         beside = [asyncio.create_task(_let_go(gateway, stop)), asyncio.create_task(certificates.watch(found, stop))]
         try:
-            await serve(application, listening, stop, gateway.direct, gateway.client_bounds)
+            await serve(application, listening, stop, gateway.direct, gateway.client_bounds, gateway.share_of_files)
         finally:
             for task in beside:
                 task.cancel()

@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import reserved
+from gateway.client_ip import client_of
 from gateway.edge import Edge
 from gateway.listening import find_listener
 from gateway.policies import Policies
 from gateway.problems import Receive, Refusal, Send, answer_refusal
 from gateway.proxy.health import Checks
+from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.resources import Resources
 from relay.queue.queue import Queue
+from sluice.http.fields import read_fields
 from sluice.http.request_id import id_of, new_line
 from sluice.http.server import (
     AsgiExchange,
@@ -33,9 +36,11 @@ from sluice.http.server import (
     target_of,
 )
 from sluice.observe.log import Log
+from sluice.process import files
 from sluice.process.by_settings import BySettings
 
 LOG = Log("gateway")
+_NO_FIELDS = read_fields(b"")
 _MAX_REPLACED = 8
 """Replaced upstreams with requests in flight: a download may take hours; so many edits later it is broken off."""
 
@@ -61,6 +66,7 @@ class Snapshot:
     queues: BySettings[Queue]
     upstreams: BySettings[ConnectedUpstream]
     bounds: ClientBounds
+    shares: ShareRule
 
 
 Make = Callable[[Policies, Snapshot | None], Snapshot]
@@ -115,6 +121,13 @@ class Reloader:
     def client_bounds(self) -> ClientBounds:
         """Of a connection that is made now."""
         return self.snapshot.bounds
+
+    def share_of_files(self, peer: str) -> tuple[str, int]:
+        """What a peer counts as, and how many connections it may have once there are many."""
+        client = client_of(peer, _NO_FIELDS, self.snapshot.resources.policies.trust.proxies)
+        first = files.first_reserved()
+        rule = self.snapshot.shares
+        return client.subject, first if rule.exempts(client) else rule.most(first)
 
     def apply(self, policies: Policies) -> None:
         """Goes over to these policies. What cannot be made raises before anything has changed."""

@@ -46,13 +46,22 @@ def first_reserved() -> int:
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft - soft // 4
 
 
+def are_half_used(transport: BaseTransport) -> bool:
+    """Whether this connection is of the second half of those for clients, or of those that are kept."""
+    return _number(transport) >= first_reserved() // 2
+
+
 def is_reserved(transport: BaseTransport) -> bool:
     """Whether this connection has one of them."""
-    wire = transport.get_extra_info("socket")
-    return wire is not None and wire.fileno() >= first_reserved()
+    return _number(transport) >= first_reserved()
 
 
 def is_nearly_last(transport: BaseTransport) -> bool:
     """Whether it has one of the second half of them."""
-    wire, first = transport.get_extra_info("socket"), first_reserved()
-    return wire is not None and wire.fileno() >= first + first // 6
+    first = first_reserved()
+    return _number(transport) >= first + first // 6
+
+
+def _number(transport: BaseTransport) -> int:
+    wire = transport.get_extra_info("socket")
+    return -1 if wire is None else int(wire.fileno())

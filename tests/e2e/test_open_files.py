@@ -78,6 +78,35 @@ async def test_silent_connections_leave_files_for_upstreams_and_are_told(sluice:
     await until(lambda: answers(sluice, 200))
 
 
+async def test_one_address_has_its_share_of_the_files_and_keeps_nobody_else_out(sluice: Deployment) -> None:
+    await sluice.start_up()
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(MOST):
+            with contextlib.suppress(ConnectionError):
+                await held.enter_async_context(stranger(sluice))
+        assert await ask(sluice) == 200
+        await until(lambda: answered(sluice, b"HTTP/1.1 503 "))
+    await until(lambda: answered(sluice, b"HTTP/1.1 200 "))
+
+
+@contextlib.asynccontextmanager
+async def stranger(sluice: Deployment, sent: bytes = b"") -> AsyncIterator[asyncio.StreamReader]:
+    """A connection from an address that is on no list."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(sluice), local_addr=("127.0.0.9", 0))
+    writer.write(sent)
+    try:
+        yield reader
+    finally:
+        writer.close()
+
+
+async def answered(sluice: Deployment, start: bytes) -> bool:
+    with contextlib.suppress(ConnectionError):
+        async with stranger(sluice, b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n") as reader:
+            return (await reader.readline()).startswith(start)
+    return False
+
+
 async def test_websockets_count_twice_and_leave_files_for_all_else(sluice: Deployment) -> None:
     await sluice.start_up()
     opened: list[ClientConnection] = []

@@ -30,6 +30,7 @@ from sluice.http.request_id import id_of, new_line
 from sluice.http.server import metrics
 from sluice.http.server.bounds import ClientBounds
 from sluice.http.server.chunks import ChunkedBody
+from sluice.http.server.crowd import Crowd
 from sluice.http.server.cycle import Cycle
 from sluice.http.server.deadline import Deadline
 from sluice.http.server.exchange import LISTENER, LOCAL_PEER
@@ -42,6 +43,8 @@ from sluice.process import files
 
 _FIRST_WITHIN = 1.0
 """Seconds that a new connection has for its request when the server stops, or has no files left for it."""
+_REFUSED_TOGETHER = 16
+"""Connections of an address beyond its share that may wait for their 503; others are reset at once."""
 _LINGER = 2.0
 """Seconds a client may go on sending after a refusal: closed at once, the kernel would reset it unread."""
 _LOOK = 1.0
@@ -76,6 +79,7 @@ class ServerProtocol:
         *,
         direct: Direct | None = None,
         bounds: Bounds = ClientBounds,
+        crowd: Crowd | None = None,
     ) -> None:
         self.loop = _loop or asyncio.get_event_loop()
         self.app_state = app_state
@@ -90,6 +94,8 @@ class ServerProtocol:
         self._config = config
         self._state = server_state
         self._direct = direct
+        self._crowd = crowd
+        self._counts_as: str | None = None  # in the crowd
         self._chunks: ChunkedBody | None = None  # once there are any
         self._websocket: asyncio.Protocol | None = None  # once it has become one
         self._at: int = _AT_HEAD
@@ -117,10 +123,14 @@ class ServerProtocol:
         transport.set_write_buffer_limits(high=1 if self.scheme == "https" else 0, low=0)
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._deadline.set(self.bounds.first_byte)
-        if files.is_reserved(transport):
-            self._be_brief()
+        too_many = 0
+        if self._crowd is not None and self.client is not None:
+            self._counts_as, too_many = self._crowd.enter(transport, self.client[0])
+        if too_many or files.is_reserved(transport):
+            self._be_brief(too_many)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave_crowd()
         self._deadline.close()
         if self._sending is not None:
             self._sending.close()
@@ -289,6 +299,7 @@ class ServerProtocol:
         protocol = make(config=self._config, server_state=self._state, app_state=self.app_state)
         protocol.connection_made(self.transport)
         protocol.data_received(b"%b %b HTTP/1.1\r\n%b\r\n" % (head.method, percent_encoded(head.target), lines))
+        protocol.on_lost = self._leave_crowd
         self.transport.set_protocol(protocol)
         self._websocket = protocol  # which gets what came behind the head
 
@@ -389,15 +400,21 @@ class ServerProtocol:
 
     # --- when the files are used up
 
-    def _be_brief(self) -> None:
-        """One of the files that are kept for upstreams, the store and the log. What `direct` does not answer, health
-        and the console, is answered still, and tells of it; all else is refused, and silence ends soon."""
+    def _be_brief(self, too_many: int) -> None:
+        """It has one of the files that are kept for upstreams, the store and the log, or its address has too many. What
+        `direct` does not answer, health and the console, is answered still; all else is refused, and silence ends soon.
+        """
         self._crowded = True
-        if files.is_nearly_last(self.transport):
+        if too_many > _REFUSED_TOGETHER or files.is_nearly_last(self.transport):
             metrics.connection_refused()
             self.transport.abort()
         else:
             self.loop.call_later(_FIRST_WITHIN, self._end_silence)
+
+    def _leave_crowd(self) -> None:
+        counts_as, self._counts_as = self._counts_as, None
+        if self._crowd is not None and counts_as is not None:
+            self._crowd.leave(counts_as)
 
     def _no_room(self) -> Refused:
         metrics.connection_refused()

@@ -29,6 +29,7 @@ from sluice.http.server.binding import (
     inherited as inherited,
     listening as listening,
 )
+from sluice.http.server.crowd import Crowd, Share, no_share
 from sluice.http.server.draining import take_no_more
 from sluice.http.server.exchange import LISTENER
 from sluice.http.server.websocket import WebSocketProtocol
@@ -80,17 +81,18 @@ async def serve(
     stop: Stop,
     direct: Direct | None = None,
     bounds: Bounds = ClientBounds,
+    share: Share = no_share,
 ) -> None:
     """Until stopped; then no more connections are taken, and requests under way get 15 seconds to end.
 
     `direct` is asked first to answer a request; what it leaves, and WebSockets, go to the ASGI application. `bounds`
-    says how long and how much the client of each new connection may take.
+    says how long and how much the client of each new connection may take, `share` how many of them one may have.
     """
     accepting = [_unnamed(bound)] if isinstance(bound, socket.socket) else bound
     config = uvicorn.Config(
         app,
         loop="none",
-        http=partial(ServerProtocol, direct=direct, bounds=bounds),  # type: ignore[arg-type]
+        http=partial(ServerProtocol, direct=direct, bounds=bounds, crowd=Crowd(share)),  # type: ignore[arg-type]
         ws=partial(WebSocketProtocol, limits=lambda: bounds().websocket),  # type: ignore[arg-type]
         lifespan="off",
         log_config=None,

@@ -62,6 +62,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions=self.conn.available_extensions, max_size=self._limits.message, logger=self.logger
         )
         self.close_timeout = _CLOSED_WITHIN
+        self.on_lost: Callable[[], object] | None = None
+        """Called when the connection is gone."""
         self._message = bytearray()  # of fragments
         self._queued = self._queued_size = 0
         self._pong = b""
@@ -226,6 +228,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._gone is not None:
             self._gone.cancel()
+        if self.on_lost is not None:
+            self.on_lost()
         self.stop_keepalive()
         self.disconnected = True
         self.writable.set()
