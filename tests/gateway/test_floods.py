@@ -10,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import time
 import tracemalloc
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from sessions.registry import ObservedSession, Registry, Worker
+from sluice.http.signatures import sign
 from sluice.process.cache import Cache, Latest
-from tests.gateway.running import PROXY, Gate, Receiver
-from tests.sluice.http.client.upstream import Call
+from sluice.store.client import Store
+from tests.gateway.running import POLICIES, PROXY, SIGNATURE, Gate, Receiver, gateway, receiver
+from tests.sluice.http.client.upstream import Call, saying
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -54,6 +60,21 @@ async def webhook(gate: Gate, event: str, session: str, **headers: str) -> bytes
     return (await gate.post_event(event, session, headers=headers)).content
 
 
+async def webhook_of_a_worker(gate: Gate, n: int) -> bytes:
+    body = b'{"event":"other","data":{"session_id":"s%d"}}' % n
+    proof = {name.decode(): value.decode() for name, value in sign(SIGNATURE, body, time.time())}
+    instance = {"X-Instance-Url": f"http://10.0.0.1:{n + 1}"}
+    answer = await gate.http.post("/w1/hooks/message", content=body, headers=proof | instance)
+    assert answer.status_code == 202
+    return answer.content
+
+
+async def send_to(gate: Gate, session: str, how: str, **more: object) -> bytes:
+    body = orjson.dumps({"session_id": session, "message": "news", **more}).decode()
+    head = request(f"POST /api/messages/{how}", f"Content-Length: {len(body)}", "Content-Type: application/json")
+    return await sent(gate, head + body.encode())
+
+
 FLOODS: dict[str, Send] = {
     "hosts": lambda gate, n: sent(gate, request("GET /", host=f"h{n}.example")),
     "methods": lambda gate, n: sent(gate, request(f"M{n} /")),
@@ -75,6 +96,14 @@ FLOODS: dict[str, Send] = {
     "names of workers": lambda gate, n: webhook(gate, "other", "s", **{"X-Instance-Url": f"http://10.0.0.1:{n + 1}"}),
     "keys of repeats": lambda gate, n: webhook(gate, "other", "s", **{"Idempotency-Key": f"k{n}"}),
     "lists of sessions": lambda gate, n: sent(gate, request(f"GET /api/sessions?workspace_id=w{n}&after=a{n}")),
+}
+OF_SESSIONS: dict[str, Send] = {
+    "statuses": lambda gate, n: sent(gate, request(f"GET /api/sessions/s{n}/status")),
+    "other requests": lambda gate, n: sent(gate, request(f"GET /api/sessions/s{n}/qr")),
+    "sends": lambda gate, n: send_to(gate, f"s{n}", "send"),
+    "bulk-sends": lambda gate, n: send_to(gate, f"s{n}", "bulk-send", recipients=["491"] * 7),
+    "names of workers": lambda gate, n: webhook_of_a_worker(gate, n),
+    "deletes": lambda gate, n: sent(gate, request(f"DELETE /api/sessions/s{n}")),
 }
 LARGE_ONES: dict[str, Callable[[str], bytes]] = {
     "host": lambda text: request("GET /", host=text),
@@ -159,18 +188,37 @@ def owner_of(container: Any) -> str:
     return f"{type(container).__name__} in {', '.join(map(str, names[:4]))}, with {str(container)[:120]}"
 
 
-@pytest.mark.usefixtures("answers")
-async def test_nothing_grows_with_what_strangers_write_but_what_is_bounded_in_bytes(gate: Gate) -> None:
-    for send in FLOODS.values():
+async def grown(gate: Gate, floods: Iterable[Send]) -> list[str]:
+    """What has more entries after them, and no bound in bytes."""
+    for send in floods:
         await flood(gate, send, 0, WARMED_BY)
     before = {key: entries(one) for key, one in containers()[0].items()}
-    for send in FLOODS.values():
+    for send in floods:
         await flood(gate, send, WARMED_BY, ROUNDS)
     found, bounded = containers()
     timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]  # each of them ends
     bounded |= {id(found), id(bounded), id(before), id(timers)}
-    grown = [key for key, one in found.items() if key not in bounded and entries(one) - before.get(key, 0) > GROWTH]
-    assert not [owner_of(found[key]) for key in grown]
+    more = [key for key, one in found.items() if key not in bounded and entries(one) - before.get(key, 0) > GROWTH]
+    return [owner_of(found[key]) for key in more]
+
+
+@pytest.mark.usefixtures("answers")
+async def test_nothing_grows_with_what_strangers_write_but_what_is_bounded_in_bytes(gate: Gate) -> None:
+    assert not await grown(gate, FLOODS.values())
+
+
+async def test_nothing_grows_with_the_sessions_that_are_asked_for_but_what_is_bounded_in_bytes(
+    tmp_path: Path, store: Store, store_url: str, laravel: Receiver
+) -> None:
+    async with receiver() as worker:
+        body = b'{"success":true,"status":"connected"}'
+        worker.play = saying(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        sessions = {f"s{n}": ObservedSession("connected") for n in range(ROUNDS)}
+        await Registry(store, 60.0).observe(Worker("w1", "observed", worker.url, ROUNDS), sessions)
+        named = f'sessions: {{{{workers: [{{{{name: w1, url: "{worker.url}", prefix: /w1}}}}], '
+        text = POLICIES.replace("sessions: {{", named).replace("lease: 15s", "lease: 60s")
+        async with gateway(tmp_path, store_url, laravel.url, text=text) as gate:
+            assert not await grown(gate, OF_SESSIONS.values())
 
 
 @pytest.fixture
