@@ -226,7 +226,7 @@ def _traefik_redis(site: Site) -> Iterator[Running]:
                 burst: {_NEVER_REACHED}
                 redis: {{endpoints: ["127.0.0.1:{port}"]}}"""
     with (
-        _store(site, "--port", str(port), "--bind", "127.0.0.1") as store,
+        embedded_store(site, "--port", str(port), "--bind", "127.0.0.1") as store,
         _traefik_with(site, "middlewares: [by-address]", limiter) as running,
     ):
         yield Running(running.port, running.pid, store)
@@ -321,14 +321,14 @@ limit_headers: []   # no peer tells in each answer how its limits stand
     )
     command = [sys.executable, "-P", "-m", "sluice", "gateway", "--policies", str(policies)]
     with (
-        _store(site) as store,
+        embedded_store(site) as store,
         started(command, site.core, site.folder / "log", cwd=ROOT) as process,
     ):
         yield Running(site.port, process.pid, store)
 
 
 @contextmanager
-def _store(site: Site, *more: str) -> Iterator[int]:
+def embedded_store(site: Site, *more: str) -> Iterator[int]:
     """The embedded store as `sluice up` starts it, on the other core. Its pid."""
     data = site.folder / "data"
     embedded.make_folders(data)
