@@ -31,8 +31,8 @@ def is_ambiguous(raw_path: bytes, normalised: Segments) -> bool:
 
 def readings(raw_path: bytes, normalised: Segments) -> set[Segments]:
     """All of them, ours among them."""
-    decoded = _between_slashes(_decoded(raw_path))
-    by_segment = tuple(map(_decoded, _between_slashes(raw_path.decode("latin-1"))))
+    decoded = _decoded(raw_path).removeprefix("/").removesuffix("/").split("/")
+    by_segment = tuple(map(_decoded, raw_path.removeprefix(b"/").removesuffix(b"/").split(b"/")))
     named = [segment.partition(";")[0] for segment in decoded]
     found = {normalised, tuple(decoded), by_segment, _resolved(by_segment), _resolved(named)}
     if normalised[:1] == (_FRONT_CONTROLLER,):
@@ -40,12 +40,8 @@ def readings(raw_path: bytes, normalised: Segments) -> set[Segments]:
     return found
 
 
-def _decoded(text: str | bytes) -> str:
-    return unquote_to_bytes(text).decode("utf-8", "surrogateescape")
-
-
-def _between_slashes(text: str) -> list[str]:
-    return text.removeprefix("/").removesuffix("/").split("/")
+def _decoded(raw: bytes) -> str:
+    return unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
 
 
 def _resolved(segments: Sequence[str]) -> Segments:
