@@ -96,7 +96,7 @@ def _published(place: str, name: str, value: object) -> tuple[bytes, bytes]:
         sound.own_name(name)
     except Malformed as malformed:
         raise Refusal(400, f"{place}: {malformed.message}; {malformed.hint}") from None
-    lower = name.lower()
+    lower = sound.taken_for(name)
     if lower in _NOT_TO_GIVE or lower.startswith(_PREFIXES_NOT_TO_GIVE) or lower.encode() in AGEING:
         raise Refusal(400, f"{place}: {quoted(name)} is written by Sluice alone; use another header")
     if not isinstance(value, str):

@@ -21,9 +21,14 @@ NOT_A_VALUE = "has line breaks or characters beyond ASCII, or is over 4096 bytes
 CURE = "write what a header can carry"
 
 
+def taken_for(name: str) -> str:
+    """The name that PHP has for a header, as for all in which `_` or `.` stands for `-`; in lower case."""
+    return name.lower().replace("_", "-").replace(".", "-")
+
+
 def own_name(text: str) -> str:
     """The name of a header that we may add."""
-    if text.lower() in OURS:
+    if taken_for(text) in OURS:
         raise Malformed(f"{quoted(text)} is written by Sluice alone", "use another header")
     return parsers.header_name(text)
 

@@ -277,6 +277,14 @@ async def test_the_gateway_answers_at_its_reserved_path(gate: Gate) -> None:
             "blank; write what a header can carry",
         ),
         (
+            b'{"type":"a","headers":{"X_Forwarded.For":"1.2.3.4"}}',
+            'headers.X_Forwarded.For: "X_Forwarded.For" is written by Sluice alone; use another header',
+        ),
+        (
+            b'{"type":"a","headers":{"Content_Length":"0"}}',
+            'headers.Content_Length: "Content_Length" is written by Sluice alone; use another header',
+        ),
+        (
             b'{"type":"a","headers":{"Content-Length":"0"}}',
             'headers.Content-Length: "Content-Length" is written by Sluice alone; use another header',
         ),
