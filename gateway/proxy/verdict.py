@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 _OF_PROXIES = frozenset((502, 504))
-_PROXIES = (b"nginx", b"openresty", b"apache", b"caddy", b"haproxy", b"envoy", b"traefik", b"litespeed", b"awselb")
-"""How the Server field of a known proxy begins."""
+_PROXIES = (b"nginx", b"openresty", b"apache", b"caddy", b"envoy", b"litespeed", b"awselb")
+"""How the Server field of a known proxy begins; HAProxy and Traefik write none."""
 _OF_APPLICATIONS = frozenset((b"cache-control", b"set-cookie", b"x-powered-by"))
 """Symfony, on which Laravel stands, writes Cache-Control into each answer; none of these proxies does into its own."""
 
