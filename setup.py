@@ -26,7 +26,9 @@ COMPILED = tuple(
         "relay/queue": "codec history_codec inbox lanes layout queue usage",
         "sluice/http": "bodies date fields request_id signatures via",
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_body response_head",
-        "sluice/http/server": "asgi bounds chunks cycle deadline exchange flow head metrics protocol recorded sending",
+        "sluice/http/server": (
+            "asgi bounds chunks cycle deadline exchange flow head metrics protocol recorded sending waiting"
+        ),
         "sluice/observe": "log_lines tallies",
         "sluice/process": "boottime cache",
         "sluice/store": "client shared_calls",

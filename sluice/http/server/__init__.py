@@ -5,7 +5,7 @@
 `cycle`     the same on our own server
 `asgi`      the same on any other ASGI server
 `protocol`  one connection: cuts the bytes into heads and bodies; `chunks` reads those that come so
-`bounds`    how long and how much a client may take; `deadline` and `sending` are its clocks
+`waiting`   what is waited for on a client's side, by `bounds`; `deadline` and `sending` are its clocks
 """
 
 from sluice.http.server.asgi import AsgiExchange, head_of_scope, listener_of, target_of

@@ -32,12 +32,11 @@ from sluice.http.server.bounds import ClientBounds
 from sluice.http.server.chunks import ChunkedBody
 from sluice.http.server.crowd import Crowd
 from sluice.http.server.cycle import Cycle
-from sluice.http.server.deadline import Deadline
 from sluice.http.server.exchange import LISTENER, LOCAL_PEER
 from sluice.http.server.flow import MAX_UNREAD, FlowControl
 from sluice.http.server.head import RequestHead, percent_encoded, problem, read_head, refuse_early
 from sluice.http.server.refused import Refused
-from sluice.http.server.sending import SendClock, reset_when_closed
+from sluice.http.server.waiting import ClientClock
 from sluice.observe.log import Log
 from sluice.process import files
 
@@ -45,10 +44,6 @@ _FIRST_WITHIN = 1.0
 """Seconds that a new connection has for its request when the server stops, or has no files left for it."""
 _REFUSED_TOGETHER = 16
 """Connections of an address beyond its share that may wait for their 503; others are reset at once."""
-_LINGER = 2.0
-"""Seconds a client may go on sending after a refusal: closed at once, the kernel would reset it unread."""
-_LOOK = 1.0
-"""Seconds between two looks whether a client has gone of whom nothing is read."""
 _MAX_HANDSHAKE_FIELDS, _MAX_HANDSHAKE_LINE = 120, 8000
 """Of the library that answers handshakes, a little less: beyond its own it would leave them unanswered."""
 
@@ -84,7 +79,7 @@ class ServerProtocol:
         self.loop = _loop or asyncio.get_event_loop()
         self.app_state = app_state
         self.asgi_version = config.asgi_version
-        self.bounds = bounds()
+        self._bounds = bounds()
         self.tasks = server_state.tasks
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
@@ -101,12 +96,10 @@ class ServerProtocol:
         self._at: int = _AT_HEAD
         self._last = False  # no request is read after this one
         self._crowded = False  # it has one of the last files, so only what is for ourselves is answered
-        self._stopping = False  # nor on any other connection
+        self.stopping = False  # nor on any other connection
         self._head = bytearray()  # what has come of a head
         self._prefetch = bytearray()  # what has come after a request that is not answered yet
-        self._lingering = False  # all is said, and what still comes is passed over
-        self._deadline = Deadline(self.loop, self._late)  # of what the client is to do next
-        self._sending: SendClock | None = None  # once it has taken less than was written
+        self._clock = ClientClock(self, self._bounds)
 
     # --- called by the transport, and by uvicorn's server
 
@@ -122,7 +115,7 @@ class ServerProtocol:
         # TLS reads "high" as the first size that is too much, other transports as the last that is not.
         transport.set_write_buffer_limits(high=1 if self.scheme == "https" else 0, low=0)
         self._state.connections.add(self)  # type: ignore[arg-type]
-        self._deadline.set(self.bounds.first_byte)
+        self._clock.await_request()
         too_many = 0
         if self._crowd is not None and self.client is not None:
             self._counts_as, too_many = self._crowd.enter(transport, self.client[0])
@@ -131,9 +124,7 @@ class ServerProtocol:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave_crowd()
-        self._deadline.close()
-        if self._sending is not None:
-            self._sending.close()
+        self._clock.close()
         self._state.connections.discard(self)
         if self._chunks is not None:
             self._chunks.close()
@@ -150,23 +141,20 @@ class ServerProtocol:
 
     def pause_writing(self) -> None:
         self.flow.pause_writing()
-        if self._sending is None:
-            self._sending = SendClock(self.loop, self.transport, self.bounds.send, self._cut)
-        self._sending.start()
+        self._clock.blocked()
 
     def resume_writing(self) -> None:
         self.flow.resume_writing()
-        if self._sending is not None:
-            self._sending.stop()
+        self._clock.unblocked()
         if self.cycle is not None and self.cycle.response_complete:
             self._read_next()
 
     def shutdown(self) -> None:
         """No more requests; the one under way is answered first, and so is the first of a new connection: closed
         before it has come, the kernel would reset it."""
-        self._stopping = True
+        self.stopping = True
         if self.cycle is None:
-            self._deadline.set(_FIRST_WITHIN)
+            self._clock.await_request(within=_FIRST_WITHIN)
         elif self.cycle.response_complete:
             self.transport.close()
         else:
@@ -194,13 +182,13 @@ class ServerProtocol:
                         self._websocket.data_received(data)
                     return
             if self.flow.read_paused:
-                self._deadline.set(_LOOK)
+                self._clock.watch_unread()
             elif self._at > 0 or self._at == _CHUNKS:
-                self._deadline.set(self.bounds.body)
+                self._clock.await_body()
         except Refused as refused:
-            self._refuse(refused.status, str(refused), bytes(self._head) or data)
+            self.refuse(refused.status, str(refused), data)
         except httptools.HttpParserError as error:
-            self._refuse(400, f"this is not HTTP/1.1: {error}")
+            self.refuse(400, f"this is not HTTP/1.1: {error}")
 
     def _wait_behind(self, data: bytes) -> None:
         """Pipelined requests are answered in their order (RFC 9112 section 9.3.2), so one is taken at a time, and none
@@ -208,7 +196,7 @@ class ServerProtocol:
         self._prefetch += data
         if len(self._prefetch) > MAX_UNREAD:
             self.flow.pause_reading()
-            self._deadline.set(_LOOK)
+            self._clock.watch_unread()
 
     def _read_head(self, data: bytes) -> bytes:
         cycle = self.cycle
@@ -237,19 +225,19 @@ class ServerProtocol:
             self._take_head(whole)
             return rest
         if head:
-            refuse_early(head, begun, self.bounds.head_size)
+            refuse_early(head, begun, self._bounds.head_size)
             if not waited:
-                self._deadline.set(self.bounds.head)
+                self._clock.await_head()
         return b""
 
     def _take_head(self, data: bytes) -> None:
-        self._deadline.clear()
-        head = read_head(data, self.bounds.head_size)
+        self._clock.await_nothing()
+        head = read_head(data, self._bounds.head_size)
         if head.fields.kinds & UPGRADE and head.wants_websocket:
             self._start_websocket(head)
             return
         cycle = self.cycle = Cycle(self, head)
-        if self._stopping or self._crowded:
+        if self.stopping or self._crowded:
             cycle.keep_alive = False
         self._last = not cycle.keep_alive
         if head.length == 0:
@@ -289,9 +277,7 @@ class ServerProtocol:
         ):
             raise Refused(431, "a WebSocket handshake has 128 fields of 8 KiB at most")
         self._at = _OVER
-        self._deadline.close()
-        if self._sending is not None:
-            self._sending.close()
+        self._clock.close()
         self._state.connections.discard(self)
         self.transport.set_write_buffer_limits()  # as the library expects it
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
@@ -336,9 +322,9 @@ class ServerProtocol:
         if cycle.more_body:
             cycle.more_body = False
             if cycle.response_complete:
-                self._deadline.set(self.bounds.keep_alive)
+                self._clock.await_request()
             else:
-                self._deadline.clear()
+                self._clock.await_nothing()
                 cycle.notify()
 
     # --- answering
@@ -347,8 +333,7 @@ class ServerProtocol:
         self._state.total_requests += 1
         if self.transport.is_closing():
             return
-        if not self._lingering:
-            self._deadline.set(self.bounds.keep_alive)
+        self._clock.await_request()
         self._read_next()
 
     def _read_next(self) -> None:
@@ -373,14 +358,18 @@ class ServerProtocol:
         if self.transport.can_write_eof():
             with contextlib.suppress(OSError):
                 self.transport.write_eof()
-                self._lingering = True
                 self.flow.resume_reading()
-                self._deadline.set(_LINGER)
+                self._clock.linger()
                 return
         self.transport.close()
 
-    def _refuse(self, status: int, detail: str, head: bytes = b"") -> None:
-        """`head`: what has come of the one that is refused."""
+    @property
+    def in_head(self) -> bool:
+        """A head has begun to come."""
+        return bool(self._head)
+
+    def refuse(self, status: int, detail: str, data: bytes = b"") -> None:
+        """Instead of the request that is read, and as the last answer. `data`: what has come last of its head."""
         in_body, cycle = self._at != _AT_HEAD, self.cycle
         self._at = _OVER
         id_line = cycle.id_line if in_body and cycle is not None and cycle.id_line else new_line()
@@ -394,6 +383,7 @@ class ServerProtocol:
                 return
         else:
             metrics.request("-", status, 0.0)
+        head = bytes(self._head) or data
         accept = accepted_by(cycle.head.fields) if in_body and cycle is not None else accepted_in(head)
         self.transport.write(problem(status, detail, id_line, accept))
         self._close_when_read()
@@ -424,65 +414,6 @@ class ServerProtocol:
         if self.cycle is None and self._at == _AT_HEAD:
             metrics.connection_refused()
             self.transport.close()
-
-    # --- waiting
-
-    def _late(self) -> None:
-        """What the client was to do next it has not done in time."""
-        if self.transport.is_closing():
-            return
-        cycle = self.cycle
-        if self._lingering:
-            self.transport.close()
-        elif cycle is not None and not cycle.response_complete:
-            self._look(cycle)
-        elif self._head and not self._stopping:
-            why = f"the head took longer than {self.bounds.head:g} seconds (clients.head)"
-            self._tell_cut("head", why)
-            self._refuse(408, why, bytes(self._head))
-        else:
-            if cycle is None and not self._stopping:
-                self._tell_cut(
-                    "first_byte", f"no request came in {self.bounds.first_byte:g} seconds (clients.first_byte)"
-                )
-            self.transport.close()
-
-    def _look(self, cycle: Cycle) -> None:
-        """Only what somebody is there to take can be late. While nothing is read nobody tells that the client has gone,
-        either."""
-        left = self.flow.reading_since + self.bounds.body - self.loop.time()
-        if self.flow.read_paused:
-            if cycle.has_hung_up():
-                self.transport.abort()
-            else:
-                self._deadline.set(_LOOK)
-        elif not cycle.more_body:
-            return
-        elif cycle.waits_for_100_continue:
-            self._deadline.set(self.bounds.body)
-        elif left > 0:
-            self._deadline.set(left)
-        else:
-            why = f"no more of the body came for {self.bounds.body:g} seconds (clients.body)"
-            self._tell_cut("body", why)
-            self._refuse(408, why)
-
-    def _cut(self) -> None:
-        """The client takes nothing of what was written for it. Reset, as our kernel would keep it for minutes."""
-        why = f"the client took nothing of its answer for {self.bounds.send:g} seconds (clients.send)"
-        self._tell_cut("send", why)
-        cycle = self.cycle
-        if cycle is not None:
-            if cycle.response_complete:
-                cycle.reset()
-            else:
-                cycle.why_gone = why
-        reset_when_closed(self.transport, True)
-        self.transport.abort()
-
-    def _tell_cut(self, key: str, why: str) -> None:
-        metrics.cut(key)
-        LOG.info("client.cut", why=why, client=self.client[0] if self.client else None)
 
 
 def _address(name: object) -> tuple[str, int] | None:

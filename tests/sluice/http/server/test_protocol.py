@@ -268,11 +268,11 @@ async def test_a_head_that_trickles_in_is_408(sent: bytes) -> None:
         await client.head()
         await client.reader.readexactly(2)
         begin = asyncio.get_running_loop().time()
-        for byte in sent * 5:
+        for byte in sent:
             client.send(bytes((byte,)))
             await asyncio.sleep(0.001)
         answer = await client.rest()
-        assert 0.25 < asyncio.get_running_loop().time() - begin < 2
+        assert 0.25 < asyncio.get_running_loop().time() - begin < 4
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close\r\n" in answer
     assert b"application/problem+json" in answer
@@ -281,15 +281,15 @@ async def test_a_head_that_trickles_in_is_408(sent: bytes) -> None:
 
 async def test_a_slow_head_does_not_end_the_request_that_it_became() -> None:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.2)
         await ok([])(scope, receive, send)
 
-    async with served(app, head=0.1) as server, server.client(GET[:5]) as client:
+    async with served(app, head=0.8) as server, server.client(GET[:5]) as client:
         await asyncio.sleep(0.05)
         client.send(GET[5:])
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
         await client.reader.readexactly(2)
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.9)
         client.send(GET)
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
 
@@ -337,7 +337,7 @@ async def test_a_body_that_stops_coming_is_408(framed: bytes) -> None:
     seen: list[Any] = []
     head = b"PUT / HTTP/1.1\r\nHost: a\r\n" + framed
     bytewise = [b"x"] * 8 if b"Length" in framed else [b"1\r\nx\r\n"] * 8 + [b"0\r\n\r\n"]
-    async with served(ok(seen), body=0.4) as server, server.client(head) as slow, server.client(head) as stalled:
+    async with served(ok(seen), body=0.8) as server, server.client(head) as slow, server.client(head) as stalled:
         begin = asyncio.get_running_loop().time()
         for piece in bytewise:
             slow.send(piece)
@@ -346,7 +346,7 @@ async def test_a_body_that_stops_coming_is_408(framed: bytes) -> None:
         answer = await stalled.rest()
         assert asyncio.get_running_loop().time() - begin < 4
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"no more of the body came for 0.4 seconds (clients.body)" in answer
+    assert b"no more of the body came for 0.8 seconds (clients.body)" in answer
     assert [body for _, body in seen] == [b"x" * 8]
 
 
@@ -354,17 +354,17 @@ async def test_a_body_that_nobody_takes_is_not_late() -> None:
     """Neither one that waits for `100 Continue`, nor one whose reading was paused."""
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(1.5)
         await ok([])(scope, receive, send)
 
     head = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n"
-    async with served(app, body=0.3) as server:
+    async with served(app, body=0.6) as server:
         async with server.client(head, b"Expect: 100-continue\r\n\r\n") as asking:
             assert (await asking.head()).startswith(b"HTTP/1.1 100 ")
             asking.send(bytes(1_000_000))
             assert (await asking.head()).startswith(b"HTTP/1.1 200 ")
         async with server.client(head, b"\r\n", bytes(900_000)) as paused:
-            await asyncio.sleep(0.9)
+            await asyncio.sleep(1.6)
             paused.send(bytes(100_000))
             assert (await paused.head()).startswith(b"HTTP/1.1 200 ")
 
@@ -409,13 +409,13 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_cut() -> None:
 async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it() -> None:
     """The clock begins anew with each byte that it takes, not with each that fits into our kernel's megabytes."""
     done: list[str] = []
-    async with served(large(done), send=0.6) as server, server.client() as client:
+    async with served(large(done), send=1.0) as server, server.client() as client:
         wire = client.writer.get_extra_info("socket")
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
         client.send(GET)
         await client.head()
         taken = 0
-        for _ in range(15):
+        for _ in range(20):
             taken += len(await client.reader.read(2**16))
             await asyncio.sleep(0.1)
         async with asyncio.timeout(20):
