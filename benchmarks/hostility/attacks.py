@@ -24,6 +24,7 @@ import uvloop
 KIB = 1024
 _SMALL = 4 * KIB
 _AGAIN = 0.05  # seconds before somebody who was cut comes back
+_BEGIN_WITHIN = 1.0  # seconds
 _NICE = 10
 """The client who is measured shares the attackers' core, and goes first there."""
 
@@ -166,6 +167,7 @@ async def _hear_all(stranger: Stranger) -> None:
 
 async def _again_and_again(attack: Attack, port: int, address: str, done: Done, seed: int) -> None:
     chance = random.Random(seed)
+    await asyncio.sleep(chance.random() * _BEGIN_WITHIN)
     while True:
         with socket.socket() as connection:
             connection.setblocking(False)
