@@ -341,3 +341,25 @@ async def test_no_file_of_the_folder_where_it_is_started_is_imported(
     async with demonstrating(short_folder, free_port, sys.executable, str(script), sessions=2) as shown:
         assert "started again" not in shown.said()
     assert not imported.exists(), imported.read_text()
+
+
+async def test_all_processes_log_to_standard_output_and_a_person_is_told_apart_from_it(
+    scene: Scene, short_folder: Path
+) -> None:
+    sluice, told = scene.sluice, short_folder / "stderr.txt"
+    sluice.file.write_text(f"{sluice.file.read_text()}log: {{to: stdout, requests: combined}}\n")
+    sluice.under = ("sh", "-c", 'exec "$@" 2>"$0"', str(told))
+    await sluice.start_up()
+    await sluice.send(SESSION)
+    await until(lambda: "delivery.attempted" in sluice.said(), what="the delivery to be logged")
+    await until(lambda: "stop with Ctrl-C" in told.read_text(), what="a person to be told")
+    await until(lambda: '"POST /api/whatsapp/webhooks/webjs HTTP/1.1" 202 ' in sluice.said(), what="the request")
+    lines = [line for line in sluice.said().splitlines() if not line.startswith("127.0.0.1 - - [")]
+    assert {orjson.loads(line)["process"] for line in lines} >= {"gateway", "relay"}, "all else is JSON"
+    assert "logs      standard output" in told.read_text()
+    assert not list((sluice.policies.data / "logs").iterdir())
+    assert sluice.up is not None
+    sluice.up.terminate()
+    assert await scene.ended() == 0
+    assert "stopped" in told.read_text()
+    assert '"msg":"gateway.stopped"' in sluice.said()
