@@ -11,7 +11,7 @@ from websockets.asyncio.messages import Assembler
 from websockets.client import ClientProtocol
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import DATA_OPCODES, Frame
+from websockets.frames import DATA_OPCODES, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import CONNECTING, Event
 from websockets.typing import Subprotocol
@@ -69,6 +69,8 @@ class Connection(ClientConnection):
         )
         self._limits = limits
         self._taken = False
+        self._opcode = Opcode.TEXT  # of a message that comes in fragments
+        self._message = bytearray()
         self._head_end = bytearray()  # the last bytes of the answer to the handshake, until its head has ended
         self._head_ended = False
         self._pong = b""
@@ -122,8 +124,16 @@ class Connection(ClientConnection):
         self.transport.close()
 
     def process_event(self, event: Event) -> None:
+        """Fragments are joined as they come: the library keeps each of them, and takes 4,096 of a message at most."""
         if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
             self._intake.arrived(len(event.data), whole=event.fin)
+            if not event.fin or event.opcode is Opcode.CONT:
+                if event.opcode is not Opcode.CONT:
+                    self._opcode = event.opcode
+                self._message += event.data
+                if not event.fin:
+                    return
+                event, self._message = Frame(self._opcode, self._message), bytearray()
         super().process_event(event)
 
     async def next_message(self) -> str | bytes:

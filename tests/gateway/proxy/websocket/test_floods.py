@@ -282,6 +282,21 @@ async def test_a_flood_of_small_messages_from_the_upstream_delays_nobody_and_arr
     assert max(took) < SLOW
 
 
+@pytest.mark.parametrize("opcode", [Opcode.TEXT, Opcode.BINARY])
+async def test_a_message_of_the_upstream_in_very_many_fragments_arrives_whole(
+    gate: Gate, reverb: Reverb, opcode: Opcode
+) -> None:
+    async def pieces(connection: ServerConnection) -> None:
+        fragments = unmasked(Opcode.CONT, b"x", fin=False) * 10_000
+        connection.transport.write(unmasked(opcode, b"a", fin=False) + fragments + unmasked(Opcode.CONT, b"z"))
+        await connection.wait_closed()
+
+    reverb.handle = pieces
+    whole = b"a" + b"x" * 10_000 + b"z"
+    async with to(gate) as client:
+        assert await client.recv() == (whole.decode() if opcode is Opcode.TEXT else whole)
+
+
 async def client_messages(client: object) -> AsyncIterator[object]:
     with contextlib.suppress(ConnectionClosed):
         while True:
