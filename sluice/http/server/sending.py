@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import socket
 import struct
 import sys
-import termios
 from collections.abc import Callable
 
 _LOOKS = 8
 """So often within the time a look is taken whether the client has taken anything."""
+_TCP_INFO, _ACKED_AT = 11, 120
+"""linux/tcp.h: `tcpi_bytes_acked` in `struct tcp_info`."""
 _RESET = struct.pack("ii", 1, 0)
 _NO_RESET = struct.pack("ii", 0, 0)
 
@@ -33,13 +33,13 @@ class SendClock:
         self._every = within / _LOOKS
         self._expired = expired
         self._running = False
-        self._unsent = sys.maxsize
+        self._taken: int | None = None
         self._in_vain = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         self._running = True
-        self._unsent, self._in_vain = sys.maxsize, 0
+        self._taken, self._in_vain = None, 0
         if self._timer is None:
             self._timer = self._loop.call_later(self._every, self._look)
 
@@ -59,8 +59,8 @@ class SendClock:
         self._timer = None
         if not self._running:
             return
-        before, self._unsent = self._unsent, unsent(self._transport)
-        self._in_vain = 0 if self._unsent < before else self._in_vain + 1
+        before, self._taken = self._taken, taken(self._transport)
+        self._in_vain = 0 if before is None or self._taken > before else self._in_vain + 1
         if self._in_vain >= _LOOKS:
             self._running = False
             self._expired()
@@ -68,16 +68,15 @@ class SendClock:
             self._timer = self._loop.call_later(self._every, self._look)
 
 
-def unsent(transport: asyncio.Transport) -> int:
-    """Bytes that were written and that the client's machine has not confirmed; without those in our kernel where it
-    does not tell. nginx sees only whether the kernel takes any, which may be once in megabytes."""
+def taken(transport: asyncio.Transport) -> int:
+    """A number that grows as the client's machine confirms bytes, where our kernel tells; else as our kernel takes
+    them. nginx only sees the latter, which for a slow client may be megabytes apart."""
     wire = transport.get_extra_info("socket")
-    if wire is None:
-        return transport.get_write_buffer_size()
-    queued = 0
-    with contextlib.suppress(OSError, ValueError):
-        queued = int.from_bytes(fcntl.ioctl(wire.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    return transport.get_write_buffer_size() + queued
+    with contextlib.suppress(OSError, AttributeError):
+        told: bytes = wire.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _ACKED_AT + 8)
+        if len(told) == _ACKED_AT + 8:
+            return int.from_bytes(told[_ACKED_AT:], sys.byteorder)
+    return -transport.get_write_buffer_size()
 
 
 def reset_when_closed(transport: asyncio.Transport, reset: bool) -> None:
