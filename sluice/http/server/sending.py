@@ -73,9 +73,9 @@ def taken(transport: asyncio.Transport) -> int:
     them. nginx only sees the latter, which for a slow client may be megabytes apart."""
     wire = transport.get_extra_info("socket")
     with contextlib.suppress(OSError, AttributeError):
-        told: bytes = wire.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _ACKED_AT + 8)
-        if len(told) == _ACKED_AT + 8:
-            return int.from_bytes(told[_ACKED_AT:], sys.byteorder)
+        info: bytes = wire.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _ACKED_AT + 8)
+        if len(info) == _ACKED_AT + 8:
+            return int.from_bytes(info[_ACKED_AT:], sys.byteorder)
     return -transport.get_write_buffer_size()
 
 
