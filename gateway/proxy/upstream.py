@@ -38,7 +38,8 @@ REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE | REQUEST_ID
 _NOT_IN_INTERIM = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH
 _BODILESS = frozenset((204, 304))
-_WHOSE = frozenset((502, 504))
+OF_GATEWAYS = frozenset((502, 504))
+"""What we answer ourselves, too: the log says whose it is."""
 
 
 @dataclass(slots=True, init=False)
@@ -329,7 +330,7 @@ class UpstreamClient:
             dropped |= 0 if theirs_stay else QUOTA
         lines = [field.line for field in response.fields.without(dropped)]
         length = response.fields.first(CONTENT_LENGTH)
-        if status in _WHOSE:
+        if status in OF_GATEWAYS:
             client.why = f"{self.upstream.name} answered {status}"
         more = not response.complete
         client.begin(status, lines, None if length is None else int(length), taken + response.take(), more=more)

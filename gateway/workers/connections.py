@@ -9,7 +9,7 @@ from collections.abc import Collection
 from gateway.policies import Upstream
 from gateway.problems import Refusal
 from gateway.proxy.shares import ShareRule
-from gateway.proxy.upstream import REPEATABLE, Downstream, UpstreamClient, UpstreamRequest, refusal_for
+from gateway.proxy.upstream import OF_GATEWAYS, REPEATABLE, Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.workers import metrics
 from gateway.workers.last_known import MAX_BODY
 from gateway.workers.target import Target
@@ -68,10 +68,12 @@ class Answer:
 
     async def give(self, exchange: Exchange) -> int:
         """Its status, when all of it is on its way to the client. An event stream may be quiet for any time."""
-        endless = self.is_event_stream
+        status, endless = self.response.status, self.is_event_stream
         if not await self._upstream.give(self.response, exchange, self._taken, idle=self._idle, endless=endless):
             LOG.warning("worker.broke_off", worker=self.worker, why=exchange.why)
-        return self.response.status
+        elif status in OF_GATEWAYS:
+            exchange.why = f"worker {self.worker} answered {status}"
+        return status
 
     def cut(self) -> None:
         """Breaks it off, also for the client; whoever gives it goes on from there."""

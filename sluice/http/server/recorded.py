@@ -82,4 +82,5 @@ class RecordedExchange(Exchange):
     def give(self, exchange: Exchange) -> None:
         """The same answer to a client, at once."""
         exchange.upstream, exchange.upstream_seconds = self.upstream, self.upstream_seconds
+        exchange.why = self.why
         exchange.begin(self.status, self.lines, self.length, self.body, more=False)

@@ -198,6 +198,14 @@ async def test_what_the_worker_refused_is_told_to_the_repeat(place: Place) -> No
     assert await place.sent() == 1
 
 
+async def test_the_log_says_whose_a_502_of_a_send_is(place: Place, heard: Heard) -> None:
+    gate = await place.gateway()
+    await place.worker.set(says={SEND: [502, {"error": "no"}]})
+    assert (await gate.http.post(SEND, json=a_send())).status_code == 502
+    why = [fields.get("why") for message, fields in heard.lines if message == "request"]
+    assert why[-1] == "worker w1 answered 502"
+
+
 async def test_a_send_whose_worker_dies_is_not_repeated_while_nobody_knows_what_became_of_it(place: Place) -> None:
     gate = await place.gateway()
     sending = asyncio.create_task(gate.http.post(SEND, json=a_send()))
