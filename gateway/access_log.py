@@ -82,7 +82,7 @@ def _fields(
         "path": path_text(head),
         "route": plan.rules.name,
         "status": log.status,
-        "ms": round(seconds * 1000, 2),
+        "ms": _milliseconds(seconds),
         "client": subject.client.text,
         "request_id": id_of(head.id_line),
         "bytes_in": exchange.bytes_in,
@@ -92,7 +92,7 @@ def _fields(
     if exchange.upstream:
         fields["upstream"] = exchange.upstream
         if exchange.upstream_seconds >= 0.0:
-            fields["upstream_ms"] = round(exchange.upstream_seconds * 1000, 2)
+            fields["upstream_ms"] = _milliseconds(exchange.upstream_seconds)
     if head.worker is not None:
         fields["worker"] = head.worker
     if subject.event is not None:
@@ -108,6 +108,11 @@ def _fields(
     if log.why is not None:
         fields["why"] = log.why
     return fields
+
+
+def _milliseconds(seconds: float) -> float:
+    """To two digits. `round` would take four times as long, and is called twice for each request."""
+    return int(seconds * 100_000.0 + 0.5) / 100.0
 
 
 def tell_client(fields: Fields, said: dict[str, Any]) -> None:
