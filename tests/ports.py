@@ -29,7 +29,7 @@ def free_ports() -> Iterator[Callable[[], int]]:
     claims: list[socket.socket] = []
 
     def find() -> int:
-        while True:
+        for _ in range(1000):
             port = random.randrange(15_000, 32_000)
             claim = socket.socket(socket.AF_UNIX)
             try:
@@ -41,6 +41,7 @@ def free_ports() -> Iterator[Callable[[], int]]:
                 continue
             claims.append(claim)
             return port
+        raise AssertionError(f"no port is free; this block has claimed {len(claims)} of them")
 
     try:
         yield find

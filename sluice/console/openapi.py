@@ -32,6 +32,7 @@ _REFUSALS = {
     "400": "Something in the request is wrong.",
     "401": "The token is missing or wrong.",
     "403": "The gateway runs without console.token.",
+    "429": "Too many wrong tokens came from this address (admin.refused).",
     "503": "The store does not answer; try again.",
 }
 _MORE_REFUSALS = {

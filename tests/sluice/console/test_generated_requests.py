@@ -8,13 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from gateway.policies import Policies
 from gateway.resources import Resources
 from sluice.console.operations import API
-from tests.sluice.console.deployment import TOKEN
+from tests.sluice.console.deployment import TOKEN, policies_in
 from tests.sluice.console.test_acting import bury
 from tests.sluice.console.test_http import served
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Policies:
+    """Many of the requests have a wrong token."""
+    return policies_in(tmp_path, "console: {token: env:TOKEN}\nadmin: {refused: 1000000/minute}\n")
 
 
 async def test_no_request_makes_it_fail_or_answer_what_is_not_described(parts: Resources, tmp_path: Path) -> None:

@@ -55,4 +55,4 @@ async def test_upstreams_are_shown_with_what_failed_and_why(store: Store, tmp_pa
     assert "Upstreams Requests of the last minute. Upstream Circuit Requests Failed" in shown
     assert "page-well http://127.0.0.1:8001 closed 8 0" in shown
     assert "page-down http://127.0.0.1:8002 open 9 9 8 unreachable, 1 503" in shown
-    assert "upstream page-down: its circuit is open: requests are refused with 503 at once" in shown
+    assert "upstream page-down: its circuit is open: one request a second goes through to find out" in shown
