@@ -40,6 +40,8 @@ from sluice.http.server.waiting import ClientClock
 from sluice.observe.log import Log
 from sluice.process import files
 
+_AT_ONCE = 16 * 1024
+"""Bytes of an answer from which on it is written without waiting for the end of the loop's pass."""
 _FIRST_WITHIN = 1.0
 """Seconds that a new connection has for its request when the server stops, or has no files left for it."""
 _REFUSED_TOGETHER = 16
@@ -111,9 +113,10 @@ class ServerProtocol:
         if self.client is None and self.server is None and transport.get_extra_info("sockname"):
             self.client = LOCAL_PEER
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        # Nothing waits beside what the kernel takes, so that whoever writes, and the clock, know when it takes no more.
-        # TLS reads "high" as the first size that is too much, other transports as the last that is not.
-        transport.set_write_buffer_limits(high=1 if self.scheme == "https" else 0, low=0)
+        # Little waits beside what the kernel takes, so that whoever writes, and the clock, soon know when it takes no
+        # more. But a usual answer waits for the end of the loop's pass: written at once, it wakes its client at once,
+        # and the loop makes a pass for each request. TLS has a buffer behind this one.
+        transport.set_write_buffer_limits(high=1 if self.scheme == "https" else _AT_ONCE, low=0)
         self._state.connections.add(self)  # type: ignore[arg-type]
         self._clock.await_request()
         too_many = 0
@@ -331,6 +334,7 @@ class ServerProtocol:
 
     def on_response_complete(self) -> None:
         self._state.total_requests += 1
+        self._clock.watch_written()
         if self.transport.is_closing():
             return
         self._clock.await_request()

@@ -59,6 +59,9 @@ class SendClock:
         self._timer = None
         if not self._running:
             return
+        if not self._transport.get_write_buffer_size():
+            self._running = False
+            return
         before, self._taken = self._taken, taken(self._transport)
         self._in_vain = 0 if before is None or self._taken > before else self._in_vain + 1
         if self._in_vain >= _LOOKS:

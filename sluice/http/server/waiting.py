@@ -65,6 +65,11 @@ class ClientClock:
             self._sending = SendClock(connection.loop, connection.transport, self._bounds.send, self._cut)
         self._sending.start()
 
+    def watch_written(self) -> None:
+        """An answer is written, and perhaps not taken yet."""
+        if self._connection.transport.get_write_buffer_size():
+            self.blocked()
+
     def unblocked(self) -> None:
         if self._sending is not None:
             self._sending.stop()
