@@ -185,6 +185,8 @@ class Cycle(Exchange):
                 self._write(body)
         if not more:
             self._complete()
+        else:
+            self._connection.watch_written()
 
     @property
     def blocked(self) -> bool:

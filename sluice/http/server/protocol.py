@@ -332,9 +332,13 @@ class ServerProtocol:
 
     # --- answering
 
+    def watch_written(self) -> None:
+        """Of an answer something was written, and perhaps is not taken yet; nobody knows when more comes."""
+        self._clock.watch_written()
+
     def on_response_complete(self) -> None:
         self._state.total_requests += 1
-        self._clock.watch_written()
+        self.watch_written()
         if self.transport.is_closing():
             return
         self._clock.await_request()

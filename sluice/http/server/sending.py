@@ -32,24 +32,25 @@ class SendClock:
         self._transport = transport
         self._every = within / _LOOKS
         self._expired = expired
-        self._running = False
+        self.running = False
+        """Something waits for the client, as far as was looked."""
         self._taken: int | None = None
         self._in_vain = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        self._running = True
+        self.running = True
         self._taken, self._in_vain = None, 0
         if self._timer is None:
             self._timer = self._loop.call_later(self._every, self._look)
 
     def stop(self) -> None:
         """The timer goes on, as it is likely to be started again soon."""
-        self._running = False
+        self.running = False
 
     def close(self) -> None:
         """It is needed no more, and lets go of whom it would call."""
-        self._running = False
+        self.running = False
         self._expired = _nothing
         if self._timer is not None:
             self._timer.cancel()
@@ -57,15 +58,15 @@ class SendClock:
 
     def _look(self) -> None:
         self._timer = None
-        if not self._running:
+        if not self.running:
             return
         if not self._transport.get_write_buffer_size():
-            self._running = False
+            self.running = False
             return
         before, self._taken = self._taken, taken(self._transport)
         self._in_vain = 0 if before is None or self._taken > before else self._in_vain + 1
         if self._in_vain >= _LOOKS:
-            self._running = False
+            self.running = False
             self._expired()
         else:
             self._timer = self._loop.call_later(self._every, self._look)

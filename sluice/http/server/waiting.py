@@ -66,8 +66,8 @@ class ClientClock:
         self._sending.start()
 
     def watch_written(self) -> None:
-        """An answer is written, and perhaps not taken yet."""
-        if self._connection.transport.get_write_buffer_size():
+        """Some of an answer is written, and perhaps not taken yet."""
+        if self._connection.transport.get_write_buffer_size() and not (self._sending and self._sending.running):
             self.blocked()
 
     def unblocked(self) -> None:

@@ -443,6 +443,30 @@ async def test_the_end_of_an_answer_that_nobody_takes_keeps_no_connection() -> N
         await until(lambda: [wire.fileno() for wire in wires] == [-1, -1] or all(map(_is_over, cycles)))
 
 
+async def test_a_client_that_takes_nothing_of_a_stream_that_pauses_is_cut() -> None:
+    """Little is left that the kernel did not take, and no more comes: as of events that are rare."""
+    cycles: list[Cycle] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        waiting = 0
+        while not waiting:
+            await send({"type": "http.response.body", "body": bytes(1024), "more_body": True})
+            await asyncio.sleep(0.0005)
+            waiting = cycles[0].transport.get_write_buffer_size()
+        assert waiting < 16 * 1024
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with served(app, looking(cycles), send=0.5) as server, server.client() as client:
+        wire = client.writer.get_extra_info("socket")
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**12)
+        client.writer.transport.pause_reading()
+        client.send(GET)
+        await until(lambda: cycles and cycles[0].why_gone, timeout=30)
+        assert cycles[0].why_gone == "the client took nothing of its answer for 0.5 seconds (clients.send)"
+
+
 def _is_over(cycle: Cycle) -> bool:
     return cycle.transport.is_closing() and not cycle.transport.get_write_buffer_size()
 
