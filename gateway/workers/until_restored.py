@@ -7,6 +7,8 @@ session is being restored is asked of its worker, as a 404 may be about somethin
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gateway.problems import Refusal
 from gateway.workers.connections import Answer, NoAnswer
 from gateway.workers.holding import Holding
@@ -15,6 +17,7 @@ from gateway.workers.request import WorkerRequest, own_get, status_path
 from gateway.workers.restoring import Restoring
 from sluice.http import client as http1
 
+_State = Literal["gone", "restoring", "runs"]
 _SENDS = frozenset({"send", "send_media", "bulk_send"})
 _ANSWER_WITHIN = 2.0  # seconds
 
@@ -28,26 +31,32 @@ class UntilRestored:
     async def answer(self, request: WorkerRequest) -> Answer:
         """As `Reach.answer`, but not what a worker says of a session that it is restoring: after a bounded time that
         is a Refusal 503, too."""
-        if request.call != "bulk_send" or not await self._restores(request, hold=True):
-            answer = await self._reach.answer(request)
-            if not _may_be_restored(request, answer):
-                return answer
-            try:
-                await answer.whole(_ANSWER_WITHIN)
-                if not await self._restores(request):
-                    return answer
-            except http1.UpstreamError:
-                return answer  # whoever gives it meets that, too
-            except BaseException:
-                answer.close()
-                raise
+        if request.call == "bulk_send" and await self._state(request, hold=True) == "restoring":
+            return await self._later(request)
+        answer = await self._reach.answer(request)
+        if not _may_be_restored(request, answer):
+            return answer
+        try:
+            await answer.whole(_ANSWER_WITHIN)
+            state = await self._state(request)
+        except http1.UpstreamError:
+            return answer  # whoever gives it meets that, too
+        except BaseException:
             answer.close()
+            raise
+        if state == "gone":
+            return answer
+        answer.close()
+        if state == "runs":  # it may have been restored since, and what was refused is safe to repeat
+            reached = await self._reach.attempt(request)
+            if isinstance(reached, Answer):
+                return reached
         return await self._later(request)
 
     async def _later(self, request: WorkerRequest) -> Answer:
         with self._holding.waiting(request.session, request.size, self._reach.hold, request.exchange) as waiting:
             while await waiting.again():
-                if await self._restores(request):
+                if await self._state(request) == "restoring":
                     continue
                 reached = await self._reach.attempt(request)
                 if isinstance(reached, Answer):
@@ -55,14 +64,22 @@ class UntilRestored:
         detail = f"the worker of session {request.session} was started again, and has not restored it yet"
         raise Refusal(503, detail, retry_after=b"5")
 
-    async def _restores(self, request: WorkerRequest, *, hold: bool = False) -> bool:
-        """As its worker says; False where that does not answer. `hold`: until there is one that does, as `Reach.answer`
-        has it; Refusal then goes through."""
+    async def _state(self, request: WorkerRequest, *, hold: bool = False) -> _State:
+        """As its worker says; "gone" where that does not answer, too. `hold`: until there is one that does, as
+        `Reach.answer` has it; Refusal then goes through."""
+        state = await self._listed(request, hold=hold)
+        if state != "gone":
+            return state
+        status, worker, _ = await self._get(request, "/cleanup/stats")  # 503 until all are begun
+        if status != 503:
+            return await self._listed(request)  # it may have been begun between the two questions
+        return "restoring" if await self._restoring.missing(request.session, worker) is not None else "gone"
+
+    async def _listed(self, request: WorkerRequest, *, hold: bool = False) -> _State:
         status, worker, body = await self._get(request, status_path(request.session), hold=hold)
-        if status == 404:
-            status, worker, _ = await self._get(request, "/cleanup/stats")  # 503 until all are begun
-            return status == 503 and await self._restoring.missing(request.session, worker) is not None
-        return status == 200 and await self._restoring.logging_in(request.session, worker, body) is not None
+        if status != 200:
+            return "gone"
+        return "restoring" if await self._restoring.logging_in(request.session, worker, body) is not None else "runs"
 
     async def _get(self, request: WorkerRequest, path: str, *, hold: bool = False) -> tuple[int, str, bytes]:
         """The status of its worker's answer, who that is, and the body; 0: it does not answer, or too much."""

@@ -264,6 +264,24 @@ async def test_a_question_waits_until_its_worker_has_begun_with_the_session(buil
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("path", ["/api/sessions/s0/status", "/cleanup/stats"])
+async def test_no_question_is_told_404_when_the_session_is_begun_while_its_worker_is_asked_whether_it_restores(
+    build: Build, path: str
+) -> None:
+    async with _slow(build, scale=0.02) as made:
+        await made.app.set(slow_active=1.5)
+        await made.workers[0].kill()
+        await made.workers[0].start()
+        await made.workers[0].set(slow={path: 0.7})
+
+        async def asked(after: float) -> int:
+            await asyncio.sleep(after)
+            return (await made.ask("GET", "/api/messages/s0/validate")).status_code
+
+        assert await asyncio.gather(*(asked(tenths / 10) for tenths in range(20))) == [200] * 20
+
+
+@pytest.mark.slow
 async def test_a_send_that_waits_too_long_for_its_session_is_refused_in_a_way_that_laravel_repeats(
     build: Build,
 ) -> None:
@@ -321,9 +339,9 @@ async def test_without_the_shield_the_workers_own_answer_is_given(build: Build) 
 
 
 @asynccontextmanager
-async def _slow(build: Build, **more: Any) -> AsyncIterator[Fleet]:
-    """One worker whose sessions take some three seconds to be restored."""
-    async with build(workers=1, start=False, arguments=("--scale", "0.2"), **more) as made:
+async def _slow(build: Build, *, scale: float = 0.2, **more: Any) -> AsyncIterator[Fleet]:
+    """One worker whose sessions take some three seconds to be restored; `scale`: of the fifteen that they take."""
+    async with build(workers=1, start=False, arguments=("--scale", f"{scale}"), **more) as made:
         await made.know(0, "s0", "490")
         await made.start_all()
         await made.connected("s0")
