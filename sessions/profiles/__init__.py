@@ -1,0 +1,1 @@
+"""Logins that survive their machine: browser profiles, packed, sealed, and kept in generations."""
