@@ -1,0 +1,11 @@
+-- Purpose    The next start of a session: from now on only it may save the session's profile, or delete it.
+-- Guarantee  The latest start wins: fences only grow.
+-- KEYS       see generations.lua
+-- ARGV       1 session
+-- Return     {fence, deleted (ms; 0: it is not), {its generations, newest first, as GENERATION}}
+-- Twice      gives a second fence; the first one is stale then.
+
+local record = record_of(ARGV[1])
+record.fence = next_fence()
+save(ARGV[1], record)
+return {digits(record.fence), digits(record.deleted), told(record)}

@@ -1,0 +1,16 @@
+-- Purpose    A logout, or a person: the session has no login any more. Its generations stay for a while.
+-- Guarantee  From then on nothing is saved under this fence, or an older one.
+-- KEYS       see generations.lua
+-- ARGV       1 session  2 fence; '': a person, who is always right
+-- Return     1, 0: there is none | 'stale': a later start has it, and nothing is done
+-- Twice      the moment of the first one stays.
+
+local record, known = record_of(ARGV[1])
+local fence = tonumber(ARGV[2])
+if fence and fence < record.fence then return 'stale' end
+if not known then return 0 end
+if record.deleted == 0 then record.deleted = now end
+if not fence then record.fence = next_fence() end
+record.gone = record.fence
+save(ARGV[1], record)
+return 1
