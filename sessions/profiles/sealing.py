@@ -49,7 +49,7 @@ class Seals:
         return hmac.new(self._names, content, hashlib.sha256).hexdigest()[:32]
 
     @property
-    def is_current(self) -> str:
+    def current(self) -> str:
         """By which secret it seals, as it stands in what is sealed: 8 hexadecimal digits."""
         return self._id.hex()
 

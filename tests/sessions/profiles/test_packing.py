@@ -124,7 +124,7 @@ def test_old_keys_open_and_the_new_one_seals(tmp_path: Path) -> None:
     manifest, pieces = packed(source, Seals([OLD], "s1"))
     both = Seals([SECRET, OLD], "s1")
     restore(manifest, pieces, tmp_path / "target", both)
-    assert {key_of(sealed) for sealed in packed(source, both)[1].values()} == {both.is_current}
+    assert {key_of(sealed) for sealed in packed(source, both)[1].values()} == {both.current}
     with pytest.raises(WrongKey, match="which sessions.vault.key does not name: name the old key behind the new one"):
         restore(manifest, pieces, tmp_path / "target", SEALS)
 

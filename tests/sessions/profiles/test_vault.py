@@ -1,0 +1,228 @@
+"""Profiles that are saved come back whole, whatever happens meanwhile; where they lie makes no difference."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from obstore.store import LocalStore
+
+from sessions.profiles.contents import Contents, ContentsAway, InObjects, InStore, Manifests
+from sessions.profiles.errors import Broken, WrongKey
+from sessions.profiles.generations import Generations
+from sessions.profiles.manifest import Origin
+from sessions.profiles.vault import NoneReadable, NothingKept, Restored, Saved, Vault
+from sluice.store.client import Store
+from tests.sessions.profiles.making import LEVELDB, OLD, SECRET, contents, profile
+
+pytestmark = pytest.mark.anyio
+
+ORIGIN = Origin("Chromium 156.0.8078.79", "leveldb", "host", "sluice")
+
+
+@pytest.fixture(params=["store", "folder"])
+async def place(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> AsyncIterator[Contents]:
+    if request.param == "store":
+        yield InStore(store)
+        return
+    (tmp_path / "vault").mkdir()
+    yield InObjects(LocalStore(tmp_path / "vault"))
+
+
+@pytest.fixture
+def vault(store: Store, place: Contents) -> Vault:
+    return make(store, place)
+
+
+def make(store: Store, place: Contents, secrets: tuple[bytes, ...] = (SECRET,)) -> Vault:
+    return Vault(Generations(store), Manifests(store), place, secrets)
+
+
+async def save(vault: Vault, source: Path, session: str = "s1", fence: int | None = None) -> Saved:
+    fence = (await vault.generations.claim(session)).fence if fence is None else fence
+    saved = await vault.save(session, fence, source, ORIGIN)
+    assert isinstance(saved, Saved)
+    return saved
+
+
+async def restored(vault: Vault, target: Path, session: str = "s1") -> Restored:
+    found = await vault.restore(session, target)
+    assert isinstance(found, Restored)
+    return found
+
+
+def login(folder: Path) -> dict[str, bytes]:
+    """The files of it that are kept."""
+    names = ("Default/IndexedDB/", "Default/Local Storage/", "Default/Cookies")
+    left_out = ("LOCK", "LOG")
+    return {
+        name: content
+        for name, content in contents(folder).items()
+        if name.startswith(names) and name.rpartition("/")[2] not in left_out
+    }
+
+
+async def test_a_profile_comes_back(vault: Vault, tmp_path: Path) -> None:
+    source = profile(tmp_path / "source")
+    saved = await save(vault, source)
+    assert (saved.generation, saved.new) == (1, saved.pieces)
+    found = await restored(vault, tmp_path / "target")
+    assert (found.generation.number, found.skipped) == (1, ())
+    assert found.generation.browser == "Chromium 156.0.8078.79"
+    assert contents(tmp_path / "target") == login(source)
+
+
+async def test_only_what_has_changed_is_written_again(vault: Vault, tmp_path: Path) -> None:
+    source = profile(tmp_path / "source")
+    first = await save(vault, source)
+    (source / "Default/Cookies").write_bytes(b"other")
+    second = await save(vault, source)
+    assert (first.new, second.new) == (first.pieces, 1)
+    assert second.written < first.written / 10
+    await restored(vault, tmp_path / "target")
+    assert contents(tmp_path / "target") == login(source)
+
+
+async def test_what_no_generation_has_any_more_is_erased(
+    vault: Vault, place: Contents, store: Store, tmp_path: Path
+) -> None:
+    source, fence = profile(tmp_path / "source"), (await vault.generations.claim("s1")).fence
+    for number in range(6):
+        (source / "Default/Cookies").write_bytes(b"cookies %d" % number)
+        (source / LEVELDB / "000005.ldb").write_bytes(random.Random(number // 2).randbytes(2**20))
+        await save(vault, source, fence=fence)
+    assert await Manifests(store).numbers("s1") == [4, 5, 6]
+    for number in (4, 5, 6):
+        await vault.verify("s1", number)
+    if isinstance(place, InStore):
+        assert await store.redis.hlen("sl:{vault:s1}:pieces:2") == 0
+
+
+async def test_a_newest_generation_that_is_broken_falls_back_to_the_one_before(
+    vault: Vault, place: Contents, tmp_path: Path
+) -> None:
+    source = profile(tmp_path / "source")
+    await save(vault, source)
+    before = login(source)
+    (source / "Default/Cookies").write_bytes(b"other")
+    await save(vault, source)
+    manifest = await vault.verify("s1", 2)
+    (new,) = [piece for piece in manifest.pieces if piece.of == 2]
+    await place.put("s1", 2, new.name, b"broken")
+    found = await restored(vault, tmp_path / "target")
+    assert found.generation.number == 1
+    assert found.skipped == (f"{new.name} is cut, or was not written by Sluice",)
+    assert contents(tmp_path / "target") == before
+
+
+async def test_no_login_is_said_only_where_there_is_none(vault: Vault, place: Contents, tmp_path: Path) -> None:
+    assert await vault.restore("s1", tmp_path / "target") == NothingKept(deleted=False)
+    target = profile(tmp_path / "target", seed=2)
+    before = contents(target)
+    await save(vault, profile(tmp_path / "source"))
+    for piece in (await vault.verify("s1", 1)).pieces:
+        await place.erase("s1", [(1, piece.name)])
+    with pytest.raises(
+        NoneReadable, match="no generation of session s1 can be restored: piece [0-9a-f]{32} is missing"
+    ):
+        await vault.restore("s1", target)
+    assert contents(target) == before
+    await vault.generations.delete("s1", None)
+    assert await vault.restore("s1", target) == NothingKept(deleted=True)
+
+
+async def test_keys_are_rotated(store: Store, place: Contents, tmp_path: Path) -> None:
+    source = profile(tmp_path / "source")
+    await save(make(store, place, (OLD,)), source)
+    both = make(store, place, (SECRET, OLD))
+    await restored(both, tmp_path / "target")
+    with pytest.raises(NoneReadable, match="name the old key behind the new one"):
+        await make(store, place).restore("s1", tmp_path / "other")
+    saved = await save(both, source)
+    assert saved.new == saved.pieces, "nothing is left that only the old key opens"
+    await restored(make(store, place), tmp_path / "other")
+
+
+async def test_two_workers_that_save_one_session_at_once_leave_one_whole_generation(
+    vault: Vault, tmp_path: Path
+) -> None:
+    sources = [profile(tmp_path / f"source{n}", size=200_000, seed=n) for n in range(2)]
+    logins = [login(source) for source in sources]
+
+    async def worker(number: int) -> int:
+        counted = 0
+        for _ in range(25):
+            fence = (await vault.generations.claim("s1")).fence
+            counted += isinstance(await vault.save("s1", fence, sources[number], ORIGIN), Saved)
+        return counted
+
+    async def reader() -> None:
+        for n in range(10):
+            with contextlib.suppress(NoneReadable):  # all that it knew of were replaced while it read
+                if isinstance(await vault.restore("s1", tmp_path / f"target{n}"), Restored):
+                    assert contents(tmp_path / f"target{n}") in logins
+
+    counted = await asyncio.gather(worker(0), worker(1), reader())
+    assert (counted[0] or 0) + (counted[1] or 0) > 0
+    await restored(vault, tmp_path / "last")
+    assert contents(tmp_path / "last") in logins
+
+
+@pytest.mark.parametrize("step", range(12))
+async def test_a_save_that_ends_anywhere_leaves_what_was_there(
+    vault: Vault, place: Contents, tmp_path: Path, step: int
+) -> None:
+    source = profile(tmp_path / "source", size=3 * 2**20)
+    await save(vault, source)
+    before = login(source)
+    (source / LEVELDB / "000005.ldb").write_bytes(random.Random(9).randbytes(5 * 2**20))
+    fence = (await vault.generations.claim("s1")).fence
+    saving = asyncio.create_task(vault.save("s1", fence, source, ORIGIN))
+    for _ in range(step * 3):
+        await asyncio.sleep(0)
+    await asyncio.sleep(step * 0.005)
+    saving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await saving
+    await restored(vault, tmp_path / "target")
+    assert contents(tmp_path / "target") in (before, login(source))
+    await save(vault, source)
+    await restored(vault, tmp_path / "target")
+    assert contents(tmp_path / "target") == login(source)
+
+
+async def test_a_folder_that_cannot_be_written_is_told(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "vault").mkdir()
+    vault = make(store, InObjects(LocalStore(tmp_path / "vault")))
+    (tmp_path / "vault" / "s1").write_text("a file in the way")
+    with pytest.raises(ContentsAway, match="^the vault cannot be written: "):
+        await save(vault, profile(tmp_path / "source"))
+
+
+@pytest.mark.parametrize("session", ["../up", "a/b", "..", "webjs_1_2_x", "ä"])
+async def test_no_name_of_a_session_leads_out_of_its_folder(store: Store, tmp_path: Path, session: str) -> None:
+    (tmp_path / "vault").mkdir()
+    vault = make(store, InObjects(LocalStore(tmp_path / "vault")))
+    source = profile(tmp_path / "source", size=10)
+    await save(vault, source, session)
+    await restored(vault, tmp_path / "target", session)
+    assert contents(tmp_path / "target") == login(source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "target", "vault"]
+    assert len(list((tmp_path / "vault").iterdir())) == 1
+
+
+async def test_all_of_a_session_is_erased_for_good(vault: Vault, store: Store, tmp_path: Path) -> None:
+    await save(vault, profile(tmp_path / "source", size=10))
+    await vault.erase("s1")
+    assert await vault.generations.of("s1") is None
+    keys: Any = await store.redis.keys("sl:{vault:s1}:*")
+    assert keys == []
+
+
+def test_errors_are_of_one_kind() -> None:
+    assert not issubclass(WrongKey, Broken), "a wrong key is the operator's, and no reason to distrust what is kept"
