@@ -8,6 +8,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -55,12 +56,12 @@ def test_a_zip_with_data_descriptors_as_archiver_makes_it_is_taken(tmp_path: Pat
         def writable(self) -> bool:
             return True
 
-        def write(self, data: bytes) -> int:
+        def write(self, data: Any) -> int:
             self.data += data
             return len(data)
 
     stream = Unseekable()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("Default/IndexedDB/", b"")
         archive.writestr(f"{LEVELDB}/CURRENT", b"MANIFEST-000001\n")
     (tmp_path / "a.zip").write_bytes(stream.data)
