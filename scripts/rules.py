@@ -28,7 +28,6 @@ RETIRED = {
     "asked",
     "words",
     "meeting",
-    "generations",
     "standing",
     "remembered",
     "deaths",
@@ -61,6 +60,7 @@ SHARED_LUA = {
     "waiting.lua",
     "circuit.lua",
     "prelude.lua",
+    "generations.lua",
 }
 
 

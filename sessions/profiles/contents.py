@@ -1,6 +1,6 @@
-"""Where the sealed pieces of profiles lie: in the store itself, or in a folder or a bucket.
+"""Where the sealed chunks of profiles lie: in the store itself, or in a folder or a bucket.
 
-A piece belongs to the generation in which it was written, and only whoever writes that generation writes it; so nobody
+A chunk belongs to the generation in which it was written, and only whoever writes that generation writes it; so nobody
 waits for anybody here. Manifests always lie in the store, beside the record that says which of them counts.
 """
 
@@ -33,11 +33,11 @@ class Contents(Protocol):
         """None: it is not there."""
         ...
 
-    async def missing(self, session: str, pieces: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+    async def missing(self, session: str, chunks: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
         """Which of them are not there."""
         ...
 
-    async def erase(self, session: str, pieces: Iterable[tuple[int, str]]) -> None:
+    async def erase(self, session: str, chunks: Iterable[tuple[int, str]]) -> None:
         """Those that are there already gone count as erased."""
         ...
 
@@ -72,28 +72,28 @@ class InStore:
         self._store = store
 
     async def put(self, session: str, of: int, name: str, sealed: bytes) -> None:
-        await self._store.commands(("HSET", _pieces(session, of), name, sealed))
+        await self._store.commands(("HSET", _chunks(session, of), name, sealed))
 
     async def get(self, session: str, of: int, name: str) -> bytes | None:
-        (found,) = await self._store.commands(("HGET", _pieces(session, of), name))
+        (found,) = await self._store.commands(("HGET", _chunks(session, of), name))
         return None if found is None else bytes(found)
 
-    async def missing(self, session: str, pieces: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+    async def missing(self, session: str, chunks: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
         gone: set[tuple[int, str]] = set()
-        for i in range(0, len(pieces), _AT_ONCE):
-            some = pieces[i : i + _AT_ONCE]
-            found = await self._store.commands(*(("HEXISTS", _pieces(session, of), name) for of, name in some))
-            gone.update(piece for piece, there in zip(some, found, strict=True) if not there)
+        for i in range(0, len(chunks), _AT_ONCE):
+            some = chunks[i : i + _AT_ONCE]
+            found = await self._store.commands(*(("HEXISTS", _chunks(session, of), name) for of, name in some))
+            gone.update(chunk for chunk, there in zip(some, found, strict=True) if not there)
         return gone
 
-    async def erase(self, session: str, pieces: Iterable[tuple[int, str]]) -> None:
-        meant = list(pieces)
+    async def erase(self, session: str, chunks: Iterable[tuple[int, str]]) -> None:
+        meant = list(chunks)
         for i in range(0, len(meant), _AT_ONCE):
-            await self._store.commands(*(("HDEL", _pieces(session, of), name) for of, name in meant[i : i + _AT_ONCE]))
+            await self._store.commands(*(("HDEL", _chunks(session, of), name) for of, name in meant[i : i + _AT_ONCE]))
 
 
 class InObjects:
-    """`<session>/<generation>/<piece>` in a folder (`file:///…`) or a bucket (`s3://…`)."""
+    """`<session>/<generation>/<chunk>` in a folder (`file:///…`) or a bucket (`s3://…`)."""
 
     def __init__(self, objects: LocalStore | S3Store) -> None:
         self._objects = objects
@@ -102,7 +102,7 @@ class InObjects:
         try:
             await obstore.put_async(self._objects, _path(session, of, name), sealed)
         except (BaseError, OSError) as error:
-            raise ContentsAway(_told("written", error)) from error
+            raise ContentsAway(_cannot("written", error)) from error
 
     async def get(self, session: str, of: int, name: str) -> bytes | None:
         try:
@@ -111,19 +111,19 @@ class InObjects:
         except FileNotFoundError:
             return None
         except (BaseError, OSError) as error:
-            raise ContentsAway(_told("read", error)) from error
+            raise ContentsAway(_cannot("read", error)) from error
 
-    async def missing(self, session: str, pieces: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-        return {(of, name) for of, name in pieces if not await self._is_there(_path(session, of, name))}
+    async def missing(self, session: str, chunks: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+        return {(of, name) for of, name in chunks if not await self._is_there(_path(session, of, name))}
 
-    async def erase(self, session: str, pieces: Iterable[tuple[int, str]]) -> None:
-        for of, name in pieces:
+    async def erase(self, session: str, chunks: Iterable[tuple[int, str]]) -> None:
+        for of, name in chunks:
             try:
                 await obstore.delete_async(self._objects, _path(session, of, name))
             except FileNotFoundError:
                 continue
             except (BaseError, OSError) as error:
-                raise ContentsAway(_told("erased", error)) from error
+                raise ContentsAway(_cannot("erased", error)) from error
 
     async def _is_there(self, path: str) -> bool:
         try:
@@ -131,7 +131,7 @@ class InObjects:
         except FileNotFoundError:
             return False
         except (BaseError, OSError) as error:
-            raise ContentsAway(_told("read", error)) from error
+            raise ContentsAway(_cannot("read", error)) from error
         return True
 
 
@@ -139,8 +139,8 @@ def _manifests(session: str) -> str:
     return f"sl:{{vault:{session}}}:manifests"
 
 
-def _pieces(session: str, of: int) -> str:
-    return f"sl:{{vault:{session}}}:pieces:{of}"
+def _chunks(session: str, of: int) -> str:
+    return f"sl:{{vault:{session}}}:chunks:{of}"
 
 
 def _path(session: str, of: int, name: str) -> str:
@@ -148,5 +148,5 @@ def _path(session: str, of: int, name: str) -> str:
     return f"{quote(session, safe='').replace('.', '%2E')}/{of}/{name}"
 
 
-def _told(what: str, error: Exception) -> str:
+def _cannot(what: str, error: Exception) -> str:
     return f"the vault cannot be {what}: {str(error).splitlines()[0]}"

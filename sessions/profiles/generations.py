@@ -43,7 +43,7 @@ class Generation:
     """Bytes of the profile."""
     stored: int
     """Bytes that were written for it."""
-    pieces: int
+    chunks: int
     key: str
     """The id of the secret that it is sealed with."""
     browser: str
@@ -59,7 +59,7 @@ class Written:
     number: int
     size: int
     stored: int
-    pieces: int
+    chunks: int
     key: str
     browser: str = ""
     backend: str = ""
@@ -97,9 +97,9 @@ class Generations:
 
     async def commit(self, session: str, fence: int, written: Written, *, keep: int) -> list[int] | Refused:
         """It is the newest one now. Which numbers are kept no more."""
-        values = (written.number, written.size, written.stored, written.pieces)
-        words = (written.key, written.browser, written.backend, written.content)
-        return _numbers(await self._run(_COMMIT, session, fence, keep, *values, *words))
+        values = (written.number, written.size, written.stored, written.chunks)
+        about = (written.key, written.browser, written.backend, written.content)
+        return _numbers(await self._run(_COMMIT, session, fence, keep, *values, *about))
 
     async def delete(self, session: str, fence: int | None) -> bool | Refused:
         """False: nothing is known of it. `fence` None: by a person."""
@@ -154,9 +154,9 @@ def _generations(flat: Sequence[Any]) -> tuple[Generation, ...]:
 
 
 def _generation(cells: Sequence[bytes]) -> Generation:
-    number, fence, made, size, stored, pieces = map(int, cells[:6])
+    number, fence, made, size, stored, chunks = map(int, cells[:6])
     key, browser, backend, content = (cell.decode() for cell in cells[6:])
-    return Generation(number, fence, made / 1000, size, stored, pieces, key, browser, backend, content)
+    return Generation(number, fence, made / 1000, size, stored, chunks, key, browser, backend, content)
 
 
 def _moment(ms: bytes) -> float | None:

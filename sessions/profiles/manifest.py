@@ -1,4 +1,4 @@
-"""What a generation of a profile consists of. It is sealed as a whole: pieces that are missing, cut, in another order
+"""What a generation of a profile consists of. It is sealed as a whole: chunks that are missing, cut, in another order
 or of another generation are found by it."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import orjson
 
 from sessions.profiles.errors import Broken, Unsafe
 from sessions.profiles.portable import MAX_FILES, MAX_PROFILE, safe_name
-from sessions.profiles.sealing import MANIFEST, PIECE, Seals
+from sessions.profiles.sealing import CHUNK, MANIFEST, Seals
 
 VERSION = 1
 
@@ -30,7 +30,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     name: str
     size: int
     """Bytes of its content."""
@@ -40,7 +40,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class KeptFile:
-    """Its content is `size` bytes of the pieces put one after the other, in the order of the files."""
+    """Its content is `size` bytes of the chunks put one after the other, in the order of the files."""
 
     name: str
     size: int
@@ -52,45 +52,45 @@ class Manifest:
     made: float
     """Seconds since 1970."""
     files: tuple[KeptFile, ...]
-    pieces: tuple[Piece, ...]
+    chunks: tuple[Chunk, ...]
     origin: Origin = Origin()
 
     @property
     def size(self) -> int:
-        return sum(piece.size for piece in self.pieces)
+        return sum(chunk.size for chunk in self.chunks)
 
     @property
     def content(self) -> tuple[object, ...]:
         """What is the same where nothing has changed."""
-        return self.files, [(piece.name, piece.size) for piece in self.pieces]
+        return self.files, [(chunk.name, chunk.size) for chunk in self.chunks]
 
 
 def sealed(manifest: Manifest, seals: Seals) -> bytes:
-    told = {
+    document = {
         "version": VERSION,
         "generation": manifest.generation,
         "made": manifest.made,
         "files": [[file.name, file.size] for file in manifest.files],
-        "pieces": [[piece.name, piece.size, piece.of] for piece in manifest.pieces],
+        "chunks": [[chunk.name, chunk.size, chunk.of] for chunk in manifest.chunks],
         "origin": manifest.origin,
     }
-    return seals.seal(orjson.dumps(told), _what(manifest.generation))
+    return seals.seal(orjson.dumps(document), _what(manifest.generation))
 
 
 def opened(data: bytes, generation: int, seals: Seals) -> Manifest:
     """Raises Broken or WrongKey."""
-    told = orjson.loads(seals.open(data, _what(generation), MANIFEST))
-    if told["version"] != VERSION:
+    document = orjson.loads(seals.open(data, _what(generation), MANIFEST))
+    if document["version"] != VERSION:
         raise Broken(
-            f"generation {generation} has version {told['version']}, which a newer Sluice wrote: update this one"
+            f"generation {generation} has version {document['version']}, which a newer Sluice wrote: update this one"
         )
     try:
-        files = tuple(KeptFile(safe_name(name), _size(size)) for name, size in told["files"])
+        files = tuple(KeptFile(safe_name(name), _size(size)) for name, size in document["files"])
     except Unsafe as error:
         raise Broken(f"generation {generation}: {error}") from None
-    pieces = tuple(Piece(name, _size(size), of) for name, size, of in told["pieces"])
-    _check(generation, files, pieces)
-    return Manifest(generation, told["made"], files, pieces, Origin(**told["origin"]))
+    chunks = tuple(Chunk(name, _size(size), of) for name, size, of in document["chunks"])
+    _check(generation, files, chunks)
+    return Manifest(generation, document["made"], files, chunks, Origin(**document["origin"]))
 
 
 def _what(generation: int) -> str:
@@ -103,10 +103,10 @@ def _size(size: Any) -> int:
     return size
 
 
-def _check(generation: int, files: Iterable[KeptFile], pieces: Iterable[Piece]) -> None:
+def _check(generation: int, files: Iterable[KeptFile], chunks: Iterable[Chunk]) -> None:
     """Nobody without the key could write another one; this is against our own mistakes."""
     names = [file.name for file in files]
     size = sum(file.size for file in files)
-    whole = size == sum(piece.size for piece in pieces) and all(piece.size <= PIECE for piece in pieces)
+    whole = size == sum(chunk.size for chunk in chunks) and all(chunk.size <= CHUNK for chunk in chunks)
     if len(set(names)) != len(names) or len(names) > MAX_FILES or size > MAX_PROFILE or not whole:
         raise Broken(f"generation {generation} contradicts itself")

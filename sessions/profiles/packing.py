@@ -1,7 +1,7 @@
-"""From the files of a profile to sealed pieces, and back.
+"""From the files of a profile to sealed chunks, and back.
 
 The content of a profile is that of its files, one after the other: the small ones first, together, then each large one
-from the beginning of a piece. So what a browser does not touch makes the same pieces each time. At most two pieces are
+from the beginning of a chunk. So what a browser does not touch makes the same chunks each time. At most two chunks are
 in memory.
 """
 
@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import BinaryIO
 
 from sessions.profiles.errors import Broken, ProfileError
-from sessions.profiles.manifest import KeptFile, Manifest, Origin, Piece
+from sessions.profiles.manifest import Chunk, KeptFile, Manifest, Origin
 from sessions.profiles.portable import ProfileFile
-from sessions.profiles.sealing import PIECE, Seals
+from sessions.profiles.sealing import CHUNK, Seals
 
 _LARGE = 128 * 1024
-"""Bytes from which on a file begins a piece of its own."""
+"""Bytes from which on a file begins a chunk of its own."""
 _RESTORING, _REPLACED = ".sluice-restoring", ".sluice-replaced"
 
 
@@ -30,14 +30,14 @@ class ChangedMeanwhile(ProfileError):
 
 
 @dataclass(frozen=True, slots=True)
-class PackedPiece:
+class PackedChunk:
     name: str
     sealed: bytes
 
 
 class Packing:
-    """A generation of a profile. Iterate once, to the end, over the pieces that are to be written; then there is a
-    manifest. `known`: pieces that are kept, by their names, and in which generation they were written."""
+    """A generation of a profile. Iterate once, to the end, over the chunks that are to be written; then there is a
+    manifest. `known`: chunks that are kept, by their names, and in which generation they were written."""
 
     def __init__(
         self, profile: Path, files: Sequence[ProfileFile], seals: Seals, generation: int, known: Mapping[str, int]
@@ -47,21 +47,21 @@ class Packing:
         self._files = sorted(files, key=lambda file: (file.size >= _LARGE, file.name))
         self._seals = seals
         self._known = dict(known)
-        self._pieces: list[Piece] = []
+        self._chunks: list[Chunk] = []
 
-    def __iter__(self) -> Iterator[PackedPiece]:
+    def __iter__(self) -> Iterator[PackedChunk]:
         """Raises ChangedMeanwhile and OSError."""
         for content in self._contents():
             name = self._seals.name_of(content)
             of = self._known.get(name)
-            self._pieces.append(Piece(name, len(content), self._generation if of is None else of))
+            self._chunks.append(Chunk(name, len(content), self._generation if of is None else of))
             if of is None:
                 self._known[name] = self._generation
-                yield PackedPiece(name, self._seals.seal(content, name))
+                yield PackedChunk(name, self._seals.seal(content, name))
 
     def manifest(self, made: float, origin: Origin) -> Manifest:
         files = tuple(KeptFile(file.name, file.size) for file in self._files)
-        return Manifest(self._generation, made, files, tuple(self._pieces), origin)
+        return Manifest(self._generation, made, files, tuple(self._chunks), origin)
 
     def _contents(self) -> Iterator[bytes]:
         content = bytearray()
@@ -72,12 +72,12 @@ class Packing:
             with (self._profile / file.name).open("rb") as opened:
                 left = file.size
                 while left:
-                    data = opened.read(min(left, PIECE - len(content)))
+                    data = opened.read(min(left, CHUNK - len(content)))
                     if not data:
                         raise ChangedMeanwhile(f"{file.name} became shorter while it was read: its browser runs")
                     content += data
                     left -= len(data)
-                    if len(content) == PIECE:
+                    if len(content) == CHUNK:
                         yield bytes(content)
                         content.clear()
         if content:
@@ -111,13 +111,13 @@ class Unpacking:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def write(self, sealed: bytes) -> None:
-        """The next piece of the manifest. Raises Broken, WrongKey, and OSError such as a full disk."""
-        if self._taken == len(self._manifest.pieces):
-            raise Broken("there are more pieces than the manifest names")
-        piece = self._manifest.pieces[self._taken]
-        content = self._seals.open(sealed, piece.name, piece.size)
-        if len(content) != piece.size:
-            raise Broken(f"piece {piece.name} has {len(content):,} bytes in place of {piece.size:,}")
+        """The next chunk of the manifest. Raises Broken, WrongKey, and OSError such as a full disk."""
+        if self._taken == len(self._manifest.chunks):
+            raise Broken("there are more chunks than the manifest names")
+        chunk = self._manifest.chunks[self._taken]
+        content = self._seals.open(sealed, chunk.name, chunk.size)
+        if len(content) != chunk.size:
+            raise Broken(f"chunk {chunk.name} has {len(content):,} bytes in place of {chunk.size:,}")
         self._taken += 1
         data = memoryview(content)
         while data:
@@ -130,9 +130,9 @@ class Unpacking:
             data = data[len(taken) :]
 
     def replace(self) -> None:
-        """The profile is this one from now on. Raises Broken when a piece is missing."""
-        if self._taken != len(self._manifest.pieces):
-            raise Broken(f"{len(self._manifest.pieces) - self._taken} pieces are missing")
+        """The profile is this one from now on. Raises Broken when a chunk is missing."""
+        if self._taken != len(self._manifest.chunks):
+            raise Broken(f"{len(self._manifest.chunks) - self._taken} chunks are missing")
         while self._next_file(last=True):
             pass
         _to_disk(self._folder)

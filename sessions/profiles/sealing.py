@@ -2,7 +2,7 @@
 
     sealed = "SV" version(1) | id of the secret (4) | nonce (12) | ciphertext and tag
 
-What it is, whose, and which one are authenticated beside it, so that nothing can be put in another's place. A piece is
+What it is, whose, and which one are authenticated beside it, so that nothing can be put in another's place. A chunk is
 named by a keyed hash of its content: the same content of a session has the same name in each generation, and nobody
 without the secret can tell what is in it.
 """
@@ -24,14 +24,14 @@ from sessions.profiles.errors import Broken, WrongKey
 
 MIN_SECRET = 16
 """Bytes; a shorter one could be guessed."""
-PIECE = 2 * 2**20
-"""Bytes of content in a piece, at most."""
+CHUNK = 2 * 2**20
+"""Bytes of content in a chunk, at most."""
 MANIFEST = 8 * 2**20
-"""Bytes of a manifest, at most: 20,000 files and 260 pieces need about 2 MiB."""
+"""Bytes of a manifest, at most: 20,000 files and 260 chunks need about 2 MiB."""
 _MAGIC = b"SV\x01"
 _ID, _NONCE, _TAG = 4, 12, 16
 OVERHEAD = len(_MAGIC) + _ID + _NONCE + _TAG + 64
-"""Bytes that a sealed piece may be longer than its content, where that cannot be compressed."""
+"""Bytes that a sealed chunk may be longer than its content, where that cannot be compressed."""
 _LEVEL = 3
 
 
@@ -45,7 +45,7 @@ class Seals:
         self._names = _key(secrets[0], b"name", self._session)
 
     def name_of(self, content: bytes | memoryview) -> str:
-        """Of a piece: 32 hexadecimal digits."""
+        """Of a chunk: 32 hexadecimal digits."""
         return hmac.new(self._names, content, hashlib.sha256).hexdigest()[:32]
 
     @property

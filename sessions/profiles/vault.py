@@ -1,6 +1,6 @@
 """Saves and restores profiles: a new generation beside the old one, checked, and then one step.
 
-    save      pack ─▶ write the pieces that are new ─▶ read them back ─▶ manifest ─▶ commit ─▶ erase what is dropped
+    save      pack ─▶ write the chunks that are new ─▶ read them back ─▶ manifest ─▶ commit ─▶ erase what is dropped
     restore   newest generation ─▶ whole and true? ─▶ in the place of the old folder
                      └── no: the one before, and it is told
 
@@ -22,7 +22,7 @@ from sessions.profiles.contents import Contents, Manifests
 from sessions.profiles.errors import Broken, ProfileError, WrongKey
 from sessions.profiles.generations import Generation, Generations, Profile, Refused, Written
 from sessions.profiles.manifest import Manifest, Origin
-from sessions.profiles.packing import PackedPiece, Packing, Unpacking
+from sessions.profiles.packing import PackedChunk, Packing, Unpacking
 from sessions.profiles.portable import portable_files
 from sessions.profiles.sealing import Seals
 from sluice.observe.log import Log
@@ -38,7 +38,7 @@ class Saved:
     size: int
     written: int
     """Bytes that were new."""
-    pieces: int
+    chunks: int
     new: int
 
 
@@ -89,7 +89,7 @@ class Vault:
             number,
             size=made.size,
             stored=sum(new) + len(sealed),
-            pieces=len(made.pieces),
+            chunks=len(made.chunks),
             key=seals.current,
             browser=origin.browser,
             backend=origin.backend,
@@ -97,11 +97,11 @@ class Vault:
         )
         dropped = await self.generations.commit(session, fence, written, keep=self.keep)
         if isinstance(dropped, str):
-            await self._contents.erase(session, [(piece.of, piece.name) for piece in made.pieces if piece.of == number])
+            await self._contents.erase(session, [(chunk.of, chunk.name) for chunk in made.chunks if chunk.of == number])
             await self._manifests.erase(session, [number])
             return dropped
         await self._erase(session, dropped, seals)
-        return Saved(number, made.size, written.stored, len(made.pieces), len(new))
+        return Saved(number, made.size, written.stored, len(made.chunks), len(new))
 
     async def restore(self, session: str, profile: Path, known: Profile | None = None) -> Restored | NothingKept:
         """Into `profile`, which is replaced when the whole of a generation is there. Raises NoneReadable, OSError,
@@ -124,11 +124,11 @@ class Vault:
         """Reads all of it. Raises Broken, WrongKey, StoreAway, StoreRefused, ContentsAway."""
         seals = Seals(self._secrets, session)
         manifest = await self._manifest(session, number, seals)
-        for piece in manifest.pieces:
-            sealed = await self._piece(session, piece.of, piece.name)
-            content = await asyncio.to_thread(seals.open, sealed, piece.name, piece.size)
-            if len(content) != piece.size:
-                raise Broken(f"piece {piece.name} has {len(content):,} bytes in place of {piece.size:,}")
+        for chunk in manifest.chunks:
+            sealed = await self._chunk(session, chunk.of, chunk.name)
+            content = await asyncio.to_thread(seals.open, sealed, chunk.name, chunk.size)
+            if len(content) != chunk.size:
+                raise Broken(f"chunk {chunk.name} has {len(content):,} bytes in place of {chunk.size:,}")
         return manifest
 
     async def erase(self, session: str) -> None:
@@ -140,12 +140,12 @@ class Vault:
     async def _write(self, session: str, number: int, packing: Packing, seals: Seals) -> list[int]:
         """The sizes of what was written, each read back before the next one."""
         written: list[int] = []
-        pieces = iter(packing)
-        while (piece := await asyncio.to_thread(_next, pieces)) is not None:
-            await self._contents.put(session, number, piece.name, piece.sealed)
-            if await self._contents.get(session, number, piece.name) != piece.sealed:
-                raise Broken(f"piece {piece.name} was written and could not be read back")
-            written.append(len(piece.sealed))
+        chunks = iter(packing)
+        while (chunk := await asyncio.to_thread(_next, chunks)) is not None:
+            await self._contents.put(session, number, chunk.name, chunk.sealed)
+            if await self._contents.get(session, number, chunk.name) != chunk.sealed:
+                raise Broken(f"chunk {chunk.name} was written and could not be read back")
+            written.append(len(chunk.sealed))
         return written
 
     async def _unpack(self, session: str, number: int, seals: Seals, profile: Path) -> None:
@@ -153,8 +153,8 @@ class Vault:
         unpacking = Unpacking(manifest, seals, profile)
         await asyncio.to_thread(unpacking.__enter__)
         try:
-            for piece in manifest.pieces:
-                await asyncio.to_thread(unpacking.write, await self._piece(session, piece.of, piece.name))
+            for chunk in manifest.chunks:
+                await asyncio.to_thread(unpacking.write, await self._chunk(session, chunk.of, chunk.name))
             await asyncio.to_thread(unpacking.replace)
         finally:
             await asyncio.to_thread(unpacking.__exit__, None, None, None)
@@ -165,14 +165,14 @@ class Vault:
             raise Broken(f"generation {number} has no manifest")
         return manifests.opened(sealed, number, seals)
 
-    async def _piece(self, session: str, of: int, name: str) -> bytes:
+    async def _chunk(self, session: str, of: int, name: str) -> bytes:
         sealed = await self._contents.get(session, of, name)
         if sealed is None:
-            raise Broken(f"piece {name} is missing")
+            raise Broken(f"chunk {name} is missing")
         return sealed
 
     async def _known(self, session: str, seals: Seals) -> dict[str, int]:
-        """The pieces of the newest generation that are there, unless they are sealed with an old key."""
+        """The chunks of the newest generation that are there, unless they are sealed with an old key."""
         profile = await self.generations.of(session)
         if profile is None or profile.newest is None or profile.newest.key != seals.current:
             return {}
@@ -180,9 +180,9 @@ class Vault:
             manifest = await self._manifest(session, profile.newest.number, seals)
         except (Broken, WrongKey):
             return {}
-        pieces = [(piece.of, piece.name) for piece in manifest.pieces]
-        gone = await self._contents.missing(session, pieces)
-        return {name: of for of, name in pieces if (of, name) not in gone}
+        chunks = [(chunk.of, chunk.name) for chunk in manifest.chunks]
+        gone = await self._contents.missing(session, chunks)
+        return {name: of for of, name in chunks if (of, name) not in gone}
 
     async def _erase(self, session: str, numbers: Sequence[int], seals: Seals) -> None:
         """What only these generations have. Where one of them or of those that are kept cannot be read, nobody can say
@@ -192,23 +192,23 @@ class Vault:
         profile = await self.generations.of(session)
         left = [one.number for one in profile.generations] if profile else []
         try:
-            kept = [await self._pieces(session, number, seals) for number in left]
-            dropped = [await self._pieces(session, number, seals) for number in numbers]
+            kept = [await self._chunks(session, number, seals) for number in left]
+            dropped = [await self._chunks(session, number, seals) for number in numbers]
         except (Broken, WrongKey) as error:
             LOG.warning("profile.not_erased", session=session, generations=list(numbers), reason=str(error))
             return
         await self._contents.erase(session, set().union(*dropped) - set().union(*kept))
         await self._manifests.erase(session, numbers)
 
-    async def _pieces(self, session: str, number: int, seals: Seals) -> set[tuple[int, str]]:
+    async def _chunks(self, session: str, number: int, seals: Seals) -> set[tuple[int, str]]:
         manifest = await self._manifest(session, number, seals)
-        return {(piece.of, piece.name) for piece in manifest.pieces}
+        return {(chunk.of, chunk.name) for chunk in manifest.chunks}
 
 
-def _next(pieces: Iterator[PackedPiece]) -> PackedPiece | None:
-    return next(pieces, None)
+def _next(chunks: Iterator[PackedChunk]) -> PackedChunk | None:
+    return next(chunks, None)
 
 
 def _digest(manifest: Manifest) -> str:
-    told = repr([(file.name, file.size) for file in manifest.files] + [piece.name for piece in manifest.pieces])
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    listed = repr([(file.name, file.size) for file in manifest.files] + [chunk.name for chunk in manifest.chunks])
+    return hashlib.sha256(listed.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
--- Purpose    A number for a new generation, under which its pieces are written before it counts.
+-- Purpose    A number for a new generation, under which its chunks are written before it counts.
 -- Guarantee  No number is given twice.
 -- KEYS       see generations.lua
 -- ARGV       1 session  2 fence, or '': the next one is taken

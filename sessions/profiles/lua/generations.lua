@@ -8,7 +8,7 @@
 -- Moments are milliseconds of the scripts' time. A generation counts from `commit` on; what was written of it before
 -- lies under its number, which nobody else is given.
 local profiles, last_fence = KEYS[1], KEYS[2]
-local GENERATION = {'number', 'fence', 'made', 'size', 'stored', 'pieces', 'key', 'browser', 'backend', 'content'}
+local GENERATION = {'number', 'fence', 'made', 'size', 'stored', 'chunks', 'key', 'browser', 'backend', 'content'}
 
 local function digits(number)
   return string.format('%.0f', number)

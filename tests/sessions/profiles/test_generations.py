@@ -46,7 +46,7 @@ async def test_the_newest_generation_is_told_first_with_all_that_is_known_of_it(
     assert profile is not None
     newest = profile.newest
     assert newest is not None
-    assert (newest.number, newest.fence, newest.size, newest.stored, newest.pieces) == (2, fence, 1002, 500, 3)
+    assert (newest.number, newest.fence, newest.size, newest.stored, newest.chunks) == (2, fence, 1002, 500, 3)
     assert (newest.key, newest.browser, newest.backend) == ("0a1b2c3d", "Chromium 156.0.8078.79", "leveldb")
     assert [generation.number for generation in profile.generations] == [2, 1]
 

@@ -13,7 +13,7 @@ from sessions.profiles.errors import Broken, NoProfile, ProfileError, TooLarge, 
 from sessions.profiles.manifest import Manifest, Origin
 from sessions.profiles.packing import ChangedMeanwhile, Packing, Unpacking, recover
 from sessions.profiles.portable import ProfileFile, backend_of, portable_files, safe_name
-from sessions.profiles.sealing import PIECE, Seals, key_of
+from sessions.profiles.sealing import CHUNK, Seals, key_of
 from tests.sessions.profiles.making import BLOBS, LEVELDB, OLD, SECRET, contents, profile
 
 SEALS = Seals([SECRET], "s1")
@@ -22,21 +22,21 @@ ORIGIN = Origin("Chromium 156.0.8078.79", "leveldb", "host", "sluice")
 
 def packed(folder: Path, seals: Seals = SEALS, generation: int = 1) -> tuple[Manifest, dict[str, bytes]]:
     packing = Packing(folder, portable_files(folder), seals, generation, {})
-    pieces = {piece.name: piece.sealed for piece in packing}
-    return packing.manifest(1.0, ORIGIN), pieces
+    chunks = {chunk.name: chunk.sealed for chunk in packing}
+    return packing.manifest(1.0, ORIGIN), chunks
 
 
-def restore(manifest: Manifest, pieces: dict[str, bytes], target: Path, seals: Seals = SEALS) -> None:
+def restore(manifest: Manifest, chunks: dict[str, bytes], target: Path, seals: Seals = SEALS) -> None:
     with Unpacking(manifest, seals, target) as unpacking:
-        for piece in manifest.pieces:
-            unpacking.write(pieces[piece.name])
+        for chunk in manifest.chunks:
+            unpacking.write(chunks[chunk.name])
         unpacking.replace()
 
 
 def test_a_login_comes_back_byte_for_byte_and_nothing_else_does(tmp_path: Path) -> None:
     source = profile(tmp_path / "source")
-    manifest, pieces = packed(source)
-    restore(manifest, pieces, tmp_path / "target")
+    manifest, chunks = packed(source)
+    restore(manifest, chunks, tmp_path / "target")
     found = contents(tmp_path / "target")
     before = contents(source)
     assert found == {name: before[name] for name in found}
@@ -52,11 +52,11 @@ def test_a_login_comes_back_byte_for_byte_and_nothing_else_does(tmp_path: Path) 
 
 def test_what_a_browser_did_not_touch_is_not_sealed_again(tmp_path: Path) -> None:
     source = profile(tmp_path / "source", size=9 * 2**20)
-    _, pieces = packed(source)
+    _, chunks = packed(source)
     (source / LEVELDB / "000003.log").write_bytes(b"grown" * 20_000)
-    again = Packing(source, portable_files(source), SEALS, 2, dict.fromkeys(pieces, 1))
+    again = Packing(source, portable_files(source), SEALS, 2, dict.fromkeys(chunks, 1))
     assert len(list(again)) == 1
-    assert sorted(piece.of for piece in again.manifest(2.0, ORIGIN).pieces) == [1] * (len(pieces) - 1) + [2]
+    assert sorted(chunk.of for chunk in again.manifest(2.0, ORIGIN).chunks) == [1] * (len(chunks) - 1) + [2]
 
 
 def test_a_manifest_that_is_sealed_and_opened_is_the_same(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_what_was_changed_or_cut_anywhere_is_never_restored(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("vault")
-    manifest, pieces = packed(profile(folder / "source", size=200_000))
-    name = data.draw(st.sampled_from(sorted(pieces)))
-    sealed = bytearray(pieces[name])
+    manifest, chunks = packed(profile(folder / "source", size=200_000))
+    name = data.draw(st.sampled_from(sorted(chunks)))
+    sealed = bytearray(chunks[name])
     if data.draw(st.booleans(), label="cut"):
         sealed = sealed[: data.draw(st.integers(0, len(sealed) - 1))]
     else:
@@ -80,7 +80,7 @@ def test_what_was_changed_or_cut_anywhere_is_never_restored(
     target = profile(folder / "target", size=10, seed=2)
     before = contents(target)
     with pytest.raises((Broken, WrongKey)):
-        restore(manifest, {**pieces, name: bytes(sealed)}, target)
+        restore(manifest, {**chunks, name: bytes(sealed)}, target)
     assert contents(target) == before
     assert [path.name for path in folder.iterdir()] == ["source", "target"] or len(list(folder.iterdir())) == 2
 
@@ -95,21 +95,21 @@ def test_a_manifest_that_was_changed_or_cut_is_never_opened(data: st.DataObject)
         manifests.opened(bytes(changed), 3, SEALS)
 
 
-def test_pieces_in_another_order_of_another_session_or_generation_are_refused(tmp_path: Path) -> None:
+def test_chunks_in_another_order_of_another_session_or_generation_are_refused(tmp_path: Path) -> None:
     source = profile(tmp_path / "source", size=5 * 2**20)
-    manifest, pieces = packed(source)
-    names = [piece.name for piece in manifest.pieces]
-    swapped = {**pieces, names[1]: pieces[names[2]], names[2]: pieces[names[1]]}
+    manifest, chunks = packed(source)
+    names = [chunk.name for chunk in manifest.chunks]
+    swapped = {**chunks, names[1]: chunks[names[2]], names[2]: chunks[names[1]]}
     with pytest.raises(Broken, match="was changed, or is that of another session or generation"):
         restore(manifest, swapped, tmp_path / "target")
     other = Seals([SECRET], "s2")
     with pytest.raises(Broken, match="was changed, or is that of another session or generation"):
-        restore(manifest, pieces, tmp_path / "target", other)
+        restore(manifest, chunks, tmp_path / "target", other)
     with pytest.raises(Broken, match="generation 2 was changed"):
         manifests.opened(manifests.sealed(manifest, SEALS), 2, SEALS)
     with Unpacking(manifest, SEALS, tmp_path / "target") as unpacking:
-        unpacking.write(pieces[names[0]])
-        with pytest.raises(Broken, match=f"^{len(names) - 1} pieces are missing$"):
+        unpacking.write(chunks[names[0]])
+        with pytest.raises(Broken, match=f"^{len(names) - 1} chunks are missing$"):
             unpacking.replace()
     assert not (tmp_path / "target").exists()
 
@@ -121,12 +121,12 @@ def test_the_same_content_of_two_sessions_has_no_common_name(tmp_path: Path) -> 
 
 def test_old_keys_open_and_the_new_one_seals(tmp_path: Path) -> None:
     source = profile(tmp_path / "source")
-    manifest, pieces = packed(source, Seals([OLD], "s1"))
+    manifest, chunks = packed(source, Seals([OLD], "s1"))
     both = Seals([SECRET, OLD], "s1")
-    restore(manifest, pieces, tmp_path / "target", both)
+    restore(manifest, chunks, tmp_path / "target", both)
     assert {key_of(sealed) for sealed in packed(source, both)[1].values()} == {both.current}
     with pytest.raises(WrongKey, match="which sessions.vault.key does not name: name the old key behind the new one"):
-        restore(manifest, pieces, tmp_path / "target", SEALS)
+        restore(manifest, chunks, tmp_path / "target", SEALS)
 
 
 def test_a_crash_between_the_two_renames_leaves_the_old_profile(tmp_path: Path) -> None:
@@ -155,19 +155,19 @@ def test_a_file_that_becomes_shorter_while_it_is_read_is_told(tmp_path: Path) ->
         list(Packing(source, files, SEALS, 1, {}))
 
 
-def test_a_profile_of_any_size_takes_few_pieces_of_memory(tmp_path: Path) -> None:
+def test_a_profile_of_any_size_takes_few_chunks_of_memory(tmp_path: Path) -> None:
     source = profile(tmp_path / "source", size=40 * 2**20)
     tracemalloc.start()
     try:
         packing = Packing(source, portable_files(source), SEALS, 1, {})
         with Unpacking(_whole(source), SEALS, tmp_path / "target") as unpacking:
-            for piece in packing:
-                unpacking.write(piece.sealed)
+            for chunk in packing:
+                unpacking.write(chunk.sealed)
             unpacking.replace()
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert most < 10 * PIECE
+    assert most < 10 * CHUNK
 
 
 def _whole(source: Path) -> Manifest:

@@ -70,7 +70,7 @@ def login(folder: Path) -> dict[str, bytes]:
 async def test_a_profile_comes_back(vault: Vault, tmp_path: Path) -> None:
     source = profile(tmp_path / "source")
     saved = await save(vault, source)
-    assert (saved.generation, saved.new) == (1, saved.pieces)
+    assert (saved.generation, saved.new) == (1, saved.chunks)
     found = await restored(vault, tmp_path / "target")
     assert (found.generation.number, found.skipped) == (1, ())
     assert found.generation.browser == "Chromium 156.0.8078.79"
@@ -82,7 +82,7 @@ async def test_only_what_has_changed_is_written_again(vault: Vault, tmp_path: Pa
     first = await save(vault, source)
     (source / "Default/Cookies").write_bytes(b"other")
     second = await save(vault, source)
-    assert (first.new, second.new) == (first.pieces, 1)
+    assert (first.new, second.new) == (first.chunks, 1)
     assert second.written < first.written / 10
     await restored(vault, tmp_path / "target")
     assert contents(tmp_path / "target") == login(source)
@@ -100,7 +100,7 @@ async def test_what_no_generation_has_any_more_is_erased(
     for number in (4, 5, 6):
         await vault.verify("s1", number)
     if isinstance(place, InStore):
-        assert await store.redis.hlen("sl:{vault:s1}:pieces:2") == 0
+        assert await store.redis.hlen("sl:{vault:s1}:chunks:2") == 0
 
 
 async def test_a_newest_generation_that_is_broken_falls_back_to_the_one_before(
@@ -112,7 +112,7 @@ async def test_a_newest_generation_that_is_broken_falls_back_to_the_one_before(
     (source / "Default/Cookies").write_bytes(b"other")
     await save(vault, source)
     manifest = await vault.verify("s1", 2)
-    (new,) = [piece for piece in manifest.pieces if piece.of == 2]
+    (new,) = [chunk for chunk in manifest.chunks if chunk.of == 2]
     await place.put("s1", 2, new.name, b"broken")
     found = await restored(vault, tmp_path / "target")
     assert found.generation.number == 1
@@ -125,10 +125,10 @@ async def test_no_login_is_said_only_where_there_is_none(vault: Vault, place: Co
     target = profile(tmp_path / "target", seed=2)
     before = contents(target)
     await save(vault, profile(tmp_path / "source"))
-    for piece in (await vault.verify("s1", 1)).pieces:
-        await place.erase("s1", [(1, piece.name)])
+    for chunk in (await vault.verify("s1", 1)).chunks:
+        await place.erase("s1", [(1, chunk.name)])
     with pytest.raises(
-        NoneReadable, match="no generation of session s1 can be restored: piece [0-9a-f]{32} is missing"
+        NoneReadable, match="no generation of session s1 can be restored: chunk [0-9a-f]{32} is missing"
     ):
         await vault.restore("s1", target)
     assert contents(target) == before
@@ -144,7 +144,7 @@ async def test_keys_are_rotated(store: Store, place: Contents, tmp_path: Path) -
     with pytest.raises(NoneReadable, match="name the old key behind the new one"):
         await make(store, place).restore("s1", tmp_path / "other")
     saved = await save(both, source)
-    assert saved.new == saved.pieces, "nothing is left that only the old key opens"
+    assert saved.new == saved.chunks, "nothing is left that only the old key opens"
     await restored(make(store, place), tmp_path / "other")
 
 
