@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
 from sessions.keys import Key, Keys, WorkerKey
+from sessions.profiles.policies import VaultPolicy
 from sessions.shields import Shields
 from sluice.config import Listen, Signature, headers, parsers, references, urls
 from sluice.config.fields import Fields, Value, section, setting
@@ -165,6 +166,9 @@ class SessionsPolicy:
     restore: float = setting(parsers.duration, 600.0)
     """For so long after an existing worker was started again its sessions count as being restored."""
 
+    vault: VaultPolicy | None = setting(section(VaultPolicy), None)
+    """Keeps logins, so that a session can open anywhere. None: logins stay on their machines."""
+
     def keys_of(self, signatures: Mapping[str, Signature], listen: Sequence[Listener]) -> Keys:
         """By which workers prove themselves to a gateway that listens there. `verify`, the short form, may say all."""
         found = [Key(signatures[one.signature], one.ids, one.urls) for one in self.keys]
@@ -176,5 +180,8 @@ class SessionsPolicy:
 
 def sessions(value: Value) -> SessionsPolicy:
     with value.fields() as fields:
-        fields.later("one_phone", "cleanup", "vault", "browser")
-        return fields.read(SessionsPolicy)
+        fields.later("one_phone", "cleanup", "browser")
+        found = fields.read(SessionsPolicy)
+        if found.vault is not None and found.vault.verify is None:
+            found = replace(found, vault=replace(found.vault, verify=found.verify))
+        return found

@@ -7,11 +7,12 @@ from dataclasses import fields, replace
 
 from gateway.policies.model import Policies
 from gateway.policies.read import load
+from sessions.profiles.policies import VaultPolicy
 from sluice.config.live import LivePolicies
 from sluice.config.problems import PolicyError, Problem, quoted
 from sluice.config.written import Change, changes
 
-NEXT_START = ("listen", "admin.listen", "data", "store", "sessions.lease", "log.to")
+NEXT_START = ("listen", "admin.listen", "data", "store", "sessions.lease", "sessions.vault.url", "log.to")
 """What a process stands on, and what all processes must agree on, changes when they start again."""
 
 _RESTART = "it answers from the next start on: restart Sluice"
@@ -46,7 +47,7 @@ def hold(running: Policies, edited: Policies) -> tuple[Policies, tuple[str, ...]
     Raises PolicyError for routes `on` a listener that does not run yet: nothing would reach them until then.
     """
     _refuse_unknown_listeners(running, edited)
-    sessions = replace(edited.sessions, lease=running.sessions.lease)
+    sessions = replace(edited.sessions, lease=running.sessions.lease, vault=_vault(running, edited))
     admin = replace(edited.admin, listen=running.admin.listen)
     log = replace(edited.log, to=running.log.to)
     held = replace(
@@ -58,14 +59,25 @@ def hold(running: Policies, edited: Policies) -> tuple[Policies, tuple[str, ...]
         sessions=sessions,
         log=log,
     )
-    old, new = _held(running), _held(edited)
+    old, new = _held(held), _held(edited)
     return held, tuple(key for key in old if old[key] != new[key])
+
+
+def _vault(running: Policies, edited: Policies) -> VaultPolicy | None:
+    """What one process has written, all others must find; a vault where there was none may be anywhere."""
+    old, new = running.sessions.vault, edited.sessions.vault
+    return replace(new, place=old.place) if old and new else new
 
 
 def _held(policies: Policies) -> dict[str, object]:
     store = {f"store.{field.name}": getattr(policies.store, field.name) for field in fields(policies.store)}
     listen = {"listen": policies.listen, "admin.listen": policies.admin.listen}
-    others = {"sessions.lease": policies.sessions.lease, "log.to": policies.log.to}
+    vault = policies.sessions.vault
+    others = {
+        "sessions.lease": policies.sessions.lease,
+        "sessions.vault.url": vault.place if vault else None,
+        "log.to": policies.log.to,
+    }
     return {**listen, "data": policies.data, **store, **others}
 
 

@@ -14,6 +14,7 @@ from gateway.policies.list_warnings import list_warnings
 from gateway.policies.lists import AddressList, ListEntry
 from gateway.policies.model import Policies
 from gateway.policies.routes import JsonPointer, Route, ToRelay, ToWorkers
+from gateway.policies.vault_warnings import vault_warnings
 from sessions.policies import SessionsPolicy
 from sluice.config import Listen
 from sluice.config.listening import EVERYWHERE, Listener
@@ -46,6 +47,7 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
     yield from _one_machine_twice(policies.sessions)
     yield from _open_list(policies)
     yield from _keys_of_all(policies)
+    yield from vault_warnings(policies)
     yield from _hidden_from_workers(policies.routes)
     yield from _keyless(policies)
     yield from _commands_left_out(policies, now)
@@ -188,6 +190,7 @@ def _commands_left_out(policies: Policies, now: float) -> Iterator[str]:
 def _signatures_used(policies: Policies) -> set[str | None]:
     verified = {route.verify for route in policies.routes} | {policies.sessions.verify, policies.relay.verify}
     verified |= {key.signature for key in policies.sessions.keys}
+    verified |= {policies.sessions.vault.verify} if policies.sessions.vault else set()
     return verified | {endpoint.sign for endpoint in policies.relay.endpoints.values()}
 
 

@@ -22,8 +22,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sessions.profiles.errors import Broken, WrongKey
 
-MIN_SECRET = 16
-"""Bytes; a shorter one could be guessed."""
 CHUNK = 2 * 2**20
 """Bytes of content in a chunk, at most."""
 MANIFEST = 8 * 2**20

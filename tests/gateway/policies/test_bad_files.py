@@ -13,7 +13,7 @@ BAD = Path(__file__).parent / "bad"
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ENVIRONMENT = {
     "HMAC": "secret", "EMPTY": "", "LINES": "two\nlines", "BYTES": "\udcff",
-    "WHSEC": WHSEC, "WHSEC_SHORT": "whsec_c2hvcnQ=",
+    "LONG": "a secret of over sixteen bytes", "WHSEC": WHSEC, "WHSEC_SHORT": "whsec_c2hvcnQ=",
 }  # fmt: skip
 
 EXPECTED: dict[str, list[str]] = {
@@ -211,7 +211,7 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "unknown_key_merge": [
         "3:12: sessions.<<: unknown key; known here: lease, per_worker, workers, verify, "
-        "keys, advertise, shared_profiles, shields, restore",
+        "keys, advertise, shared_profiles, shields, restore, vault",
     ],
     "unknown_shield": [
         "2:22: sessions.shields.bulks: unknown key; did you mean bulk",
@@ -1111,8 +1111,7 @@ EXPECTED: dict[str, list[str]] = {
     "later_sessions": [
         "3:3: sessions.one_phone: not in this version yet; remove it",
         "4:3: sessions.cleanup: not in this version yet; remove it",
-        "5:3: sessions.vault: not in this version yet; remove it",
-        "6:3: sessions.browser: not in this version yet; remove it",
+        "5:3: sessions.browser: not in this version yet; remove it",
     ],
     "store_sentinel_without_master": [
         "2:14: store.url: names no master; write redis+sentinel://host:26379,host:26379/mymaster",
@@ -1257,6 +1256,105 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "sessions_restore": [
         '2:21: sessions.restore: "10min" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+    ],
+    "vault_every": [
+        '2:42: sessions.vault.every: "30s" is too short; write 1m or more: each time the whole profile is read',
+    ],
+    "vault_every_unit": [
+        '2:42: sessions.vault.every: "10" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+    ],
+    "vault_generations": [
+        "2:48: sessions.vault.generations: 21 is too much; write 20 or less",
+    ],
+    "vault_generations_zero": [
+        "2:48: sessions.vault.generations: 0 is too small; write 1 or more",
+    ],
+    "vault_key": [
+        "3:16: sessions.vault.key: a secret must not stand in this file; write env:NAME or file:PATH",
+    ],
+    "vault_key_gone": [
+        "3:16: sessions.vault.key: the environment variable GONE is not set; export GONE=…",
+    ],
+    "vault_key_nothing": [
+        "3:16: sessions.vault.key: names no key; write [env:NEW, env:OLD], the newest first",
+    ],
+    "vault_key_short": [
+        (
+            "3:27: sessions.vault.key[1]: the key has under 16 bytes and can be guessed; make one with openssl "
+            "rand -hex 32"
+        ),
+    ],
+    "vault_key_twice": [
+        "3:16: sessions.vault.key: names one key twice; keep one of them",
+    ],
+    "vault_unknown_key": [
+        "2:35: sessions.vault.generation: unknown key; did you mean generations",
+    ],
+    "vault_unknown_signature": [
+        '3:43: sessions.vault.verify: no signature is called "worker"; did you mean workers',
+    ],
+    "vault_url_file_empty": [
+        '2:40: sessions.vault.url: "file:" names no folder; write file:/srv/sluice-vault',
+    ],
+    "vault_url_file_host": [
+        (
+            '2:40: sessions.vault.url: "file://vault" names a host, not a folder; write '
+            "file:///srv/sluice-vault, or file:vault for one beside this file"
+        ),
+    ],
+    "vault_url_file_no_folder": [
+        (
+            '2:40: sessions.vault.url: "file:vault_without_key.yaml" is a file, not a folder; write '
+            "file:/srv/sluice-vault"
+        ),
+    ],
+    "vault_url_path": [
+        (
+            "2:40: sessions.vault.url: is no place for a vault; write store, file:/srv/sluice-vault or "
+            "s3://bucket/prefix"
+        ),
+    ],
+    "vault_url_s3_bucket": [
+        '5:10: sessions.vault.url: "s3://bu,cket/x" is not the address of a bucket; write s3://bucket/prefix',
+    ],
+    "vault_url_s3_endpoint": [
+        '2:40: sessions.vault.url: "minio:9000" is not an http address; write http://127.0.0.1:8000',
+    ],
+    "vault_url_s3_nothing": [
+        '2:40: sessions.vault.url: "s3://" names no bucket; write s3://bucket/prefix',
+    ],
+    "vault_url_s3_one_slash": [
+        '2:40: sessions.vault.url: "s3:/bucket" names no bucket; write s3://bucket/prefix',
+    ],
+    "vault_url_s3_option": [
+        (
+            '5:10: sessions.vault.url: "path_style" is not known here; write '
+            "s3://bucket/prefix?endpoint=https://…&region=…"
+        ),
+    ],
+    "vault_url_s3_option_empty": [
+        '2:40: sessions.vault.url: "region" has no value; write s3://bucket/prefix?endpoint=https://…&region=…',
+    ],
+    "vault_url_s3_option_twice": [
+        '5:10: sessions.vault.url: "region" is there twice; write s3://bucket/prefix?endpoint=https://…&region=…',
+    ],
+    "vault_url_s3_password": [
+        (
+            "5:10: sessions.vault.url: has a user or password in it; write it without; credentials come from "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ),
+    ],
+    "vault_url_s3_slash": [
+        '2:40: sessions.vault.url: "s3:///prefix" names no bucket; write s3://bucket/prefix',
+    ],
+    "vault_url_scheme": [
+        (
+            "2:40: sessions.vault.url: is no place for a vault; write store, file:/srv/sluice-vault or "
+            "s3://bucket/prefix"
+        ),
+    ],
+    "vault_without_key": [
+        ("2:19: sessions.vault.key: is missing; write key: env:SLUICE_VAULT_KEY, with what openssl rand -hex 32 makes"),
     ],
     "worker_url_path": [
         '2:28: sessions.workers[0].url: "http://127.0.0.1:3001/é" has a path beyond ASCII; write it percent-encoded',

@@ -20,7 +20,7 @@ from tests.gateway.policies.test_read import DEFAULT
 DEMO = DEFAULT.parent / "sluice" / "demo" / "policies.yaml"
 MODULES = (
     *("gateway.policies.limits", "gateway.policies.model", "gateway.policies.trust", "gateway.policies.upstreams"),
-    *("relay.policies", "sessions.policies", "sluice.config.common"),
+    *("relay.policies", "sessions.policies", "sessions.profiles.policies", "sluice.config.common"),
 )
 
 
@@ -75,7 +75,8 @@ def test_keys_are_explained_by_their_own_descriptions() -> None:
         "endpoint_name", "route_no_action", "route_two_actions", "route_without_path", "route_workers_unknown",
         "route_session_text", "route_session_empty", "override_for_nobody", "override_for_two", "ratio_out_of_range",
         "number_zero", "quoted_number", "list_without_networks", "list_unknown_key", "list_name", "retention_delivered",
-        "event_keep_oldest", "limit_headers_unknown", "burst_too_much",
+        "event_keep_oldest", "limit_headers_unknown", "burst_too_much", "vault_without_key", "vault_key",
+        "vault_url_path", "vault_generations_zero", "vault_unknown_key",
     ],
 )  # fmt: skip
 def test_typical_mistakes_are_found(name: str) -> None:

@@ -140,6 +140,28 @@ LIST = "routes: [{path: /api/sessions, methods: [GET], workers: list}]\n"
                 "workers; put this one first, if that is not meant"
             ],
         ),
+        (
+            "sessions: {vault: {key: env:T}}\n",
+            [
+                "sessions.vault: no verify, nor sessions.verify, so /_sluice/vault is closed to workers; write verify: "
+                "with the name of a signature"
+            ],
+        ),
+        (
+            "signatures: {hmac: {secret: env:S}}\n"
+            "sessions: {vault: {key: env:T, verify: hmac, url: file:/srv/nowhere}}\n",
+            [
+                "sessions.vault.url: /srv/nowhere is not there, so nothing can be saved; mkdir -m 700 /srv/nowhere, or "
+                "mount it"
+            ],
+        ),
+        (
+            "signatures: {hmac: {secret: env:S}}\nsessions: {verify: hmac, vault: {key: [env:T, env:S]}}\n",
+            [
+                "sessions.vault.key: is the secret of signatures.hmac, too, so who may sign can read what is stored; "
+                "give the vault a key of its own: openssl rand -hex 32"
+            ],
+        ),
     ],
 )
 def test_check_warns_of(tmp_path: Path, text: str, warnings: list[str]) -> None:
