@@ -26,6 +26,7 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
 from sessions import divided
+from sessions.profiles import troubles
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.store import clock
 from sluice.store.client import Store
@@ -153,6 +154,11 @@ async def use_sends(use: Use) -> None:
     await use.look()
 
 
+async def use_vault(use: Use) -> None:
+    await troubles.note(use.store, "save", "a", "the disk is full")
+    await use.look()
+
+
 async def use_sessions(use: Use) -> None:
     registry = Registry(use.store, 60.0)
     await registry.register(Worker("a", "1", "http://a:3000", 10))
@@ -181,7 +187,7 @@ async def use_sessions(use: Use) -> None:
 @pytest.fixture
 async def seen(store: Store) -> set[str]:
     use = Use(store, set())
-    for part in (use_queues, use_endpoints, use_circuit, use_limits, use_sends, use_sessions):
+    for part in (use_queues, use_endpoints, use_circuit, use_limits, use_sends, use_sessions, use_vault):
         await part(use)
     return use.seen
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from obstore.store import LocalStore, S3Store
 
-from sessions.profiles.contents import Contents, ContentsAway, InObjects, InStore, Manifests
-from sessions.profiles.generations import Generations
+from sessions.profiles.contents import Contents, ContentsAway, InObjects, InStore
+from sessions.profiles.observed import ObservedVault
 from sessions.profiles.policies import Bucket, Folder, VaultPolicy
 from sessions.profiles.vault import Vault
 from sluice.store.client import Store
@@ -19,9 +19,7 @@ _CONNECT, _ANSWER, _RETRIES = timedelta(seconds=5), timedelta(seconds=30), timed
 
 def open_vault(policy: VaultPolicy, store: Store) -> Vault:
     """Asks for nothing: whether its place is there is seen when it is used."""
-    vault = Vault(Generations(store), Manifests(store), contents_of(policy, store), policy.secrets)
-    vault.keep = policy.generations
-    return vault
+    return ObservedVault(store, contents_of(policy, store), policy.secrets, policy.generations)
 
 
 def contents_of(policy: VaultPolicy, store: Store) -> Contents:
