@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ _DEEP = 6
 _NAMED = re.compile(r"(session|RemoteAuth)(?:-([-_A-Za-z0-9]+))?(\.zip)?")
 _WORKSPACE = re.compile(r"workspace_(.+)")
 _USER_DATA = "userDataDir"
+_LINK = "is a symbolic link, which is not followed: name what it leads to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,42 +35,84 @@ class FoundLogin:
     workspace: str | None = None
 
 
-def logins_below(path: Path) -> Iterator[FoundLogin]:
-    """In the order of their paths, `path` itself included. Links are not followed. Raises OSError for `path` alone."""
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """What was not looked into, and may hold logins."""
+
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Each in the order of their paths."""
+
+    logins: list[FoundLogin] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
+
+
+def logins_below(path: Path) -> Found:
+    """`path` itself included, which may be a zip. A folder with a name of whatsapp-web.js is one of them even if there
+    is no login in it. Raises OSError for `path` alone."""
+    found = Found()
+    if path.is_file():
+        named = _NAMED.fullmatch(path.name)
+        session = named[2] if named is not None and named[1] == "RemoteAuth" else None
+        found.logins.append(FoundLogin(path, "remote_auth_zip", session or "", _workspace_of(path)))
+        return found
     os.listdir(path)
-    yield from _below(path, _DEEP)
+    _look(path, _DEEP, found)
+    return found
 
 
-def _below(folder: Path, deep: int) -> Iterator[FoundLogin]:
-    found = _login_of(folder)
-    if found is not None:
-        yield found
-        return
-    if not deep:
-        return
+def _look(folder: Path, deep: int, found: Found) -> None:
+    before = len(found.logins)
     try:
-        entries = sorted(folder.iterdir())
-    except OSError:
+        login = _login_of(folder)
+        if login is not None:
+            found.logins.append(login)
+            return
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name) if deep else []
+    except OSError as error:
+        found.passed_over.append(PassedOver(folder, f"cannot be read: {(error.strerror or str(error)).lower()}"))
         return
     for entry in entries:
-        if entry.is_symlink():
-            continue
-        if entry.is_dir():
-            yield from _below(entry, deep - 1)
-        elif entry.suffix == ".zip" and (named := _NAMED.fullmatch(entry.name)) and named[1] == "RemoteAuth":
-            yield FoundLogin(entry, "remote_auth_zip", named[2] or "", _workspace_of(entry))
+        _enter(entry, deep, found)
+    named = _NAMED.fullmatch(folder.name)
+    if named is not None and named[2] and not named[3] and len(found.logins) == before:
+        found.logins.append(_named(folder, named))  # it is said that there is no login in it
+
+
+def _enter(entry: os.DirEntry[str], deep: int, found: Found) -> None:
+    path = Path(entry.path)
+    named = _NAMED.fullmatch(entry.name)
+    zipped = named is not None and bool(named[3]) and named[1] == "RemoteAuth"
+    if entry.is_symlink():
+        if zipped or path.is_dir():
+            found.passed_over.append(PassedOver(path, _LINK))
+    elif entry.is_dir(follow_symlinks=False):
+        _look(path, deep - 1, found)
+    elif zipped and named is not None:
+        found.logins.append(FoundLogin(path, "remote_auth_zip", named[2] or "", _workspace_of(path)))
 
 
 def _login_of(folder: Path) -> FoundLogin | None:
-    """It is a user-data directory with an IndexedDB."""
-    if not (folder / TREES[0]).is_dir():
+    """It is a user-data directory with an IndexedDB. Raises OSError where that cannot be seen."""
+    try:
+        if not stat.S_ISDIR(os.stat(folder / TREES[0]).st_mode):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
         return None
     named = _NAMED.fullmatch(folder.name)
     if named is not None and not named[3]:
-        form: Form = "local_auth" if named[1] == "session" else "remote_auth"
-        return FoundLogin(folder, form, named[2] or "", _workspace_of(folder))
+        return _named(folder, named)
     session = folder.name if folder.parent.name == _USER_DATA else ""
     return FoundLogin(folder, "user_data", session, _workspace_of(folder))
+
+
+def _named(folder: Path, named: re.Match[str]) -> FoundLogin:
+    form: Form = "local_auth" if named[1] == "session" else "remote_auth"
+    return FoundLogin(folder, form, named[2] or "", _workspace_of(folder))
 
 
 def _workspace_of(path: Path) -> str | None:

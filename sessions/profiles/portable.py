@@ -45,16 +45,26 @@ def portable_files(profile: Path) -> list[ProfileFile]:
 
 
 def _found(profile: Path) -> Iterator[ProfileFile]:
-    for tree in TREES:
-        for folder, folders, names in os.walk(profile / tree):
+    for folder in ("Default", "Default/Network", *TREES):
+        _refuse_link(profile / folder)
+    for tree in filter(lambda tree: (profile / tree).exists(), TREES):
+        for folder, folders, names in os.walk(profile / tree, onerror=_raise):
             for name in sorted([*folders, *names]):
-                path = Path(folder) / name
-                if path.is_symlink():
-                    raise Unsafe(f"{path} is a symbolic link, which no browser makes; remove it")
+                _refuse_link(Path(folder) / name)
             yield from (_file(profile, Path(folder) / name) for name in names if name not in _LEFT_OUT)
     for cookies in COOKIES:
         if (profile / cookies).is_file() and not (profile / cookies).is_symlink():
             yield _file(profile, profile / cookies)
+
+
+def _raise(error: OSError) -> None:
+    """What cannot be read must not be missing without a word."""
+    raise error
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise Unsafe(f"{path} is a symbolic link, which no browser makes; remove it")
 
 
 def _file(profile: Path, path: Path) -> ProfileFile:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SECRET = b"a secret of thirty-two bytes, or so"
@@ -39,3 +42,17 @@ def profile(folder: Path, *, size: int = 3 * 2**20 + 17, seed: int = 1) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below it."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def as_nobody(folder: Path) -> Iterator[None]:
+    """Root may read and write everything; in here it may not. Anybody else stays who they are."""
+    if os.geteuid() != 0:
+        yield
+        return
+    folder.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -14,7 +14,7 @@ from sessions.profiles.manifest import Manifest, Origin
 from sessions.profiles.packing import ChangedMeanwhile, Packing, Unpacking, recover
 from sessions.profiles.portable import ProfileFile, backend_of, portable_files, safe_name
 from sessions.profiles.sealing import CHUNK, Seals, key_of
-from tests.sessions.profiles.making import BLOBS, LEVELDB, OLD, SECRET, contents, profile
+from tests.sessions.profiles.making import BLOBS, LEVELDB, OLD, SECRET, as_nobody, contents, profile
 
 SEALS = Seals([SECRET], "s1")
 ORIGIN = Origin("Chromium 156.0.8078.79", "leveldb", "host", "sluice")
@@ -183,6 +183,22 @@ def _whole(source: Path) -> Manifest:
 def test_a_folder_without_a_login_is_told(tmp_path: Path) -> None:
     with pytest.raises(NoProfile, match="has no Default/IndexedDB: no page has logged in there yet, or it is another"):
         portable_files(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["Default", "Default/IndexedDB", "Default/Local Storage"])
+def test_a_folder_that_is_a_symbolic_link_is_refused(tmp_path: Path, folder: str) -> None:
+    source = profile(tmp_path / "source", size=10)
+    (source / folder).rename(tmp_path / "elsewhere")
+    (source / folder).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Unsafe, match=f"{folder} is a symbolic link, which no browser makes; remove it"):
+        portable_files(source)
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(short_folder: Path) -> None:
+    source = profile(short_folder / "source", size=10)
+    (source / BLOBS / "1").chmod(0)
+    with as_nobody(short_folder), pytest.raises(PermissionError):
+        portable_files(source)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
