@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/operations.md").read_text()
 SENTENCES = PAGE.partition("\n## What `sluice status` says\n")[2].partition("\n## ")[0]
 METRICS = PAGE.partition("\n## Metrics\n")[2].partition("\n## ")[0]
-GROUPS = {("dead",), ("queue",), ("circuit",), ("limits",), ("sessions",)}
+GROUPS = {("dead",), ("queue",), ("circuit",), ("limits",), ("sessions",), ("vault",)}
 """Commands that have commands."""
 _WORDS = re.compile(r"\w\S* +\w")
 

@@ -14,14 +14,10 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
-from sessions.profiles.errors import ProfileError
+from sessions.profiles.errors import ContentsAway as ContentsAway
 from sluice.store.client import Store
 
 _AT_ONCE = 64
-
-
-class ContentsAway(ProfileError):
-    """The folder or bucket cannot be written or read right now; the message says why."""
 
 
 class Contents(Protocol):

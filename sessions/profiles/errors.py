@@ -25,3 +25,7 @@ class Unsafe(ProfileError):
 
 class NoProfile(ProfileError):
     """There is no login in this folder."""
+
+
+class ContentsAway(ProfileError):
+    """The folder or bucket cannot be written or read right now; the message says why."""

@@ -131,6 +131,14 @@ class Vault:
                 raise Broken(f"chunk {chunk.name} has {len(content):,} bytes in place of {chunk.size:,}")
         return manifest
 
+    async def look(self, session: str, number: int) -> Manifest:
+        """Whether all of it is there, without a look into its chunks. Raises as `verify` does."""
+        manifest = await self._manifest(session, number, Seals(self._secrets, session))
+        gone = await self._contents.missing(session, [(chunk.of, chunk.name) for chunk in manifest.chunks])
+        if gone:
+            raise Broken(f"{len(gone)} of the {len(manifest.chunks)} chunks of generation {number} are missing")
+        return manifest
+
     async def erase(self, session: str) -> None:
         """All of it, for good."""
         numbers = await self._manifests.numbers(session)

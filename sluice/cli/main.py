@@ -41,6 +41,7 @@ COMMANDS = (
     ("circuit", "circuits of the endpoints: left to the results, or held by a person", "circuit:add_options"),
     ("limits", "how full the buckets of a subject are; full again, and what they delay let go", "limits:add_options"),
     ("sessions", "who runs which login", "sessions:add_options"),
+    ("vault", "logins that are kept: listed, verified, pruned, sealed anew", "vault:add_options"),
     ("completion", "completion of commands and options for a shell", "completion:add_options"),
 )
 """Name, help, and the function that adds its options."""

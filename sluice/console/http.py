@@ -43,7 +43,12 @@ _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 _FRESH = 1.0
 """Seconds for which one look at the status serves everybody."""
 _MAX_BODY = 64 * 1024
-_STATUS = {ProblemKind.INVALID: 400, ProblemKind.NOT_FOUND: 404, ProblemKind.CONFLICT: 409}
+_STATUS = {
+    ProblemKind.INVALID: 400,
+    ProblemKind.NOT_FOUND: 404,
+    ProblemKind.CONFLICT: 409,
+    ProblemKind.UNAVAILABLE: 503,
+}
 
 
 def routes(resources: Resources) -> list[Route]:

@@ -33,7 +33,7 @@ _REFUSALS = {
     "401": "The token is missing or wrong.",
     "403": "The gateway runs without console.token.",
     "429": "Too many wrong tokens came from this address (admin.refused).",
-    "503": "The store does not answer; try again.",
+    "503": "The store, or what the call needs besides it, does not answer; try again.",
 }
 _MORE_REFUSALS = {
     "404": "What is named does not exist.",

@@ -19,6 +19,8 @@ from sluice.console.actions import (
     session_moves,
     sessions,
     status,
+    vault,
+    vault_checks,
     waiting,
 )
 from sluice.console.actions.deployment import Deployment, Problem
@@ -89,6 +91,11 @@ SHOW_SESSION = Operation("show_session", "GET", "/sessions/{session}", sessions.
 FORGET_SESSION = Operation("forget_session", "POST", "/forgotten/{session}", session_moves.forget)
 MOVE_SESSION = Operation("move_session", "POST", "/moves/{session}", session_moves.move)
 RELEASE_SESSION = Operation("release_session", "POST", "/releases/{session}", session_moves.release)
+LIST_PROFILES = Operation("list_profiles", "GET", "/vault/sessions", vault.list_profiles)
+SHOW_PROFILE = Operation("show_profile", "GET", "/vault/sessions/{session}", vault.show)
+VERIFY_PROFILES = Operation("verify_profiles", "GET", "/vault/verify", vault_checks.verify)
+DELETE_PROFILE = Operation("delete_profile", "POST", "/vault/delete/{session}", vault.delete)
+UNDELETE_PROFILE = Operation("undelete_profile", "POST", "/vault/undelete/{session}", vault.undelete)
 
 OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     SHOW_STATUS,
@@ -115,4 +122,9 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     FORGET_SESSION,
     MOVE_SESSION,
     RELEASE_SESSION,
+    LIST_PROFILES,
+    SHOW_PROFILE,
+    VERIFY_PROFILES,
+    DELETE_PROFILE,
+    UNDELETE_PROFILE,
 )

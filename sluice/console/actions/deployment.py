@@ -29,6 +29,7 @@ class ProblemKind(StrEnum):
     INVALID = "invalid"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
+    UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ are no UTF-8; then every command of the table, and the page in a real browser.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -18,13 +19,16 @@ import orjson
 import pytest
 from starlette.applications import Starlette
 
-from gateway.policies import edits, load
+from gateway.policies import Policies, edits, load
 from gateway.resources import Resources
 from relay import process as relay_process
 from relay.process import open_circuit, open_queue
 from relay.queue.codec import Event, new_id
 from relay.queue.history import history_of
 from relay.queue.queue import Queue
+from sessions.profiles.manifest import Origin
+from sessions.profiles.opening import contents_of, open_vault
+from sessions.profiles.vault import Saved
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.cli.main import COMMANDS
 from sluice.console import http as api
@@ -33,6 +37,7 @@ from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.relay.making import accept
 from tests.relay.receiver import Got, receiver
+from tests.sessions.profiles.making import profile
 from tests.sluice.cli.command import SECRETS, command, environment
 from tests.waiting import until
 
@@ -40,6 +45,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202eevil\u2066\u2028\x7f<b>"
 RAW = b"\x1b[2J\r\nno\rno \xff\xfe\x9b31m \0 \xe2\x80\xae live <b>bold</b>"
+KEYS = {**SECRETS, "VAULT_KEY": "0123456789abcdef0123456789abcdef"}
 RETRY = "{attempts: 9999, base: 100ms, cap: 100ms}"
 RUN_ON = {"up", "gateway", "relay", "worker", "demo-laravel"}
 """They print their own lines and logs; `tests/sluice/observe/test_log.py` is about those."""
@@ -66,10 +72,12 @@ async def deployment(
         file = tmp_path / "policies.yaml"
         file.write_text(
             f'version: 1\nlisten: "127.0.0.1:{port}"\nstore: {{url: "{store_url}"}}\ndata: {tmp_path / "data"}\n'
+            f"sessions: {{vault: {{key: env:VAULT_KEY}}}}\n"
             f"relay: {{endpoints: {{laravel: {{url: {laravel.url}, retry: {RETRY}}}}}, retention: {{bodies: 1d}}}}\n"
             "console: {token: env:SLUICE_CONSOLE_TOKEN}\n"
         )
-        policies = load(file, environment=SECRETS)
+        policies = load(file, environment=KEYS)
+        await _keep(store, policies, profile(tmp_path / "profile", size=1000))
         queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
         await _fill(store, queue)
         relaying = asyncio.create_task(relay_process.run(edits.live(policies), store_url, stop))
@@ -98,6 +106,19 @@ async def _fill(store: Store, queue: Queue) -> None:
     await registry.register(Worker("w", "1", f"http://w/{HOSTILE}", 1))
     seen = {f"s{HOSTILE}": ObservedSession(f"state{HOSTILE}", f"phone{HOSTILE}", {"about": HOSTILE})}
     await registry.observe(Worker("x", "1", "http://x", 1), seen)
+
+
+async def _keep(store: Store, policies: Policies, source: Path) -> None:
+    assert policies.sessions.vault is not None
+    vault, session = open_vault(policies.sessions.vault, store), f"s{HOSTILE}"
+    fence = (await vault.generations.claim(session)).fence
+    for _ in range(2):
+        (source / "Default/Cookies").write_bytes(os.urandom(100))
+        saved = await vault.save(session, fence, source, Origin(HOSTILE, HOSTILE, HOSTILE, HOSTILE))
+        assert isinstance(saved, Saved)
+    chunks = (await vault.verify(session, 2)).chunks
+    names = [(2, chunk.name) for chunk in chunks if chunk.of == 2]
+    await contents_of(policies.sessions.vault, store).erase(session, names)
 
 
 def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
@@ -155,6 +176,19 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
             ["sessions", "list", "--json", *here],
             ["sessions", "show", f"s{HOSTILE}", *here],
         ],
+        "vault": [
+            ["vault", "list", *here],
+            ["vault", "list", "--json", *here],
+            ["vault", "show", f"s{HOSTILE}", *here],
+            ["vault", "show", f"s{HOSTILE}", "--json", *here],
+            ["vault", "show", HOSTILE, *here],
+            ["vault", "verify", *here],
+            ["vault", "verify", "--json", *here],
+            ["vault", "delete", f"s{HOSTILE}", *here],
+            ["vault", "delete", f"s{HOSTILE}", "--yes", *here],
+            ["vault", "undelete", f"s{HOSTILE}", *here],
+            ["vault", "undelete", f"s{HOSTILE}", *here],
+        ],
     }
 
 
@@ -166,8 +200,8 @@ async def test_no_command_passes_a_control_character_on(deployment: Deployment, 
         assert STEERING.findall(out) == [], arguments
         assert code in (0, 1, 2), (arguments, out)
         assert "Traceback" not in out, (arguments, out)
-    said = [await run(*runs[name][0]) for name in ("status", "event", "dead", "circuit", "sessions")]
-    assert [r"\x1b[2J" in out for _, out in said] == [True] * 5
+    said = [await run(*runs[name][0]) for name in ("status", "event", "dead", "circuit", "sessions", "vault")]
+    assert [r"\x1b[2J" in out for _, out in said] == [True] * 6
     assert r"\u202e" in said[1][1]
 
 
@@ -178,7 +212,7 @@ async def run(*arguments: object) -> tuple[int, str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment(),
+        env=environment(KEYS),
     )
     out, _ = await process.communicate()
     return process.returncode or 0, out.decode()

@@ -11,6 +11,7 @@ from sessions.registry import Registry
 from sluice.store.client import Store
 
 TOKEN = "s3cret-tökén"
+VAULT_KEY = "0123456789abcdef0123456789abcdef"
 _POLICIES = """
 version: 1
 limits:
@@ -21,12 +22,14 @@ relay:
     laravel: {url: "http://127.0.0.1:8000", rate: 120/minute, circuit: {minimum: 2, open: 10s}}
   backlog: {events: 1000, bytes: 1MiB}
 """
+CONSOLE = "console: {token: env:TOKEN}\n"
+VAULT = "sessions: {vault: {key: env:VAULT_KEY}}\n"
 
 
-def policies_in(folder: Path, more: str = "console: {token: env:TOKEN}\n") -> Policies:
+def policies_in(folder: Path, more: str = CONSOLE) -> Policies:
     file = folder / "policies.yaml"
     file.write_text(_POLICIES + more)
-    return load(file, environment={"TOKEN": TOKEN})
+    return load(file, environment={"TOKEN": TOKEN, "VAULT_KEY": VAULT_KEY})
 
 
 def parts_on(store: Store, policies: Policies) -> Resources:

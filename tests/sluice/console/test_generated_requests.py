@@ -11,7 +11,7 @@ import pytest
 from gateway.policies import Policies
 from gateway.resources import Resources
 from sluice.console.operations import API
-from tests.sluice.console.deployment import TOKEN, policies_in
+from tests.sluice.console.deployment import CONSOLE, TOKEN, VAULT, policies_in
 from tests.sluice.console.test_acting import bury
 from tests.sluice.console.test_http import served
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 @pytest.fixture
 def policies(tmp_path: Path) -> Policies:
     """Many of the requests have a wrong token."""
-    return policies_in(tmp_path, "console: {token: env:TOKEN}\nadmin: {refused: 1000000/minute}\n")
+    return policies_in(tmp_path, f"{CONSOLE}{VAULT}admin: {{refused: 1000000/minute}}\n")
 
 
 async def test_no_request_makes_it_fail_or_answer_what_is_not_described(parts: Resources, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,19 +10,31 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from gateway.policies import Policies
 from gateway.resources import Resources
 from relay.queue.queue import Queue, Settlement
+from sessions.profiles.manifest import Origin
+from sessions.profiles.opening import open_vault
+from sessions.profiles.vault import Saved
 from sessions.registry import Worker
 from sluice.console import http as api
 from sluice.console.openapi import document
 from sluice.console.operations import API, OPERATIONS
 from tests.relay.making import accept, event
 from tests.sessions.making import place
+from tests.sessions.profiles.making import profile
+from tests.sluice.console.deployment import CONSOLE, VAULT, policies_in
 from tests.sluice.console.test_acting import bury
 from tests.sluice.console.test_http import BEARER, http
 
 __all__ = ["http"]
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Policies:
+    return policies_in(tmp_path, CONSOLE + VAULT)
+
 
 CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "show_status": ("/status", None),
@@ -48,6 +61,11 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "forget_session": ("/forgotten/s1", {"dry_run": True}),
     "move_session": ("/moves/s1", {"to": "w1"}),
     "release_session": ("/releases/s1", {"dry_run": True}),
+    "list_profiles": ("/vault/sessions", None),
+    "show_profile": ("/vault/sessions/s1", None),
+    "verify_profiles": ("/vault/verify?scratch=true", None),
+    "delete_profile": ("/vault/delete/s1", {"confirm": True}),
+    "undelete_profile": ("/vault/undelete/gone", {}),
 }
 
 
@@ -91,13 +109,26 @@ async def deliver_and_keep(parts: Resources, identity: str) -> None:
     await queue.poll([Settlement(one, "delivered", 0, "200 1 message_received") for one in leased], 0)
 
 
+async def keep_logins(parts: Resources, folder: Path) -> None:
+    """One that is kept, and one that is deleted."""
+    assert parts.policies.sessions.vault is not None
+    vault = open_vault(parts.policies.sessions.vault, parts.store)
+    for session in ("s1", "gone"):
+        fence = (await vault.generations.claim(session)).fence
+        assert isinstance(await vault.save(session, fence, profile(folder, size=1000), Origin()), Saved)
+    await vault.generations.delete("gone", None)
+
+
 @pytest.mark.parametrize("identity", CALLS)
-async def test_what_is_answered_is_what_is_described(http: httpx2.AsyncClient, parts: Resources, identity: str) -> None:
+async def test_what_is_answered_is_what_is_described(
+    http: httpx2.AsyncClient, parts: Resources, identity: str, tmp_path: Path
+) -> None:
     await bury(parts, "evt_1", body=b'{"to":"49170"}')
     await deliver_and_keep(parts, "evt_kept")
     await accept(parts.queues["laravel"], event("s2", id="evt_waits"))
     await parts.registry.register(Worker("w1", "1", "http://127.0.0.1:3101", 5))
     await place(parts.registry, "s1", {"workspace_id": 7})
+    await keep_logins(parts, tmp_path / "profile")
     path, body = CALLS[identity]
     answer = await http.request("GET" if body is None else "POST", API + path, json=body, headers=BEARER)
     assert answer.status_code == 200
