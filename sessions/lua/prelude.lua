@@ -309,22 +309,23 @@ local function accept(record, who)
   announce(record, '')
 end
 
--- A place that was only held; what was known before it is known again.
-local function undo(record, who)
-  if record.fresh == 1 then return drop(record) end
-  if record.before ~= '' then record.about, record.workspace = unpack(record.before) end
-  record.worker, record.reserved, record.claims, record.before = '', 0, 0, ''
-  call('ZREM', reserved, record.session)
-  note(record, 'not accepted', who)
-  save(record)
-end
-
 local function forget(record)
   call('ZADD', forgotten, digits(now), record.session)
   local before = record.worker
   record.worker = ''
   drop(record)
   announce(record, before)
+end
+
+-- A place that was only held; what was known before it is known again.
+local function undo(record, who)
+  if record.leaving == '!' then return forget(record) end
+  if record.fresh == 1 then return drop(record) end
+  if record.before ~= '' then record.about, record.workspace = unpack(record.before) end
+  record.worker, record.reserved, record.claims, record.before = '', 0, 0, ''
+  call('ZREM', reserved, record.session)
+  note(record, 'not accepted', who)
+  save(record)
 end
 
 -- Its holder has it no more. `ended`: since when; now where nothing is said.

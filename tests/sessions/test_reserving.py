@@ -280,3 +280,22 @@ async def test_a_worker_of_ours_that_runs_a_session_keeps_it_from_a_create(regis
     assert isinstance(found, Owner)
     assert found.worker == "a"
     await want(registry, "t")
+
+
+@pytest.mark.parametrize("then", ["confirm", "cancel", "nobody answers"])
+async def test_a_session_that_is_forgotten_while_it_is_being_created_stays_forgotten(
+    registry: Registry, store: Store, then: str
+) -> None:
+    await register(registry, "a")
+    held = await reserved(registry, "s1")
+    assert await registry.forget("s1", closed=False)
+    if then == "confirm":
+        assert not await registry.confirm("s1", held.fence)
+    elif then == "cancel":
+        await registry.cancel("s1", held.fence)
+    else:
+        await store.commands(("ZADD", "sl:{sessions}:reserved", "XX", 1, "s1"))
+    await keep(registry)
+    assert await registry.owner_of("s1") == Unknown()
+    assert await beat(registry, "a") == {}
+    assert await registry.sessions() == []
