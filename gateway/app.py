@@ -32,6 +32,7 @@ from gateway.proxy.websocket import BalancedWebSocket, WebSocketUpstream
 from gateway.reload import ConnectedUpstream, Reloader, Snapshot
 from gateway.resources import Resources
 from gateway.tokens import TokenGuard
+from gateway.vault import GatewayVault
 from gateway.workers import deletes
 from gateway.workers.accounts import Division, divides
 from gateway.workers.connections import LOOK_EVERY
@@ -93,6 +94,7 @@ async def opened(
                 logs.apply(policies.log)
 
             watch.apply(policies)
+            await parts.vault.sweep()
             parts.changes.subscribe(parts.workers.changed)
             group.create_task(every(deletes.EVERY, stop, parts.workers.deletes.run_once))
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
@@ -145,6 +147,7 @@ class _Parts:
         self.workers = WorkerProxy(self.registry, _WORKERS, policies.sessions, self.bodies, self.shares)
         self.hold = Hold(inbox, self.bodies)
         self.held = HeldRequests(self.limiter, self.limits_store, self.bodies)
+        self.vault = GatewayVault(store_url, policies.data)
         self.sends = Sends(self.workers, SendRecords(self.store, name), self.bodies)
         self.sends.apply(policies.sessions.shields)
 
@@ -166,6 +169,7 @@ class _Parts:
         await self.sends.close()
         await self.workers.close()
         await self.held.close()
+        await self.vault.close()
         for store in (self.store, self.limits_store, self.inbox_store):
             await store.close()
 
@@ -199,7 +203,8 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
         parts.held,
         Division(policies.sessions, parts.store, parts.registry, parts.watched) if divides(policies.sessions) else None,
     )
-    app = reserved.build(resources, ingest, parts.wakeups, parts.bodies, console(resources))
+    vault = parts.vault.routes(policies)
+    app = reserved.build(resources, ingest, parts.wakeups, parts.bodies, vault, console(resources))
     return Snapshot(resources, edge, app, queues, upstreams, policies.clients.bounds(), parts.shares)
 
 

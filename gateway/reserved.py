@@ -1,4 +1,5 @@
-"""The reserved paths under `/_sluice/`: health, metrics, the workers' API, publishing, and what the console adds."""
+"""The reserved paths under `/_sluice/`: health, metrics, the APIs of workers and of the vault, publishing, and what the
+console adds."""
 
 from __future__ import annotations
 
@@ -51,9 +52,10 @@ def build(
     ingest: Ingest,
     wakeups: Wakeups,
     bodies: BodyBudget,
+    vault: Sequence[BaseRoute],
     more: Sequence[BaseRoute],
 ) -> ReservedPaths:
-    """`more`: the console's routes, handed in from above."""
+    """`vault`: its API. `more`: the console's routes, handed in from above."""
 
     policies, store, queues = resources.policies, resources.store, resources.queues
     page, readiness = Shared[bytes](_FRESH), Shared[tuple[list[str], list[str]]](_FRESH)
@@ -93,6 +95,7 @@ def build(
             *worker_api.routes(resources.registry, wakeups, bodies, lambda: keys),
             *publish.routes(policies, ingest, bodies),
             *more,
+            *vault,
         ],
         exception_handlers={HTTPException: _not_here, Exception: _failed},
     )

@@ -2,7 +2,7 @@
 
     area      paths                        listeners                  Host            client
     health    healthz, readyz              all                        any             all but trust.deny
-    signed    workers/**, events           all                        trust.hosts     all but trust.deny
+    signed    workers/**, vault/**, events all                        trust.hosts     all but trust.deny
     metrics   metrics                      admin.listen, or all       admin.hosts     admin.allow, but not trust.deny
     console   all other                    the same                   the same        the same
 
@@ -42,13 +42,14 @@ _CLIENT = "sluice.client"
 _CLIENT_GONE = 499
 _HEALTH = (f"{PREFIX}/healthz", f"{PREFIX}/readyz")
 _WORKERS, _EVENTS, _METRICS = f"{PREFIX}/workers", f"{PREFIX}/events", f"{PREFIX}/metrics"
+_VAULT = f"{PREFIX}/vault"
 
 
 def area_of(path: str) -> Area:
     """Of a decoded path. What is not known belongs to the console."""
     if path in _HEALTH:
         return "health"
-    if path in (_EVENTS, _WORKERS) or path.startswith(f"{_WORKERS}/"):
+    if path in (_EVENTS, _WORKERS) or path.startswith((f"{_WORKERS}/", f"{_VAULT}/")):
         return "signed"
     return "metrics" if path == _METRICS else "console"
 

@@ -11,6 +11,7 @@ import stat
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 from sessions.profiles.errors import Broken, NoProfile, TooLarge, Unsafe
 from sessions.profiles.portable import MAX_FILES, MAX_PROFILE, TREES, ProfileFile, portable_files, safe_name
@@ -20,7 +21,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def extract(zipped: Path, folder: Path) -> list[ProfileFile]:
+def extract(zipped: Path | IO[bytes], folder: Path) -> list[ProfileFile]:
     """Into a folder that is new. Raises Broken, NoProfile, TooLarge, Unsafe, and OSError such as a full disk."""
     try:
         with zipfile.ZipFile(zipped) as archive:
@@ -70,7 +71,7 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> No
         raise Broken(f"{entry.filename!r} in the zip is {left:,} bytes short")
 
 
-def write(folder: Path, zipped: Path) -> None:
+def write(folder: Path, zipped: Path | IO[bytes]) -> None:
     """The IndexedDB and Local Storage of a profile, as RemoteAuth expects them. Raises like `portable_files`."""
     with zipfile.ZipFile(zipped, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for file in portable_files(folder):

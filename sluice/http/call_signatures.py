@@ -61,11 +61,11 @@ def sign_call(signature: Signature, method: str, path: str, body: bytes, now: fl
     return [(_TIMESTAMP.encode(), timestamp), (_SIGNATURE.encode(), _SCHEME + b"=" + digest)]
 
 
-def claim_of(headers: Headers, method: str, path: str) -> CallClaim | str:
-    """A text, for the sender, where no call can be proven by these headers."""
+def claim_of(headers: Headers, method: str, path: str, how: str = HOW_TO_SIGN) -> CallClaim | str:
+    """A text, for the sender, where no call can be proven by these headers. `how`: what he is told to sign."""
     timestamp, given = only(headers, _TIMESTAMP.encode(), _SIGNATURE.encode())
     if timestamp is None or given is None:
-        return HOW_TO_SIGN.format(method=method, path=path)
+        return how.format(method=method, path=path)
     scheme, _, digest = given.partition(b"=")
     if scheme != _SCHEME:
         return f"{_SIGNATURE} does not begin with v1=, the only scheme that is known here"

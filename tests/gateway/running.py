@@ -241,7 +241,7 @@ def read_policies(
     """Those above, from a file in the folder."""
     file = folder / "policies.yaml"
     file.write_text((text or POLICIES).format(store=store_url, laravel=laravel, headers=headers))
-    return policies.load(file, environment={"SECRET": SECRET, "SECRET_KEY": "k"})
+    return policies.load(file, environment={"SECRET": SECRET, "SECRET_KEY": "k", "VAULT_KEY": "k" * 32})
 
 
 def start(

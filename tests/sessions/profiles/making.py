@@ -27,6 +27,7 @@ def profile(folder: Path, *, size: int = 3 * 2**20 + 17, seed: int = 1) -> Path:
         f"{BLOBS}/1/00/2": b"",
         "Default/Local Storage/leveldb/000003.log": b"last-wid-md" * 40,
         "Default/Local Storage/leveldb/CURRENT": b"MANIFEST-000001\n",
+        "Default/Local Storage/leveldb/MANIFEST-000001": chance.randbytes(60),
         "Default/Cookies": chance.randbytes(20_480),
         "Default/Preferences": b"{}",
         "Default/Cache/data_0": chance.randbytes(5_000),
