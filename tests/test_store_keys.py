@@ -27,6 +27,8 @@ from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
 from sessions import divided
 from sessions.profiles import troubles
+from sessions.profiles.contents import InStore, Manifests
+from sessions.profiles.generations import Generations
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.store import clock
 from sluice.store.client import Store
@@ -156,6 +158,13 @@ async def use_sends(use: Use) -> None:
 
 async def use_vault(use: Use) -> None:
     await troubles.note(use.store, "save", "a", "the disk is full")
+    generations = Generations(use.store)
+    await generations.claim("a")
+    await Manifests(use.store).put("a", 1, b"sealed")
+    await InStore(use.store).put("a", 1, "0" * 32, b"sealed")
+    await use.look()
+    await generations.delete("a", None)
+    await generations.forget("a")
     await use.look()
 
 

@@ -1,29 +1,27 @@
-"""Where the sealed chunks of profiles lie: in the store itself, or in a folder or a bucket.
+"""Where the sealed chunks of profiles lie: in the store itself; in a folder (`folder.py`) or a bucket (`bucket.py`).
 
-A chunk belongs to the generation in which it was written, and only whoever writes that generation writes it; so nobody
-waits for anybody here. Manifests always lie in the store, beside the record that says which of them counts.
+A chunk belongs to the number under which it was written, and only whoever was given that number writes there; so nobody
+waits for anybody. Manifests always lie in the store, beside the record that says which of them counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
-from urllib.parse import quote
 
-import obstore
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, S3Store
-
-from sessions.profiles.errors import ContentsAway as ContentsAway
+from sessions.profiles.errors import ContentsAway as ContentsAway, ContentsFull as ContentsFull
 from sluice.store.client import Store
 
+KEY_PATTERNS = ("sl:{vault:<session>}:manifests", "sl:{vault:<session>}:chunks")
 _AT_ONCE = 64
 
 
 class Contents(Protocol):
     """All raise StoreAway, StoreRefused or ContentsAway."""
 
-    async def put(self, session: str, of: int, name: str, sealed: bytes) -> None: ...
+    async def put(self, session: str, of: int, name: str, sealed: bytes) -> None:
+        """When it returns, a crash of the machine does not lose it, as far as the place can promise that."""
+        ...
 
     async def get(self, session: str, of: int, name: str) -> bytes | None:
         """None: it is not there."""
@@ -33,27 +31,38 @@ class Contents(Protocol):
         """Which of them are not there."""
         ...
 
+    async def lying(self, session: str) -> dict[tuple[int, str], int]:
+        """All that lies there of a session, with its bytes, whether a generation names it or not. What was written just
+        now may be absent."""
+        ...
+
     async def erase(self, session: str, chunks: Iterable[tuple[int, str]]) -> None:
-        """Those that are there already gone count as erased."""
+        """Those that are gone already count as erased."""
         ...
 
 
 class Manifests:
-    """Of each generation, sealed. In the store, whatever lies elsewhere."""
+    """Sealed, each under the number with which it was written. In the store, whatever lies elsewhere."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def put(self, session: str, number: int, sealed: bytes) -> None:
-        await self._store.commands(("HSET", _manifests(session), str(number), sealed))
+    async def put(self, session: str, number: int, sealed: bytes) -> bool:
+        """False: another one lies there, which only a store that has lost its last writes brings about."""
+        (is_new,) = await self._store.commands(("HSETNX", _manifests(session), str(number), sealed))
+        return bool(is_new) or await self.get(session, number) == sealed
 
     async def get(self, session: str, number: int) -> bytes | None:
         (found,) = await self._store.commands(("HGET", _manifests(session), str(number)))
         return None if found is None else bytes(found)
 
-    async def numbers(self, session: str) -> list[int]:
-        (found,) = await self._store.commands(("HKEYS", _manifests(session)))
-        return sorted(int(number) for number in found)
+    async def lying(self, session: str) -> dict[int, int]:
+        """The bytes of each that is there."""
+        (numbers,) = await self._store.commands(("HKEYS", _manifests(session)))
+        if not numbers:
+            return {}
+        sizes = await self._store.commands(*(("HSTRLEN", _manifests(session), number) for number in numbers))
+        return dict(zip(map(int, numbers), sizes, strict=True))
 
     async def erase(self, session: str, numbers: Iterable[int]) -> None:
         meant = [str(number) for number in numbers]
@@ -62,87 +71,44 @@ class Manifests:
 
 
 class InStore:
-    """A HASH for each generation; the whole of a session is in one slot."""
+    """One HASH for each session: `<number>/<name>` -> the chunk."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def put(self, session: str, of: int, name: str, sealed: bytes) -> None:
-        await self._store.commands(("HSET", _chunks(session, of), name, sealed))
+        await self._store.commands(("HSET", _chunks(session), f"{of}/{name}", sealed))
 
     async def get(self, session: str, of: int, name: str) -> bytes | None:
-        (found,) = await self._store.commands(("HGET", _chunks(session, of), name))
+        (found,) = await self._store.commands(("HGET", _chunks(session), f"{of}/{name}"))
         return None if found is None else bytes(found)
 
     async def missing(self, session: str, chunks: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-        gone: set[tuple[int, str]] = set()
-        for i in range(0, len(chunks), _AT_ONCE):
-            some = chunks[i : i + _AT_ONCE]
-            found = await self._store.commands(*(("HEXISTS", _chunks(session, of), name) for of, name in some))
-            gone.update(chunk for chunk, there in zip(some, found, strict=True) if not there)
-        return gone
+        there = await self._sizes(session, [f"{of}/{name}" for of, name in chunks])
+        return {chunk for chunk, size in zip(chunks, there, strict=True) if not size}
+
+    async def lying(self, session: str) -> dict[tuple[int, str], int]:
+        (found,) = await self._store.commands(("HKEYS", _chunks(session)))
+        fields = [field.decode() for field in found]
+        named = [(int(of), name) for of, _, name in (field.partition("/") for field in fields)]
+        return dict(zip(named, await self._sizes(session, fields), strict=True))
 
     async def erase(self, session: str, chunks: Iterable[tuple[int, str]]) -> None:
-        meant = list(chunks)
-        for i in range(0, len(meant), _AT_ONCE):
-            await self._store.commands(*(("HDEL", _chunks(session, of), name) for of, name in meant[i : i + _AT_ONCE]))
+        fields = [f"{of}/{name}" for of, name in chunks]
+        for i in range(0, len(fields), _AT_ONCE):
+            await self._store.commands(("HDEL", _chunks(session), *fields[i : i + _AT_ONCE]))
 
-
-class InObjects:
-    """`<session>/<generation>/<chunk>` in a folder (`file:///…`) or a bucket (`s3://…`)."""
-
-    def __init__(self, objects: LocalStore | S3Store) -> None:
-        self._objects = objects
-
-    async def put(self, session: str, of: int, name: str, sealed: bytes) -> None:
-        try:
-            await obstore.put_async(self._objects, _path(session, of, name), sealed)
-        except (BaseError, OSError) as error:
-            raise ContentsAway(_cannot("written", error)) from error
-
-    async def get(self, session: str, of: int, name: str) -> bytes | None:
-        try:
-            found = await obstore.get_async(self._objects, _path(session, of, name))
-            return bytes(await found.bytes_async())
-        except FileNotFoundError:
-            return None
-        except (BaseError, OSError) as error:
-            raise ContentsAway(_cannot("read", error)) from error
-
-    async def missing(self, session: str, chunks: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
-        return {(of, name) for of, name in chunks if not await self._is_there(_path(session, of, name))}
-
-    async def erase(self, session: str, chunks: Iterable[tuple[int, str]]) -> None:
-        for of, name in chunks:
-            try:
-                await obstore.delete_async(self._objects, _path(session, of, name))
-            except FileNotFoundError:
-                continue
-            except (BaseError, OSError) as error:
-                raise ContentsAway(_cannot("erased", error)) from error
-
-    async def _is_there(self, path: str) -> bool:
-        try:
-            await obstore.head_async(self._objects, path)
-        except FileNotFoundError:
-            return False
-        except (BaseError, OSError) as error:
-            raise ContentsAway(_cannot("read", error)) from error
-        return True
+    async def _sizes(self, session: str, fields: Sequence[str]) -> list[int]:
+        sizes: list[int] = []
+        for i in range(0, len(fields), _AT_ONCE):
+            some = fields[i : i + _AT_ONCE]
+            sizes += await self._store.commands(*(("HSTRLEN", _chunks(session), field) for field in some))
+        return sizes
 
 
 def _manifests(session: str) -> str:
     return f"sl:{{vault:{session}}}:manifests"
 
 
-def _chunks(session: str, of: int) -> str:
-    return f"sl:{{vault:{session}}}:chunks:{of}"
-
-
-def _path(session: str, of: int, name: str) -> str:
-    """No name of a session leads out of its folder."""
-    return f"{quote(session, safe='').replace('.', '%2E')}/{of}/{name}"
-
-
-def _cannot(what: str, error: Exception) -> str:
-    return f"the vault cannot be {what}: {str(error).splitlines()[0]}"
+def _chunks(session: str) -> str:
+    return f"sl:{{vault:{session}}}:chunks"

@@ -29,3 +29,7 @@ class NoProfile(ProfileError):
 
 class ContentsAway(ProfileError):
     """The folder or bucket cannot be written or read right now; the message says why."""
+
+
+class ContentsFull(ContentsAway):
+    """There is no room for more."""

@@ -4,10 +4,10 @@
     (none) ─────────────▶ claimed ───────────────▶ writing ──────▶ kept, newest of `keep`
                              ▲   later claim: 'stale'   │             │ delete: a logout, a person
                              └──────────────────────────┘             ▼
-                                                        undelete ◀─ deleted ── drop, after a grace ──▶ (none)
+                                               undelete ◀──────── deleted ── drop, settle, forget ──▶ (none)
 
 The bytes lie elsewhere (`sessions.profiles.contents`); a generation counts from the one step that makes it the newest.
-There is no TTL: only `drop` ends one.
+There is no TTL: only `commit` and `drop` end one.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ from typing import Any, Literal
 
 from sluice.store.client import Arg, Script, Store, load_script
 
-KEYS = ("sl:{vault}:profiles", "sl:{vault}:fence")
+KEYS = ("sl:{vault}:profiles", "sl:{vault}:fence", "sl:{vault}:forgotten")
+KEY_PATTERNS = KEYS
 Refused = Literal["stale", "deleted"]
 """A later start has the session, or its login was deleted."""
 _PAGE = 200
-_VALUES = 10
+_VALUES = 11
+SHRUNK = 4
+"""So many times smaller than the ones before it may be a failure; `commit.lua` knows it, too."""
 
 
 def _load(name: str, *, adds: bool = False) -> Script:
     return load_script("sessions.profiles", "generations", name, drains=not adds)
 
 
-_CLAIM, _BEGIN, _COMMIT = _load("claim", adds=True), _load("begin", adds=True), _load("commit", adds=True)
-_DELETE, _UNDELETE, _DROP, _KNOWN = _load("delete"), _load("undelete"), _load("drop"), _load("known")
+_BEGIN = _load("begin", adds=True)
+_CLAIM, _COMMIT, _RENEW, _RESEALED = _load("claim"), _load("commit"), _load("renew"), _load("resealed")
+_DELETE, _UNDELETE, _DROP, _SETTLE = _load("delete"), _load("undelete"), _load("drop"), _load("settle")
+_FORGET, _KNOWN = _load("forget"), _load("known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class Generation:
     backend: str
     content: str
     """The same where nothing has changed."""
+    under: int
+    """The number under which its manifest lies: its own one, until it is sealed anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +79,28 @@ class Profile:
     fence: int
     deleted: float | None
     """Seconds since 1970; None: it is not."""
+    begun: int
+    """The last number that was given to a generation."""
+    begun_at: float | None
+    settled: int
+    """No number up to this one can become a generation any more."""
     generations: tuple[Generation, ...]
     """Newest first."""
 
     @property
     def newest(self) -> Generation | None:
         return self.generations[0] if self.generations else None
+
+    @property
+    def last_good(self) -> Generation | None:
+        """An older one of over four times the size of all newer ones, which may be a failure: it stays until a person
+        drops it or they grow again. None: the newest one is like those before it."""
+        largest = 0
+        for generation in self.generations:
+            if 0 < largest * SHRUNK < generation.size:
+                return generation
+            largest = max(largest, generation.size)
+        return None
 
 
 class Generations:
@@ -88,20 +111,40 @@ class Generations:
 
     async def claim(self, session: str) -> Profile:
         """For the start of a session, under a new fence: whoever had it before saves nothing more."""
-        fence, deleted, flat = await self._run(_CLAIM, session)
-        return Profile(session, int(fence), _moment(deleted), _generations(flat))
+        return _profile(await self._run(_CLAIM, session))
 
-    async def begin(self, session: str, fence: int | None) -> tuple[int, int] | Refused:
-        """Fence and number of a generation that may be written. `fence` None: that of a person, who is always right."""
-        return _pair(await self._run(_BEGIN, session, "" if fence is None else fence))
+    async def begin(self, session: str, fence: int | None) -> int | Refused:
+        """The number of a generation that may be written. `fence` None: of one that is sealed anew, which disturbs
+        nobody."""
+        answer = await self._run(_BEGIN, session, "" if fence is None else fence)
+        return _refused(answer) or int(answer)
 
-    async def commit(self, session: str, fence: int, written: Written, *, keep: int) -> list[int] | Refused:
-        """It is the newest one now. Which numbers are kept no more."""
+    async def commit(
+        self, session: str, fence: int, written: Written, *, keep: int, on: Generation | None = None
+    ) -> list[int] | Refused | Literal["moved"]:
+        """It is the newest one now. Which numbers are kept no more.
+
+        `on`: the one whose chunks it shares. `moved`: that one is not kept as it was, so some of them may be gone.
+        """
+        base = (0, 0) if on is None else (on.number, on.under)
         values = (written.number, written.size, written.stored, written.chunks)
         about = (written.key, written.browser, written.backend, written.content)
-        return _numbers(await self._run(_COMMIT, session, fence, keep, *values, *about))
+        answer = await self._run(_COMMIT, session, fence, keep, *base, *values, *about)
+        if answer == b"moved":
+            return "moved"
+        return _refused(answer) or [int(number) for number in answer]
 
-    async def delete(self, session: str, fence: int | None) -> bool | Refused:
+    async def renew(self, session: str, fence: int, newest: Generation) -> bool | Refused:
+        """It was made now. False: it is not the newest one any more."""
+        answer = await self._run(_RENEW, session, fence, newest.number, newest.under)
+        return _refused(answer) or bool(answer)
+
+    async def resealed(self, session: str, generation: Generation, under: int, key: str, stored: int) -> bool:
+        """False: it is not kept as it was, or a later number counts already."""
+        values = (generation.number, generation.under, under, key, stored)
+        return bool(await self._run(_RESEALED, session, *values))
+
+    async def delete(self, session: str, fence: int | None) -> bool | Literal["stale"]:
         """False: nothing is known of it. `fence` None: by a person."""
         answer = await self._run(_DELETE, session, "" if fence is None else fence)
         return "stale" if answer == b"stale" else bool(answer)
@@ -109,55 +152,54 @@ class Generations:
     async def undelete(self, session: str) -> bool:
         return bool(await self._run(_UNDELETE, session))
 
-    async def drop(self, session: str, numbers: Sequence[int]) -> list[int]:
-        """Never the only one of a session that is not deleted."""
-        return list(await self._run(_DROP, session, "", *numbers))
+    async def drop(self, session: str, numbers: Sequence[int], *, deleted_before: float | None = None) -> list[int]:
+        """Never the only one of a session that is not deleted. Which are kept no more."""
+        return list(await self._run(_DROP, session, _ms(deleted_before), *numbers))
 
-    async def erase(self, session: str) -> list[int]:
-        """All of it, for good."""
-        return list(await self._run(_DROP, session, "1"))
+    async def settle(self, session: str, *, begun_before: float | None = None) -> bool:
+        """What was begun up to that moment (None: at all) and does not count, will not."""
+        return bool(await self._run(_SETTLE, session, _ms(begun_before)))
+
+    async def forget(self, session: str) -> bool:
+        """The record of a deleted session of which nothing is left. False: something is."""
+        return bool(await self._run(_FORGET, session))
 
     async def of(self, session: str) -> Profile | None:
         _, _, rows = await self._run(_KNOWN, "0", _PAGE, session)
-        return next(iter(_profiles(rows)), None)
+        return _profile(rows[0]) if rows else None
 
     async def page(self, go_on: str = "0") -> tuple[str, list[Profile]]:
         """Where to go on (`0`: that was all), and some sessions."""
         _, after, rows = await self._run(_KNOWN, go_on, _PAGE, "")
-        return after.decode(), _profiles(rows)
+        return after.decode(), [_profile(row) for row in rows]
 
     async def _run(self, script: Script, *args: Arg) -> Any:
         return await self._store.run(script, KEYS, args)
 
 
-def _pair(answer: Any) -> tuple[int, int] | Refused:
-    if isinstance(answer, bytes):
-        return "stale" if answer == b"stale" else "deleted"
-    return int(answer[0]), int(answer[1])
+def _refused(answer: Any) -> Refused | None:
+    if not isinstance(answer, bytes):
+        return None
+    return "stale" if answer == b"stale" else "deleted"
 
 
-def _numbers(answer: Any) -> list[int] | Refused:
-    if isinstance(answer, bytes):
-        return "stale" if answer == b"stale" else "deleted"
-    return [int(number) for number in answer]
-
-
-def _profiles(rows: Sequence[Any]) -> list[Profile]:
-    return [
-        Profile(rows[i].decode(), int(rows[i + 1]), _moment(rows[i + 2]), _generations(rows[i + 3]))
-        for i in range(0, len(rows), 4)
-    ]
-
-
-def _generations(flat: Sequence[Any]) -> tuple[Generation, ...]:
-    return tuple(_generation(flat[i : i + _VALUES]) for i in range(0, len(flat), _VALUES))
+def _profile(row: Sequence[Any]) -> Profile:
+    session, fence, deleted, begun, begun_at, settled, flat = row
+    generations = tuple(_generation(flat[i : i + _VALUES]) for i in range(0, len(flat), _VALUES))
+    return Profile(
+        session.decode(), int(fence), _moment(deleted), int(begun), _moment(begun_at), int(settled), generations
+    )
 
 
 def _generation(cells: Sequence[bytes]) -> Generation:
     number, fence, made, size, stored, chunks = map(int, cells[:6])
-    key, browser, backend, content = (cell.decode() for cell in cells[6:])
-    return Generation(number, fence, made / 1000, size, stored, chunks, key, browser, backend, content)
+    key, browser, backend, content = (cell.decode() for cell in cells[6:10])
+    return Generation(number, fence, made / 1000, size, stored, chunks, key, browser, backend, content, int(cells[10]))
 
 
 def _moment(ms: bytes) -> float | None:
     return int(ms) / 1000 or None
+
+
+def _ms(moment: float | None) -> Arg:
+    return "" if moment is None else int(moment * 1000)

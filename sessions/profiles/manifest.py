@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from sessions.profiles.errors import Broken, Unsafe
+from sessions.profiles.errors import Broken, TooLarge, Unsafe
 from sessions.profiles.portable import MAX_FILES, MAX_PROFILE, safe_name
 from sessions.profiles.sealing import CHUNK, MANIFEST, Seals
 
@@ -66,6 +66,7 @@ class Manifest:
 
 
 def sealed(manifest: Manifest, seals: Seals) -> bytes:
+    """Raises TooLarge."""
     document = {
         "version": VERSION,
         "generation": manifest.generation,
@@ -74,7 +75,10 @@ def sealed(manifest: Manifest, seals: Seals) -> bytes:
         "chunks": [[chunk.name, chunk.size, chunk.of] for chunk in manifest.chunks],
         "origin": manifest.origin,
     }
-    return seals.seal(orjson.dumps(document), _what(manifest.generation))
+    text = orjson.dumps(document)
+    if len(text) > MANIFEST:
+        raise TooLarge(f"the names of {len(manifest.files):,} files take {len(text):,} bytes, over {MANIFEST:,}")
+    return seals.seal(text, _what(manifest.generation))
 
 
 def opened(data: bytes, generation: int, seals: Seals) -> Manifest:

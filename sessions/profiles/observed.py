@@ -19,8 +19,7 @@ STALE = "a save of an older start was refused"
 
 class ObservedVault(Vault):
     def __init__(self, store: Store, contents: Contents, secrets: Sequence[bytes], keep: int) -> None:
-        super().__init__(Generations(store), Manifests(store), contents, secrets)
-        self.keep = keep
+        super().__init__(Generations(store), Manifests(store), contents, secrets, keep=keep)
         self._store = store
 
     async def save(self, session: str, fence: int, profile: Path, origin: Origin) -> Saved | Refused:

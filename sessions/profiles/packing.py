@@ -80,6 +80,8 @@ class Packing:
                     if len(content) == CHUNK:
                         yield bytes(content)
                         content.clear()
+                if os.fstat(opened.fileno()).st_size != file.size:
+                    raise ChangedMeanwhile(f"{file.name} became longer while it was read: its browser runs")
         if content:
             yield bytes(content)
 
@@ -115,9 +117,7 @@ class Unpacking:
         if self._taken == len(self._manifest.chunks):
             raise Broken("there are more chunks than the manifest names")
         chunk = self._manifest.chunks[self._taken]
-        content = self._seals.open(sealed, chunk.name, chunk.size)
-        if len(content) != chunk.size:
-            raise Broken(f"chunk {chunk.name} has {len(content):,} bytes in place of {chunk.size:,}")
+        content = self._seals.content(sealed, chunk.name, chunk.size)
         self._taken += 1
         data = memoryview(content)
         while data:
@@ -135,7 +135,8 @@ class Unpacking:
             raise Broken(f"{len(self._manifest.chunks) - self._taken} chunks are missing")
         while self._next_file(last=True):
             pass
-        _to_disk(self._folder)
+        for folder, _, _ in os.walk(self._folder):
+            _to_disk(folder)
         old = self._profile.with_name(self._profile.name + _REPLACED)
         if self._profile.exists():
             self._profile.rename(old)
@@ -172,7 +173,7 @@ def recover(profile: Path) -> None:
     shutil.rmtree(profile.with_name(profile.name + _RESTORING), ignore_errors=True)
 
 
-def _to_disk(folder: Path) -> None:
+def _to_disk(folder: Path | str) -> None:
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

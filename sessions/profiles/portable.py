@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from sessions.profiles.errors import NoProfile, TooLarge, Unsafe
@@ -33,7 +34,7 @@ class ProfileFile:
 
 def portable_files(profile: Path) -> list[ProfileFile]:
     """In the order of their names. Raises NoProfile, TooLarge, Unsafe for a symbolic link, and OSError."""
-    files = sorted(_found(profile), key=lambda file: file.name)
+    files = sorted(islice(_found(profile), MAX_FILES + 1), key=lambda file: file.name)
     if not any(file.name.startswith(TREES[0] + "/") for file in files):
         raise NoProfile(f"{profile} has no Default/IndexedDB: no page has logged in there yet, or it is another folder")
     if len(files) > MAX_FILES:

@@ -30,6 +30,8 @@ _MAGIC = b"SV\x01"
 _ID, _NONCE, _TAG = 4, 12, 16
 OVERHEAD = len(_MAGIC) + _ID + _NONCE + _TAG + 64
 """Bytes that a sealed chunk may be longer than its content, where that cannot be compressed."""
+LONGEST = CHUNK + OVERHEAD
+"""Bytes of a sealed chunk, at most."""
 _LEVEL = 3
 
 
@@ -81,6 +83,13 @@ class Seals:
             return zstandard.ZstdDecompressor().decompress(packed, max_output_size=most)
         except zstandard.ZstdError:
             raise Broken(f"{what} cannot be unpacked") from None
+
+    def content(self, sealed: bytes, name: str, size: int) -> bytes:
+        """Of a chunk. Raises Broken or WrongKey."""
+        content = self.open(sealed, name, size)
+        if len(content) != size:
+            raise Broken(f"chunk {name} has {len(content):,} bytes in place of {size:,}")
+        return content
 
     def _about(self, what: str) -> bytes:
         return b"\0".join((b"sluice vault 1", self._session, what.encode()))

@@ -1,15 +1,18 @@
--- Purpose    A number for a new generation, under which its chunks are written before it counts.
+-- Purpose    A number for a new generation, or for one that is sealed anew: what is written of it lies under this number
+--            before it counts.
 -- Guarantee  No number is given twice.
 -- KEYS       see generations.lua
--- ARGV       1 session  2 fence, or '': the next one is taken
--- Return     {fence, number} | 'stale': a later start has it | 'deleted': its login was, since this start
--- Twice      gives a second number; what was written under the first is left to `prune`.
+-- ARGV       1 session  2 fence; '': whoever has the session keeps it, and is not disturbed
+-- Return     number | 'stale': a later start has it | 'deleted': its login was, since this start
+-- Twice      gives a second number; what was written under the first is swept once a later one counts.
 
 local record = record_of(ARGV[1])
 local fence = tonumber(ARGV[2])
-if not fence then fence = next_fence()
-elseif fence < record.fence then return 'stale'
-elseif fence <= record.gone then return 'deleted' end
-record.fence, record.begun = fence, record.begun + 1
+if fence then
+  local why = refused(record, fence)
+  if why then return why end
+  record.fence = fence
+end
+record.begun, record.begun_at = record.begun + 1, now
 save(ARGV[1], record)
-return {digits(fence), record.begun}
+return record.begun

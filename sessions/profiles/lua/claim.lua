@@ -2,10 +2,10 @@
 -- Guarantee  The latest start wins: fences only grow.
 -- KEYS       see generations.lua
 -- ARGV       1 session
--- Return     {fence, deleted (ms; 0: it is not), {its generations, newest first, as GENERATION}}
+-- Return     the session, as `told` has it
 -- Twice      gives a second fence; the first one is stale then.
 
 local record = record_of(ARGV[1])
 record.fence = next_fence()
 save(ARGV[1], record)
-return {digits(record.fence), digits(record.deleted), told(record)}
+return told(ARGV[1], record)

@@ -7,10 +7,10 @@
 
 local record, known = record_of(ARGV[1])
 local fence = tonumber(ARGV[2])
-if fence and fence < record.fence then return 'stale' end
+if fence and refused(record, fence) == 'stale' then return 'stale' end
 if not known then return 0 end
 if record.deleted == 0 then record.deleted = now end
-if not fence then record.fence = next_fence() end
+record.fence = fence or next_fence()
 record.gone = record.fence
 save(ARGV[1], record)
 return 1

@@ -1,23 +1,20 @@
--- Purpose    Generations of a session are kept no more: all of a deleted one, or those that a person names.
--- Guarantee  Never the last one of a session that is not deleted, unless ARGV[2] is '1'.
+-- Purpose    Generations of a session are kept no more.
+-- Guarantee  Never the last one of a session that is not deleted. With ARGV[2] only of one that has been deleted for so long.
 -- KEYS       see generations.lua
--- ARGV       1 session  2 '1': the whole session, for good  3... numbers
+-- ARGV       1 session  2 deleted up to this moment (ms); '': or not deleted at all  3... numbers
 -- Return     {numbers that are kept no more}
 -- Twice      the second one finds nothing.
 
 local record, known = record_of(ARGV[1])
-if not known then return {} end
+local before = tonumber(ARGV[2])
+if not known or (before and (record.deleted == 0 or record.deleted > before)) then return {} end
 local meant, dropped, left = {}, {}, {}
 for i = 3, #ARGV do meant[tonumber(ARGV[i])] = true end
 for i, generation in ipairs(record.generations) do
   local last = i == #record.generations and #left == 0 and record.deleted == 0
-  if ARGV[2] == '1' or (meant[generation[1]] and not last) then table.insert(dropped, generation[1])
+  if meant[generation[1]] and not last then table.insert(dropped, generation[1])
   else table.insert(left, generation) end
 end
-if ARGV[2] == '1' then
-  call('HDEL', profiles, ARGV[1])
-else
-  record.generations = left
-  save(ARGV[1], record)
-end
+record.generations = left
+save(ARGV[1], record)
 return dropped

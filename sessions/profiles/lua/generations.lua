@@ -2,13 +2,17 @@
 --
 -- KEYS[1] profiles   HASH    session -> its record, packed: fence; deleted: when (0: it is not), and `gone`: nothing that was begun
 --                            under this fence, or an older one, is saved after it; generations, each as GENERATION below,
---                            oldest first; begun: the number of the last one
+--                            oldest first; begun: the last number that was given, and when; settled: no number up to this one
+--                            can become a generation any more
 -- KEYS[2] fence      STRING  the last fence that was given to anybody
+-- KEYS[3] forgotten  STRING  the highest `gone` of the sessions whose record was removed
 --
 -- Moments are milliseconds of the scripts' time. A generation counts from `commit` on; what was written of it before
--- lies under its number, which nobody else is given.
-local profiles, last_fence = KEYS[1], KEYS[2]
-local GENERATION = {'number', 'fence', 'made', 'size', 'stored', 'chunks', 'key', 'browser', 'backend', 'content'}
+-- lies under its number, which nobody else is given. So what lies under a number up to `settled`, and is named by no
+-- generation of the record, never will be, and may be erased by anybody at any time.
+local profiles, last_fence, forgotten = KEYS[1], KEYS[2], KEYS[3]
+local GENERATION = {'number', 'fence', 'made', 'size', 'stored', 'chunks', 'key', 'browser', 'backend', 'content', 'under'}
+local HOUR = 3600000000  -- microseconds, as fences are
 
 local function digits(number)
   return string.format('%.0f', number)
@@ -16,13 +20,21 @@ end
 
 local function record_of(session)
   local packed = call('HGET', profiles, session)
-  if not packed then return {fence = 0, deleted = 0, gone = 0, generations = {}, begun = 0}, false end
+  if not packed then
+    local gone = tonumber(call('GET', forgotten) or 0)
+    return {fence = 0, deleted = 0, gone = gone, generations = {}, begun = 0, begun_at = 0, settled = 0}, false
+  end
   local values = cmsgpack.unpack(packed)
-  return {fence = values[1], deleted = values[2], gone = values[3], generations = values[4], begun = values[5]}, true
+  return {
+    fence = values[1], deleted = values[2], gone = values[3], generations = values[4], begun = values[5],
+    begun_at = values[6], settled = values[7],
+  }, true
 end
 
 local function save(session, record)
-  call('HSET', profiles, session, cmsgpack.pack({record.fence, record.deleted, record.gone, record.generations, record.begun}))
+  call('HSET', profiles, session, cmsgpack.pack({
+    record.fence, record.deleted, record.gone, record.generations, record.begun, record.begun_at, record.settled,
+  }))
 end
 
 -- Greater than every fence before, also after the store lost its last second.
@@ -32,8 +44,14 @@ local function next_fence()
   return fence
 end
 
--- Newest first, as flat as a reply is.
-local function told(record)
+-- Why nothing may be saved under this fence; nil: it may. One that is further ahead than any clock was never given.
+local function refused(record, fence)
+  if fence < record.fence or fence > math.max(micros, record.fence) + HOUR then return 'stale' end
+  if fence <= record.gone then return 'deleted' end
+end
+
+-- As flat as a reply is, its generations newest first.
+local function told(session, record)
   local flat = {}
   for i = #record.generations, 1, -1 do
     for n = 1, #GENERATION do
@@ -41,5 +59,8 @@ local function told(record)
       table.insert(flat, type(value) == 'number' and digits(value) or value)
     end
   end
-  return flat
+  return {
+    session, digits(record.fence), digits(record.deleted), digits(record.begun), digits(record.begun_at),
+    digits(record.settled), flat,
+  }
 end

@@ -73,7 +73,7 @@ async def test_profiles_lie_in_a_bucket(store: Store, bucket: Bucket, tmp_path: 
 
 async def test_a_bucket_that_is_not_there_is_said_to_be_away(store: Store, bucket: Bucket, tmp_path: Path) -> None:
     nowhere = Bucket("nowhere", "", bucket.endpoint, bucket.region)
-    with pytest.raises(ContentsAway, match="the vault cannot be"):
+    with pytest.raises(ContentsAway, match="the vault in s3://nowhere cannot be written: NoSuchBucket"):
         await saved(policy(nowhere), store, profile(tmp_path / "source"))
 
 
