@@ -18,7 +18,8 @@ from gateway.problems import Refusal
 from gateway.reserved_access import PREFIX, client_of_scope
 from gateway.resources import Resources
 from sessions.calls import PREFIX as WORKERS
-from sluice.console import openapi, workers_openapi
+from sessions.profiles.calls import DESCRIPTION, PREFIX as VAULT
+from sluice.console import openapi, vault_openapi, workers_openapi
 from sluice.console.actions.deployment import Problem, ProblemKind
 from sluice.console.audit import Actor, perform
 from sluice.console.operations import API, OPERATIONS, SHOW_STATUS, Operation, Q
@@ -59,6 +60,7 @@ def routes(resources: Resources) -> list[Route]:
         *(_file(path, name) for path, name in _FILES.items()),
         _description(f"{API}/openapi.json", openapi.document),
         _description(f"{WORKERS}/openapi.json", workers_openapi.document),
+        _description(f"{VAULT}/{DESCRIPTION}", vault_openapi.document),
         *(_route(resources, operation, shared) for operation in OPERATIONS),
     ]
 
