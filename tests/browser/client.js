@@ -25,7 +25,11 @@ const { kind, ...options } = JSON.parse(AUTH);
     save: () => authStrategy.storeRemoteSession({ emit: true }), // RemoteAuth itself waits for 60 s before the first
     destroy: () => client.destroy(),
     logout: () => client.logout(),
-    login: (name, ...args) => client.pupPage.evaluate(async (name, args) => window.__login[name](...args), name, args),
+    reload: () => client.pupPage.reload(), // as WhatsApp's page does now and then; `ready` comes once more
+    login(name, ...args) {
+      const asked = client.pupPage.evaluate(async (name, args) => window.__login[name](...args), name, args);
+      return name === 'keepWriting' ? void asked.catch(() => {}) : asked;
+    },
   };
   client.initialize().then(
     () => say({ event: 'started', pid: client.pupBrowser.process().pid }),

@@ -180,7 +180,7 @@ async def client(
     `store`: of RemoteAuth, its module, class, and options; `onProblem` is added to them, and makes events `problem`.
 
     Events: qr, authenticated, ready, started (the call of initialize ended; with `pid`), failed, remote_session_saved,
-    disconnected, problem. Functions for `ask`: save, destroy, logout, and `login` as of a browser.
+    disconnected, problem. Functions for `ask`: save, destroy, logout, reload, and `login` as of a browser.
     """
     auth: dict[str, Any] = {"kind": kind, "dataPath": str(data), **options}
     if kind == "RemoteAuth":
