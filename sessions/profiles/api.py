@@ -32,18 +32,17 @@ from sessions.profiles.generations import Generation, Profile
 from sessions.profiles.manifest import Origin
 from sessions.profiles.portable import backend_of
 from sessions.profiles.prepared import PreparedZip, PreparedZips
-from sessions.profiles.refusals import nothing_kept, outdated, refusal_of, refuse_save, zip_refused
-from sessions.profiles.transfers import LONGEST, Transfers, in_thread
+from sessions.profiles.refusals import not_kept, nothing_kept, outdated, refusal_of, refuse_save, zip_refused
+from sessions.profiles.threads import in_thread
+from sessions.profiles.transfers import LONGEST, Transfers
 from sessions.profiles.uploads import receive_into
-from sessions.profiles.vault import NoneReadable, NothingKept, Vault
+from sessions.profiles.vault import NothingKept, Vault
 from sluice.http.decode import encode
 from sluice.http.problem import FAILED, ClientGone, Refusal
 from sluice.http.signed_json import problem
 from sluice.observe.log import Log
 
 LOG = Log("sessions")
-_TRIES = 3
-"""So often a restore begins anew because what it was about to read was replaced meanwhile."""
 _NOTHING = NothingKept(deleted=False)
 _QUIET = (401, 403, 404)
 """What strangers can cause at will, and what is no failure: the access log has it."""
@@ -180,34 +179,24 @@ class VaultApi:
 
     async def _prepare(self, known: Profile, wanted: int | None = None) -> PreparedZip | NothingKept:
         """Anew: of `wanted` alone, where it is said. Raises Refusal 412 where that is not kept."""
-        tries = _TRIES
-        while known.deleted is None and known.generations:
-            try:
-                prepared = await prepare(self._vault, _only(known, wanted), self._transfers)
-            except NoneReadable:
-                tries -= 1
-                again = await self._vault.generations.of(known.session) or replace(known, generations=())
-                if not tries or again.generations == known.generations:
-                    raise
-                known = again  # what it was about to read was replaced meanwhile
-                continue
-            if isinstance(prepared, PreparedZip):
-                self._prepared.keep(known.session, prepared)
-            return prepared
-        return NothingKept(deleted=known.deleted is not None)
+        if known.deleted is not None or not known.generations:
+            return NothingKept(deleted=known.deleted is not None)
+        prepared = await prepare(self._vault, known if wanted is None else _only(known, wanted), self._transfers)
+        if isinstance(prepared, PreparedZip):
+            self._prepared.keep(known.session, prepared)
+            if wanted not in (None, prepared.generation.number):  # it was dropped while it was read
+                raise not_kept(wanted, [prepared.generation.number])
+        return prepared
 
 
 def routes(api: VaultApi) -> list[Route]:
     return [Route(calls.PATH, api, methods=calls.METHODS)]
 
 
-def _only(known: Profile, wanted: int | None) -> Profile:
-    if wanted is None:
-        return known
+def _only(known: Profile, wanted: int) -> Profile:
     found = tuple(one for one in known.generations if one.number == wanted)
     if not found:
-        kept = ", ".join(str(one.number) for one in known.generations)
-        raise Refusal(412, f"generation {wanted} is not kept any more, but {kept}: start the session again with POST")
+        raise not_kept(wanted, [one.number for one in known.generations])
     return replace(known, generations=found)
 
 

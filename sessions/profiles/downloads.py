@@ -11,7 +11,8 @@ from typing import IO
 from sessions.profiles import zips
 from sessions.profiles.generations import Profile
 from sessions.profiles.prepared import PreparedZip
-from sessions.profiles.transfers import Transfers, in_thread
+from sessions.profiles.threads import in_thread
+from sessions.profiles.transfers import Transfers
 from sessions.profiles.vault import NothingKept, Vault
 
 _PIECE = 256 * 1024
@@ -25,15 +26,14 @@ async def prepare(vault: Vault, known: Profile, transfers: Transfers) -> Prepare
         restored = await vault.restore(known.session, profile, known)
         if isinstance(restored, NothingKept):
             return restored
-        newer = [f"generation {one.number}" for one in known.generations]
-        skipped = tuple(f"{number}: {why}" for number, why in zip(newer, restored.skipped, strict=False))
         file = await in_thread(transfers.file)
         try:
             size, digest = await in_thread(_zip, profile, file)
         except BaseException:
             file.close()
             raise
-        return PreparedZip(restored.generation, known.generations[0].number, skipped, file, size, digest)
+        newest = max(known.generations[0].number, restored.generation.number)
+        return PreparedZip(restored.generation, newest, restored.skipped, file, size, digest)
 
 
 def _zip(profile: Path, file: IO[bytes]) -> tuple[int, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from sessions.profiles.calls import refused_for, too_long
-from sessions.profiles.contents import ContentsAway
-from sessions.profiles.errors import Broken, NoProfile, ProfileError, TooLarge, Unsafe
+from sessions.profiles.errors import Broken, ContentsAway, ContentsFull, NoProfile, ProfileError, TooLarge, Unsafe
 from sessions.profiles.generations import Profile, Refused
 from sessions.profiles.vault import NoneReadable, NothingKept
 from sluice.http.problem import Refusal
@@ -32,8 +32,10 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(503, "the store does not answer; try again", retry_after=b"1").because(str(error))
         case StoreRefused():
             return _store_refused(str(error))
+        case ContentsFull():
+            return Refusal(507, f"{error}: make room where sessions.vault.url leads, or prune the vault")
         case ContentsAway():
-            return _contents_away(error)
+            return Refusal(503, f"{error}; try again", retry_after=b"5")
         case NoneReadable():
             return Refusal(500, f"{error}; nothing was changed (sluice vault verify says what is wrong)")
         case Broken():
@@ -62,6 +64,11 @@ def nothing_kept(session: str, found: NothingKept) -> Refusal:
     return refused_for("none", 404, f"no login of {session} is kept")
 
 
+def not_kept(generation: int, kept: Sequence[int]) -> Refusal:
+    are = ", ".join(map(str, kept))
+    return Refusal(412, f"generation {generation} is not kept any more, but {are}: start the session again with POST")
+
+
 def refuse_save(known: Profile | None, fence: int, if_match: int | None) -> None:
     """Before anything of the body is read. Raises Refusal 409 or 412."""
     if known is not None and fence < known.fence:
@@ -76,10 +83,3 @@ def _store_refused(why: str) -> Refusal:
     if why.startswith(("OOM", "MISCONF")):
         return Refusal(507, "the store is full: give it more memory or disk, or prune the vault").because(why)
     return Refusal(503, "the store refuses it; see its log, and sluice status", retry_after=b"5").because(why)
-
-
-def _contents_away(error: ContentsAway) -> Refusal:
-    """The library that writes files and buckets has no numbers for what went wrong, only the system's words."""
-    if any(f"os error {number}" in str(error) for number in _FULL):
-        return Refusal(507, f"{error}: make room where sessions.vault.url leads, or prune the vault")
-    return Refusal(503, f"{error}; try again", retry_after=b"5")

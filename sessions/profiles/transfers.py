@@ -16,11 +16,12 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
+from sessions.profiles.threads import in_thread
 from sluice.http.problem import Refusal
 from sluice.observe.log import Log
 
@@ -34,7 +35,6 @@ WAIT = 60.0
 """Seconds that one waits for that, at most."""
 LONGEST = 3600.0
 """Seconds in which the body of one has come, and its answer is taken."""
-T = TypeVar("T")
 
 
 class Transfers:
@@ -114,20 +114,6 @@ class Transfers:
                 if lock is not None:
                     self._own, self._lock = folder, lock
             return self._own
-
-
-async def in_thread(work: Callable[..., T], *args: object) -> T:
-    """Its end is waited for also by who is cancelled: nobody takes its files away meanwhile."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # of no interest any more
-        raise
 
 
 def _locked(folder: Path) -> int | None:

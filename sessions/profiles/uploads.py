@@ -9,7 +9,8 @@ from typing import IO
 from starlette.types import Receive
 
 from sessions.profiles.calls import DIGEST, MAX_ZIP, too_long
-from sessions.profiles.transfers import LONGEST, in_thread
+from sessions.profiles.threads import in_thread
+from sessions.profiles.transfers import LONGEST
 from sluice.http.problem import ClientGone, Refusal
 
 _PIECE = 2**20

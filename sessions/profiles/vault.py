@@ -36,7 +36,7 @@ _LOOKS = 10
 class Restored:
     generation: Generation
     skipped: tuple[str, ...] = ()
-    """What was wrong with newer ones."""
+    """What was wrong with newer ones: `generation 13: chunk … is missing`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +134,21 @@ class Vault:
     async def _restore(self, kept: Kept, known: Profile, profile: Path) -> Restored | None:
         """None: what could not be read is not kept any more, so look again."""
         skipped: list[str] = []
+        why = ""
         for generation in known.generations:
             try:
                 await _unpack(kept, generation, profile)
             except (Broken, WrongKey) as error:
                 if not await self._is_kept(kept.session, generation):
                     return None
-                LOG.error("profile.broken", session=kept.session, generation=generation.number, reason=str(error))
-                skipped.append(str(error))
+                why = str(error)
+                LOG.error("profile.broken", session=kept.session, generation=generation.number, reason=why)
+                skipped.append(f"generation {generation.number}: {why}")
                 if isinstance(error, WrongKey):  # nothing is wrong with it: whoever has the key gets it
                     break
             else:
                 return Restored(generation, tuple(skipped))
-        raise NoneReadable(f"no generation of session {kept.session} can be restored: {skipped[-1]}")
+        raise NoneReadable(f"no generation of session {kept.session} can be restored: {why}")
 
     async def _is_kept(self, session: str, generation: Generation) -> bool:
         profile = await self.generations.of(session)

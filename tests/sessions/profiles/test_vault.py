@@ -109,7 +109,7 @@ async def test_a_newest_generation_that_is_broken_falls_back_to_the_one_before(
     await place.put("s1", 2, new.name, b"broken")
     found = await restored(vault, tmp_path / "target")
     assert found.generation.number == 1
-    assert found.skipped == (f"{new.name} is cut, or was not written by Sluice",)
+    assert found.skipped == (f"generation 2: {new.name} is cut, or was not written by Sluice",)
     assert contents(tmp_path / "target") == before
 
 
