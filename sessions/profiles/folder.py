@@ -19,6 +19,7 @@ from sessions.profiles.names import folder_of
 from sessions.profiles.sealing import LONGEST
 from sessions.profiles.threads import in_thread
 
+_ATTEMPTS = 5
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 T = TypeVar("T")
 
@@ -62,7 +63,13 @@ def _inside(folder: Path, act: Callable[..., T], session: str, *args: object) ->
 
 
 def _put(kept: Path, of: int, name: str, sealed: bytes) -> None:
-    folder = kept / str(of)
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):  # somebody has swept, and taken the empty folder
+            return _write(kept, kept / str(of), name, sealed)
+    return _write(kept, kept / str(of), name, sealed)
+
+
+def _write(kept: Path, folder: Path, name: str, sealed: bytes) -> None:
     half = folder / f".{name}.{secrets.token_hex(4)}"
     for made in (kept, folder):
         with contextlib.suppress(FileExistsError):
@@ -73,7 +80,8 @@ def _put(kept: Path, of: int, name: str, sealed: bytes) -> None:
             file.write(sealed)
             file.flush()
             os.fsync(file.fileno())
-        half.rename(folder / name)
+        with contextlib.suppress(FileNotFoundError):  # it was swept, which whoever reads it back finds
+            half.rename(folder / name)
     except BaseException:
         half.unlink(missing_ok=True)
         raise
@@ -106,7 +114,7 @@ def _erase(kept: Path, chunks: Iterable[tuple[int, str]]) -> None:
     for of, name in chunks:
         (kept / str(of) / name).unlink(missing_ok=True)
         folders.add(kept / str(of))
-    for folder in (*folders, kept):
+    for folder in (*folders, kept) if folders else ():
         with contextlib.suppress(OSError):  # something else is in it
             folder.rmdir()
 

@@ -34,8 +34,8 @@ def _load(name: str, *, adds: bool = False) -> Script:
 
 _BEGIN = _load("begin", adds=True)
 _CLAIM, _COMMIT, _RENEW, _RESEALED = _load("claim"), _load("commit"), _load("renew"), _load("resealed")
-_DELETE, _UNDELETE, _DROP, _SETTLE = _load("delete"), _load("undelete"), _load("drop"), _load("settle")
-_FORGET, _KNOWN = _load("forget"), _load("known")
+_DELETE, _UNDELETE, _DROP, _TRIM = _load("delete"), _load("undelete"), _load("drop"), _load("trim")
+_SETTLE, _FORGET, _KNOWN = _load("settle"), _load("forget"), _load("known")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +126,9 @@ class Generations:
 
         `on`: the one whose chunks it shares. `moved`: that one is not kept as it was, so some of them may be gone.
         """
-        base = (0, 0) if on is None else (on.number, on.under)
         values = (written.number, written.size, written.stored, written.chunks)
         about = (written.key, written.browser, written.backend, written.content)
-        answer = await self._run(_COMMIT, session, fence, keep, *base, *values, *about)
+        answer = await self._run(_COMMIT, session, fence, keep, *_place_of(on), *values, *about)
         if answer == b"moved":
             return "moved"
         return _refused(answer) or [int(number) for number in answer]
@@ -139,10 +138,13 @@ class Generations:
         answer = await self._run(_RENEW, session, fence, newest.number, newest.under)
         return _refused(answer) or bool(answer)
 
-    async def resealed(self, session: str, generation: Generation, under: int, key: str, stored: int) -> bool:
-        """False: it is not kept as it was, or a later number counts already."""
+    async def resealed(
+        self, session: str, generation: Generation, under: int, key: str, stored: int, *, on: Generation | None = None
+    ) -> bool:
+        """It lies under another number from now on, with chunks of `on`. False: one of them is not kept as it was, or a
+        later number counts already."""
         values = (generation.number, generation.under, under, key, stored)
-        return bool(await self._run(_RESEALED, session, *values))
+        return bool(await self._run(_RESEALED, session, *values, *_place_of(on)))
 
     async def delete(self, session: str, fence: int | None) -> bool | Literal["stale"]:
         """False: nothing is known of it. `fence` None: by a person."""
@@ -152,13 +154,22 @@ class Generations:
     async def undelete(self, session: str) -> bool:
         return bool(await self._run(_UNDELETE, session))
 
-    async def drop(self, session: str, numbers: Sequence[int], *, deleted_before: float | None = None) -> list[int]:
-        """Never the only one of a session that is not deleted. Which are kept no more."""
-        return list(await self._run(_DROP, session, _ms(deleted_before), *numbers))
+    async def drop(self, session: str, numbers: Sequence[int], *, deleted_for: float | None = None) -> list[int]:
+        """Never the only one of a session that is not deleted. `deleted_for` (seconds): only of one that has been
+        deleted for so long. Which are kept no more."""
+        return list(await self._run(_DROP, session, _ms(deleted_for), *numbers))
 
-    async def settle(self, session: str, *, begun_before: float | None = None) -> bool:
-        """What was begun up to that moment (None: at all) and does not count, will not."""
-        return bool(await self._run(_SETTLE, session, _ms(begun_before)))
+    async def trim(self, session: str, keep: int, *, dry_run: bool = False) -> list[int]:
+        """Those beyond `keep` go, but for the last good one. Which are kept no more."""
+        return list(await self._run(_TRIM, session, keep, int(dry_run)))
+
+    async def settle(self, session: str, *, begun_for: float | None = None) -> bool:
+        """What was begun so many seconds ago (None: whenever) and does not count, will not."""
+        return bool(await self._run(_SETTLE, session, _ms(begun_for)))
+
+    async def is_settled(self, session: str, number: int) -> bool:
+        profile = await self.of(session)
+        return profile is None or number <= profile.settled
 
     async def forget(self, session: str) -> bool:
         """The record of a deleted session of which nothing is left. False: something is."""
@@ -201,5 +212,9 @@ def _moment(ms: bytes) -> float | None:
     return int(ms) / 1000 or None
 
 
-def _ms(moment: float | None) -> Arg:
-    return "" if moment is None else int(moment * 1000)
+def _ms(seconds: float | None) -> Arg:
+    return "" if seconds is None else int(seconds * 1000)
+
+
+def _place_of(generation: Generation | None) -> tuple[int, int]:
+    return (0, 0) if generation is None else (generation.number, generation.under)

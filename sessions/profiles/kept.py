@@ -21,9 +21,12 @@ class Swept:
     chunks: int = 0
     size: int = 0
     """Bytes, those of manifests too."""
+    reason: str | None = None
+    """Why nothing was erased."""
 
-    def __add__(self, other: Swept) -> Swept:
-        return Swept(self.chunks + other.chunks, self.size + other.size)
+
+class NotReadBack(Broken):
+    """What was written just now is not there. Where its number is settled it was swept, as a later one counts."""
 
 
 class Kept:
@@ -58,7 +61,7 @@ class Kept:
         """And reads it back. Raises Broken."""
         await self.contents.put(self.session, of, name, sealed)
         if await self.contents.get(self.session, of, name) != sealed:
-            raise Broken(f"chunk {name} was written and could not be read back")
+            raise NotReadBack(f"chunk {name} was written and could not be read back")
 
     async def put_manifest(self, manifest: Manifest, under: int) -> int:
         """Its bytes. Raises Broken and TooLarge."""
@@ -66,7 +69,9 @@ class Kept:
         if not await self._manifests.put(self.session, under, sealed):
             raise Broken(f"the number {under} was given twice, as the store has lost its last writes: save once more")
         if await self._manifests.get(self.session, under) != sealed:
-            raise Broken(f"the manifest of generation {manifest.generation} was written and could not be read back")
+            raise NotReadBack(
+                f"the manifest of generation {manifest.generation} was written and could not be read back"
+            )
         return len(sealed)
 
     async def take_back(self, under: int, names: list[str]) -> None:
@@ -88,7 +93,7 @@ class Kept:
             used = {(chunk.of, chunk.name) for one in generations for chunk in (await self.manifest(one)).chunks}
         except (Broken, WrongKey) as error:
             LOG.warning("profile.not_swept", session=self.session, reason=str(error))
-            return Swept()
+            return Swept(reason=str(error))
         under = {one.under for one in generations}
         chunks = await self.contents.lying(self.session)
         chunks = {one: size for one, size in chunks.items() if one[0] <= settled and one not in used}

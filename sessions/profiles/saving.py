@@ -13,7 +13,7 @@ from typing import Literal
 
 from sessions.profiles.errors import Broken, ContentsAway, WrongKey
 from sessions.profiles.generations import Generation, Generations, Refused, Written
-from sessions.profiles.kept import Kept
+from sessions.profiles.kept import Kept, NotReadBack
 from sessions.profiles.manifest import Manifest, Origin
 from sessions.profiles.packing import PackedChunk, Packing
 from sessions.profiles.portable import ProfileFile
@@ -79,8 +79,10 @@ async def save_once(
             if renewed is not False:
                 return _again(base.generation, made) if renewed is True else renewed
         stored = sum(size for _, size in new) + await kept.put_manifest(made, number)
-    except BaseException:
+    except BaseException as error:
         await _take_back(kept, number, new)
+        if isinstance(error, NotReadBack) and await generations.is_settled(session, number):
+            return "stale"
         raise
     written = _written(number, made, stored, kept.seals.current)
     committed = await generations.commit(session, fence, written, keep=keep, on=base.generation if base else None)

@@ -50,6 +50,33 @@ local function refused(record, fence)
   if fence <= record.gone then return 'deleted' end
 end
 
+-- Takes those that are too many from the record, the oldest first, and returns their numbers. One of which all newer ones
+-- have less than a quarter does not count, and stays: the newer ones may be a failure. Of a deleted session nothing goes.
+local function trim(record, keep)
+  if record.deleted > 0 then return {} end
+  local left, dropped, largest = {}, {}, 0
+  for i = #record.generations, 1, -1 do
+    local generation = record.generations[i]
+    if largest > 0 and generation[4] > 4 * largest then table.insert(left, 1, generation)
+    elseif keep > 0 then
+      table.insert(left, 1, generation)
+      keep = keep - 1
+    else table.insert(dropped, 1, generation[1]) end
+    largest = math.max(largest, generation[4])
+  end
+  record.generations = left
+  return dropped
+end
+
+-- Whether a generation is kept under this number still; 0: none is asked for.
+local function is_kept(record, number, under)
+  if number == 0 then return true end
+  for _, generation in ipairs(record.generations) do
+    if generation[1] == number then return generation[11] == under end
+  end
+  return false
+end
+
 -- As flat as a reply is, its generations newest first.
 local function told(session, record)
   local flat = {}

