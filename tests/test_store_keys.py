@@ -26,9 +26,10 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
 from sessions import divided
-from sessions.profiles import troubles
+from sessions.profiles import migrated, troubles
 from sessions.profiles.contents import InStore, Manifests
 from sessions.profiles.generations import Generations
+from sessions.profiles.migrated import Entry
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.store import clock
 from sluice.store.client import Store
@@ -162,6 +163,7 @@ async def use_vault(use: Use) -> None:
     await generations.claim("a")
     await Manifests(use.store).put("a", 1, b"sealed")
     await InStore(use.store).put("a", 1, "0" * 32, b"sealed")
+    await migrated.note(use.store, Entry("a", "/srv/session-a", "host", time.time()))
     await use.look()
     await generations.delete("a", None)
     await generations.forget("a")

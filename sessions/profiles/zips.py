@@ -10,6 +10,8 @@ from __future__ import annotations
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -23,14 +25,25 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 def extract(zipped: Path | IO[bytes], folder: Path) -> list[ProfileFile]:
     """Into a folder that is new. Raises Broken, NoProfile, TooLarge, Unsafe, and OSError such as a full disk."""
+    with _opened(zipped) as archive:
+        for entry in _entries(archive):
+            _write(archive, entry, folder)
+    return portable_files(folder)
+
+
+def listed(zipped: Path) -> list[ProfileFile]:
+    """The files of a login that it says it has. Raises as `extract`, but for what only their content shows."""
+    with _opened(zipped) as archive:
+        return [ProfileFile(entry.filename, entry.file_size) for entry in _entries(archive)]
+
+
+@contextmanager
+def _opened(zipped: Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(zipped) as archive:
-            entries = _entries(archive)
-            for entry in entries:
-                _write(archive, entry, folder)
+            yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         raise Broken(f"the zip is cut or broken: {str(error).lower() or 'it ends too early'}") from None
-    return portable_files(folder)
 
 
 def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import replace
 
-from sluice.cli import session_import, session_moves
+from sluice.cli import session_import, session_migration, session_moves
 from sluice.cli.options import command, subcommands, target_options
 from sluice.cli.screen import print_json, screen, table
 from sluice.cli.target import ask
@@ -27,6 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     show.add_argument("session", metavar="SESSION")
     target_options(show)
     session_moves.add_commands(commands)
+    session_migration.add_commands(commands)
     session_import.add_command(commands)
 
 

@@ -68,7 +68,9 @@ def gateway_elsewhere(options: argparse.Namespace) -> Gateway | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class Opened:
+    """What a command has opened for itself."""
+
     policies: Policies
     store: Store
     registry: Registry
@@ -76,7 +78,7 @@ class _Opened:
 
 async def _locally(policies: Policies, work: Callable[[Ask], Awaitable[T]]) -> T:
     store = Store(store_url(policies), timeout=_TIMEOUT)
-    opened, actor = _Opened(policies, store, Registry(store, policies.sessions.lease)), _actor()
+    opened, actor = Opened(policies, store, Registry(store, policies.sessions.lease)), _actor()
 
     async def ask(operation: Operation[Deployment, Q, R], request: Q, /) -> R:
         try:
@@ -91,11 +93,15 @@ async def _locally(policies: Policies, work: Callable[[Ask], Awaitable[T]]) -> T
     try:
         return await work(ask)
     except StoreAway as error:
-        here = policies.store.url == EMBEDDED
-        cure = f"is `sluice up` running on {policies.data}?" if here else "check store.url in policies.yaml"
-        raise CommandError(f"the store does not answer ({error}); {cure}") from None
+        raise without_store(policies, error) from None
     finally:
         await store.close()
+
+
+def without_store(policies: Policies, error: StoreAway) -> CommandError:
+    here = policies.store.url == EMBEDDED
+    cure = f"is `sluice up` running on {policies.data}?" if here else "check store.url in policies.yaml"
+    return CommandError(f"the store does not answer ({error}); {cure}")
 
 
 async def _await(work: Awaitable[T]) -> T:

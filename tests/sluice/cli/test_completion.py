@@ -52,6 +52,8 @@ def completed(script: str, line: str) -> list[str]:
         ("sluice worker --driver ", ["demo"]),
         ("sluice circuit hold laravel op", ["open"]),
         ("sluice check --no", ["--no-secrets"]),
+        ("sluice sessions migrate /srv --on", ["--only"]),
+        ("sluice sessions export s1 --as ", ["local-auth", "remote-auth"]),
         ("sluice completion f", ["fish"]),
         ("sluice up --policies ", []),  # files, which bash does itself
         ("sluice gateway --one", []),  # not for people
