@@ -23,6 +23,8 @@ _DEEP = 6
 _NAMED = re.compile(r"(session|RemoteAuth)(?:-([-_A-Za-z0-9]+))?(\.zip)?")
 _WORKSPACE = re.compile(r"workspace_(.+)")
 _USER_DATA = "userDataDir"
+_OURS = ".sluice-"
+"""In the names of folders of a snapshot or a restore that is under way, or that a crash has left."""
 _LINK = "is a symbolic link, which is not followed: name what it leads to"
 
 
@@ -84,6 +86,8 @@ def _look(folder: Path, deep: int, found: Found) -> None:
 
 
 def _enter(entry: os.DirEntry[str], deep: int, found: Found) -> None:
+    if _OURS in entry.name:
+        return
     path = Path(entry.path)
     named = _NAMED.fullmatch(entry.name)
     zipped = named is not None and bool(named[3]) and named[1] == "RemoteAuth"

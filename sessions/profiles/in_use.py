@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sessions.profiles.errors import ProfileError
+
 LOCKS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
 _LOCK = LOCKS[0]
+
+
+class InUse(ProfileError):
+    """A browser runs on this profile, or nobody knows whether one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,13 @@ def use_of(profile: Path, host: str | None = None) -> Use:
     return Use("in_use" if _runs(pid) else "left_over", pid, on)
 
 
+def check_free(profile: Path) -> None:
+    """Before it is replaced. Raises InUse, and OSError but for a profile that is not there."""
+    use = use_of(profile)
+    if use.state in ("in_use", "foreign"):
+        raise InUse(f"{profile} cannot be replaced: {use.detail}")
+
+
 def unlock(profile: Path) -> None:
     """Takes a browser's lock away. Only for who knows that none runs there."""
     for name in LOCKS:
@@ -63,4 +76,7 @@ def _runs(pid: int) -> bool:
         return False
     except (PermissionError, OverflowError):
         return pid < 2**31
-    return True
+    try:  # one that has ended, and that nobody has waited for: in containers whose first process does not, for ever
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] not in (b"Z", b"X")
+    except OSError:
+        return True

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from sessions.profiles import in_use, space
 from sessions.profiles.errors import Broken, ProfileError
 from sessions.profiles.manifest import Chunk, KeptFile, Manifest, Origin
 from sessions.profiles.portable import ProfileFile
@@ -90,6 +91,7 @@ class Unpacking:
     """Writes the files of a manifest beside `profile`, and puts them in its place when all of it is there and true.
 
     Whatever ends it before leaves the profile as it was; `recover` puts right what a crash in the last step left.
+    Raises InUse for a profile on which a browser runs, and LowSpace.
     """
 
     def __init__(self, manifest: Manifest, seals: Seals, profile: Path) -> None:
@@ -103,8 +105,14 @@ class Unpacking:
         self._taken = 0
 
     def __enter__(self) -> Unpacking:
+        in_use.check_free(self._profile)
         recover(self._profile)
         self._folder.mkdir(parents=True, mode=0o700)
+        try:
+            space.check(self._folder, self._manifest.size)
+        except BaseException:
+            self._folder.rmdir()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -137,6 +145,7 @@ class Unpacking:
             pass
         for folder, _, _ in os.walk(self._folder):
             _to_disk(folder)
+        in_use.check_free(self._profile)  # one may have started meanwhile
         old = self._profile.with_name(self._profile.name + _REPLACED)
         if self._profile.exists():
             self._profile.rename(old)

@@ -27,8 +27,9 @@ window.__login = (() => {
   const same = (left, right) => left.length === right.length && left.every((byte, i) => byte === right[i]);
 
   async function fill(phone) {
-    if (!localStorage.getItem('last-wid-md')) window.__standin.pair(phone); // it would wait for a client
-    while (!(await get('signal-storage', 'registered').catch(() => null))) await new Promise((done) => setTimeout(done, 20));
+    const registered = () => get('signal-storage', 'registered').catch(() => null);
+    if (!(await registered())) window.__standin.pair(phone); // it would wait for a client
+    while (!(await registered())) await new Promise((done) => setTimeout(done, 20));
     const key = await crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, ['encrypt', 'decrypt']);
     const iv = random(12), sealed = await crypto.subtle.encrypt({ name: 'AES-GCM', iv }, key, new TextEncoder().encode(SECRET));
     await put('wawc_db_enc', 'key', key);

@@ -55,6 +55,12 @@ def test_a_folder_that_leads_back_to_itself_is_looked_at_once(tmp_path: Path) ->
     assert found.passed_over == [PassedOver(tmp_path / "again", why)]
 
 
+def test_what_a_snapshot_or_a_restore_has_left_beside_a_login_is_none(tmp_path: Path) -> None:
+    for name in ("session-a", "session-a.sluice-snapshot", "session-a.sluice-restoring"):
+        profile(tmp_path / name, size=10)
+    assert [login.path.name for login in logins_below(tmp_path).logins] == ["session-a"]
+
+
 def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         logins_below(tmp_path / "none")

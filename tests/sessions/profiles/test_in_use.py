@@ -31,6 +31,14 @@ def test_the_lock_of_a_process_that_is_gone_is_left_over(tmp_path: Path) -> None
     assert use_of(tmp_path) == Use("left_over", process.pid, HERE)
 
 
+def test_a_process_that_has_ended_uses_nothing_though_nobody_has_waited_for_it(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    (tmp_path / "SingletonLock").symlink_to(f"{HERE}-{process.pid}")
+    assert use_of(tmp_path) == Use("left_over", process.pid, HERE)
+    process.wait()
+
+
 @pytest.mark.parametrize("target", ["another-host-17", "no lock of chromium's"])
 def test_a_lock_of_another_machine_is_foreign(tmp_path: Path, target: str) -> None:
     (tmp_path / "SingletonLock").symlink_to(target)
