@@ -28,7 +28,7 @@ from sessions.profiles.migration_plan import Login, NotFound, Plan, Planned, Sta
 from sessions.profiles.packing import ChangedMeanwhile
 from sessions.profiles.portable import backend_of
 from sessions.profiles.taking import difference, private_folder, remove, take
-from sessions.profiles.vault import Restored, Vault
+from sessions.profiles.vault import NoneReadable, Restored, Vault
 from sluice import __version__
 from sluice.config import data_folder
 from sluice.store.client import Store, StoreAway, StoreRefused
@@ -176,7 +176,11 @@ class Migration:
             saved = await self._vault.save(entry.session, entry.fence, copied, origin)
             if isinstance(saved, str):
                 return replace(one.login, state="refused", detail=_STARTED)
-            await self._verify(entry, saved.generation, copied, restored)
+            try:
+                await self._verify(entry, saved.generation, copied, restored)
+            except (Broken, NoneReadable) as error:
+                await self._take_back(entry, dry_run=False)
+                raise Broken(f"it was saved and taken back, as it did not come back as it was read: {error}") from error
             await migrated.note(self._store, replace(entry, generation=saved.generation))
             return replace(one.login, state="moved", generation=saved.generation, backend=backend)
         finally:
@@ -188,14 +192,13 @@ class Migration:
         profile = await self._vault.generations.of(entry.session)
         only = tuple(it for it in profile.generations if it.number == number) if profile else ()
         if profile is None or not only:
-            raise Broken(f"generation {number} was saved and is not kept any more: somebody deleted it meanwhile")
+            raise Broken("somebody deleted it meanwhile")
         found = await self._vault.restore(entry.session, restored, replace(profile, generations=only))
         if not isinstance(found, Restored) or found.generation.number != number:
-            raise Broken(f"generation {number} was saved and cannot be restored: sluice vault verify {entry.session}")
+            raise Broken("somebody deleted it, or saved another one meanwhile")
         name = difference(copied, restored)
         if name is not None:
-            await self._take_back(entry, dry_run=False)
-            raise Broken(f"{name} came back otherwise than it was read: the generation was taken back")
+            raise Broken(f"{name} differs")
 
     async def _claimed(self, one: Planned, stage: Stage) -> Entry | None:
         """Under which fence it is saved; that of a run before, where nobody has started it since. None: somebody has,

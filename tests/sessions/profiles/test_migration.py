@@ -584,8 +584,26 @@ async def test_what_cannot_be_restored_does_not_count_as_moved(runner: Runner, s
     rotten = Migration(vault, store, HOST, runner.folder)
     failed = only(await rotten.run(await rotten.plan(runner.disk, ALL), ALL, lambda done, total, session: None))
     assert failed.state == "failed"
-    assert failed.detail.startswith("no generation of session a can be restored: ")
+    why = "it was saved and taken back, as it did not come back as it was read: no generation of session a can be"
+    assert failed.detail.startswith(why), failed
+    assert await runner.vault.generations.of("a") is None
     assert only(await runner.run()).state == "moved"
+
+
+async def test_a_login_that_comes_back_otherwise_is_taken_back(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile(runner.disk / "session-a")
+    restore = runner.vault.restore
+
+    async def otherwise(session: str, folder: Path, known: object = None) -> object:
+        found = await restore(session, folder, known)  # type: ignore[arg-type]
+        (folder / "Default/Cookies").write_bytes(b"other")
+        return found
+
+    monkeypatch.setattr(runner.vault, "restore", otherwise)
+    failed = only(await runner.run())
+    why = "it was saved and taken back, as it did not come back as it was read: Default/Cookies differs"
+    assert (failed.state, failed.detail) == ("failed", why)
+    assert await runner.vault.generations.of("a") is None
 
 
 def test_two_migrations_on_one_machine_do_not_meet(tmp_path: Path) -> None:
