@@ -11,14 +11,16 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from sessions.profiles.errors import Broken, NoProfile, TooLarge, Unsafe
 from sessions.profiles.portable import MAX_FILES, MAX_PROFILE, TREES, ProfileFile, portable_files, safe_name
 
 _COPIED = 256 * 1024
+_DIRECTORY = 2 * 2**20
+"""Bytes of the directory at the end of a zip, at most: it is read at once, and takes ten times as much in memory."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -40,10 +42,27 @@ def listed(zipped: Path) -> list[ProfileFile]:
 @contextmanager
 def _opened(zipped: Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(zipped) as archive:
+        with (
+            zipped.open("rb") if isinstance(zipped, Path) else nullcontext(zipped) as file,
+            zipfile.ZipFile(cast(IO[bytes], _Bounded(file))) as archive,
+        ):
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
         raise Broken(f"the zip is cut or broken: {str(error).lower() or 'it ends too early'}") from None
+
+
+class _Bounded:
+    """A file of which nobody reads more at once than the directory of a profile's zip may have."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._file.read(min(size, _DIRECTORY + 1) if size >= 0 else _DIRECTORY + 1)
+        if len(found) > _DIRECTORY:
+            raise TooLarge(f"the directory of the zip has over {_DIRECTORY >> 20} MiB, more than that of a profile")
+        return found
 
 
 def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 from sessions.profiles import portable, zips
 from sessions.profiles.errors import Broken, NoProfile, ProfileError, TooLarge, Unsafe
-from tests.sessions.profiles.making import LEVELDB, contents, profile
+from tests.sessions.profiles.making import BLOBS, LEVELDB, contents, profile
 
 
 def zipped(path: Path, files: dict[str, bytes], **about: int) -> Path:
@@ -98,6 +99,20 @@ def test_a_zip_bomb_is_refused_before_anything_is_written(tmp_path: Path, monkey
     monkeypatch.setattr(zips, "MAX_PROFILE", 2 * 2**20)
     with pytest.raises(TooLarge, match="would have 3 MiB unpacked; 2 MiB are taken at most"):
         zips.extract(made, tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_a_directory_that_would_take_much_memory_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(5_000):
+            archive.writestr(f"{BLOBS}/{number:05}{'x' * 900}", b"")
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="^the directory of the zip has over 2 MiB, more than that of a profile$"):
+            zips.extract(tmp_path / "a.zip", tmp_path / "target")
+        assert tracemalloc.get_traced_memory()[1] < 4 * 2**20
+    finally:
+        tracemalloc.stop()
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 
