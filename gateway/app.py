@@ -49,6 +49,8 @@ from sessions.changes import Changes
 from sessions.existing import ExistingWorkers, WatchedWorker
 from sessions.instances import Instances
 from sessions.keeper import Keeper
+from sessions.profiles import summary as vault_summary
+from sessions.profiles.summary import VaultWatch
 from sessions.registry import Registry
 from sessions.wakeups import Wakeups
 from sluice.config.live import LivePolicies
@@ -105,6 +107,13 @@ async def opened(
             group.create_task(
                 every(delays.EVERY, stop, lambda: parts.delays.run_once(reloader.snapshot.resources.policies))
             )
+            group.create_task(
+                every(
+                    vault_summary.EVERY,
+                    stop,
+                    lambda: parts.vault_watch.run_once(reloader.snapshot.resources.policies.sessions.vault),
+                )
+            )
             group.create_task(every(recent.EVERY, stop, lambda: _note_failing(failing)))
             group.create_task(every(health.EVERY, stop, lambda: _check_members(reloader.snapshot)))
             group.create_task(parts.changes.run(stop))
@@ -129,6 +138,7 @@ class _Parts:
         # What waits for a replica keeps nobody else waiting.
         self.inbox_store = Store(store_url, timeout=_STORE_TIMEOUT)
         self.registry = Registry(self.store, policies.sessions.lease)
+        self.vault_watch = VaultWatch(self.store, self.registry)
         self.changes = Changes(self.store)
         self.wakeups = Wakeups(self.changes)
         self.limiter = Limiter(self.limits_store)
@@ -187,7 +197,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
     resources = Resources(
         *(policies, parts.store, parts.registry, queues.things, parts.live),
         *(parts.inflows, parts.progress, parts.watched, parts.began, parts.instances),
-        *(parts.certificates, parts.tokens),
+        *(parts.certificates, parts.tokens, lambda: parts.vault_watch.seen),
     )
     ingest = Ingest(policies, queues.things, parts.hold, parts.instances, parts.registry)
     edge = Edge(

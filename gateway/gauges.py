@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from prometheus_client import generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from gateway import vault_gauges
 from gateway.look import Look
 from relay.policies import RelayPolicy
 from relay.queue.queue import Counts
@@ -56,6 +57,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sluice_store_file_bytes": ("The store's append-only file.", ()),
     "sluice_disk_free_bytes": ("Free on the file system of the data folder.", ()),
     "sluice_disk_size_bytes": ("Size of the file system of the data folder.", ()),
+    **vault_gauges.GAUGES,
 }
 """What is made here: description and labels, by name."""
 
@@ -69,7 +71,8 @@ def page(
     """The text format of Prometheus."""
     counted = [family for family in metrics.registry().collect() if not family.name.startswith("process_")]
     gauges = _gauges(look, relay, watched, certificates)
-    return generate_latest(_Page([*counted, *gauges, *_usages(counted)]))
+    ages = vault_gauges.ages(look.vault)
+    return generate_latest(_Page([*counted, *gauges, ages, *_usages(counted)]))
 
 
 class _Page:
@@ -88,6 +91,7 @@ def _gauges(
         **_of_sessions(look),
         **_of_store(look),
         **_of_existing(watched),
+        **vault_gauges.values(look.vault, look.troubles),
         "sluice_certificate_end_timestamp_seconds": [((one.listener,), one.ends) for one in certificates],
         "sluice_certificate_refused": [((one.listener,), float(one.problem is not None)) for one in certificates],
     }

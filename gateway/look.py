@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,6 +14,9 @@ from relay.process import open_circuit
 from relay.queue.queue import Counts
 from relay.queue.stranded import stranded
 from sessions import divided
+from sessions.profiles import troubles
+from sessions.profiles.summary import VaultSummary
+from sessions.profiles.troubles import Trouble
 from sessions.registry import Summary
 from sluice.process.disk import Disk, disk_of
 from sluice.store import clock
@@ -43,6 +46,10 @@ class Look:
     jump: Jump | None
     """The last one of the store's clock, of the last hour."""
     disk: Disk | None
+    vault: VaultSummary | None
+    """None: there is none, or it was not looked at yet."""
+    troubles: Sequence[Trouble]
+    """Of profiles; empty where there is no vault."""
 
 
 async def look(resources: Resources) -> Look:
@@ -62,13 +69,17 @@ async def look(resources: Resources) -> Look:
         except (StoreAway, StoreRefused):  # a managed store may not let itself be asked
             return None
 
-    (known, relays, sessions, divided_at, jump), (counts, circuits, left) = await asyncio.gather(
+    async def of_profiles() -> Sequence[Trouble]:
+        return await troubles.known(store) if resources.policies.sessions.vault else ()
+
+    (known, relays, sessions, divided_at, jump, in_trouble), (counts, circuits, left) = await asyncio.gather(
         asyncio.gather(
             health(),
             if_known(presence.alive(store)),
             if_known(resources.registry.summary()),
             if_known(divided.moments(store)),
             if_known(clock.last_jump(store)),
+            if_known(of_profiles()),
         ),
         asyncio.gather(
             asyncio.gather(*(if_known(resources.queues[name].counts()) for name in endpoints)),
@@ -87,4 +98,6 @@ async def look(resources: Resources) -> Look:
         divided=divided_at,
         jump=jump,
         disk=disk_of(resources.policies.data),
+        vault=resources.vault(),
+        troubles=in_trouble or (),
     )

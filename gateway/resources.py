@@ -14,10 +14,15 @@ from relay.progress import Progress
 from relay.queue.queue import Queue
 from sessions.existing import WatchedWorker
 from sessions.instances import Instances
+from sessions.profiles.summary import VaultSummary
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.server.certificates import Certificate
 from sluice.store.client import Store
+
+
+def _no_vault() -> VaultSummary | None:
+    return None
 
 
 def _nobody() -> Sequence[WatchedWorker]:
@@ -44,3 +49,5 @@ class Resources:
     """Of the listeners of this process that have TLS."""
     tokens: TokenGuard = field(default_factory=TokenGuard)
     """Who may ask with `console.token`, and how often with a wrong one."""
+    vault: Callable[[], VaultSummary | None] = _no_vault
+    """How it stood when this process last looked."""

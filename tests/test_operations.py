@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from gateway import gauges
+from gateway import gauges, vault_gauges
 from sluice.cli.main import main
 from sluice.observe import processes
 
@@ -74,7 +74,7 @@ def registered() -> set[str]:
                 importlib.import_module(module.name)
     families = [family for family in REGISTRY.collect() if family.name.startswith("sluice_")]
     counted = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
-    return counted | gauges.GAUGES.keys() | processes.GAUGES.keys()
+    return counted | gauges.GAUGES.keys() | {vault_gauges.AGE} | processes.GAUGES.keys()
 
 
 def test_every_piece_of_a_sentence_is_on_the_page() -> None:

@@ -24,6 +24,7 @@ MIN_EVERY = 60.0
 """Seconds: a snapshot reads the whole profile, and stops its browser for a moment."""
 _PLACES = "write store, file:/srv/sluice-vault or s3://bucket/prefix"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9._~/-]{1,512}")
 _OPTIONS = ("endpoint", "region")
 _KEY = "key: env:SLUICE_VAULT_KEY, with what openssl rand -hex 32 makes"
 
@@ -94,13 +95,17 @@ def _bucket(text: str) -> Bucket:
         raise Malformed(f"{quoted(text)} names no bucket", "write s3://bucket/prefix")
     if not _BUCKET.fullmatch(parts.netloc) or parts.fragment or not text.isprintable() or " " in text:
         raise Malformed(f"{quoted(text)} is not the address of a bucket", "write s3://bucket/prefix")
+    prefix = parts.path.strip("/")
+    if prefix and not (_PREFIX.fullmatch(prefix) and {"", ".", ".."}.isdisjoint(prefix.split("/"))):
+        cure = "write segments of A-Z a-z 0-9 . _ ~ - and one / between them"
+        raise Malformed(f"{quoted(text)} has a prefix that is none", cure)
     options: dict[str, str] = {}
     for name, given in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _OPTIONS or name in options or not given:
             said = "is there twice" if name in options else "has no value" if name in _OPTIONS else "is not known here"
             raise Malformed(f"{quoted(name)} {said}", "write s3://bucket/prefix?endpoint=https://…&region=…")
         options[name] = urls.http_url(given) if name == "endpoint" else given
-    return Bucket(parts.netloc, parts.path.strip("/"), **options)
+    return Bucket(parts.netloc, prefix, **options)
 
 
 def _keys(value: Value) -> tuple[Secret, ...]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
 from gateway.policies import Policies, load
 from gateway.policies.certificates import refuse_broken_certificates
+from sessions.profiles.policies import VaultPolicy
 from sluice.cli.options import POLICIES, json_option
 from sluice.config import PolicyError
 from sluice.observe.printable import printable_json
@@ -31,14 +34,24 @@ def run(path: Path, *, as_json: bool, need_secrets: bool) -> int:
     except PolicyError as error:
         _print_problems(error, as_json=as_json)
         return 1
+    warnings = [*policies.warnings, *(_of_the_vault(policies) if need_secrets else ())]
     if as_json:
-        about = {"valid": True, "problems": [], "warnings": list(policies.warnings), "revision": policies.revision}
+        about = {"valid": True, "problems": [], "warnings": warnings, "revision": policies.revision}
         sys.stdout.write(printable_json(orjson.dumps(about).decode()) + "\n")
         return 0
     sys.stdout.write(f"{path}: valid (revision {policies.revision})\n{_summary(policies)}")
-    for warning in policies.warnings:
+    for warning in warnings:
         sys.stdout.write(f"  warning: {warning}\n")
     return 0
+
+
+def _of_the_vault(policies: Policies) -> Sequence[str]:
+    """What only the store knows."""
+    if policies.sessions.vault is None:
+        return ()
+    from sluice.cli import vault_fit
+
+    return asyncio.run(vault_fit.warnings(policies))
 
 
 def _print_problems(error: PolicyError, *, as_json: bool) -> None:
@@ -60,6 +73,11 @@ def _summary(policies: Policies) -> str:
         ("store", f"{policies.store.url.rpartition('@')[2]}, a 202 buys `{policies.store.promise}`"),
         ("routes", str(len(policies.routes))),
         ("limits", ", ".join(limit.id for limit in policies.limits) or "none"),
+        *([("vault", _vault(policies.sessions.vault))] if policies.sessions.vault else []),
         ("endpoints", ", ".join(f"{e.name} ({e.url})" for e in policies.relay.endpoints.values()) or "none"),
     ]
     return "".join(f"  {name:<11} {value}\n" for name, value in rows)
+
+
+def _vault(vault: VaultPolicy) -> str:
+    return f"{vault.place}, {vault.generations} generations, saved every {vault.every:g}s at least"

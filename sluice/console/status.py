@@ -50,6 +50,8 @@ class StoreStatus:
     memory: int | None = None
     max_memory: int | None = None
     """Bytes; 0: as much as its machine has."""
+    machine: int | None = None
+    """Bytes of memory that its machine has."""
     appends: bool | None = None
     """It has an append-only file."""
     failing: str = ""
@@ -268,6 +270,86 @@ class DivisionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class LateSnapshot:
+    session: str
+    age_s: float | None
+    """Of its newest snapshot; null: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShrunkSnapshot:
+    session: str
+    size: int
+    """Bytes of the newest."""
+    before: int
+    """Of the older one, which stays until the newest has grown again or a person drops it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownKey:
+    """A key that sealed generations and that `sessions.vault.key` does not name."""
+
+    key: str
+    generations: int
+    sessions: int
+    lost: int
+    """Sessions of which no generation can be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileTrouble:
+    kind: Literal["save", "restore", "fell_back", "stale"]
+    """It could not be saved; it could not be restored; an older generation was restored; an older start was refused."""
+    session: str
+    times: int
+    since_s: float
+    last_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VaultStatus:
+    """As the gateway process that was asked has seen it within the last half minute."""
+
+    place: str
+    """`store`, or where the chunks of profiles lie."""
+    away: str | None
+    """Why nothing can be read or written there; null: it answers."""
+    disk: DiskStatus | None
+    """Of its folder; null: it is no folder."""
+    sessions: int
+    """Of which a login is kept."""
+    generations: int
+    keep: int
+    """So many of each session."""
+    size: int
+    """Bytes of the newest profiles, as they are on a disk."""
+    stored: int
+    """Bytes that were written for all generations that are kept."""
+    expected: int
+    """Bytes that they may come to need, with the connected sessions that are not kept yet."""
+    every_s: float
+    late: tuple[LateSnapshot, ...] = ()
+    """Some of the connected sessions that were not saved for three times `every`, the oldest first."""
+    late_total: int = 0
+    old_key: int = 0
+    """Generations that an older key of `sessions.vault.key` has sealed."""
+    unknown_keys: tuple[UnknownKey, ...] = ()
+    shrunk: tuple[ShrunkSnapshot, ...] = ()
+    """Some of the sessions whose newest snapshots are far smaller than one before them."""
+    shrunk_total: int = 0
+    deleted: int = 0
+    """Sessions whose login was deleted, and of which generations are kept still."""
+    deleted_stored: int = 0
+    to_prune: int = 0
+    """Those of them that were deleted over a week ago."""
+    complete: bool = True
+    """False: there are too many sessions, and not all of them were looked at."""
+    troubles: tuple[ProfileTrouble, ...] = ()
+    """The latest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     events: int
     bytes: int
@@ -412,5 +494,7 @@ class Status:
     processes: tuple[ProcessStatus, ...] = ()
     up_s: float = 0.0
     """Seconds since this gateway process was started."""
+    vault: VaultStatus | None = None
+    """Null: there is none, or it was not looked at yet."""
     messages: tuple[str, ...] = ()
     """What needs a person, in sentences; empty: all is well."""

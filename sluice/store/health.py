@@ -17,6 +17,8 @@ class StoreHealth:
     memory: int
     max_memory: int
     """Bytes; 0: as much as the machine has."""
+    machine: int
+    """Bytes of memory that its machine has; 0: it does not say."""
     appends: bool
     """It has an append-only file."""
     file: int
@@ -42,6 +44,7 @@ def health_in(info: str) -> StoreHealth:
         up=_number(said, "uptime_in_seconds"),
         memory=_number(said, "used_memory"),
         max_memory=_number(said, "maxmemory"),
+        machine=_number(said, "total_system_memory"),
         appends=said.get("aof_enabled", "1") == "1",
         file=_number(said, "aof_current_size"),
         failing=" and ".join(failing),

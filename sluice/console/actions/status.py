@@ -20,6 +20,7 @@ from sluice.console.actions.circuits import circuit_of
 from sluice.console.actions.deployment import moment
 from sluice.console.actions.division import division_of
 from sluice.console.actions.traffic import counted
+from sluice.console.actions.vault_status import vault_status
 from sluice.console.messages import messages
 from sluice.console.status import (
     Backlog,
@@ -71,6 +72,7 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
         processes=of_processes.processes,
         up_s=time.monotonic() - gateway.began,
+        vault=vault_status(policies.sessions.vault, seen.vault, seen.troubles, sessions),
     )
     return replace(status, messages=tuple(messages(status)))
 
@@ -91,6 +93,7 @@ def _store(seen: Look) -> StoreStatus:
         up_s=known.up,
         memory=known.memory,
         max_memory=known.max_memory,
+        machine=known.machine,
         appends=known.appends,
         failing=known.failing,
     )

@@ -13,6 +13,7 @@ from sluice.console.messages.machine import machine
 from sluice.console.messages.sessions import past_us, sessions
 from sluice.console.messages.traffic import traffic
 from sluice.console.messages.upstreams import upstreams
+from sluice.console.messages.vault import vault
 from sluice.console.messages.wording import age
 from sluice.console.status import Status
 
@@ -29,6 +30,7 @@ def messages(status: Status) -> list[str]:
         *traffic(status.last_minute, store_answers=status.store.ok),
         *reserved(status.last_minute.reserved),
         *sessions(status.workers, status.sessions, status.existing),
+        *vault(status.vault, status.store),
         *past_us(status.existing, status.advertise),
         *division(status.division),
         *machine(status),

@@ -1344,6 +1344,24 @@ EXPECTED: dict[str, list[str]] = {
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ),
     ],
+    "vault_url_s3_prefix": [
+        (
+            '2:40: sessions.vault.url: "s3://bucket/a//b" has a prefix that is none; write segments of A-Z a-z '
+            "0-9 . _ ~ - and one / between them"
+        ),
+    ],
+    "vault_url_s3_prefix_up": [
+        (
+            '2:40: sessions.vault.url: "s3://bucket/../b" has a prefix that is none; write segments of A-Z a-z '
+            "0-9 . _ ~ - and one / between them"
+        ),
+    ],
+    "vault_url_s3_prefix_odd": [
+        (
+            '2:40: sessions.vault.url: "s3://bucket/a%20b" has a prefix that is none; write segments of A-Z a-z '
+            "0-9 . _ ~ - and one / between them"
+        ),
+    ],
     "vault_url_s3_slash": [
         '2:40: sessions.vault.url: "s3:///prefix" names no bucket; write s3://bucket/prefix',
     ],

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import orjson
 import pytest
 
-from tests.sluice.cli.command import ROOT, sluice
+from sessions.profiles.manifest import Origin
+from sessions.profiles.opening import open_vault
+from sessions.profiles.policies import VaultPolicy
+from sessions.profiles.vault import Saved
+from sluice.config.model import Secret
+from sluice.store.client import Store
+from tests.sessions.profiles.making import profile
+from tests.sluice.cli.command import ROOT, SECRETS, sluice
 
 BEGINNING = "version: 1\nlisten: 127.0.0.1:8080\n"
 
@@ -129,3 +137,57 @@ def test_a_secret_in_the_file_is_a_mistake_without_looking_for_secrets_too(tmp_p
     ran = sluice("check", "--no-secrets", file)
     assert ran.code == 1
     assert ran.err == f"{file}:3:18: console.token: a secret must not stand in this file; write env:NAME or file:PATH\n"
+
+
+# --- the vault
+
+VAULT = "sessions: {vault: {key: env:SLUICE_CONSOLE_TOKEN}}\nconsole: {token: env:SLUICE_CONSOLE_TOKEN}\n"
+
+
+def test_a_vault_is_summed_up(tmp_path: Path) -> None:
+    ran = sluice("check", written(tmp_path, VAULT))
+    assert (ran.code, ran.err) == (0, "")
+    assert "  vault       store, 3 generations, saved every 600s at least" in ran.out.splitlines()
+
+
+def test_a_vault_without_a_key_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, "sessions: {vault: {generations: 3}}\n")
+    ran = sluice("check", file)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == (
+        f"{file}:3:19: sessions.vault.key: is missing; write key: env:SLUICE_VAULT_KEY, with what openssl rand -hex 32 "
+        "makes\n"
+    )
+
+
+async def keep_a_login(store: Store, folder: Path, size: int) -> None:
+    vault = open_vault(VaultPolicy("store", (Secret(SECRETS["SLUICE_CONSOLE_TOKEN"].encode()),)), store)
+    fence = (await vault.generations.claim("s1")).fence
+    assert isinstance(await vault.save("s1", fence, profile(folder, size=size), Origin()), Saved)
+
+
+@pytest.mark.anyio
+async def test_logins_that_may_not_fit_the_store_are_a_warning(store: Store, store_url: str, tmp_path: Path) -> None:
+    file = written(tmp_path, VAULT + f"store: {{url: '{store_url}', promise: memory}}\n")
+    await keep_a_login(store, tmp_path / "profile", 2**20)
+
+    def warned() -> list[str]:
+        return [line for line in sluice("check", file).out.splitlines() if "may not fit the store" in line]
+
+    assert await asyncio.to_thread(warned) == []
+    (used,) = await store.commands(("INFO", "memory"))
+    memory = int(used.decode().partition("used_memory:")[2].split()[0])
+    await store.commands(("CONFIG", "SET", "maxmemory", str(memory + 2**20)))
+    try:
+        (line,) = await asyncio.to_thread(warned)
+    finally:
+        await store.commands(("CONFIG", "SET", "maxmemory", "0"))
+    assert line.startswith("  warning: sessions.vault: profiles may not fit the store: they use 1.")
+    assert line.endswith(
+        "maxmemory: give it more, keep fewer generations, or set sessions.vault.url to a folder or a bucket"
+    )
+
+
+def test_a_store_that_does_not_run_is_not_asked(tmp_path: Path) -> None:
+    ran = sluice("check", written(tmp_path, VAULT + "store: {url: 'redis://127.0.0.1:1/0', promise: memory}\n"))
+    assert (ran.code, ran.err, "may not fit" in ran.out) == (0, "", False)

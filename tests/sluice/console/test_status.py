@@ -16,6 +16,8 @@ from relay.circuit import Report
 from relay.process import open_circuit
 from relay.queue.codec import Delivery, Event, new_id
 from relay.queue.queue import Settlement
+from sessions.profiles import troubles
+from sessions.profiles.summary import VaultWatch
 from sessions.registry import Report as Said, Worker
 from sluice.console.actions.deployment import moment
 from sluice.console.actions.status import show
@@ -25,7 +27,7 @@ from sluice.http.server import metrics as server_metrics
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.relay import making
-from tests.sluice.console.deployment import parts_on
+from tests.sluice.console.deployment import parts_on, policies_in
 
 pytestmark = pytest.mark.anyio
 
@@ -242,3 +244,41 @@ async def test_while_the_store_is_away_it_says_so_and_shows_the_rest(policies: P
     assert (seen["relays"], seen["workers"]) == (None, [])
     assert seen["sessions"] == {"total": None, "connected": None, "states": {}, "unowned": None}
     assert "requests" in seen["traffic"]
+
+
+# --- the vault
+
+VAULT = "console: {token: env:TOKEN}\nsessions: {vault: {key: 'file:key'}}\n"
+
+
+def with_vault(store: Store, folder: Path, more: str = VAULT) -> tuple[Resources, VaultWatch]:
+    (folder / "key").write_text("a key of more than sixteen bytes")
+    parts = parts_on(store, policies_in(folder, more))
+    watch = VaultWatch(store, parts.registry)
+    return replace(parts, vault=lambda: watch.seen), watch
+
+
+async def test_without_a_vault_there_is_nothing_to_say_of_it(parts: Resources) -> None:
+    assert (await seen_of(parts))["vault"] is None
+
+
+async def test_a_vault_shows_how_it_stood_at_the_last_look(store: Store, tmp_path: Path) -> None:
+    parts, watch = with_vault(store, tmp_path)
+    await presence.report(store, "relay-1")
+    assert (await seen_of(parts))["vault"] is None  # not looked at yet
+    await watch.run_once(parts.policies.sessions.vault)
+    seen = await seen_of(parts)
+    assert (seen["messages"], seen["vault"]["place"], seen["vault"]["keep"]) == ([], "store", 3)
+    await troubles.note(store, "save", "s1", "No space left on device")
+    seen = await seen_of(parts)
+    assert [(one["kind"], one["session"]) for one in seen["vault"]["troubles"]] == [("save", "s1")]
+    (sentence,) = seen["messages"]
+    assert sentence.startswith("the login of session s1 could not be saved (1 time, the last ")
+
+
+async def test_a_vault_whose_folder_is_gone_says_so(store: Store, tmp_path: Path) -> None:
+    parts, watch = with_vault(store, tmp_path, VAULT.replace("'file:key'", "'file:key', url: file:vault"))
+    await presence.report(store, "relay-1")
+    await watch.run_once(parts.policies.sessions.vault)
+    (sentence,) = (await seen_of(parts))["messages"]
+    assert sentence.startswith("the vault cannot be reached, so no login is saved or restored: the vault's folder ")
