@@ -63,10 +63,11 @@ def _inside(folder: Path, act: Callable[..., T], session: str, *args: object) ->
 
 
 def _put(kept: Path, of: int, name: str, sealed: bytes) -> None:
+    """What is swept at once, as its number is settled, is not there for who reads it back."""
     for _ in range(_ATTEMPTS):
-        with contextlib.suppress(FileNotFoundError):  # somebody has swept, and taken the empty folder
-            return _write(kept, kept / str(of), name, sealed)
-    return _write(kept, kept / str(of), name, sealed)
+        with contextlib.suppress(FileNotFoundError):  # somebody sweeps there, and took the file or its empty folder
+            _write(kept, kept / str(of), name, sealed)
+            break
 
 
 def _write(kept: Path, folder: Path, name: str, sealed: bytes) -> None:
@@ -80,8 +81,7 @@ def _write(kept: Path, folder: Path, name: str, sealed: bytes) -> None:
             file.write(sealed)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileNotFoundError):  # it was swept, which whoever reads it back finds
-            half.rename(folder / name)
+        half.rename(folder / name)
     except BaseException:
         half.unlink(missing_ok=True)
         raise
@@ -102,10 +102,11 @@ def _missing(kept: Path, chunks: Sequence[tuple[int, str]]) -> set[tuple[int, st
 
 def _lying(kept: Path) -> dict[tuple[int, str], int]:
     found: dict[tuple[int, str], int] = {}
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):  # what goes meanwhile is gone, and the rest is found the next time
         for folder in kept.iterdir():
             if folder.name.isdecimal():
-                found |= {(int(folder.name), file.name): file.stat().st_size for file in os.scandir(folder)}
+                with os.scandir(folder) as files:
+                    found |= {(int(folder.name), file.name): file.stat().st_size for file in files}
     return found
 
 
