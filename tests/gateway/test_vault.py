@@ -21,7 +21,7 @@ from sluice.config import Secret, Signature
 from sluice.store.client import Store
 from tests.gateway.running import POLICIES, Gate, Receiver, gateway
 from tests.sessions.profiles.calling import VaultClient, signed, zipped
-from tests.sessions.profiles.making import LEVELDB, contents, profile
+from tests.sessions.profiles.making import LEVELDB, contents, manifest, profile
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_server]
@@ -288,7 +288,7 @@ def a_zip(files: dict[str, bytes]) -> bytes:
     return made.getvalue()
 
 
-GOOD = {f"{LEVELDB}/CURRENT": b"MANIFEST-000001\n", f"{LEVELDB}/MANIFEST-000001": b"x"}
+GOOD = {f"{LEVELDB}/CURRENT": b"MANIFEST-000001\n", f"{LEVELDB}/MANIFEST-000001": manifest()}
 WRONG_ZIPS: dict[str, tuple[bytes, int, str]] = {
     "none": (b"not a zip", 400, "the zip is cut or broken: file is not a zip file"),
     "empty": (b"", 400, "the zip is cut or broken: "),
@@ -305,6 +305,11 @@ WRONG_ZIPS: dict[str, tuple[bytes, int, str]] = {
         a_zip({f"{LEVELDB}/CURRENT": b"MANIFEST-000009\n"}),
         400,
         f"{LEVELDB} has no MANIFEST-000009, which its CURRENT names: it was copied while its browser wrote it",
+    ),
+    "no table": (
+        a_zip({**GOOD, f"{LEVELDB}/MANIFEST-000001": manifest({7: 10}), f"{LEVELDB}/000003.log": b""}),
+        400,
+        f"{LEVELDB} has no whole 000007.ldb, which its MANIFEST-000001 names: it was copied while its browser wrote it",
     ),
     "torn current": (a_zip({f"{LEVELDB}/CURRENT": b"\0" * 16}), 400, f"{LEVELDB}/CURRENT names no manifest"),
     "bomb": (bomb(520 << 20), 413, "the zip would have 520 MiB unpacked; 512 MiB are taken at most"),
