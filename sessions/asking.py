@@ -12,6 +12,8 @@ from functools import cached_property
 from time import monotonic
 from urllib.parse import quote
 
+import orjson
+
 from sessions.behind_url import Began, began
 from sessions.listed import MAX_BYTES, Listed, Unusable, sessions_in
 from sessions.policies import ExistingWorker
@@ -79,6 +81,15 @@ class Asking:
         after = await self._health(end)
         return Seen(listed, tuple(one for one in (before, after) if one is not None))
 
+    async def delete(self, session: str) -> None:
+        """Has it close a session, as Laravel does; the login stays on its disk. Raises NoAnswer."""
+        path = f"{_LIST}/{quote(session, safe='')}"
+        worker, body, headers = self._worker, b"", list[tuple[bytes, bytes]]()
+        if worker.key is not None and worker.key_in == "field":
+            body = orjson.dumps({FIELD: worker.key.reveal().decode()})
+            headers = [(b"Content-Type", b"application/json")]
+        await self._exchange(b"DELETE", path, path.encode(), headers, body, _MAX_HEALTH, monotonic() + self._timeout)
+
     async def close(self) -> None:
         await self._pool.close()
 
@@ -98,16 +109,23 @@ class Asking:
         return began(sent, answered, fields.get("uptime")) if isinstance(fields, dict) else None
 
     async def _get(self, path: str, target: bytes, most: int, end: float) -> bytes:
-        headers = [(b"Host", self._origin.authority), *_HEADERS, *headers_of(self._worker)]
+        return await self._exchange(b"GET", path, target, [], b"", most, end)
+
+    async def _exchange(
+        self, method: bytes, path: str, target: bytes, more: http1.Headers, body: bytes, most: int, end: float
+    ) -> bytes:
+        """`path`: as it may be told, without a key."""
+        headers = [(b"Host", self._origin.authority), *_HEADERS, *headers_of(self._worker), *more]
+        what = f"{method.decode()} {path}"
         try:
             timeout = max(0.0, end - monotonic())
-            status, _, body = await http1.exchange(
-                self._pool, b"GET", self._base + target, headers, b"", timeout=timeout, most=most
+            status, _, answer = await http1.exchange(
+                self._pool, method, self._base + target, headers, body, timeout=timeout, most=most
             )
         except (http1.HeadTimeout, http1.IdleTimeout):
-            raise NoAnswer(f"GET {path}: no answer within {self._timeout:g}s") from None
+            raise NoAnswer(f"{what}: no answer within {self._timeout:g}s") from None
         except http1.UpstreamError as error:
             raise NoAnswer(str(error)) from None
         if not 200 <= status < 300:
-            raise NoAnswer(f"GET {path} answered {status}", status)
-        return body
+            raise NoAnswer(f"{what} answered {status}", status)
+        return answer

@@ -13,7 +13,7 @@ from sessions.placement import Candidate, Orphan
 
 T = TypeVar("T")
 _CONNECTED = "connected"
-_ROW = 15
+_ROW = 17
 _WORKER = 11
 
 
@@ -168,6 +168,41 @@ class StillRuns:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """It is kept, and run by nobody until it is created again or restored. `worker`: whom it leaves; empty: nobody."""
+
+    worker: str
+    stops_first: bool
+    """That worker stops it with its next beat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """It is not as it was when this was decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A session that is connected on an existing worker, while another one of its workspace has its phone."""
+
+    session: str
+    stays: str
+    worker: str
+    workspace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Of a session that was ended: what Laravel is to be told."""
+
+    session: str
+    at: int
+    """Milliseconds since 1970; with the session it says which notice it is."""
+    workspace: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoSuchWorker:
     pass
 
@@ -216,6 +251,10 @@ class SessionRow:
     """Since when nobody has it."""
     missing_since: float | None = None
     """Since when its owner does not list it."""
+    ended: str = ""
+    """Why it is run by nobody until it is created again or restored: `superseded` or `deleted`; empty: it is not."""
+    rival: str = ""
+    """The session that has its phone, while both are connected."""
     history: tuple[HistoryLine, ...] = ()
     """The last 20 changes, the newest last; only of a session that is asked for by name."""
 
@@ -255,6 +294,10 @@ class Summary:
     """By name; a lost one for an hour, an existing one for a week."""
     impossible: int = 0
     """Reports of states that cannot follow the last one."""
+    ended: int = 0
+    """Sessions beside them that are kept and run by nobody."""
+    rivals: int = 0
+    """Of those that are connected on existing workers: whose phone another one of their workspace has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,15 +373,26 @@ def moment(ms: bytes) -> float | None:
     return int(ms) / 1000 or None
 
 
+def rivals(flat: Sequence[bytes]) -> list[Rival]:
+    """Of rivals.lua."""
+    rows = [[cell.decode() for cell in flat[i : i + 4]] for i in range(0, len(flat), 4)]
+    return [Rival(session, stays, worker, workspace) for session, stays, worker, workspace in rows]
+
+
+def notices(flat: Sequence[bytes]) -> list[Notice]:
+    """Of notices.lua."""
+    rows = [[cell.decode() for cell in flat[i : i + 4]] for i in range(0, len(flat), 4)]
+    return [Notice(session, int(at), workspace, reason) for session, at, workspace, reason in rows]
+
+
 def session_rows(flat: Sequence[Any], history: bytes) -> tuple[SessionRow, ...]:
     """Of list.lua."""
     return tuple(_session_row(flat[i : i + _ROW], history) for i in range(0, len(flat), _ROW))
 
 
 def _session_row(cells: Sequence[Any], history: bytes) -> SessionRow:
-    session, about, workspace, state, phone, reason, since, worker, url, existing, fence, left, last, lost, missing = (
-        cells
-    )
+    session, about, workspace, state, phone, reason, since, worker, url, existing, fence, left, *more = cells
+    last, lost, missing, ended, rival = more
     return SessionRow(
         session=session.decode(),
         about=orjson.loads(about),
@@ -355,6 +409,8 @@ def _session_row(cells: Sequence[Any], history: bytes) -> SessionRow:
         last_owner=None if worker else last.decode() or None,
         lost_since=None if worker else moment(lost),
         missing_since=moment(missing),
+        ended=ended.decode(),
+        rival=rival.decode(),
         history=tuple(_history_line(line) for line in history.decode().splitlines()),
     )
 
@@ -367,10 +423,12 @@ def _history_line(line: str) -> HistoryLine:
 def summary(counts: Sequence[bytes], workers: Sequence[WorkerRow]) -> Summary:
     """Of summary.lua."""
     by_field = {field.decode(): int(count) for field, count in pairs(counts)}
-    states, owned = Counter[str](), Counter[str]()
+    states, owned, ended = Counter[str](), Counter[str](), 0
     for name, count in by_field.items():
         kind, _, state = name.partition(" ")
-        if state:
+        if kind == "e":
+            ended += count
+        elif state:
             states[state] += count
             owned[state] += count if kind == "o" else 0
     return Summary(
@@ -380,6 +438,8 @@ def summary(counts: Sequence[bytes], workers: Sequence[WorkerRow]) -> Summary:
         states=dict(states.most_common()),
         workers=tuple(workers),
         impossible=by_field.get("impossible", 0),
+        ended=ended,
+        rivals=by_field.get("rivals", 0),
     )
 
 

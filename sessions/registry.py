@@ -9,7 +9,8 @@
        │            └──── released, left, lapsed, moved ◀─────┤
        └──────────────── forget, gone ────────────────────────┘
 
-A session is known until it is forgotten. The lease belongs to the worker: a session has an owner while its record names
+A session is known until it is forgotten. One that was ended is kept, and run by nobody until it is created again or
+restored. The lease belongs to the worker: a session has an owner while its record names
 a worker that is live. It has then a fence that is greater than every fence given before. All moments are those of the
 scripts: no other clock decides anything here. A session that nobody has is an orphan, which workers of ours may get, or
 it waits for the existing worker on which its login lies.
@@ -26,16 +27,21 @@ from typing import Any
 import orjson
 
 from sessions import records
+from sessions.ending import Ending
+from sessions.lifecycle.phones import Keep
 from sessions.overview import Overview
 from sessions.placement import choose
 from sessions.records import (
+    Changed as Changed,
     Disputed as Disputed,
+    Ended as Ended,
     HistoryLine as HistoryLine,
     Lapsed as Lapsed,
     LastOwner as LastOwner,
     Moved as Moved,
     NoCapacity as NoCapacity,
     NoSuchWorker as NoSuchWorker,
+    Notice as Notice,
     Observation as Observation,
     ObservedSession as ObservedSession,
     Owner as Owner,
@@ -43,6 +49,7 @@ from sessions.records import (
     Registered as Registered,
     Report as Report,
     Reserved as Reserved,
+    Rival as Rival,
     SessionPage as SessionPage,
     SessionRow as SessionRow,
     StillRuns as StillRuns,
@@ -54,7 +61,7 @@ from sessions.records import (
     Worker as Worker,
     WorkerRow as WorkerRow,
 )
-from sessions.scripts import KEYS, load
+from sessions.scripts import GATEWAY as GATEWAY, KEYS, load
 from sessions.states import MOVES_FOR_SCRIPTS, state_of
 from sessions.upkeep import Upkeep
 from sluice.store import clock
@@ -64,9 +71,6 @@ WORKER_ID = re.compile(r"[A-Za-z0-9._:\[\]-]{1,128}")
 """What a worker may call itself. A space would end its name early in the store."""
 RESERVED_FOR = 120.0
 """Seconds for which a place is held at most."""
-GATEWAY = "gateway"
-"""Who changes something, where it is no person and no worker."""
-
 KEY_PATTERNS = KEYS
 """Names and scripts are beside it; see `sessions/scripts.py`."""
 _PLACING_ATTEMPTS = 4
@@ -78,11 +82,13 @@ _HEAR = load("hear")
 _REGISTER, _BEAT, _DEREGISTER = load("register"), load("beat"), load("deregister")
 
 
-class Registry(Overview, Upkeep):
+class Registry(Overview, Upkeep, Ending):
     """All of it is one object in the store; every method is one round trip where its text says nothing else.
 
-    Methods raise StoreAway or StoreRefused.
+    Methods raise StoreAway or StoreRefused. `keep`: who stays of several sessions of a workspace with one phone.
     """
+
+    keep: Keep = "newest"
 
     # --- whoever looks for a session
 
@@ -156,17 +162,19 @@ class Registry(Overview, Upkeep):
         """
         return bool(await self._run(_FORGET, session, int(not closed)))
 
-    async def move(self, session: str, to: str, by: str = GATEWAY) -> Moved | StillRuns | Unknown | NoSuchWorker:
+    async def move(
+        self, session: str, to: str, by: str = GATEWAY
+    ) -> Moved | StillRuns | Unknown | NoSuchWorker | Ended:
         """A person sends it to that worker. One of ours that runs it stops it first; an existing one is not told to."""
         return await self._move(session, to, by)
 
-    async def release(self, session: str, by: str = GATEWAY) -> Moved | StillRuns | Unknown:
+    async def release(self, session: str, by: str = GATEWAY) -> Moved | StillRuns | Unknown | Ended:
         """A person lets any worker of ours have it; otherwise as `move`."""
         found = await self._move(session, "*", by)
         assert not isinstance(found, NoSuchWorker)
         return found
 
-    async def _move(self, session: str, to: str, by: str) -> Moved | StillRuns | Unknown | NoSuchWorker:
+    async def _move(self, session: str, to: str, by: str) -> Moved | StillRuns | Unknown | NoSuchWorker | Ended:
         kind, *more = await self._run(_MOVE, session, to, by)
         match kind:
             case b"moved":
@@ -176,6 +184,8 @@ class Registry(Overview, Upkeep):
                 return StillRuns(more[0].decode())
             case b"no worker":
                 return NoSuchWorker()
+            case b"ended":
+                return Ended("", stops_first=False)
         return Unknown()
 
     async def time(self) -> int:
@@ -215,7 +225,7 @@ class Registry(Overview, Upkeep):
         stopped = [part for session, fence in (released or {}).items() for part in (session, fence)]
         memory, cpu = ((load or {}).get(name, 0.0) for name in ("memory", "cpu"))
         head = (worker, instance, self._lease_ms, MOVES_FOR_SCRIPTS, int(draining))
-        numbers = (memory, cpu, len(sessions), len(gone))
+        numbers = (memory, cpu, len(sessions), len(gone), self.keep)
         answer = await self._run(_BEAT, *head, *numbers, *reports, *ended, *stopped)
         if answer is None:
             raise UnknownWorker(worker)
@@ -230,7 +240,7 @@ class Registry(Overview, Upkeep):
     async def hear(self, worker: str, session: str, state: str, phone: str | None) -> bool:
         """What an existing worker says by itself, between two lists. False when the session is not that worker's."""
         known, _ = state_of(state)
-        return bool(await self._run(_HEAR, session, worker, known, phone or "", MOVES_FOR_SCRIPTS))
+        return bool(await self._run(_HEAR, session, worker, known, phone or "", MOVES_FOR_SCRIPTS, self.keep))
 
     async def observe(
         self, worker: Worker, sessions: Mapping[str, ObservedSession], began: int | None = None
@@ -243,7 +253,7 @@ class Registry(Overview, Upkeep):
         seen = [part for session, what in sessions.items() for part in _observed_args(session, what)]
         head = (worker.id, worker.url, worker.capacity, self._lease_ms)
         moment = began if began is not None else await self.time()
-        disputed, missing = await self._run(_OBSERVE, *head, moment, MOVES_FOR_SCRIPTS, *seen)
+        disputed, missing = await self._run(_OBSERVE, *head, moment, MOVES_FOR_SCRIPTS, self.keep, *seen)
         return Observation(
             tuple(Disputed(session.decode(), owner.decode()) for session, owner in records.pairs(disputed)),
             tuple(session.decode() for session in missing),

@@ -9,12 +9,15 @@ from sluice.store.client import Arg, Script, Store, load_script
 _NAMES = (
     *("records", "fleet", "live", "places", "waiting", "orphans", "room", "room_existing", "loads", "numbers"),
     *("reserved", "forgotten", "history", "fence", "changes", "lost"),
+    *("phones", "ended", "rivals", "notices"),
 )
 KEYS = tuple(f"sl:{{sessions}}:{name}" for name in _NAMES)
 _EARLIER = ("wanted", "states", "owners", "leases", "observed", "workers", "beats", "held", "counts")
 KEYS_OF_EARLIER = (*KEYS, *(f"sl:{{sessions}}:{name}" for name in _EARLIER))
 """With those that an earlier version had."""
 CHANGES_KEY = "sl:{sessions}:changes"
+GATEWAY = "gateway"
+"""Who changes something, where it is no person and no worker."""
 
 
 def load(name: str, *, adds: bool = False) -> Script:

@@ -2,10 +2,11 @@
 -- Guarantee  The lease of all sessions in the answer was renewed in this step, so a worker may count it from the moment it
 --            sent the beat. A session reported under another fence is not answered: the worker stops that one first. One
 --            that it does not report yet (just granted) is answered; one that is only reserved is not, and is confirmed when
---            it is reported. A session that is to leave is not answered, and leaves when it is not reported any more.
+--            it is reported. A session that is to leave is not answered, and leaves when it is not reported any more; that is
+--            what becomes of one whose phone another one has.
 -- KEYS       see prelude.lua
 -- ARGV       1 worker  2 instance  3 lease in ms  4 allowed moves of the state  5 '1': it drains  6 memory  7 CPU (0 to 1)
---            8 number of reports  9 number of ended ones
+--            8 number of reports  9 number of ended ones  10 who stays of several with one phone
 --            then per report: session, fence, state, phone, reason; per ended session: session, fence; per session that it has
 --            stopped for others: session, fence
 -- Return     nil when this is not a live worker, or not this instance of it; else {session, fence, …}, what it has
@@ -22,10 +23,10 @@ if worker.draining ~= said.draining or worker.memory ~= said.memory or worker.cp
 end
 
 local reports = {}
-local ended = 10 + 5 * ARGV[8]
-local stopped = ended + 2 * ARGV[9]
-for i = 10, ended - 1, 5 do reports[ARGV[i]] = i end
-for i = ended, #ARGV, 2 do
+local over = 11 + 5 * ARGV[8]
+local stopped = over + 2 * ARGV[9]
+for i = 11, over - 1, 5 do reports[ARGV[i]] = i end
+for i = over, #ARGV, 2 do
   local record = record_of(ARGV[i])
   if record and record.worker == id and record.fence == tonumber(ARGV[i + 1]) then
     if i < stopped then forget(record) else
@@ -48,9 +49,14 @@ for _, session in ipairs(sessions_of(places, id)) do
   elseif fence == record.fence then
     local first = record.reserved == 1
     if record.reserved == 1 then accept(record, id) end
-    if report(record, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], not first and moves, id) then save(record) end
-    table.insert(answer, session)
-    table.insert(answer, digits(record.fence))
+    if report(record, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], not first and moves, id) then
+      one_phone(record, ARGV[10], id)
+      save(record)
+    end
+    if record.ended == '' then
+      table.insert(answer, session)
+      table.insert(answer, digits(record.fence))
+    end
   elseif record.reserved == 0 and now - record.fence / 1000 > lease then
     release(record, 'lost: ' .. id .. ' cannot stop its former run', id)
     record.avoid = id

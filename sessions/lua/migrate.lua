@@ -1,14 +1,14 @@
 -- Purpose    Takes over the sessions of a store that an earlier version has filled, some at a time.
 -- Guarantee  Each moves whole, in one step, and once. One that is known already is left as it is. What a worker of ours may
 --            still run is granted to nobody before its old lease ends; what an existing one had waits for it.
--- KEYS       1 to 16 see prelude.lua; those of the earlier version: 17 wanted (HASH session -> about), 18 states (HASH session
---            -> "<since> <JSON of state and phone>"), 19 owners (HASH session -> "<fence> <worker>"), 20 leases, 21 observed
---            (ZSETs session -> end), 22 workers (HASH worker -> JSON), 23 beats, 24 held, 25 counts
+-- KEYS       1 to 20 see prelude.lua; those of the earlier version: 21 wanted (HASH session -> about), 22 states (HASH session
+--            -> "<since> <JSON of state and phone>"), 23 owners (HASH session -> "<fence> <worker>"), 24 leases, 25 observed
+--            (ZSETs session -> end), 26 workers (HASH worker -> JSON), 27 beats, 28 held, 29 counts
 -- ARGV       1 how many  2 allowed moves of the state
 -- Return     sessions that are left
 -- Twice      the second one goes on with the rest.
 
-local wanted, states, owners, leases, observed, workers = KEYS[17], KEYS[18], KEYS[19], KEYS[20], KEYS[21], KEYS[22]
+local wanted, states, owners, leases, observed, workers = KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26]
 
 local function workspace_in(about)
   local known, decoded = pcall(cjson.decode, about)
@@ -42,5 +42,5 @@ for i = 1, #found, 2 do
   for _, key in ipairs({leases, observed}) do call('ZREM', key, session) end
 end
 local left = call('HLEN', wanted)
-if left == 0 then call('UNLINK', states, owners, leases, observed, workers, KEYS[23], KEYS[24], KEYS[25]) end
+if left == 0 then call('UNLINK', states, owners, leases, observed, workers, KEYS[27], KEYS[28], KEYS[29]) end
 return done(left)

@@ -3,12 +3,13 @@
 --            an existing worker that runs it stays there: nobody can tell that one to stop.
 -- KEYS       see prelude.lua
 -- ARGV       1 session  2 worker, or '*': anybody  3 who asks
--- Return     {'unknown'}; {'no worker'}: no such worker; {'runs', worker}: an existing one that runs it; else
+-- Return     {'unknown'}; {'ended', why}; {'no worker'}: no such worker; {'runs', worker}: an existing one that runs it; else
 --            {'moved', the worker that it leaves or '', is that an existing one, '1': it stops it first}
 -- Twice      the second one finds it on its way, or there.
 
 local record, to = record_of(ARGV[1]), ARGV[2]
 if not record or record.leaving == '!' or record.fresh == 1 then return {'unknown'} end
+if record.ended ~= '' then return {'ended', record.reason} end
 local target = to ~= '*' and worker_of(to)
 if to ~= '*' and not target then return {'no worker'} end
 local from = record.worker ~= '' and record.worker or record.last

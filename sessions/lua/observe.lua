@@ -2,10 +2,11 @@
 -- Guarantee  A shorter list deletes nothing: what is missing keeps its owner, and since when is noted. A session that was
 --            forgotten after the list was asked for is not brought back. What another live worker has stays there, but for a
 --            session that is connected here, and there, on another existing worker, is not, or is missing or only reserved.
---            One that was connected stays so while its worker, started again, restores its login.
+--            One that was connected stays so while its worker, started again, restores its login. What was ended after the
+--            list was asked for stays ended; what is seen to run later is wanted again.
 -- KEYS       see prelude.lua
 -- ARGV       1 worker  2 url  3 capacity  4 lease in ms  5 when the list was asked for  6 allowed moves of the state
---            then per session seen: session, state, phone, reason, what is known about it (JSON), its workspace
+--            7 who stays of several with one phone  then per session seen: session, state, phone, reason, what is known about it (JSON), its workspace
 -- Return     {{session, worker that has it, …}, {missing session, …}}
 -- Twice      renews a moment later.
 
@@ -39,12 +40,13 @@ local function logs_in_again(record, state)
 end
 
 local seen, disputed, missing = {}, {}, {}
-for i = 7, #ARGV, 6 do
+for i = 8, #ARGV, 6 do
   local session, state, phone, reason = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local record = record_of(session)
   seen[session] = true
   local gone = call('ZSCORE', forgotten, session)
   if gone and tonumber(gone) >= began then record = false end
+  if record and record.ended ~= '' and record.since >= began then record = false end
   if record and record.worker ~= '' and record.worker ~= id and not wins(record, state) then
     table.insert(disputed, session)
     table.insert(disputed, record.worker)
@@ -66,7 +68,10 @@ for i = 7, #ARGV, 6 do
     elseif record.again > 0 then
       record.again, changed = 0, true
     end
-    if report(record, state, phone, reason, not first and moves, id) or first or changed then save(record) end
+    if report(record, state, phone, reason, not first and moves, id) or first or changed then
+      one_phone(record, ARGV[7], id)
+      save(record)
+    end
     if first then announce(record, before) end
   end
 end

@@ -2,12 +2,12 @@
 -- Guarantee  One answer as of one moment; reads only.
 -- KEYS       see prelude.lua
 -- ARGV       1 session
--- Return     nil when it is not known; {'owner', …} as in prelude.lua; else {'unowned', last owner, its URL, is it an existing
+-- Return     nil when it is not known, or ended; {'owner', …} as in prelude.lua; else {'unowned', last owner, its URL, is it an existing
 --            worker, milliseconds that it is live, state, since when nobody has it}
 -- Twice      is a second look.
 
 local record = record_of(ARGV[1])
-if not record or record.leaving == '!' then return false end
+if not record or record.leaving == '!' or record.ended ~= '' then return false end
 if owns(record) then return owner_in(record) end
 local holds = record.worker ~= '' and record.reserved == 0
 local last = holds and record.worker or record.last

@@ -16,6 +16,10 @@
 -- KEYS[14] fence            STRING  the last fence that was given to anybody
 -- KEYS[15] changes          STREAM  n, s, w, f, b: number, session, who has it now or '', its fence, who had it or ''
 -- KEYS[16] lost             ZSET    worker that is not live any more -> since when
+-- KEYS[17] phones           ZSET    "<workspace> <phone> <session>" of those that are connected, all scores 0, found by prefix
+-- KEYS[18] ended            ZSET    session that is kept, and run by nobody until it is created again or restored -> since when
+-- KEYS[19] rivals           ZSET    session connected on an existing worker whose phone another one has -> when it may be claimed
+-- KEYS[20] notices          HASH    session that was ended -> what Laravel is to be told of it, until it was
 --
 -- Moments are milliseconds of the scripts' time (sluice/store/lua/clock.lua). The lease belongs to the worker: a session
 -- has an owner while its record names a worker that is live, and is not only reserved there. `save` and `drop` derive every
@@ -23,21 +27,25 @@
 local records, fleet, live, places, waiting, orphans = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local room, room_existing, loads, numbers, reserved = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local forgotten, history, last_fence, changes, lost = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
+local phones, ended, rivals, notices = KEYS[17], KEYS[18], KEYS[19], KEYS[20]
 
 -- Fields at the end of a record that are as in EMPTY are left away.
 --   since      of the last change of state, phone or owner      existing   1: its holder, or its last one, is an existing worker
 --   worker     its holder; fence: under which                   last       its last owner, while it has no holder
 --   lost       since when nobody has it                         missing    since when its holder does not list it
 --   reserved   1: only a place is held; by `claims` requests    fresh      1: nobody knew it before that reservation
---   leaving    a worker, '*' (anybody) or '!' (nobody): where it goes when its holder has stopped it
+--   leaving    a worker, '*' (anybody), '!' (it is forgotten) or '-' (it is ended): where it goes when its holder has stopped it
 --   avoid      a worker that could not stop it                  before     about and workspace before the reservation
 --   odd        the last state that was reported and is impossible after `state`
 --   again      since when an existing worker that was started again lists it as not logged in yet
+--   ended      why it is run by nobody, though it is kept: 'superseded' or 'deleted'
+--   rival      the session that has its phone, while it is connected, too
 local FIELDS = {'state', 'since', 'worker', 'fence', 'about', 'workspace', 'phone', 'existing', 'last', 'lost', 'reason',
-                'missing', 'reserved', 'claims', 'fresh', 'leaving', 'avoid', 'before', 'odd', 'again'}
+                'missing', 'reserved', 'claims', 'fresh', 'leaving', 'avoid', 'before', 'odd', 'again', 'ended',
+                'rival'}
 local EMPTY = {state = 'created', since = 0, worker = '', fence = 0, about = '{}', workspace = '', phone = '', existing = 0,
                last = '', lost = 0, reason = '', missing = 0, reserved = 0, claims = 0, fresh = 0, leaving = '', avoid = '',
-               before = '', odd = '', again = 0}
+               before = '', odd = '', again = 0, ended = '', rival = ''}
 local WORKER_FIELDS = {'instance', 'url', 'capacity', 'existing', 'draining', 'memory', 'cpu'}
 local FULL_AT = 0.9
 local KEPT_CHANGES, ANNOUNCED = 20, 1000
@@ -156,19 +164,28 @@ end
 
 -- --- records
 
--- What follows from a record: {index, member in it, score, field of `loads`, field of `numbers`}
+-- A phone as it stands in the index: digits, so that two spellings are one.
+local function phone_prefix(record)
+  local digits_of_it = string.gsub(string.match(record.phone, '^[^@:]*'), '%D', '')
+  return digits_of_it ~= '' and string.gsub(record.workspace, ' ', '_') .. ' ' .. digits_of_it .. ' '
+end
+
+-- What follows from a record: {index, member in it, score, field of `loads`, field of `numbers`, member of `phones`}
 local function derived(record)
   local session, workspace = record.session, record.workspace
   local hidden = record.fresh == 1 or record.leaving == '!'
-  local holds = record.worker ~= ''
-  local counted = not hidden and ((holds and record.reserved == 0 and 'o ' or 'u ') .. record.state)
+  local holds, owned = record.worker ~= '', record.worker ~= '' and record.reserved == 0
+  local counted = not hidden and ((record.ended ~= '' and 'e ' or owned and 'o ' or 'u ') .. record.state)
   if holds then
     local field = record.reserved == 1 and record.worker .. ' r' or record.worker
-    return {places, prefix_of(record.worker, workspace) .. session, 0, field, counted}
+    local connected = owned and not hidden and record.ended == '' and record.state == 'connected' and phone_prefix(record)
+    return {places, prefix_of(record.worker, workspace) .. session, 0, field, counted, connected and connected .. session}
+  elseif record.ended ~= '' then
+    return {ended, session, record.since, false, counted, false}
   elseif record.existing == 1 and record.last ~= '' then
-    return {waiting, prefix_of(record.last, workspace) .. session, 0, record.last .. ' w', counted}
+    return {waiting, prefix_of(record.last, workspace) .. session, 0, record.last .. ' w', counted, false}
   end
-  return {orphans, session, record.lost, false, counted}
+  return {orphans, session, record.lost, false, counted, false}
 end
 
 local DEFAULTS = {__index = EMPTY}
@@ -185,7 +202,7 @@ local function record_of(session)
   return packed and opened(session, packed) or nil
 end
 
-local NOWHERE = {false, false, 0, false, false}
+local NOWHERE = {false, false, 0, false, false, false}
 
 local function new_record(session, about, workspace)
   return setmetatable({session = session, about = about, workspace = workspace, since = now}, DEFAULTS)
@@ -209,6 +226,10 @@ local function reindex(record, packed, is)
   if was[5] ~= is[5] then
     add(numbers, was[5], -1)
     add(numbers, is[5], 1)
+  end
+  if was[6] ~= is[6] then
+    if was[6] then call('ZREM', phones, was[6]) end
+    if is[6] then call('ZADD', phones, 0, is[6]) end
   end
 end
 
@@ -245,6 +266,8 @@ end
 local function drop(record)
   call('HDEL', records, record.session)
   call('HDEL', history, record.session)
+  call('HDEL', notices, record.session)
+  call('ZREM', rivals, record.session)
   call('ZREM', reserved, record.session)
   reindex(record, false, NOWHERE)
 end
@@ -269,7 +292,8 @@ local function next_fence()
 end
 
 local function owns(record)
-  return record.worker ~= '' and record.reserved == 0 and record.leaving ~= '!' and left_of(record.worker) > 0
+  return record.worker ~= '' and record.reserved == 0 and record.leaving ~= '!' and record.ended == ''
+    and left_of(record.worker) > 0
 end
 
 -- {'owner', worker, url, fence, milliseconds left, existing, missing since}
@@ -285,10 +309,24 @@ local function settle(record)
   record.last, record.lost, record.missing, record.leaving, record.avoid, record.again = '', 0, 0, '', '', 0
 end
 
+-- It is wanted again.
+local function revive(record)
+  if record.ended == '' then return end
+  record.ended = ''
+  call('HDEL', notices, record.session)
+end
+
+local function unrival(record)
+  if record.rival == '' then return end
+  record.rival = ''
+  call('ZREM', rivals, record.session)
+end
+
 -- Without `save` and `announce`. Returns whom it belonged to.
 local function give(record, id, what, who)
   local before = record.worker
   settle(record)
+  revive(record)
   record.worker, record.existing, record.fence, record.since = id, worker_of(id).existing, next_fence(), now
   note(record, what .. ' ' .. id, who)
   return before
@@ -303,6 +341,7 @@ end
 
 local function accept(record, who)
   settle(record)
+  revive(record)
   record.existing, record.since = worker_of(record.worker).existing, now
   note(record, 'accepted by ' .. record.worker, who)
   save(record)
@@ -334,6 +373,7 @@ local function release(record, what, who, ended)
   if record.reserved == 1 then return undo(record, who) end
   local before, to = record.worker, record.leaving
   settle(record)
+  unrival(record)
   record.last, record.worker, record.lost, record.since = before, '', ended or now, now
   local target = to ~= '' and to ~= '*' and worker_of(to)
   if target and target.existing == 1 then record.last, record.existing = to, 1 end
@@ -356,5 +396,59 @@ local function report(record, state, phone, reason, moves, who)
   if state == record.state and phone == record.phone and reason == record.reason then return false end
   if state ~= record.state then note(record, record.state .. ' > ' .. state .. (reason ~= '' and ': ' .. reason or ''), who) end
   record.state, record.phone, record.reason, record.since, record.odd = state, phone, reason, now, ''
+  if state ~= 'connected' then unrival(record) end
   return true
+end
+
+-- --- who is run by nobody, and one phone
+
+local RUNNING = {starting = true, authenticated = true, connected = true}
+
+-- It is kept, and nobody runs it any more. One of ours that does stops it first; of an existing one whoever calls this has
+-- seen to it. Laravel is told.
+local function finish(record, why, by, who)
+  record.ended = why
+  unrival(record)
+  if RUNNING[record.state] then record.state = 'disconnected' end
+  record.reason, record.since = by == '' and why or why .. ' by ' .. by, now
+  note(record, record.reason, who)
+  call('HSET', notices, record.session, cmsgpack.pack({digits(now), record.workspace, record.reason}))
+  if record.worker ~= '' and record.existing == 0 and left_of(record.worker) > 0 then
+    record.leaving = '-'
+    save(record)
+    announce(record, record.worker)
+  elseif record.worker ~= '' then
+    release(record, 'stopped', who)
+  else
+    save(record)
+  end
+end
+
+local PHONE_AT_ONCE = 16
+
+-- A session that is connected now has a phone. `keep`: who stays of several in a workspace, 'newest', 'oldest' or 'allow'. A
+-- worker of ours is told to stop the others; what an existing one runs is only marked. It is not saved yet.
+local function one_phone(record, keep, who)
+  local prefix = record.state == 'connected' and record.ended == '' and phone_prefix(record)
+  if keep == 'allow' or not prefix then return unrival(record) end
+  local from, to = range_of(prefix)
+  for _, member in ipairs(call('ZRANGEBYLEX', phones, from, to, 'LIMIT', 0, PHONE_AT_ONCE)) do
+    local session = string.sub(member, #prefix + 1)
+    local other = session ~= record.session and record_of(session)
+    if other then
+      local yields, stays = other, record
+      if keep == 'oldest' then yields, stays = record, other end
+      if yields.existing == 1 then
+        if yields.rival ~= stays.session then
+          yields.rival = stays.session
+          call('ZADD', rivals, digits(now), yields.session)
+          note(yields, stays.session .. ' has its phone', who)
+          if yields == other then save(other) end
+        end
+      else
+        finish(yields, 'superseded', stays.session, who)
+        if yields == record then return end
+      end
+    end
+  end
 end

@@ -1,7 +1,8 @@
 -- Purpose    Holds a place for a session while a worker decides whether it creates it.
 -- Guarantee  A session that somebody has stays where it is; one that is being created is joined. One whose login lies on an
 --            existing worker goes there only, unless profiles are shared. Never more than the capacity of the worker that
---            was chosen; where a login lies, it goes in any case. A new fence. What was known before is kept for `cancel`.
+--            was chosen; where a login lies, it goes in any case. A new fence. What was known before is kept for `cancel`. One
+--            that was ended is wanted again when its worker has accepted.
 -- KEYS       see prelude.lua
 -- ARGV       1 session  2 what is known about it (JSON)  3 its workspace  4 worker that was chosen; '': none yet
 --            5 its instance  6 the most sessions it may hold by now; else the choice is made again; -1: any
@@ -39,6 +40,8 @@ if record then
     if left_of(record.worker) > 0 then return {'away', record.worker} end
     forget(record)
     record = nil
+  elseif record.leaving == '-' and left_of(record.worker) > 0 then
+    return {'away', record.worker}
   elseif record.reserved == 1 then
     if left_of(record.worker) > 0 then
       record.claims = record.claims + 1

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import pytest
 
 from sessions.registry import (
+    Ended,
     ObservedSession,
     Owner,
     Registry,
     Report,
     Reserved,
+    SessionRow,
     Unknown,
     UnknownWorker,
     Unowned,
@@ -31,7 +33,8 @@ from sluice.store.client import Store
 pytestmark = pytest.mark.anyio
 
 SESSIONS = [f"s{i}" for i in range(5)]
-STATES = ("starting", "qr_scanning", "connected", "disconnected", "failed")
+STATES = ("starting", "qr_scanning", "connected", "connected", "disconnected", "failed")
+PHONES = ("", "491", "+492")
 CAPACITY = 3
 
 
@@ -86,6 +89,7 @@ class History:
             ),
             *(self.settle, self.settle, self.want, self.delete, self.end, self.drain, self.grant, self.grant),
             *(self.die, self.lapse, self.move, self.move, self.move, self.forget, self.forget, self.replace),
+            *(self.put_away, self.put_away, self.restore),
         )
         act = self.chance.choice(acts)
         self.log.append(act.__name__)
@@ -104,7 +108,10 @@ class History:
         worker = self.chance.choice(self.own)
         if not worker.alive:
             return
-        reports = {session: Report(fence, self.chance.choice(STATES)) for session, fence in worker.running.items()}
+        reports = {
+            session: Report(fence, self.chance.choice(STATES), self.chance.choice(PHONES))
+            for session, fence in worker.running.items()
+        }
         ended, stopped = dict(worker.ended), dict(worker.stopped)
         try:
             answer = await self.registry.beat(worker.name, str(worker.instance), reports, ended, stopped)
@@ -151,7 +158,10 @@ class History:
 
     async def list(self) -> None:
         node = self.chance.choice(self.existing)
-        seen = {session: ObservedSession(state) for session, state in node.running.items()}
+        seen = {
+            session: ObservedSession(state, self.chance.choice(PHONES), {"workspace_id": 1})
+            for session, state in node.running.items()
+        }
         if seen and self.chance.random() < 0.3:
             seen.pop(self.chance.choice(sorted(seen)))
         began = await self.registry.time()
@@ -241,6 +251,21 @@ class History:
         assert await self.registry.forget(session, closed=False) == (session in self.known) or session not in self.known
         self.known.discard(session)
 
+    async def put_away(self) -> None:
+        """A person, or the cleaner, ends one: an existing worker closes it first."""
+        session = self.chance.choice(SESSIONS)
+        for node in self.existing:
+            node.running.pop(session, None)
+        found = await self.registry.end(session, "deleted", closed=True)
+        if isinstance(found, Ended):
+            assert await self.registry.owner_of(session) == Unknown()
+            assert session in {row.session for row in await self.registry.sessions()}
+
+    async def restore(self) -> None:
+        session = self.chance.choice(SESSIONS)
+        row = await self.registry.session(session)
+        assert await self.registry.restore(session) == (row is not None and row.ended != "")
+
     async def replace(self) -> None:
         """A person forgets one and somebody creates it anew at once."""
         session = self.chance.choice(SESSIONS)
@@ -262,13 +287,18 @@ class History:
         assert rows.keys() >= self.known, f"lost: {self.known - rows.keys()} after {self.log[-8:]}"
         self.known = set(rows)  # by a beat or a list that confirmed what a killed gateway had reserved
         summary = await self.registry.summary()
-        assert summary.states == dict(Counter(row.state for row in rows.values()))
-        assert (summary.total, summary.unowned) == (len(rows), sum(row.worker is None for row in rows.values()))
+        kept = [row for row in rows.values() if not row.ended]
+        assert summary.states == dict(Counter(row.state for row in kept))
+        assert (summary.total, summary.ended) == (len(kept), len(rows) - len(kept))
+        assert summary.unowned == sum(row.worker is None for row in kept)
+        assert all(row.worker is None for row in rows.values() if row.ended)
+        self.check_phones(kept)
         assert summary.connected == sum(row.worker is not None and row.state == "connected" for row in rows.values())
         for worker in summary.workers:
             mine = [row for row in rows.values() if row.worker == worker.worker]
             waits = [row for row in rows.values() if row.existing and row.last_owner == worker.worker]
-            assert worker.sessions - await self.hidden(worker.worker, rows.keys()) == len(mine), self.log[-8:]
+            stays = [row.session for row in kept]
+            assert worker.sessions - await self.hidden(worker.worker, stays) == len(mine), self.log[-8:]
             assert worker.waiting <= len(waits), "some may be reserved again"
             if not worker.existing:
                 assert worker.sessions + worker.reserved <= worker.capacity, self.log[-8:]
@@ -276,7 +306,7 @@ class History:
         self.check_runs()
 
     async def hidden(self, worker: str, rows: Collection[str]) -> int:
-        """Sessions that a person has forgotten, and which it has not stopped yet."""
+        """Sessions that were forgotten or ended, and which it has not stopped yet."""
         start, end = f"[{worker} ", f"({worker}!"
         (members,) = await self.store.commands(("ZRANGEBYLEX", "sl:{sessions}:places", start, end))
         names = {member.decode().split(" ", 2)[2] for member in members}
@@ -289,6 +319,11 @@ class History:
     async def is_reserved(self, session: str) -> bool:
         (score,) = await self.store.commands(("ZSCORE", "sl:{sessions}:reserved", session))
         return score is not None
+
+    def check_phones(self, rows: Iterable[SessionRow]) -> None:
+        connected = [row for row in rows if row.worker and row.state == "connected" and row.phone and not row.rival]
+        of = Counter((row.workspace, row.phone) for row in connected)
+        assert not [phone for phone, count in of.items() if count > 1], self.log[-8:]
 
     async def check_fences(self) -> None:
         for session in SESSIONS:

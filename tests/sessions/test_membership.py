@@ -73,7 +73,8 @@ class Browser:
     started: int = 0
     stopping: int = 0
     peak_stopping: int = 0
-    says: tuple[str, str | None, str | None] = ("connected", "628", None)
+    says: tuple[str, str | None, str | None] | None = None
+    """None: connected, each with a phone of its own."""
 
     async def start(self, session: str, fence: int) -> None:
         assert session not in self.running
@@ -92,7 +93,7 @@ class Browser:
         del self.running[session]
 
     def state(self, session: str) -> tuple[str, str | None, str | None]:
-        return self.says
+        return self.says or ("connected", f"628{session[1:]}", None)
 
 
 @dataclass
@@ -177,7 +178,7 @@ async def test_what_the_worker_says_of_its_sessions_is_known(registry: Registry,
     await want(registry, 1)
 
     async def connected() -> bool:
-        return [(row.state, row.phone) for row in await registry.sessions()] == [("connected", "628")]
+        return [(row.state, row.phone) for row in await registry.sessions()] == [("connected", "6280")]
 
     await until(connected)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from sessions.orphans import FULL_AT, Fleet, has_room
-from sessions.records import Moved, NoSuchWorker, SessionRow, StillRuns, Unknown, WorkerRow
+from sessions.records import Ended, Moved, NoSuchWorker, SessionRow, StillRuns, Unknown, WorkerRow
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, ProblemKind, invalid, not_found
 from sluice.console.actions.sessions import fleet_of, unknown_session
@@ -34,6 +34,22 @@ class ForgottenSession:
     """That has it, or had it last."""
     stops_first: bool
     """That worker is one of ours, and stops it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSession:
+    session: str
+    dry_run: bool = False
+    """Nothing is done; the answer says what would be."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredSession:
+    restored: bool
+    ended: str
+    """Why nobody ran it."""
+    starts_by_create: bool
+    """Its login lies on an existing worker, which is told nothing: it starts it when somebody creates it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +104,17 @@ async def forget(deployment: Deployment, request: ForgetSession) -> ForgottenSes
     return ForgottenSession(forgotten, row.worker or row.last_owner, stops_first)
 
 
+async def restore(deployment: Deployment, request: RestoreSession) -> RestoredSession | Problem:
+    """Take back that a session was ended: workers may run it again."""
+    row = await deployment.registry.session(request.session)
+    if row is None:
+        return unknown_session(request.session)
+    if not row.ended:
+        return _conflict(f"{quoted(row.session)} was not ended: it is {row.state} (sluice sessions show)")
+    restored = not request.dry_run and await deployment.registry.restore(row.session, PERSON)
+    return RestoredSession(restored, row.reason or row.ended, row.existing)
+
+
 async def move(deployment: Deployment, request: MoveSession) -> MovedSession | Problem:
     """Send a session to another worker."""
     row = await deployment.registry.session(request.session)
@@ -124,12 +151,14 @@ async def release(deployment: Deployment, request: ReleaseSession) -> MovedSessi
 
 
 async def _moved(
-    deployment: Deployment, row: SessionRow, found: Moved | StillRuns | Unknown, to: WorkerRow | None
+    deployment: Deployment, row: SessionRow, found: Moved | StillRuns | Unknown | Ended, to: WorkerRow | None
 ) -> MovedSession | Problem:
     if isinstance(found, Unknown):
         return unknown_session(row.session)
     if isinstance(found, StillRuns):
         return _runs_there(row, found.worker)
+    if isinstance(found, Ended):
+        return _conflict(f"{quoted(row.session)} was ended: `sluice sessions restore` takes that back")
     after = await deployment.registry.session(row.session)
     return _outcome(deployment, row, moved=True, to=to, now=after.worker if after else None)
 

@@ -29,7 +29,7 @@ class ListSessions:
     """That has it, or had it last."""
     state: str | None = None
     orphaned: bool = False
-    """That nobody has."""
+    """That nobody has, though it is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,11 @@ class Session:
     missing_since: datetime | None
     """Since when its worker, an existing one, does not list it."""
     orphaned: str | None
-    """Why nobody runs it, and what helps; null: somebody does."""
+    """Why nobody runs it, and what helps; null: somebody does, or it was ended."""
+    ended: str | None
+    """Why it is kept and run by nobody, until it is created again or restored: superseded or deleted."""
+    rival: str | None
+    """The session of its workspace that has its phone, while both are connected."""
     history: tuple[SessionChange, ...] = ()
     """The last 20 changes, the newest last; only where one session is asked for."""
 
@@ -113,7 +117,7 @@ def _wanted(row: SessionRow, request: ListSessions) -> bool:
     return (
         (request.worker is None or request.worker in (row.worker, row.last_owner))
         and (request.state is None or request.state == row.state)
-        and not (request.orphaned and row.worker is not None)
+        and not (request.orphaned and (row.worker is not None or row.ended))
     )
 
 
@@ -134,7 +138,9 @@ def _session(row: SessionRow, fleet: Fleet) -> Session:
         last_owner=row.last_owner,
         lost_since=_moment(row.lost_since),
         missing_since=_moment(row.missing_since),
-        orphaned=why_orphaned(row, fleet),
+        orphaned=None if row.ended else why_orphaned(row, fleet),
+        ended=row.ended or None,
+        rival=row.rival or None,
         history=tuple(_change(line) for line in row.history),
     )
 
