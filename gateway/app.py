@@ -15,6 +15,8 @@ from starlette.routing import BaseRoute
 
 from gateway import metrics, reserved
 from gateway.edge import Edge
+from gateway.ingest import endings
+from gateway.ingest.endings import Endings
 from gateway.ingest.hold import Hold
 from gateway.ingest.webhooks import Ingest
 from gateway.limits import delays, peers
@@ -49,6 +51,9 @@ from sessions.changes import Changes
 from sessions.existing import ExistingWorkers, WatchedWorker
 from sessions.instances import Instances
 from sessions.keeper import Keeper
+from sessions.lifecycle import yielding
+from sessions.lifecycle.yielding import Yielding
+from sessions.policies import SessionsPolicy
 from sessions.profiles import summary as vault_summary
 from sessions.profiles.summary import VaultWatch
 from sessions.registry import Registry
@@ -92,6 +97,7 @@ async def opened(
                 parts.tokens.apply(policies.admin.refused)
                 parts.sends.apply(policies.sessions.shields)
                 parts.workers.apply(policies.sessions)
+                parts.apply_one_phone(policies.sessions)
                 watch.apply(policies)
                 logs.apply(policies.log)
 
@@ -101,6 +107,8 @@ async def opened(
             group.create_task(every(deletes.EVERY, stop, parts.workers.deletes.run_once))
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
             group.create_task(every(LOOK_EVERY, stop, parts.workers.end_lapsed))
+            group.create_task(every(yielding.EVERY, stop, parts.yielding.run_once))
+            group.create_task(every(endings.EVERY, stop, lambda: _tell_endings(parts, reloader.snapshot)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(parts.store, parts.slots).run_once))
             group.create_task(every(peers.EVERY, stop, lambda: peers.run_once(parts.limits_store, name, parts.limiter)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
@@ -160,6 +168,12 @@ class _Parts:
         self.vault = GatewayVault(store_url, policies.data)
         self.sends = Sends(self.workers, SendRecords(self.store, name), self.bodies)
         self.sends.apply(policies.sessions.shields)
+        self.endings, self.yielding = Endings(self.registry), Yielding(self.registry)
+        self.apply_one_phone(policies.sessions)
+
+    def apply_one_phone(self, policy: SessionsPolicy) -> None:
+        self.registry.keep = policy.one_phone.keep
+        self.yielding.apply(policy.workers, enforce=policy.one_phone.enforce)
 
     def slots(self) -> list[str]:
         """Some key of each slot whose time this gateway keeps; the relays keep that of the queues."""
@@ -215,7 +229,7 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
     )
     vault = parts.vault.routes(policies)
     app = reserved.build(resources, ingest, parts.wakeups, parts.bodies, vault, console(resources))
-    return Snapshot(resources, edge, app, queues, upstreams, policies.clients.bounds(), parts.shares)
+    return Snapshot(resources, edge, ingest, app, queues, upstreams, policies.clients.bounds(), parts.shares)
 
 
 def _connected(upstream: Upstream, rule: ShareRule) -> ConnectedUpstream:
@@ -237,6 +251,10 @@ async def _note_inflows(resources: Resources) -> None:
         resources.inflows[name].note(time.monotonic(), counts.accepted - counts.stale)
         rate = resources.policies.relay.endpoints[name].rate
         resources.progress.note(name, counts, rate.interval if rate else 0.0)
+
+
+async def _tell_endings(parts: _Parts, snapshot: Snapshot) -> None:
+    await parts.endings.run_once(snapshot.resources.policies, snapshot.ingest)
 
 
 async def _check_members(snapshot: Snapshot) -> None:

@@ -17,7 +17,7 @@ from sessions import divided
 from sessions.profiles import troubles
 from sessions.profiles.summary import VaultSummary
 from sessions.profiles.troubles import Trouble
-from sessions.registry import Summary
+from sessions.registry import Rival, Summary
 from sluice.process.disk import Disk, disk_of
 from sluice.store import clock
 from sluice.store.client import StoreAway, StoreRefused
@@ -25,6 +25,7 @@ from sluice.store.clock import Jump
 from sluice.store.health import StoreHealth, health_of
 
 T = TypeVar("T")
+_RIVALS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Look:
     stranded: Mapping[str, Counts]
     """What lies in the store for endpoints that the policies do not name."""
     sessions: Summary | None
+    rivals: Sequence[Rival]
+    """Some of the sessions on existing workers whose phone another one has."""
     divided: Mapping[str, float] | None
     """When each existing worker last got the list of its own sessions (unix seconds)."""
     jump: Jump | None
@@ -72,13 +75,12 @@ async def look(resources: Resources) -> Look:
     async def of_profiles() -> Sequence[Trouble]:
         return await troubles.known(store) if resources.policies.sessions.vault else ()
 
-    (known, relays, sessions, divided_at, jump, in_trouble), (counts, circuits, left) = await asyncio.gather(
+    (known, relays, jump), (sessions, rivals, divided_at, in_trouble), (counts, circuits, left) = await asyncio.gather(
+        asyncio.gather(health(), if_known(presence.alive(store)), if_known(clock.last_jump(store))),
         asyncio.gather(
-            health(),
-            if_known(presence.alive(store)),
             if_known(resources.registry.summary()),
+            if_known(resources.registry.rivals(_RIVALS)),
             if_known(divided.moments(store)),
-            if_known(clock.last_jump(store)),
             if_known(of_profiles()),
         ),
         asyncio.gather(
@@ -95,6 +97,7 @@ async def look(resources: Resources) -> Look:
         circuits=dict(zip(endpoints, circuits, strict=True)),
         stranded=left or {},
         sessions=sessions,
+        rivals=rivals or (),
         divided=divided_at,
         jump=jump,
         disk=disk_of(resources.policies.data),

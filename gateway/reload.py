@@ -15,6 +15,7 @@ from typing import Any
 from gateway import reserved
 from gateway.client_ip import client_of
 from gateway.edge import Edge
+from gateway.ingest.webhooks import Ingest
 from gateway.listening import find_listener
 from gateway.policies import Policies
 from gateway.problems import Receive, Refusal, Send, answer_refusal
@@ -61,6 +62,7 @@ class Snapshot:
 
     resources: Resources
     edge: Edge
+    ingest: Ingest
     reserved: Any
     """The ASGI application of the reserved paths."""
     queues: BySettings[Queue]

@@ -179,6 +179,10 @@ async def use_sessions(use: Use) -> None:
     await registry.place_orphans()
     await divided.note(use.store, "b", time.time())
     await registry.observe(Worker("b", "1", "http://b:3000", 10), {"t": ObservedSession("connected", None, {})})
+    both = {name: ObservedSession("connected", "49", {}) for name in ("t", "u")}
+    await registry.observe(Worker("b", "1", "http://b:3000", 10), both)
+    await registry.want({"ended": {}})
+    await registry.end("ended", "deleted")
     await registry.reserve("held", {})
     await registry.want({"gone": {}})
     await registry.forget("gone")

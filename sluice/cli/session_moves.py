@@ -1,4 +1,4 @@
-"""`sluice sessions forget`, `move` and `release`: what a person decides of one session."""
+"""`sluice sessions forget`, `move`, `release` and `restore`: what a person decides of one session."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from sluice.console.actions.session_moves import (
     MovedSession,
     MoveSession,
     ReleaseSession,
+    RestoreSession,
 )
-from sluice.console.operations import FORGET_SESSION, MOVE_SESSION, RELEASE_SESSION
+from sluice.console.operations import FORGET_SESSION, MOVE_SESSION, RELEASE_SESSION, RESTORE_SESSION
 from sluice.observe.printable import on_one_line
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def add_commands(commands: Commands) -> None:
     move = command(commands, "move", "send one to another worker", _move)
     move.add_argument("--to", required=True, metavar="WORKER", help="its name, as in sluice status")
     release = command(commands, "release", "let any worker of yours have one", _release)
-    for one in (forget, move, release):
+    restore = command(commands, "restore", "let workers run one again that was ended", _restore)
+    for one in (forget, move, release, restore):
         one.add_argument("session", metavar="SESSION")
         one.add_argument("--dry-run", action="store_true", help="only say what would happen")
         target_options(one)
@@ -76,6 +78,17 @@ def _move(options: argparse.Namespace) -> None:
 def _release(options: argparse.Namespace) -> None:
     request = ReleaseSession(options.session, options.force, options.dry_run)
     _tell(options, target.ask(options, RELEASE_SESSION, request), "the first worker of yours with room")
+
+
+def _restore(options: argparse.Namespace) -> None:
+    done = target.ask(options, RESTORE_SESSION, RestoreSession(options.session, options.dry_run))
+    if options.json:
+        print_json(done)
+        return
+    lines = [f"{options.session} {'would be' if options.dry_run else 'is'} restored; it was ended: {done.ended}"]
+    if done.starts_by_create:
+        lines.append("its worker is told nothing: create the session again, and it is started there")
+    sys.stdout.write("".join(f"{on_one_line(line)}\n" for line in lines))
 
 
 def _tell(options: argparse.Namespace, done: MovedSession, to: str) -> None:

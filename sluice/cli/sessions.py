@@ -46,11 +46,13 @@ def _list(options: argparse.Namespace) -> None:
         rows.add_row(*map(on_one_line, (one.session, one.state, one.phone or "-", _worker(one), last)))
     out = screen()
     out.print(rows)
-    unowned = sum(one.worker is None for one in found.sessions)
+    unowned = sum(one.worker is None and not one.ended for one in found.sessions)
     out.print(f"{len(found.sessions)} sessions" + (f", {unowned} without a worker" if unowned else ""))
 
 
 def _worker(one: Session) -> str:
+    if one.ended:
+        return f"nobody: {one.reason or one.ended}"
     if one.worker is None:
         return f"nobody, last {one.last_owner}" if one.last_owner else "nobody"
     return f"{one.worker}, which does not list it" if one.missing_since else one.worker

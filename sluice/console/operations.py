@@ -90,6 +90,7 @@ LIST_SESSIONS = Operation("list_sessions", "GET", "/sessions", sessions.list_ses
 SHOW_SESSION = Operation("show_session", "GET", "/sessions/{session}", sessions.show)
 FORGET_SESSION = Operation("forget_session", "POST", "/forgotten/{session}", session_moves.forget)
 MOVE_SESSION = Operation("move_session", "POST", "/moves/{session}", session_moves.move)
+RESTORE_SESSION = Operation("restore_session", "POST", "/restored/{session}", session_moves.restore)
 RELEASE_SESSION = Operation("release_session", "POST", "/releases/{session}", session_moves.release)
 LIST_PROFILES = Operation("list_profiles", "GET", "/vault/sessions", vault.list_profiles)
 SHOW_PROFILE = Operation("show_profile", "GET", "/vault/sessions/{session}", vault.show)
@@ -122,6 +123,7 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     FORGET_SESSION,
     MOVE_SESSION,
     RELEASE_SESSION,
+    RESTORE_SESSION,
     LIST_PROFILES,
     SHOW_PROFILE,
     VERIFY_PROFILES,

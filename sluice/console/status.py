@@ -464,6 +464,17 @@ class SessionCounts:
     """The state of a session that nobody runs is only its last known one, so it is not counted here."""
     states: Mapping[str, int]
     unowned: int | None
+    ended: int | None = None
+    """Beside them: kept, and run by nobody until they are created again or restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class RivalStatus:
+    """A session that is connected on an existing worker, while another one of its workspace has its phone."""
+
+    session: str
+    stays: str
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,6 +498,9 @@ class Status:
     existing: tuple[ExistingWorkerStatus, ...] = ()
     advertise: str | None = None
     """What Laravel is told instead of the existing workers' own addresses."""
+    rivals: tuple[RivalStatus, ...] = ()
+    """Some of them."""
+    one_phone_enforced: bool = False
     division: DivisionStatus = field(default_factory=DivisionStatus)
     last_minute: LastMinute = field(default_factory=LastMinute)
     listeners: tuple[ListenerStatus, ...] = ()

@@ -34,6 +34,7 @@ from sluice.console.status import (
     PoliciesStatus,
     PolicyProblem,
     RemovedEndpoint,
+    RivalStatus,
     SessionCounts,
     ShowStatus,
     Status,
@@ -65,6 +66,8 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         clock_jump=ClockJump(seen.jump.seconds, seen.jump.ago, seen.jump.offset) if seen.jump else None,
         upstreams=of_processes.upstreams,
         existing=tuple(existing.values()),
+        rivals=tuple(RivalStatus(one.session, one.stays, one.worker) for one in seen.rivals),
+        one_phone_enforced=policies.sessions.one_phone.enforce,
         advertise=policies.sessions.advertise,
         division=division_of(policies.sessions, gateway.watched(), seen.divided, now),
         last_minute=of_processes.last_minute,
@@ -186,7 +189,7 @@ def _worker(
 def _sessions(seen: Summary | None) -> SessionCounts:
     if seen is None:
         return SessionCounts(None, None, {}, None)
-    return SessionCounts(seen.total, seen.connected, seen.states, seen.unowned)
+    return SessionCounts(seen.total, seen.connected, seen.states, seen.unowned, seen.ended)
 
 
 def _existing(gateway: Resources, seen: WatchedWorker, now: float) -> ExistingWorkerStatus:

@@ -10,7 +10,7 @@ from sluice.console.messages.division import division
 from sluice.console.messages.endpoints import endpoints
 from sluice.console.messages.listeners import listeners, reserved
 from sluice.console.messages.machine import machine
-from sluice.console.messages.sessions import past_us, sessions
+from sluice.console.messages.sessions import past_us, rivals, sessions
 from sluice.console.messages.traffic import traffic
 from sluice.console.messages.upstreams import upstreams
 from sluice.console.messages.vault import vault
@@ -31,6 +31,7 @@ def messages(status: Status) -> list[str]:
         *reserved(status.last_minute.reserved),
         *sessions(status.workers, status.sessions, status.existing),
         *vault(status.vault, status.store),
+        *rivals(status.rivals, enforced=status.one_phone_enforced),
         *past_us(status.existing, status.advertise),
         *division(status.division),
         *machine(status),

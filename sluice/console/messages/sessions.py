@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from sessions.orphans import FULL_AT
 from sluice.console.messages.wording import age, some
-from sluice.console.status import ExistingWorkerStatus, SessionCounts, WorkerStatus
+from sluice.console.status import ExistingWorkerStatus, RivalStatus, SessionCounts, WorkerStatus
 
 _MAX_DISPUTED = 5
 
@@ -30,6 +30,18 @@ def sessions(
         yield from _odd(one)
         yield from _missing(one)
         yield from _disputed(one)
+
+
+def rivals(found: Sequence[RivalStatus], *, enforced: bool) -> Iterator[str]:
+    """Of one phone two sessions are connected, and an existing worker is told nothing."""
+    for one in found:
+        cure = (
+            "it is being closed there (sessions.one_phone)"
+            if enforced
+            else f"close it: send DELETE /api/sessions/{quote(one.session, safe='')} to the gateway, or let Sluice do "
+            "it: sessions.one_phone: {keep: newest, enforce: true}"
+        )
+        yield f"session {one.session} at {one.worker} is connected with the phone of session {one.stays}: {cure}"
 
 
 def past_us(existing: Sequence[ExistingWorkerStatus], advertise: str | None) -> Iterator[str]:

@@ -211,7 +211,7 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "unknown_key_merge": [
         "3:12: sessions.<<: unknown key; known here: lease, per_worker, workers, verify, "
-        "keys, advertise, shared_profiles, shields, restore, vault",
+        "keys, advertise, shared_profiles, one_phone, shields, restore, vault",
     ],
     "unknown_shield": [
         "2:22: sessions.shields.bulks: unknown key; did you mean bulk",
@@ -1109,7 +1109,7 @@ EXPECTED: dict[str, list[str]] = {
         "2:1: alerts: not in this version yet; remove it",
     ],
     "later_sessions": [
-        "3:3: sessions.one_phone: not in this version yet; remove it",
+        '3:14: sessions.one_phone: "both" is not known here; write newest, oldest or allow',
         "4:3: sessions.cleanup: not in this version yet; remove it",
         "5:3: sessions.browser: not in this version yet; remove it",
     ],

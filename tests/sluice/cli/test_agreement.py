@@ -86,6 +86,7 @@ OF_SESSIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "forget_session": (("forget", "s2", "--yes"), "/forgotten/s2", {"confirm": True}),
     "forget_planned": (("forget", "s2", "--dry-run"), "/forgotten/s2", {"dry_run": True}),
     "move_session": (("move", "s2", "--to", "w1"), "/moves/s2", {"to": "w1"}),
+    "restore_session": (("restore", "ended"), "/restored/ended", {}),
     "release_session": (("release", "s/1", "--force"), "/releases/s%2F1", {"force": True}),
 }
 REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
@@ -179,7 +180,8 @@ class Place:
         gone = Queue(self.store, "gone", lease=5.0, max_bytes=10**6, max_events=100).destination
         for number in range(2):
             await Inbox(self.store).accept(event(id=f"evt_gone_{number}", session="s3"), [gone])
-        await self.resources.registry.want({"s/1": {"workspace_id": 7}, "s2": {}})
+        await self.resources.registry.want({"s/1": {"workspace_id": 7}, "s2": {}, "ended": {}})
+        await self.resources.registry.end("ended", "deleted")
 
     async def command(self, *arguments: str) -> tuple[int, str, str]:
         def run() -> int:

@@ -59,3 +59,26 @@ async def test_orphans_are_listed_with_the_reason(registry: Registry, policies: 
     assert row[:3] == ["s1", "created", "-"]
     assert " ".join(row[3:]) == "nobody no worker of yours is live: start one (docs/workers.md)"
     assert ran.out.endswith("1 sessions, 1 without a worker\n")
+
+
+async def test_a_session_that_was_ended_is_shown_so_and_restored(registry: Registry, policies: Path) -> None:
+    await registry.want({"s1": {}})
+    await registry.end("s1", "superseded", stays="s2")
+    ran = sluice("sessions", "list", "--policies", policies)
+    assert " ".join(ran.out.split("\n")[1].split()) == "s1 created - nobody: superseded by s2 -"
+    assert ran.out.endswith("1 sessions\n")
+    assert sluice("sessions", "list", "--orphaned", "--policies", policies).out == "no sessions\n"
+    ran = sluice("sessions", "restore", "s1", "--dry-run", "--policies", policies)
+    assert (ran.code, ran.out) == (0, "s1 would be restored; it was ended: superseded by s2\n")
+    ran = sluice("sessions", "restore", "s1", "--policies", policies)
+    assert (ran.code, ran.out) == (0, "s1 is restored; it was ended: superseded by s2\n")
+    ran = sluice("sessions", "restore", "s1", "--policies", policies)
+    assert (ran.code, ran.err) == (2, 'sluice: "s1" was not ended: it is created (sluice sessions show)\n')
+
+
+async def test_a_session_that_was_ended_is_not_moved(registry: Registry, policies: Path) -> None:
+    await registry.want({"s1": {}})
+    await registry.register(Worker("a", "1", "http://a:3000", 5))
+    await registry.end("s1", "deleted")
+    ran = sluice("sessions", "move", "s1", "--to", "a", "--policies", policies)
+    assert (ran.code, ran.err) == (2, 'sluice: "s1" was ended: `sluice sessions restore` takes that back\n')

@@ -61,6 +61,7 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "forget_session": ("/forgotten/s1", {"dry_run": True}),
     "move_session": ("/moves/s1", {"to": "w1"}),
     "release_session": ("/releases/s1", {"dry_run": True}),
+    "restore_session": ("/restored/ended", {"dry_run": True}),
     "list_profiles": ("/vault/sessions", None),
     "show_profile": ("/vault/sessions/s1", None),
     "verify_profiles": ("/vault/verify?scratch=true", None),
@@ -128,6 +129,8 @@ async def test_what_is_answered_is_what_is_described(
     await accept(parts.queues["laravel"], event("s2", id="evt_waits"))
     await parts.registry.register(Worker("w1", "1", "http://127.0.0.1:3101", 5))
     await place(parts.registry, "s1", {"workspace_id": 7})
+    await parts.registry.want({"ended": {}})
+    await parts.registry.end("ended", "deleted")
     await keep_logins(parts, tmp_path / "profile")
     path, body = CALLS[identity]
     answer = await http.request("GET" if body is None else "POST", API + path, json=body, headers=BEARER)

@@ -84,7 +84,7 @@ async def test_a_quiet_deployment_has_nothing_to_say(parts: Resources) -> None:
     assert store["memory"] > 0
     assert (seen["relays"], seen["promise"], seen["revision"]) == (1, "second", parts.policies.revision)
     assert seen["workers"] == []
-    assert seen["sessions"] == {"total": 0, "connected": 0, "states": {}, "unowned": 0}
+    assert seen["sessions"] == {"total": 0, "connected": 0, "states": {}, "unowned": 0, "ended": 0}
 
 
 async def test_an_endpoint_shows_its_queue_its_circuit_and_its_bounds(parts: Resources) -> None:
@@ -145,6 +145,7 @@ async def test_sessions_are_counted_by_state_and_by_having_a_worker(parts: Resou
         "connected": 2,
         "states": {"connected": 2, "qr_scanning": 1},
         "unowned": 0,
+        "ended": 0,
     }
     first, second = seen["workers"]
     assert (first["worker"], first["url"], first["sessions"], first["capacity"]) == (
@@ -163,7 +164,7 @@ async def test_a_session_that_nobody_runs_is_not_connected(parts: Resources) -> 
     await own_sessions(parts, "w1", "a")
     await parts.registry.deregister("w1", "1")
     seen = await seen_of(parts)
-    assert seen["sessions"] == {"total": 1, "connected": 0, "states": {"connected": 1}, "unowned": 1}
+    assert seen["sessions"] == {"total": 1, "connected": 0, "states": {"connected": 1}, "unowned": 1, "ended": 0}
     assert seen["messages"] == [
         "1 session has no worker; no worker has free capacity, start one more of yours (docs/workers.md)"
     ]
@@ -242,7 +243,7 @@ async def test_while_the_store_is_away_it_says_so_and_shows_the_rest(policies: P
     laravel = seen["endpoints"]["laravel"]
     assert (laravel["circuit"], laravel["waiting"], laravel["oldest_due_s"], laravel["rate"]) == (None, None, None, 2.0)
     assert (seen["relays"], seen["workers"]) == (None, [])
-    assert seen["sessions"] == {"total": None, "connected": None, "states": {}, "unowned": None}
+    assert seen["sessions"] == {"total": None, "connected": None, "states": {}, "unowned": None, "ended": None}
     assert "requests" in seen["traffic"]
 
 
