@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from starlette.requests import Request
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.policies import Policies
-from sessions.profiles import calls
+from sessions.profiles import calls, troubles
 from sessions.profiles.calls import NO_VAULT, Access
 from sessions.profiles.prepared import PreparedZips
 from sessions.profiles.transfers import Transfers
@@ -43,7 +44,8 @@ class GatewayVault:
 
         access = Access(policies.signatures[policy.verify] if policy.verify else None)
         vault = open_vault(policy, self._store)
-        served = api.VaultApi(vault, self._transfers, self._prepared, access, policies.clients.body)
+        note = partial(troubles.note, self._store)
+        served = api.VaultApi(vault, self._transfers, self._prepared, access, policies.clients.body, note=note)
         return [*api.routes(served)]
 
     async def close(self) -> None:

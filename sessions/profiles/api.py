@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -35,6 +35,7 @@ from sessions.profiles.prepared import PreparedZip, PreparedZips
 from sessions.profiles.refusals import not_kept, nothing_kept, outdated, refusal_of, refuse_save, zip_refused
 from sessions.profiles.threads import in_thread
 from sessions.profiles.transfers import LONGEST, Transfers
+from sessions.profiles.troubles import STALE, Kind
 from sessions.profiles.uploads import receive_into
 from sessions.profiles.vault import NothingKept, Vault
 from sluice.http.decode import encode
@@ -43,6 +44,8 @@ from sluice.http.signed_json import problem
 from sluice.observe.log import Log
 
 LOG = Log("sessions")
+Note = Callable[[Kind, str, str], Awaitable[None]]
+"""Of `sessions.profiles.troubles`, in a store."""
 _NOTHING = NothingKept(deleted=False)
 _QUIET = (401, 403, 404)
 """What strangers can cause at will, and what is no failure: the access log has it."""
@@ -59,14 +62,16 @@ class VaultApi:
         access: Access,
         pause: float,
         now: Callable[[], float] = time.time,
+        note: Note | None = None,
     ) -> None:
-        """`pause`: the longest one within a body, in seconds."""
+        """`pause`: the longest one within a body, in seconds. `note`: is told of what never comes to the vault."""
         self._vault = vault
         self._transfers = transfers
         self._prepared = prepared
         self._access = access
         self._pause = pause
         self._now = now
+        self._note = note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -91,9 +96,9 @@ class VaultApi:
             case "POST":
                 return await self._start(call, held)
             case "PUT":
-                return await self._save(call, request, held)
+                return await self._noting(call, self._save(call, request, held))
             case "DELETE":
-                return await self._delete(call)
+                return await self._noting(call, self._delete(call))
             case "HEAD":
                 return _head(await self._kept(call.session))
         return await self._get(call, held)
@@ -161,6 +166,16 @@ class VaultApi:
         LOG.info("profile.deleted", session=call.session, fence=call.fence, known=deleted)
         return _json(DeletedProfile(deleted))
 
+    async def _noting(self, call: VaultCall, work: Awaitable[Response]) -> Response:
+        """What a person should see of refusals: the vault itself notes what its own saves meet."""
+        try:
+            return await work
+        except Refusal as refusal:
+            kind = _kind_of(refusal)
+            if kind is not None and self._note is not None:
+                await self._note(kind, call.session, STALE if kind == "stale" else refusal.why)
+            raise
+
     async def _kept(self, session: str) -> Profile:
         """Raises Refusal 404 where there is certainly no login."""
         known = await self._vault.generations.of(session)
@@ -187,6 +202,12 @@ class VaultApi:
             if wanted not in (None, prepared.generation.number):  # it was dropped while it was read
                 raise not_kept(wanted, [prepared.generation.number])
         return prepared
+
+
+def _kind_of(refusal: Refusal) -> Kind | None:
+    if refusal.status in (400, 413):
+        return "save"
+    return "stale" if refusal.more.get("reason") == "stale" else None
 
 
 def routes(api: VaultApi) -> list[Route]:

@@ -14,8 +14,6 @@ from sessions.profiles.manifest import Origin
 from sessions.profiles.vault import NoneReadable, NothingKept, Restored, Saved, Vault
 from sluice.store.client import Store, StoreAway, StoreRefused
 
-STALE = "a save of an older start was refused"
-
 
 class ObservedVault(Vault):
     def __init__(self, store: Store, contents: Contents, secrets: Sequence[bytes], keep: int) -> None:
@@ -39,7 +37,7 @@ class ObservedVault(Vault):
             return saved
         metrics.save(saved)
         if saved == "stale":
-            await troubles.note(self._store, "stale", session, STALE)
+            await troubles.note(self._store, "stale", session, troubles.STALE)
         return saved
 
     async def restore(self, session: str, profile: Path, known: Profile | None = None) -> Restored | NothingKept:

@@ -18,6 +18,7 @@ LOG = Log("sessions")
 Kind = Literal["save", "restore", "fell_back", "stale"]
 """It could not be saved; no generation of it could be restored; newer ones were passed over; a save or a delete of an
 older start was refused."""
+STALE = "a save or a delete of an older start was refused"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KEY_PATTERNS = ("sl:{vault}:troubles",)
 _MOST = 300

@@ -7,12 +7,13 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2
 from starlette.applications import Starlette
 
-from sessions.profiles import api
+from sessions.profiles import api, troubles
 from sessions.profiles.calls import Access
 from sessions.profiles.contents import Contents, InStore, Manifests
 from sessions.profiles.generations import Generations
@@ -45,7 +46,8 @@ async def served(
 ) -> AsyncIterator[Served]:
     vault = Vault(Generations(store), Manifests(store), contents or InStore(store), secrets)
     transfers, prepared = Transfers(data), PreparedZips()
-    app = Starlette(routes=api.routes(api.VaultApi(vault, transfers, prepared, Access(SIGNATURE), 10.0)))
+    note = partial(troubles.note, store)
+    app = Starlette(routes=api.routes(api.VaultApi(vault, transfers, prepared, Access(SIGNATURE), 10.0, note=note)))
     bound, stop = listening("127.0.0.1", 0), Stop()
     serving = asyncio.create_task(serve(app, bound, stop))
     address = f"http://127.0.0.1:{bound.getsockname()[1]}"

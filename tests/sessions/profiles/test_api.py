@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from sessions.profiles import transfers
+from sessions.profiles import transfers, troubles
 from sessions.profiles.contents import InStore
 from sluice.store.client import Store
 from tests.heard import Heard
@@ -269,3 +269,19 @@ async def test_nothing_of_a_secret_or_a_login_is_logged(site: Served, made: byte
     assert ("profile.saved", "s1", None, None) in said
     secret = SIGNATURE.secret.reveal().decode()
     assert not any(secret in repr(line) or "v1=" in repr(line) for line in heard.lines)
+
+
+async def test_what_is_refused_is_noted_for_status_and_strangers_note_nothing(
+    site: Served, made: bytes, store: Store
+) -> None:
+    older = (await site.client.start())["fence"]
+    fence = (await site.client.start())["fence"]
+    problem(await site.client.put(made[:-100], fence), 400)
+    problem(await site.client.put(made, older), 409)
+    problem(await site.client.call("DELETE", fence=older), 409)
+    ((kind, times, reason), broken) = [(one.kind, one.times, one.reason) for one in await troubles.known(store)]
+    assert (kind, times, reason) == ("stale", 2, "a save or a delete of an older start was refused")
+    assert broken[:2] == ("save", 1)
+    stranger = await site.client.http.put("/_sluice/vault/s9", content=made)
+    assert stranger.status_code in (400, 401)
+    assert {one.session for one in await troubles.known(store)} == {"s1"}

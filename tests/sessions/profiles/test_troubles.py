@@ -93,7 +93,7 @@ async def test_a_stale_save_is_told(store: Store, tmp_path: Path) -> None:
     older = (await vault.generations.claim("s1")).fence
     await vault.generations.claim("s1")
     assert await vault.save("s1", older, profile(tmp_path / "source"), Origin()) == "stale"
-    assert await told(store) == [("stale", "s1", 1, "a save of an older start was refused")]
+    assert await told(store) == [("stale", "s1", 1, "a save or a delete of an older start was refused")]
 
 
 async def test_what_is_erased_has_no_troubles(store: Store, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_key_that_is_missing() -> None:
             "space left on device",
         ),
         (
-            replace(SAVE, kind="stale", reason="a save of an older start was refused"),
+            replace(SAVE, kind="stale", reason="a save or a delete of an older start was refused"),
             "an older start of session s1 was not let save its login (3 times, the last 2m ago), as a later one has "
             "the session: see that no other process runs it still, and stop that one",
         ),
