@@ -263,7 +263,8 @@ class SluiceStore {
     const open = url.protocol === 'https:' ? https.request : http.request;
     const request = open(url, { method, headers: all, agent: false, signal });
     request.on('error', () => {}); // whoever waits for the answer hears of it, too
-    request.setTimeout(this.#timeout, () => request.destroy(new Error(`it was silent for ${this.#timeout / 1000} s`)));
+    let silent = false;
+    request.setTimeout(this.#timeout, () => request.destroy((silent = new Error('silence'))));
     try {
       const answered = once(request, 'response');
       if (body) {
@@ -279,7 +280,8 @@ class SluiceStore {
       if (zipped) await receive(response, into);
       return { status, headers: heads, said: zipped ? {} : await jsonOf(response), call: `${method} ${url}` };
     } catch (error) {
-      throw new Error(`${method} ${url}: ${signal.aborted ? 'it took too long' : error.message || error.code}`);
+      const why = silent ? `it was silent for ${this.#timeout / 1000} s` : error.message || error.code;
+      throw new Error(`${method} ${url}: ${signal.aborted ? 'it took too long' : why}`);
     } finally {
       request.destroy();
     }
