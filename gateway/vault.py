@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.policies import Policies
-from sessions.profiles import calls, troubles
+from sessions.profiles import calls
 from sessions.profiles.calls import NO_VAULT, Access
 from sessions.profiles.prepared import PreparedZips
 from sessions.profiles.transfers import Transfers
@@ -39,13 +39,13 @@ class GatewayVault:
         policy = policies.sessions.vault
         if policy is None:
             return [Route(calls.PATH, _no_vault, methods=calls.METHODS)]
-        from sessions.profiles import api
+        from sessions.profiles import api, troubles
         from sessions.profiles.opening import open_vault
 
         access = Access(policies.signatures[policy.verify] if policy.verify else None)
         vault = open_vault(policy, self._store)
         note = partial(troubles.note, self._store)
-        served = api.VaultApi(vault, self._transfers, self._prepared, access, policies.clients.body, note=note)
+        served = api.VaultApi(vault, self._transfers, self._prepared, access, note, policies.clients.body)
         return [*api.routes(served)]
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -32,7 +33,15 @@ from sessions.profiles.generations import Generation, Profile
 from sessions.profiles.manifest import Origin
 from sessions.profiles.portable import backend_of
 from sessions.profiles.prepared import PreparedZip, PreparedZips
-from sessions.profiles.refusals import not_kept, nothing_kept, outdated, refusal_of, refuse_save, zip_refused
+from sessions.profiles.refusals import (
+    not_kept,
+    nothing_kept,
+    outdated,
+    refusal_of,
+    refuse_save,
+    trouble_of,
+    zip_refused,
+)
 from sessions.profiles.threads import in_thread
 from sessions.profiles.transfers import LONGEST, Transfers
 from sessions.profiles.troubles import STALE, Kind
@@ -45,14 +54,16 @@ from sluice.observe.log import Log
 
 LOG = Log("sessions")
 Note = Callable[[Kind, str, str], Awaitable[None]]
-"""Of `sessions.profiles.troubles`, in a store."""
+_UNPACKED = 2
+"""So many times the size of a zip is written, packed and unpacked, at least."""
 _NOTHING = NothingKept(deleted=False)
+_CLIENT_GONE = 499
 _QUIET = (401, 403, 404)
 """What strangers can cause at will, and what is no failure: the access log has it."""
 
 
 class VaultApi:
-    """An ASGI application: what a call needs is let go when its answer is sent, or its client is gone."""
+    """An ASGI application: what an answer needs is let go when it is sent, or its client is gone."""
 
     def __init__(
         self,
@@ -60,18 +71,18 @@ class VaultApi:
         transfers: Transfers,
         prepared: PreparedZips,
         access: Access,
+        note: Note,
         pause: float,
         now: Callable[[], float] = time.time,
-        note: Note | None = None,
     ) -> None:
-        """`pause`: the longest one within a body, in seconds. `note`: is told of what never comes to the vault."""
+        """`note`: of what goes wrong with a session's profile. `pause`: the longest one within a body, in seconds."""
         self._vault = vault
         self._transfers = transfers
         self._prepared = prepared
         self._access = access
+        self._note = note
         self._pause = pause
         self._now = now
-        self._note = note
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -79,7 +90,9 @@ class VaultApi:
             try:
                 answer = await self._answer(request, held)
             except ClientGone:
-                answer = Response(status_code=400)  # nobody reads it
+                call_answered(scope["method"], _CLIENT_GONE)
+                await Response(status_code=400)(scope, receive, send)  # nobody reads it
+                return
             except Exception as error:
                 refusal = refusal_of(error)
                 if refusal is None:
@@ -94,25 +107,25 @@ class VaultApi:
         call = read_call(request, self._access, self._now())
         match request.method:
             case "POST":
-                return await self._start(call, held)
+                return await self._start(call)
             case "PUT":
-                return await self._noting(call, self._save(call, request, held))
+                return await self._save(call, request)
             case "DELETE":
-                return await self._noting(call, self._delete(call))
+                return await self._delete(call)
             case "HEAD":
                 return _head(await self._kept(call.session))
         return await self._get(call, held)
 
-    async def _start(self, call: VaultCall, held: AsyncExitStack) -> Response:
+    async def _start(self, call: VaultCall) -> Response:
         """The fence is taken when something was restored: a start that cannot be must not stop one that runs. What was
         saved meanwhile is restored once more; after the fence nobody saves."""
-        held.enter_context(self._transfers.entered())
         generations = self._vault.generations
-        before = await generations.of(call.session)
-        prepared: PreparedZip | NothingKept = _NOTHING if before is None else await self._prepare(before)
-        claimed = await generations.claim(call.session)
-        if before is None or (before.deleted, before.generations) != (claimed.deleted, claimed.generations):
-            prepared = await self._prepare(claimed)
+        with self._transfers.entered():
+            before = await generations.of(call.session)
+            prepared: PreparedZip | NothingKept = _NOTHING if before is None else await self._prepare(before)
+            claimed = await generations.claim(call.session)
+            if before is None or (before.deleted, before.generations) != (claimed.deleted, claimed.generations):
+                prepared = await self._prepare(claimed)
         started = _started(claimed, prepared)
         about = {"session": call.session, "fence": claimed.fence, "generation": started.generation}
         LOG.info("profile.started", **about, skipped=list(started.skipped) or None)
@@ -133,24 +146,20 @@ class VaultApi:
         }
         return StreamingResponse(pieces(number, prepared.size), headers=headers, media_type="application/zip")
 
-    async def _save(self, call: VaultCall, request: Request, held: AsyncExitStack) -> Response:
+    async def _save(self, call: VaultCall, request: Request) -> Response:
         assert call.fence is not None
         origin = _origin(request)
-        held.enter_context(self._transfers.entered())
-        refuse_save(await self._vault.generations.of(call.session), call.fence, call.if_match)
-        with await in_thread(self._transfers.file) as zipped:
-            await receive_into(zipped, request.receive, call.digest, self._pause)
-            async with self._transfers.working(), self._transfers.folder() as folder:
-                try:
-                    await in_thread(zips.extract, zipped, folder)
-                    await in_thread(leveldb.check_databases, folder)
-                except ProfileError as error:
-                    raise zip_refused(error) from None
-                zipped.close()
-                refuse_save(await self._vault.generations.of(call.session), call.fence, call.if_match)
-                backend = await in_thread(backend_of, folder)
-                origin = replace(origin, backend=origin.backend if backend == "none" else backend)
-                saved = await self._vault.save(call.session, call.fence, folder, origin)
+        async with AsyncExitStack() as used:
+            used.enter_context(self._transfers.entered())
+            try:
+                profile = await self._received(call, call.fence, request, used)
+            except Exception as error:
+                if trouble := trouble_of(error):
+                    await self._note(trouble[0], call.session, trouble[1])
+                raise
+            backend = await in_thread(backend_of, profile)
+            origin = replace(origin, backend=origin.backend if backend == "none" else backend)
+            saved = await self._vault.save(call.session, call.fence, profile, origin)
         if isinstance(saved, str):
             raise outdated(saved)
         self._prepared.drop(call.session)
@@ -158,23 +167,30 @@ class VaultApi:
         LOG.info("profile.saved", **about, by=origin.by or None)
         return _json(SavedProfile(saved.generation, saved.size, saved.new), 201, {"ETag": tag(saved.generation)})
 
+    async def _received(self, call: VaultCall, fence: int, request: Request, used: AsyncExitStack) -> Path:
+        """The folder of a profile that may be saved; others wait until `used` is closed."""
+        refuse_save(await self._vault.generations.of(call.session), fence, call.if_match)
+        stated = request.headers.get("content-length", "")
+        with await in_thread(self._transfers.file, _UNPACKED * int(stated) if stated.isdigit() else 0) as zipped:
+            await receive_into(zipped, request.receive, call.digest, self._pause)
+            await used.enter_async_context(self._transfers.working())
+            folder = await used.enter_async_context(self._transfers.folder())
+            try:
+                await in_thread(zips.extract, zipped, folder)
+                await in_thread(leveldb.check_databases, folder)
+            except ProfileError as error:
+                raise zip_refused(error) from None
+        refuse_save(await self._vault.generations.of(call.session), fence, call.if_match)
+        return folder
+
     async def _delete(self, call: VaultCall) -> Response:
         deleted = await self._vault.generations.delete(call.session, call.fence)
         if isinstance(deleted, str):
+            await self._note("stale", call.session, STALE)
             raise outdated(deleted)
         self._prepared.drop(call.session)
         LOG.info("profile.deleted", session=call.session, fence=call.fence, known=deleted)
         return _json(DeletedProfile(deleted))
-
-    async def _noting(self, call: VaultCall, work: Awaitable[Response]) -> Response:
-        """What a person should see of refusals: the vault itself notes what its own saves meet."""
-        try:
-            return await work
-        except Refusal as refusal:
-            kind = _kind_of(refusal)
-            if kind is not None and self._note is not None:
-                await self._note(kind, call.session, STALE if kind == "stale" else refusal.why)
-            raise
 
     async def _kept(self, session: str) -> Profile:
         """Raises Refusal 404 where there is certainly no login."""
@@ -202,12 +218,6 @@ class VaultApi:
             if wanted not in (None, prepared.generation.number):  # it was dropped while it was read
                 raise not_kept(wanted, [prepared.generation.number])
         return prepared
-
-
-def _kind_of(refusal: Refusal) -> Kind | None:
-    if refusal.status in (400, 413):
-        return "save"
-    return "stale" if refusal.more.get("reason") == "stale" else None
 
 
 def routes(api: VaultApi) -> list[Route]:

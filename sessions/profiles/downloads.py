@@ -26,7 +26,7 @@ async def prepare(vault: Vault, known: Profile, transfers: Transfers) -> Prepare
         restored = await vault.restore(known.session, profile, known)
         if isinstance(restored, NothingKept):
             return restored
-        file = await in_thread(transfers.file)
+        file = await in_thread(transfers.file, restored.generation.size)
         try:
             size, digest = await in_thread(_zip, profile, file)
         except BaseException:

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from sessions.profiles.calls import refused_for, too_long
 from sessions.profiles.errors import Broken, ContentsAway, ContentsFull, NoProfile, ProfileError, TooLarge, Unsafe
 from sessions.profiles.generations import Profile, Refused
+from sessions.profiles.space import LowSpace
+from sessions.profiles.troubles import STALE, Kind
 from sessions.profiles.vault import NoneReadable, NothingKept
 from sluice.http.problem import Refusal
 from sluice.store.client import StoreAway, StoreRefused
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TROUBLES = (400, 409, 413, 507)
 _FOREIGN = (Broken, NoProfile, Unsafe)
 _STALE = (
     "a later start of the session has it, so nothing was changed: stop the session here, or start it again with POST"
 )
+_DISK_FULL = "the disk of the gateway's data folder is full, or nearly: make room there (data in policies.yaml)"
 _DELETED = (
     "the login of this session was deleted since this start, so nothing was saved: start it again with POST after the "
     "next pairing, or take the deletion back (sluice vault undelete)"
@@ -40,11 +44,19 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(500, f"{error}; nothing was changed (sluice vault verify says what is wrong)")
         case Broken():
             return Refusal(503, f"{error}; try again", retry_after=b"5")
+        case LowSpace():
+            return Refusal(507, _DISK_FULL).because(str(error))
         case OSError() if error.errno in _FULL:
-            return Refusal(
-                507, "the disk of the gateway's data folder is full: make room there (data in policies.yaml)"
-            ).because(str(error))
+            return Refusal(507, _DISK_FULL).because(str(error))
     return None
+
+
+def trouble_of(error: Exception) -> tuple[Kind, str] | None:
+    """What a person has to know of a save that did not come as far as the vault itself, which notes its own."""
+    refusal = refusal_of(error)
+    if refusal is None or refusal.status not in _TROUBLES:
+        return None
+    return ("stale", STALE) if refusal.status == 409 else ("save", refusal.why)
 
 
 def zip_refused(error: ProfileError) -> Refusal:

@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
+from sessions.profiles import space
 from sessions.profiles.threads import in_thread
 from sluice.http.problem import Refusal
 from sluice.observe.log import Log
@@ -81,9 +82,11 @@ class Transfers:
         finally:
             await in_thread(_remove, made)
 
-    def file(self) -> IO[bytes]:
-        """A new one without a name. Raises OSError; it blocks."""
-        return tempfile.TemporaryFile(dir=self._folder())
+    def file(self, size: int) -> IO[bytes]:
+        """A new one without a name, where so many bytes will be written. Raises LowSpace and OSError; it blocks."""
+        folder = self._folder()
+        space.check(folder, size)
+        return tempfile.TemporaryFile(dir=folder)
 
     def sweep(self) -> None:
         """What processes have left that did not end by themselves. It blocks."""

@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 
 from sessions.profiles import api, troubles
 from sessions.profiles.calls import Access
-from sessions.profiles.contents import Contents, InStore, Manifests
-from sessions.profiles.generations import Generations
+from sessions.profiles.contents import Contents, InStore
+from sessions.profiles.observed import ObservedVault
 from sessions.profiles.prepared import PreparedZips
 from sessions.profiles.transfers import FOLDER, Transfers
 from sessions.profiles.vault import Vault
@@ -44,10 +44,13 @@ class Served:
 async def served(
     store: Store, data: Path, contents: Contents | None = None, secrets: Sequence[bytes] = (SECRET,)
 ) -> AsyncIterator[Served]:
-    vault = Vault(Generations(store), Manifests(store), contents or InStore(store), secrets)
+    vault = ObservedVault(store, contents or InStore(store), secrets, 3)
     transfers, prepared = Transfers(data), PreparedZips()
-    note = partial(troubles.note, store)
-    app = Starlette(routes=api.routes(api.VaultApi(vault, transfers, prepared, Access(SIGNATURE), 10.0, note=note)))
+    app = Starlette(
+        routes=api.routes(
+            api.VaultApi(vault, transfers, prepared, Access(SIGNATURE), partial(troubles.note, store), 10.0)
+        )
+    )
     bound, stop = listening("127.0.0.1", 0), Stop()
     serving = asyncio.create_task(serve(app, bound, stop))
     address = f"http://127.0.0.1:{bound.getsockname()[1]}"

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from sessions.profiles import transfers, troubles
+from sessions.profiles import space, transfers, troubles
 from sessions.profiles.contents import InStore
 from sluice.store.client import Store
 from tests.heard import Heard
@@ -72,12 +72,25 @@ async def test_a_full_disk_is_told_and_loses_nothing(site: Served, made: bytes, 
     with files_at_most(50_000):
         for refused in (await site.client.put(other, fence), await site.client.call("GET")):
             assert problem(refused, 507) == (
-                "the disk of the gateway's data folder is full: make room there (data in policies.yaml)"
+                "the disk of the gateway's data folder is full, or nearly: make room there (data in policies.yaml)"
             )
         problem(await site.client.call("POST"), 507)
     assert site.leftovers() == []
     assert (await site.client.put(other, fence)).json()["generation"] == 2, "the start that failed took no fence"
     assert files_of((await site.client.call("GET")).content) == files_of(other)
+
+
+async def test_a_disk_that_would_be_too_full_for_others_is_told_before_it_is(
+    site: Served, store: Store, made: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fence = (await site.client.start())["fence"]
+    monkeypatch.setattr(space, "_MOST", 2**70)
+    monkeypatch.setattr(space, "_SHARE", 1)
+    assert problem(await site.client.put(made, fence), 507).startswith("the disk of the gateway's data folder is full")
+    assert [(one.kind, one.session) for one in await troubles.known(store)] == [("save", "s1")]
+    monkeypatch.undo()
+    assert (await site.client.put(made, fence)).status_code == 201
+    assert await troubles.known(store) == []
 
 
 async def test_a_full_store_is_told_and_loses_nothing(site: Served, store: Store, made: bytes, other: bytes) -> None:
@@ -285,3 +298,5 @@ async def test_what_is_refused_is_noted_for_status_and_strangers_note_nothing(
     stranger = await site.client.http.put("/_sluice/vault/s9", content=made)
     assert stranger.status_code in (400, 401)
     assert {one.session for one in await troubles.known(store)} == {"s1"}
+    assert (await site.client.put(made, fence)).status_code == 201
+    assert [one.kind for one in await troubles.known(store)] == ["stale"], "a save that goes well ends what was met"

@@ -7,6 +7,7 @@ import hashlib
 import sys
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.resources import Resources
-from sessions.profiles import api
+from sessions.profiles import api, troubles
 from sessions.profiles.calls import PREFIX, Access
 from sessions.profiles.contents import InStore, Manifests
 from sessions.profiles.generations import Generations
@@ -67,7 +68,7 @@ def signing(app: ASGIApp) -> ASGIApp:
 async def http(parts: Resources, store: Store, tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     vault = Vault(Generations(store), Manifests(store), InStore(store), [SECRET])
     transfers = Transfers(tmp_path)
-    served_api = api.VaultApi(vault, transfers, PreparedZips(), Access(SIGNATURE), 10.0)
+    served_api = api.VaultApi(vault, transfers, PreparedZips(), Access(SIGNATURE), partial(troubles.note, store), 10.0)
     app = Starlette(routes=[*console.routes(parts), *api.routes(served_api)])
     async with served(signing(app)) as address, httpx2.AsyncClient(base_url=address, trust_env=False) as client:
         yield client
