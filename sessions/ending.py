@@ -11,6 +11,7 @@ from sessions.scripts import GATEWAY, Scripted, load
 
 Why = Literal["superseded", "deleted"]
 _END, _RESTORE, _RIVALS, _NOTICES = load("end"), load("restore"), load("rivals"), load("notices")
+_TAKEN = load("taken")
 
 
 class Ending(Scripted):
@@ -47,6 +48,11 @@ class Ending(Scripted):
     async def restore(self, session: str, by: str = GATEWAY) -> bool:
         """A person takes back that it was ended. False: it is not known, or was not ended."""
         return bool(await self._run(_RESTORE, session, by))
+
+    async def taken(self, session: str, workspace: str, phone: str) -> str | None:
+        """Another session of the workspace that is connected with this phone."""
+        found = await self._run(_TAKEN, session, workspace, phone)
+        return None if found is None else str(found.decode())
 
     async def rivals(self, limit: int = 100, *, claim: float = 0.0) -> list[Rival]:
         """Sessions on existing workers that should yield their phone, those that wait longest first. Who is about to

@@ -25,8 +25,10 @@ from sessions.instances import Instances
 from sessions.registry import Registry
 from sluice.config import Promise
 from sluice.http.senders import USUAL, Sender
+from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
+LOG = Log("gateway")
 _TELLS = {
     "session_ready": "connected",
     "session_disconnected": "disconnected",
@@ -34,6 +36,7 @@ _TELLS = {
 }
 """What a session's state is by then, by the events of the existing workers."""
 _MAX_PHONE = 64
+_MAX_WORKSPACE = 200
 _OTHER_CONTENT = (
     "an event with this id or key was accepted before, with other content (relay.dedupe); "
     "give each event an id of its own, and a repeat the same content"
@@ -86,11 +89,30 @@ class Ingest:
         backlogs are full (of all endpoints, or of one that is required), and it was held as long as it may be; 409 for
         good when another owner of its session has sent something, 400 or 422 when it is wrong in itself."""
         known, event = self._policy.endpoints, webhook.event
+        if event == "session_ready" and await self._yields(webhook):
+            return Receipt(new_id(None), ())
         endpoints = [name for name in webhook.endpoints if takes(known[name].events, event)]
         receipt = await self.store(self._event(webhook, decision), endpoints, webhook.sender, since)
         if webhook.head.worker is not None and event in _TELLS:
             await self._hear(webhook, webhook.head.worker, _TELLS[event])
         return receipt
+
+    async def _yields(self, webhook: Webhook) -> bool:
+        """Whether an older session of its phone stays (`sessions.one_phone`). Laravel, told that this one is
+        ready, would remove that one's account."""
+        session, said = webhook.session, webhook.json
+        if self._registry is None or self._registry.keep != "oldest" or session is None or said is None:
+            return False
+        workspace, phone = said.at("/data/workspace_id"), said.at("/data/phone_number")
+        if not isinstance(phone, str) or not isinstance(workspace, (str, int)):
+            return False
+        try:
+            stays = await self._registry.taken(session, str(workspace)[:_MAX_WORKSPACE], phone[:_MAX_PHONE])
+        except (StoreAway, StoreRefused):
+            return False
+        if stays is not None:
+            LOG.info("session.not_announced", session=session, stays=stays)
+        return stays is not None
 
     async def _hear(self, webhook: Webhook, worker: str, state: str) -> None:
         """The worker may end before it is looked at again, and Laravel drops the messages of a session that is not

@@ -32,6 +32,24 @@ async def test_it_is_told_where_existing_workers_may_not_be_asked_to_close_one(t
     assert (await two.workers[0].status("s0")) == "connected"
 
 
+async def test_with_oldest_the_newer_one_is_closed_and_laravel_never_takes_it_for_connected(build: Build) -> None:
+    async with build(one_phone={"keep": "oldest", "enforce": True}) as made:
+        await made.restored()
+        await made.begin(0, "s0", "490")
+        await made.connected("s0")
+        await another_account(made, "new", "490")
+
+        async def it_is_closed() -> bool:
+            statuses = [await worker.status("new") for worker in made.workers]
+            return statuses == [None, None] and (await made.app.account("new"))["status"] == "disconnected"
+
+        await until(it_is_closed, timeout=30)
+        marks = await made.app.shown("marks")
+        assert not [mark for mark in marks if (mark["session_id"], mark["after"]) == ("new", "connected")]
+        assert (await made.app.account("s0"))["status"] == "connected"
+        assert await made.workers[0].status("s0") == "connected"
+
+
 async def test_with_enforce_the_older_one_is_closed_at_its_worker_and_laravel_has_one_connected_account(
     build: Build,
 ) -> None:
