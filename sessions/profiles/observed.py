@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from sessions.profiles.generations import Generations, Profile, Refused
 from sessions.profiles.manifest import Origin
 from sessions.profiles.vault import NoneReadable, NothingKept, Restored, Saved, Vault
 from sluice.store.client import Store, StoreAway, StoreRefused
+
+_STORE_FULL = ("OOM", "MISCONF")
 
 
 class ObservedVault(Vault):
@@ -66,6 +69,12 @@ class ObservedVault(Vault):
 
 
 def reason_of(error: Exception) -> str:
+    """For a person, with the cure."""
+    text = str(error)
+    if isinstance(error, StoreRefused) and text.startswith(_STORE_FULL):
+        cure = "give it more memory or disk, or set sessions.vault.url to a folder or a bucket"
+        return f"the store is full ({text}): {cure}"
     if not isinstance(error, OSError) or error.strerror is None:
-        return str(error)
-    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return text
+    where = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"{where}; make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else where

@@ -19,6 +19,7 @@ from sluice.cli.policies import policies_of
 from sluice.cli.screen import print_json, screen
 from sluice.cli.target import gateway_elsewhere
 from sluice.console.messages import age
+from sluice.console.messages.wording import size, some
 from sluice.console.operations import SHOW_STATUS
 from sluice.console.status import (
     EndpointStatus,
@@ -29,6 +30,7 @@ from sluice.console.status import (
     Status,
     Traffic,
     UpstreamStatus,
+    VaultStatus,
     WorkerStatus,
 )
 from sluice.observe.printable import on_one_line
@@ -69,6 +71,8 @@ def render(status: Status) -> RenderableType:
     if status.workers:
         parts.append(_workers(status.workers))
     parts.append(_sessions(status.sessions))
+    if status.vault is not None:
+        parts.append(_vault(status.vault))
     return Group(*(line for part in parts for line in (part, Text())))
 
 
@@ -89,6 +93,14 @@ def _requests(traffic: Traffic) -> RenderableType:
 def _counts(title: str, total: int | None, counts: Mapping[str, int]) -> Text:
     each = "  ".join(f"{on_one_line(name)} {count:,}" for name, count in counts.items())
     return Text.assemble((title, "bold"), f"{_number(total)}  ", (each, "dim"))
+
+
+def _vault(vault: VaultStatus) -> Text:
+    where = "the store" if vault.place == "store" else on_one_line(vault.place)
+    logins = some(vault.sessions, "login", "logins")
+    kept = f"{logins} in {some(vault.generations, 'generation', 'generations')}, {size(vault.stored)} in {where}"
+    deleted = f", {vault.deleted} deleted" if vault.deleted else ""
+    return Text.assemble(("vault     ", "bold"), kept, (deleted, "dim"))
 
 
 def _listeners(listeners: Sequence[ListenerStatus]) -> Table:

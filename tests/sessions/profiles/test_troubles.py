@@ -15,7 +15,7 @@ from sessions.profiles.policies import Folder, VaultPolicy
 from sessions.profiles.troubles import Trouble
 from sessions.profiles.vault import NoneReadable, Restored, Saved, Vault
 from sluice.config.model import Secret
-from sluice.store.client import Store
+from sluice.store.client import Store, StoreRefused
 from tests.heard import Heard
 from tests.sessions.profiles.making import OLD, SECRET, profile
 
@@ -63,7 +63,24 @@ async def test_a_disk_that_is_full_is_told(store: Store, tmp_path: Path, monkeyp
     monkeypatch.setattr("sessions.profiles.contents.InStore.put", full)
     with pytest.raises(OSError, match="No space left"):
         await save(opened(store), profile(tmp_path / "source"))
-    assert await told(store) == [("save", "s1", 1, "No space left on device: /srv/scratch")]
+    assert await told(store) == [("save", "s1", 1, "No space left on device: /srv/scratch; make room there")]
+
+
+async def test_a_store_that_is_full_is_told_in_it(store: Store, tmp_path: Path) -> None:
+    vault, source = opened(store), profile(tmp_path / "source")
+    fence = (await vault.generations.claim("s1")).fence
+    await store.commands(("CONFIG", "SET", "maxmemory", "1mb"))
+    try:
+        with pytest.raises(StoreRefused):
+            await vault.save("s1", fence, source, Origin())
+        ((kind, session, times, reason),) = await told(store)
+        await troubles.end(store, "s1")
+    finally:
+        await store.commands(("CONFIG", "SET", "maxmemory", "0"))
+    assert (kind, session, times) == ("save", "s1", 1)
+    assert reason.startswith("the store is full (OOM ")
+    assert reason.endswith("): give it more memory or disk, or set sessions.vault.url to a folder or a bucket")
+    assert await told(store) == []
 
 
 async def test_a_restore_that_fell_back_is_told_for_a_day(store: Store, tmp_path: Path) -> None:

@@ -16,10 +16,14 @@ from starlette.routing import Route
 from gateway.policies import Policies, edits, load
 from gateway.resources import Resources
 from relay.process import open_queue
+from sessions.policies import SessionsPolicy
+from sessions.profiles.policies import VaultPolicy
+from sessions.profiles.summary import VaultSummary
 from sessions.registry import Registry, Worker
 from sluice.cli import remote
 from sluice.cli.errors import CommandError
 from sluice.cli.status import fetch, render
+from sluice.config.model import Secret
 from sluice.console import http as api
 from sluice.console.actions.status import show
 from sluice.console.status import ShowStatus, Status
@@ -90,6 +94,20 @@ async def test_a_gateway_that_listens_everywhere_is_asked_on_loopback(store: Sto
     parts = parts_of(store, policies_in(tmp_path, 0))
     async with served(Starlette(routes=api.routes(parts)), host.strip("[]")) as port:
         assert (await fetch(policies_in(tmp_path, port, host=host))).messages
+
+
+async def test_a_vault_has_a_line(store: Store, tmp_path: Path) -> None:
+    parts = replace(
+        parts_of(store, policies_in(tmp_path, 0)),
+        policies=replace(
+            policies_in(tmp_path, 0), sessions=SessionsPolicy(vault=VaultPolicy("store", (Secret(b"k" * 16),)))
+        ),
+        vault=lambda: VaultSummary("store", sessions=50, generations=150, stored=3 * 2**20, deleted=1),
+    )
+    lines = text_of(await show(parts, ShowStatus())).splitlines()
+    assert "vault     50 logins in 150 generations, 3.0 MiB in the store, 1 deleted" in [
+        line.rstrip() for line in lines
+    ]
 
 
 async def test_all_is_well_in_words(store: Store, tmp_path: Path) -> None:
