@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sessions.profiles.contents import Contents
-from sessions.profiles.errors import ContentsAway
+from sessions.profiles.errors import ProfileError
 from sessions.profiles.generations import KEYS, Generations, Profile
 from sessions.profiles.policies import Folder, Place, VaultPolicy
 from sessions.registry import Registry
@@ -132,7 +132,7 @@ class Probe:
     async def _ask(self) -> tuple[str | None, Disk | None]:
         try:
             await self._contents.lying(_PROBE)
-        except ContentsAway as error:
+        except (ProfileError, OSError) as error:
             return str(error), None
         folder = self._place.path if isinstance(self._place, Folder) else None
         return None, await asyncio.to_thread(disk_of, folder) if folder else None
@@ -172,7 +172,8 @@ async def look(policy: VaultPolicy, store: Store, registry: Registry, probe: Pro
     overdue = {one.session: since for one in profiles if (since := _waits_since(one)) < now - policy.late}
     connected = await _connected_since(registry, overdue) if overdue else {}
     away, disk = await probe.ask()
-    summary = replace(summarized(profiles, policy, now), away=away, disk=disk, complete=complete)
+    summary = await asyncio.to_thread(summarized, profiles, policy, now)  # of many sessions it takes a while
+    summary = replace(summary, away=away, disk=disk, complete=complete)
     late = [one for one in profiles if one.session in connected and connected[one.session] < now - policy.late]
     return _with_deleted(_with_late(summary, late, now), profiles, now)
 
