@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import random
@@ -16,10 +17,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from sessions.profiles import transfers
+from sessions.profiles import transfers, uploads
 from sluice.config import Secret, Signature
 from sluice.store.client import Store
-from tests.gateway.running import POLICIES, Gate, Receiver, gateway
+from tests.gateway.running import POLICIES, Gate, Receiver, gateway, values
 from tests.sessions.profiles.calling import VaultClient, signed, zipped
 from tests.sessions.profiles.making import LEVELDB, contents, manifest, profile
 from tests.waiting import until
@@ -383,6 +384,64 @@ async def test_a_client_that_goes_while_it_is_sent_a_profile_leaves_nothing(
 
     await until(answered)
     assert leftovers(gate) == []
+
+
+async def test_a_client_that_stalls_within_its_zip_is_told_and_leaves_nothing(
+    tmp_path: Path, store_url: str, laravel: Receiver
+) -> None:
+    made = zipped(profile(tmp_path / "source", size=100_000), tmp_path / "a.zip")
+    text = WITH_VAULT + "clients: {{body: 1s}}\n"
+    async with gateway(tmp_path, store_url, laravel.url, text=text) as gate:
+        vault = VaultClient(gate.http)
+        fence = (await vault.start())["fence"]
+        sent = vault.signed("PUT", "s1", fence, hashlib.sha256(made).hexdigest())
+        async with gate.raw(head_of("PUT", sent, len(made)), made[:1000]) as client:
+            head = await client.head()
+            assert head.startswith(b"HTTP/1.1 408 "), head
+            length = int(values(head, b"content-length")[0])
+            assert b"for 1 seconds (clients.body)" in await client.exactly(length)
+        assert (await vault.put(made, fence)).status_code == 201
+        assert leftovers(gate) == []
+
+
+async def test_a_client_whose_zip_never_ends_is_told_and_leaves_nothing(
+    vault: VaultClient, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "LONGEST", 1.0)
+    fence = (await vault.start())["fence"]
+
+    async def trickle() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x"
+            await asyncio.sleep(0.05)
+
+    sent = vault.signed("PUT", "s1", fence, "0" * 64)
+    with contextlib.suppress(httpx2.TransportError):  # it may be cut before it has read why
+        answer = await vault.http.put("/_sluice/vault/s1", content=trickle(), headers=sent)
+        assert problem(answer, 408).startswith("the whole zip did not come within ")
+    assert (await vault.call("HEAD")).status_code == 404
+    await until(lambda: not leftovers(gate))
+
+
+@pytest.mark.our_server("others have no clock for it; there it ends after an hour")
+async def test_a_client_that_takes_nothing_of_a_profile_is_cut_by_the_servers_own_clock(
+    tmp_path: Path, store_url: str, laravel: Receiver
+) -> None:
+    made = zipped(profile(tmp_path / "source", size=12_000_000), tmp_path / "a.zip")
+    text = WITH_VAULT + "clients: {{send: 1s}}\n"
+    async with gateway(tmp_path, store_url, laravel.url, text=text) as gate, contextlib.AsyncExitStack() as open_ones:
+        vault = VaultClient(gate.http)
+        await vault.put(made, (await vault.start())["fence"])
+        for _ in range(transfers.OPEN):
+            client = await open_ones.enter_async_context(gate.raw(head_of("GET", vault.signed("GET", "s1"))))
+            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+            client.take_nothing()
+        assert (await vault.call("GET")).status_code == 503
+
+        async def answered() -> bool:
+            return (await vault.call("GET")).status_code == 200
+
+        await until(answered, timeout=30)
 
 
 async def test_without_a_vault_its_paths_say_how_to_have_one(tmp_path: Path, store_url: str, laravel: Receiver) -> None:
