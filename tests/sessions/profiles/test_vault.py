@@ -111,14 +111,15 @@ async def test_keys_are_rotated(store: Store, place: Contents, tmp_path: Path) -
 
 
 async def test_two_workers_that_save_one_session_at_once_leave_one_whole_generation(
-    vault: Vault, tmp_path: Path
+    vault: Vault, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    times = 100 if "store" in request.node.name else 10  # each
     sources = [profile(tmp_path / f"source{n}", size=200_000, seed=n) for n in range(2)]
     logins = [login(source) for source in sources]
 
     async def worker(number: int) -> int:
         counted = 0
-        for _ in range(25):
+        for _ in range(times):
             fence = (await vault.generations.claim("s1")).fence
             counted += isinstance(await vault.save("s1", fence, sources[number], ORIGIN), Saved)
         return counted
