@@ -11,7 +11,7 @@ from sessions.profiles.summary import AGES, VaultSummary
 from sessions.profiles.troubles import KINDS, Trouble
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "sluice_vault_up": ("Whether the place of the vault's chunks answers.", ()),
+    "sluice_vault_up": ("Whether the place of the vault's chunks answers, and is the right one.", ()),
     "sluice_vault_sessions": (
         "Sessions of which a login is kept, and deleted ones that are not erased yet.",
         ("state",),
@@ -34,7 +34,7 @@ def values(summary: VaultSummary | None, troubles: Sequence[Trouble]) -> dict[st
         return {}
     by_kind = Counter(trouble.kind for trouble in troubles)
     return {
-        "sluice_vault_up": [((), float(summary.away is None))],
+        "sluice_vault_up": [((), float(summary.away is None and summary.misplaced is None))],
         "sluice_vault_sessions": [(("kept",), summary.sessions), (("deleted",), summary.deleted)],
         "sluice_vault_generations": [((), summary.generations)],
         "sluice_vault_profile_bytes": [((), summary.size)],

@@ -35,8 +35,8 @@ NAMED = 5
 PRUNE_AFTER = 7 * 86_400.0
 """Seconds after which a deleted login waits for a person to erase it."""
 _CONNECTED = "connected"
-_PROBE = "probe"
-"""A session of which nothing lies there, as it may: its list is asked for."""
+_NOBODY = "probe"
+"""Whose chunks are asked for where nobody has any."""
 _TIMEOUT = 5.0
 """Seconds for which the place is waited for."""
 
@@ -74,6 +74,8 @@ class VaultSummary:
     """`store`, or where the chunks lie."""
     away: str | None = None
     """Why nothing can be read or written there; None: it answers, or it is the store itself."""
+    misplaced: str | None = None
+    """A session that was saved, and of which nothing lies there: it is another place. None: there is none."""
     disk: Disk | None = None
     """Of the folder; None: it is no folder."""
     sessions: int = 0
@@ -107,35 +109,43 @@ class VaultSummary:
     """False: there are more than MOST sessions."""
 
 
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a place answers."""
+
+    away: str | None = None
+    misplaced: str | None = None
+    disk: Disk | None = None
+
+
 class Probe:
-    """Whether the place of the chunks answers, and how full its disk is. One that hangs, as a network's file system
-    does, is waited for once, not again each time."""
+    """Whether the place of the chunks answers, is the right one, and how full its disk is. One that hangs, as a file
+    system of a network does, is waited for once, not again each time."""
 
     def __init__(self, place: Place, contents: Contents) -> None:
         self._place = place
         self._contents = contents
-        self._asking: asyncio.Task[tuple[str | None, Disk | None]] | None = None
+        self._asking: asyncio.Task[Probed] | None = None
         self._asked_at = 0.0
 
-    async def ask(self) -> tuple[str | None, Disk | None]:
-        """Why it is away (None: it is not), and its disk where it is a folder."""
-        if self._place == "store":
-            return None, None
+    async def ask(self, saved: str | None) -> Probed:
+        """`saved`: a session of which something must lie there. Raises StoreAway and StoreRefused."""
         if self._asking is None:
-            self._asking, self._asked_at = asyncio.create_task(self._ask()), time.monotonic()
+            self._asking, self._asked_at = asyncio.create_task(self._ask(saved)), time.monotonic()
         done, _ = await asyncio.wait((self._asking,), timeout=_TIMEOUT)
         if not done:
-            return f"it has not answered for {time.monotonic() - self._asked_at:.0f} s", None
+            return Probed(f"it has not answered for {time.monotonic() - self._asked_at:.0f} s")
         answered, self._asking = self._asking, None
         return answered.result()
 
-    async def _ask(self) -> tuple[str | None, Disk | None]:
+    async def _ask(self, saved: str | None) -> Probed:
         try:
-            await self._contents.lying(_PROBE)
+            found = await self._contents.lying(saved or _NOBODY)
         except (ProfileError, OSError) as error:
-            return str(error), None
+            return Probed(str(error))
         folder = self._place.path if isinstance(self._place, Folder) else None
-        return None, await asyncio.to_thread(disk_of, folder) if folder else None
+        disk = await asyncio.to_thread(disk_of, folder) if folder else None
+        return Probed(None, saved if saved is not None and not found else None, disk)
 
 
 class VaultWatch:
@@ -171,9 +181,9 @@ async def look(policy: VaultPolicy, store: Store, registry: Registry, probe: Pro
     now = clock.seconds(answer)
     overdue = {one.session: since for one in profiles if (since := _waits_since(one)) < now - policy.late}
     connected = await _connected_since(registry, overdue) if overdue else {}
-    away, disk = await probe.ask()
+    probed = await probe.ask(_saved_first(profiles))
     summary = await asyncio.to_thread(summarized, profiles, policy, now)  # of many sessions it takes a while
-    summary = replace(summary, away=away, disk=disk, complete=complete)
+    summary = replace(summary, away=probed.away, misplaced=probed.misplaced, disk=probed.disk, complete=complete)
     late = [one for one in profiles if one.session in connected and connected[one.session] < now - policy.late]
     return _with_deleted(_with_late(summary, late, now), profiles, now)
 
@@ -223,6 +233,12 @@ def _needs(profile: Profile, size: int, keep: int) -> int:
     """What it has shares some of its bytes with what was dropped before: with one whole profile at most."""
     stored, to_come = sum(one.stored for one in profile.generations), max(0, keep - len(profile.generations))
     return min(keep * size, stored + (to_come + 1) * size)
+
+
+def _saved_first(profiles: Sequence[Profile]) -> str | None:
+    """Its newest snapshot is older than those of all others: what was saved in a wrong place since does not hide it."""
+    kept = [(newest.made, one.session) for one in profiles if (newest := one.newest) is not None]
+    return min(kept)[1] if kept else None
 
 
 def _unnamed(profiles: Sequence[Profile], keys: Collection[str]) -> Iterable[Unnamed]:

@@ -315,6 +315,8 @@ class VaultStatus:
     """`store`, or where the chunks of profiles lie."""
     away: str | None
     """Why nothing can be read or written there; null: it answers."""
+    misplaced: str | None
+    """A session that was saved, and of which nothing lies there: it is another place. Null: there is none."""
     disk: DiskStatus | None
     """Of its folder; null: it is no folder."""
     sessions: int

@@ -19,6 +19,7 @@ def vault_status(
     return VaultStatus(
         place=seen.place,
         away=seen.away,
+        misplaced=seen.misplaced,
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
         sessions=seen.sessions,
         generations=seen.generations,

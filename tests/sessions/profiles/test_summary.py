@@ -16,7 +16,7 @@ from sessions.profiles.manifest import Origin
 from sessions.profiles.opening import open_vault
 from sessions.profiles.policies import Folder, VaultPolicy
 from sessions.profiles.sealing import Seals
-from sessions.profiles.summary import AGES, Late, Probe, Shrunk, Unnamed, VaultSummary, VaultWatch, summarized
+from sessions.profiles.summary import AGES, Late, Probe, Probed, Shrunk, Unnamed, VaultSummary, VaultWatch, summarized
 from sessions.profiles.vault import Saved
 from sessions.registry import Registry, Report, Worker
 from sluice.config.model import Secret
@@ -198,6 +198,26 @@ async def test_a_folder_that_is_gone_is_told_and_how_full_its_disk_is(
     assert 0 < found.disk.free <= found.disk.total
 
 
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_place_that_is_not_mounted_is_told_also_when_others_were_saved_there(
+    store: Store, registry: Registry, tmp_path: Path, *, moved: bool
+) -> None:
+    """Or one that is another, as `url` was changed."""
+    source, place = profile(tmp_path / "source"), Folder(tmp_path / "vault")
+    policy = replace(POLICY, place=place)
+    place.path.mkdir()
+    await save(policy, store, source, "s1")
+    assert (await seen(policy, store, registry)).misplaced is None
+    if moved:
+        policy = POLICY
+    else:
+        place.path.rename(tmp_path / "mounted elsewhere")
+        place.path.mkdir()
+    assert (await seen(policy, store, registry)).misplaced == "s1"
+    await save(policy, store, source, "s2")
+    assert (await seen(policy, store, registry)).misplaced == "s1"
+
+
 async def test_a_place_that_hangs_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, answers = list[str](), asyncio.Event()
 
@@ -209,13 +229,13 @@ async def test_a_place_that_hangs_is_asked_once(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(summary, "_TIMEOUT", 0.05)
     probe = Probe(Folder(tmp_path), Hangs(tmp_path))
-    assert await probe.ask() == ("it has not answered for 0 s", None)
-    assert await probe.ask() == ("it has not answered for 0 s", None)
+    for _ in range(2):
+        assert await probe.ask(None) == Probed("it has not answered for 0 s")
     assert len(asked) == 1
     answers.set()
 
     async def answered() -> bool:
-        return (await probe.ask())[0] is None
+        return (await probe.ask(None)).away is None
 
     await until(answered)
 

@@ -19,7 +19,7 @@ from tests.sluice.console.saying import said
 
 MIB, GIB = 2**20, 2**30
 WELL = VaultStatus(
-    place="file:/srv/vault", away=None, disk=DiskStatus("/srv/vault", 50 * GIB, 100 * GIB), sessions=50,
+    place="file:/srv/vault", away=None, misplaced=None, disk=DiskStatus("/srv/vault", 50 * GIB, 100 * GIB), sessions=50,
     generations=150, keep=3, size=50 * MIB, stored=100 * MIB, expected=150 * MIB, every_s=600.0,
 )  # fmt: skip
 SAVE = ProfileTrouble("save", "s1", 3, 2400.0, 120.0, "No space left on device")
@@ -38,6 +38,13 @@ def test_a_place_that_cannot_be_reached() -> None:
     assert of(away="the vault's folder /srv/vault is not there: mount it") == [
         "the vault cannot be reached, so no login is saved or restored: the vault's folder /srv/vault is not there: "
         "mount it"
+    ]
+
+
+def test_a_place_that_is_another_one() -> None:
+    assert of(misplaced="s1") == [
+        "nothing lies in file:/srv/vault of session s1, which was saved: mount what belongs there, or set "
+        "sessions.vault.url back to where the vault lies; until then logins are saved in the wrong place"
     ]
 
 
