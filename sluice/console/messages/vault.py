@@ -20,8 +20,8 @@ def vault(vault: VaultStatus | None, store: StoreStatus) -> Iterator[str]:
         yield f"the vault cannot be reached, so no login is saved or restored: {vault.away}"
     if vault.misplaced is not None:
         yield (
-            f"nothing lies in {vault.place} of session {vault.misplaced}, which was saved: mount what belongs there, or "
-            "set sessions.vault.url back to where the vault lies; until then logins are saved in the wrong place"
+            f"nothing lies in {vault.place} of session {vault.misplaced}, which was saved: mount what belongs there, "
+            "or set sessions.vault.url back to where the vault lies; until then logins are saved in the wrong place"
         )
     yield from map(_unknown_key, vault.unknown_keys)
     yield from _troubles(vault)
