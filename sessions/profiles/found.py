@@ -25,6 +25,8 @@ _WORKSPACE = re.compile(r"workspace_(.+)")
 _USER_DATA = "userDataDir"
 _OURS = ".sluice-"
 """In the names of folders of a snapshot or a restore that is under way, or that a crash has left."""
+_NOT_LOOKED_INTO = frozenset({"node_modules", ".git"})
+"""Large, full of links, and nobody keeps logins there."""
 _LINK = "is a symbolic link, which is not followed: name what it leads to"
 
 
@@ -87,6 +89,8 @@ def _look(folder: Path, deep: int, found: Found) -> None:
 
 def _enter(entry: os.DirEntry[str], deep: int, found: Found) -> None:
     if _OURS in entry.name:
+        return
+    if entry.name in _NOT_LOOKED_INTO:
         return
     path = Path(entry.path)
     named = _NAMED.fullmatch(entry.name)

@@ -74,6 +74,8 @@ def _migrate(options: argparse.Namespace) -> int:
         raise CommandError("--all goes without --only and --batch")
     if options.replace and not options.only:
         raise CommandError("--replace needs --only ID: it is decided for each session")
+    if options.undo and (options.replace or options.name):
+        raise CommandError("--undo goes without --as and --replace: it knows what was moved, and what was there before")
     stage = Stage(options.only, options.batch, options.replace, options.name)
     path = Path(os.path.realpath(options.path))
     work = _undo if options.undo else _move
@@ -109,6 +111,7 @@ def _export(options: argparse.Namespace) -> int:
     async def work(policies: Policies, store: Store, vault: Vault) -> int:
         from sessions.profiles.exporting import export
 
+        row = await Registry(store, policies.sessions.lease).session(options.session)
         done = await export(
             vault,
             options.session,
@@ -123,8 +126,8 @@ def _export(options: argparse.Namespace) -> int:
         lines = [f"generation {done.generation}, {_size(done.size)}, {done.browser or 'of an unknown browser'}"]
         lines += [f"not the newest: {why}" for why in done.skipped]
         lines.append(f"{'written' if done.exported else 'would be written'}: {done.target}")
-        if done.exported:
-            lines.append("one browser at a time has a login: start it there when nobody runs it from the vault")
+        if row is not None and row.worker is not None:
+            lines.append(f"{row.worker} runs it: stop it there first, as one login in two browsers ends in a logout")
         sys.stdout.write("".join(f"{on_one_line(line)}\n" for line in lines))
         return 0
 

@@ -66,6 +66,14 @@ def test_a_path_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         logins_below(tmp_path / "none")
 
 
+def test_the_modules_of_a_worker_are_not_looked_into(tmp_path: Path) -> None:
+    profile(tmp_path / "node_modules" / "x" / "session-a", size=10)
+    (tmp_path / "node_modules" / "link").symlink_to(tmp_path)
+    profile(tmp_path / ".wwebjs_auth" / "session-b", size=10)
+    found = logins_below(tmp_path)
+    assert ([login.session for login in found.logins], found.passed_over) == (["b"], [])
+
+
 def test_a_zip_may_be_named_itself(tmp_path: Path) -> None:
     for name, session in (("RemoteAuth-a.zip", "a"), ("backup.zip", "")):
         (tmp_path / name).write_bytes(b"")

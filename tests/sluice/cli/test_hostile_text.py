@@ -128,6 +128,7 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
     row = {"at": "2026-01-31T12:00:00Z", "msg": "request", "method": "GET", "path": "/", "client": HOSTILE}
     log = folder / "access.jsonl"
     log.write_bytes(orjson.dumps({**row, "session": HOSTILE, "status": 200}) + b"\n")
+    disk = profile(folder / "userDataDir" / HOSTILE, size=10).parent
     here: list[object] = ["--policies", policies]
     return {
         "check": [["check", wrong], ["check", wrong, "--json"], ["check", f"no{HOSTILE}"]],
@@ -175,6 +176,9 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
             ["sessions", "list", *here],
             ["sessions", "list", "--json", *here],
             ["sessions", "show", f"s{HOSTILE}", *here],
+            ["sessions", "migrate", disk, *here],
+            ["sessions", "migrate", disk, "--json", *here],
+            ["sessions", "export", f"s{HOSTILE}", "--as", "local-auth", disk, *here],
         ],
         "vault": [
             ["vault", "list", *here],
