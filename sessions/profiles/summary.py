@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sessions.profiles import migrated
 from sessions.profiles.contents import Contents
 from sessions.profiles.errors import ProfileError
 from sessions.profiles.generations import KEYS, Generations, Profile
+from sessions.profiles.migrated import Entry
 from sessions.profiles.policies import Folder, Place, VaultPolicy
 from sessions.registry import Registry
 from sluice.observe.log import Log
@@ -69,6 +71,17 @@ class Unnamed:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A login that a migration has left, as its browser runs."""
+
+    session: str
+    source: str
+    host: str
+    age: float
+    """Seconds since it was left first."""
+
+
+@dataclass(frozen=True, slots=True)
 class VaultSummary:
     place: str
     """`store`, or where the chunks lie."""
@@ -105,6 +118,9 @@ class VaultSummary:
     shrunk_total: int = 0
     to_prune: int = 0
     """Those of them that were deleted over PRUNE_AFTER ago."""
+    waiting: tuple[Waiting, ...] = ()
+    """Some of the logins that wait to be moved from a disk."""
+    waiting_total: int = 0
     complete: bool = True
     """False: there are more than MOST sessions."""
 
@@ -185,6 +201,7 @@ async def look(policy: VaultPolicy, store: Store, registry: Registry, probe: Pro
     summary = await asyncio.to_thread(summarized, profiles, policy, now)  # of many sessions it takes a while
     summary = replace(summary, away=probed.away, misplaced=probed.misplaced, disk=probed.disk, complete=complete)
     late = [one for one in profiles if one.session in connected and connected[one.session] < now - policy.late]
+    summary = _with_waiting(summary, profiles, await migrated.entries(store), now)
     return _with_deleted(_with_late(summary, late, now), profiles, now)
 
 
@@ -264,6 +281,17 @@ def _with_deleted(summary: VaultSummary, profiles: Iterable[Profile], now: float
     stored = sum(generation.stored for one, _ in deleted for generation in one.generations)
     to_prune = sum(now - at > PRUNE_AFTER for _, at in deleted)
     return replace(summary, deleted=len(deleted), deleted_stored=stored, to_prune=to_prune)
+
+
+def _with_waiting(
+    summary: VaultSummary, profiles: Iterable[Profile], entries: Mapping[str, Entry], now: float
+) -> VaultSummary:
+    """One that has come into the vault otherwise waits no more."""
+    kept = {one.session for one in profiles if one.generations}
+    left = [one for one in entries.values() if one.waits and one.session not in kept]
+    found = [Waiting(one.session, one.source, one.host, max(0.0, now - one.at)) for one in left]
+    found.sort(key=lambda one: (-one.age, one.session))
+    return replace(summary, waiting=tuple(found[:NAMED]), waiting_total=len(found))
 
 
 def _waits_since(profile: Profile) -> float:

@@ -308,6 +308,19 @@ class ProfileTrouble:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingLogin:
+    """On a disk, and left by `sluice sessions migrate`, as its browser runs."""
+
+    session: str
+    source: str
+    """Its folder."""
+    host: str
+    """On which that lies."""
+    age_s: float
+    """Seconds since it was left first."""
+
+
+@dataclass(frozen=True, slots=True)
 class VaultStatus:
     """As the gateway process that was asked has seen it within the last half minute."""
 
@@ -345,6 +358,9 @@ class VaultStatus:
     deleted_stored: int = 0
     to_prune: int = 0
     """Those of them that were deleted over a week ago."""
+    waiting: tuple[WaitingLogin, ...] = ()
+    """Some of the logins that wait to be moved from a disk, the one that waits longest first."""
+    waiting_total: int = 0
     complete: bool = True
     """False: there are too many sessions, and not all of them were looked at."""
     troubles: tuple[ProfileTrouble, ...] = ()

@@ -8,7 +8,15 @@ from sessions.profiles.policies import VaultPolicy
 from sessions.profiles.summary import VaultSummary
 from sessions.profiles.troubles import Trouble
 from sessions.registry import Summary
-from sluice.console.status import DiskStatus, LateSnapshot, ProfileTrouble, ShrunkSnapshot, UnknownKey, VaultStatus
+from sluice.console.status import (
+    DiskStatus,
+    LateSnapshot,
+    ProfileTrouble,
+    ShrunkSnapshot,
+    UnknownKey,
+    VaultStatus,
+    WaitingLogin,
+)
 
 
 def vault_status(
@@ -37,6 +45,8 @@ def vault_status(
         deleted=seen.deleted,
         deleted_stored=seen.deleted_stored,
         to_prune=seen.to_prune,
+        waiting=tuple(WaitingLogin(one.session, one.source, one.host, one.age) for one in seen.waiting),
+        waiting_total=seen.waiting_total,
         complete=seen.complete,
         troubles=tuple(
             ProfileTrouble(one.kind, one.session, one.times, one.since, one.last, one.reason) for one in troubles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from sluice.console.messages.wording import age, size, some
@@ -41,6 +42,14 @@ def vault(vault: VaultStatus | None, store: StoreStatus) -> Iterator[str]:
         yield (
             f"{its} over a week ago and can still be taken back (sluice vault undelete SESSION); what is kept of "
             f"deleted ones takes {size(vault.deleted_stored)}: sluice vault list shows them"
+        )
+    if vault.waiting:
+        longest = vault.waiting[0]
+        its = some(vault.waiting_total, "login waits", "logins wait")
+        yield (
+            f"{its} to be moved into the vault, as a browser runs there; the longest, for {age(longest.age_s)}, that "
+            f"of session {longest.session} on {longest.host}: stop its worker when it suits you, and then there: "
+            f"sluice sessions migrate {shlex.quote(longest.source)} --all --yes"
         )
     if not vault.complete:
         yield f"the vault has more sessions than the {vault.sessions:,} that are looked at here: see sluice vault list"

@@ -20,9 +20,13 @@ from sessions.profiles.generations import Generations
 from sessions.profiles.manifest import Origin
 from sessions.profiles.migration import Migration, Report, Undone, report, scratch
 from sessions.profiles.migration_plan import Login, NotFound, Stage
+from sessions.profiles.policies import VaultPolicy
 from sessions.profiles.portable import portable_files
+from sessions.profiles.summary import Waiting, look, probe_of
 from sessions.profiles.taking import AlreadyRuns
 from sessions.profiles.vault import NothingKept, Restored, Saved, Vault
+from sessions.registry import Registry
+from sluice.config.model import Secret
 from sluice.store.client import Store
 from tests.sessions.profiles.making import BLOBS, LEVELDB, SECRET, as_nobody, contents, profile
 
@@ -94,6 +98,12 @@ def states(found: Report) -> dict[str, str]:
 def only(found: Report) -> Login:
     (one,) = found.logins
     return one
+
+
+async def waiting(store: Store) -> tuple[Waiting, ...]:
+    """What `status` tells of."""
+    policy = VaultPolicy("store", (Secret(SECRET),))
+    return (await look(policy, store, Registry(store, 60.0), probe_of(policy, store))).waiting
 
 
 FORMS = [
@@ -254,8 +264,10 @@ async def test_what_a_browser_runs_on_waits_and_goes_first_when_that_has_ended(r
     assert states(found) == {"a": "ready", "b": "waiting"}
     assert found.logins[1].detail == f"process {os.getpid()} runs on it: run this again when that has ended"
     assert (await migrated.entries(runner.store))["b"].waits
+    assert [(one.session, one.source) for one in await waiting(runner.store)] == [("b", str(lock.parent))]
     lock.unlink()
     assert states(await runner.run(Stage(batch=1))) == {"b": "moved", "a": "ready"}
+    assert await waiting(runner.store) == ()
 
 
 async def test_a_lock_that_was_left_over_is_no_hindrance(runner: Runner) -> None:

@@ -14,6 +14,7 @@ from sluice.console.status import (
     StoreStatus,
     UnknownKey,
     VaultStatus,
+    WaitingLogin,
 )
 from tests.sluice.console.saying import said
 
@@ -149,6 +150,15 @@ def test_deleted_logins_that_wait_for_a_person() -> None:
     assert of(to_prune=3, deleted=4, deleted_stored=60 * MIB) == [
         "3 logins were deleted over a week ago and can still be taken back (sluice vault undelete SESSION); what is "
         "kept of deleted ones takes 60 MiB: sluice vault list shows them"
+    ]
+
+
+def test_logins_that_wait_to_be_moved() -> None:
+    waiting = (WaitingLogin("s1", "/srv/auth/session-s1", "host", 10_800.0), WaitingLogin("s2", "/x", "host", 1.0))
+    assert of(waiting=waiting, waiting_total=2) == [
+        "2 logins wait to be moved into the vault, as a browser runs there; the longest, for 3h, that of session s1 on "
+        "host: stop its worker when it suits you, and then there: sluice sessions migrate /srv/auth/session-s1 --all "
+        "--yes"
     ]
 
 
