@@ -24,7 +24,7 @@ from sluice.cli.policies import at_hand
 from sluice.cli.screen import print_json, print_rows
 from sluice.cli.target import Opened, without_store
 from sluice.console.actions.deployment import Problem
-from sluice.console.actions.vault import no_key, vault_of
+from sluice.console.actions.vault_pages import no_key, vault_of
 from sluice.observe.printable import on_one_line
 from sluice.process.addresses import store_url
 from sluice.store.client import Store, StoreAway

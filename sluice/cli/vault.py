@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sluice.cli import target, vault_upkeep
+from sluice.cli import target, vault_upkeep, vault_verify
 from sluice.cli.options import command, count, subcommands, target_options
 from sluice.cli.screen import is_sure, print_json, screen, table
 from sluice.console.actions.vault import (
@@ -41,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for one in (show, delete, undelete):
         one.add_argument("session", metavar="SESSION")
         target_options(one)
+    vault_verify.add_command(commands)
     vault_upkeep.add_commands(commands)
 
 

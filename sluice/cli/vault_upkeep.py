@@ -1,126 +1,179 @@
-"""`sluice vault verify`, `prune` and `rekey`: what goes through all that is kept, page by page."""
+"""`sluice vault prune` and `rekey`: first a look at all that is kept, then a question, then the work."""
 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
-import time
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from sluice.cli import target
-from sluice.cli.errors import CommandError
-from sluice.cli.options import command, target_options
-from sluice.cli.screen import print_json
-from sluice.console.actions.vault import MAX_LISTED, ListProfiles
-from sluice.console.actions.vault_checks import VerifiedProfile, VerifiedProfiles, VerifyProfiles
+from sluice.cli.options import command, seconds
+from sluice.cli.screen import is_sure, print_json, print_rows
+from sluice.cli.vault_pages import Progress, paged_options, pages, sessions
+from sluice.config.problems import quoted
+from sluice.console.actions.deployment import Deployment
+from sluice.console.actions.vault_upkeep import (
+    HOUR,
+    WEEK,
+    PrunedProfile,
+    PrunedProfiles,
+    PruneProfiles,
+    RekeyedProfiles,
+    RekeyProfiles,
+)
 from sluice.console.messages.wording import size, some
-from sluice.console.operations import LIST_PROFILES, VERIFY_PROFILES
+from sluice.console.operations import PRUNE_PROFILES, REKEY_PROFILES, Operation
 from sluice.observe.printable import on_one_line
 
 if TYPE_CHECKING:
     from sluice.cli.options import Commands
 
-_PROGRESS_EVERY = 2.0  # seconds
+_MAX_ROWS = 20
+Q = TypeVar("Q", PruneProfiles, RekeyProfiles)
+R = TypeVar("R", PrunedProfiles, RekeyedProfiles)
 
 
 def add_commands(commands: Commands) -> None:
-    verify = command(commands, "verify", "read all that is kept; exit code 1: something cannot be restored", _verify)
-    verify.add_argument("sessions", nargs="*", metavar="SESSION", help="only these")
-    verify.add_argument("--scratch", action="store_true", help="restore each generation into a scratch folder, too")
-    _paged(verify)
+    prune = command(commands, "prune", "erase what nobody needs any more, for good", _prune)
+    ago = "logins that were deleted longer ago go (default: 7d)"
+    prune.add_argument("--deleted-for", type=_deleted_for, default=WEEK, metavar="TIME", help=ago)
+    smaller = "also an older generation that is kept as all newer ones are so much smaller: that is right"
+    prune.add_argument("--last-good", action="store_true", help=smaller)
+    rekey = command(commands, "rekey", "seal with the first key what is sealed with an older one", _rekey)
+    for one in (prune, rekey):
+        one.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        one.add_argument("--yes", action="store_true", help="do not ask")
+        paged_options(one)
 
 
-def _paged(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--after", metavar="SESSION", help="go on behind this one, where a run was stopped")
-    target_options(parser)
+def _deleted_for(text: str) -> int:
+    found = seconds(text)
+    if found < HOUR:
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is too short; write 1h or more")
+    return int(found)
 
 
-# --- verify
+def _prune(options: argparse.Namespace) -> int:
+    request = PruneProfiles(after=options.after, deleted_for=options.deleted_for, last_good=options.last_good)
+    return target.run(options, lambda ask: _prune_all(options, ask, request))
 
 
-def _verify(options: argparse.Namespace) -> int:
-    if options.sessions and options.after is not None:
-        raise CommandError("--after goes on with all sessions: leave it out, or name none")
-    return target.run(options, lambda ask: _verify_all(options, ask))
-
-
-async def _verify_all(options: argparse.Namespace, ask: target.Ask) -> int:
-    found = list[VerifiedProfile]()
-    total = len(options.sessions) or await _sessions(ask, options.after)
-    with _Progress("verified", total, options.after) as progress:
-        async for page in _verified(options, ask):
-            found += page.profiles
-            progress.step(len(page.profiles), page.next)
-            if not options.json:
-                sys.stdout.write("".join(_broken(one) for one in page.profiles))
+async def _prune_all(options: argparse.Namespace, ask: target.Ask, request: PruneProfiles) -> int:
+    total = await sessions(ask, options.after)
+    plan = await _all(ask, PRUNE_PROFILES, replace(request, dry_run=True), "looked at", total)
+    is_something = any(one.ended or one.generations or one.size for one in plan.profiles)
+    if not options.json:
+        _print_pruned(plan)
+        looked_at = some(plan.looked_at, "session", "sessions")
+        said = f"would be erased: {_erased(plan)}" if is_something else f"nothing to erase, of {looked_at} looked at"
+        sys.stdout.write(said + "\n")
+    code = _ends(options, plan, is_something, "erase it for good?", "erased")
+    if code is not None:
+        return code
+    done = await _all(ask, PRUNE_PROFILES, replace(request, confirm=True), "pruned", total)
     if options.json:
-        print_json(VerifiedProfiles(tuple(found), None))
+        print_json(done)
     else:
-        sys.stdout.write(_summary(found))
-    return 1 if any(one.cure for one in found) else 0
+        sys.stdout.write(_problems(done) + f"erased: {_erased(done)}\n")
+    return 1 if _problems(done) else 0
 
 
-async def _verified(options: argparse.Namespace, ask: target.Ask) -> AsyncIterator[VerifiedProfiles]:
-    for session in options.sessions:
-        yield await ask(VERIFY_PROFILES, VerifyProfiles(session, scratch=options.scratch))
-    page = VerifiedProfiles((), None if options.sessions else options.after or "")
-    while page.next is not None:
-        page = await ask(VERIFY_PROFILES, VerifyProfiles(after=page.next, scratch=options.scratch))
-        yield page
+def _print_pruned(plan: PrunedProfiles) -> None:
+    rows = [_row(one) for one in plan.profiles[:_MAX_ROWS]]
+    if rows:
+        print_rows(("session", "generations", "chunks", "size", "why"), rows)
+    if len(plan.profiles) > _MAX_ROWS:
+        sys.stdout.write(f"and {some(len(plan.profiles) - _MAX_ROWS, 'session', 'sessions')} more\n")
 
 
-def _broken(one: VerifiedProfile) -> str:
-    """What is wrong with it, and what to do; nothing where all is well."""
-    if one.cure is None:
-        return ""
-    wrong = [it for it in one.generations if it.problem is not None]
-    lines = [f"{one.session}: generation {it.number} cannot be restored: {it.problem}" for it in wrong]
-    return "".join(on_one_line(line) + "\n" for line in (*lines, f"{one.session}: {one.cure}"))
+def _row(one: PrunedProfile) -> Sequence[str]:
+    what = f"deleted {one.deleted:%Y-%m-%dT%H:%M:%SZ}" if one.deleted and (one.ended or one.generations) else ""
+    why = one.problem or what or ("beyond those that are kept" if one.generations else "named by no generation")
+    return one.session, str(one.generations), str(one.chunks), size(one.size), why
 
 
-def _summary(found: list[VerifiedProfile]) -> str:
-    generations = [it for one in found for it in one.generations]
-    read = f"{some(len(found), 'session', 'sessions')}, {some(len(generations), 'generation', 'generations')}"
-    broken = sum(it.problem is not None for it in generations)
-    lost = sum(bool(one.generations) and one.restores is None for one in found)
-    said = f"{some(broken, 'generation', 'generations')} cannot be restored" if broken else "all can be restored"
-    without = f", and of {some(lost, 'session', 'sessions')} none can" if lost else ""
-    return f"verified: {read}, {size(sum(it.size for it in generations))}; {said}{without}\n"
+def _erased(done: PrunedProfiles) -> str:
+    logins = f"{some(done.ended, 'deleted login', 'deleted logins')}, " if done.ended else ""
+    generations = some(done.generations, "generation", "generations")
+    return f"{logins}{generations}, {size(done.size)}, of {some(done.looked_at, 'session', 'sessions')} looked at"
 
 
-# --- page by page
+# --- rekey
 
 
-async def _sessions(ask: target.Ask, after: str | None) -> int:
-    """How many there are behind this one."""
-    page = await ask(LIST_PROFILES, ListProfiles(MAX_LISTED, after))
-    count = len(page.profiles)
-    while page.next is not None:
-        page = await ask(LIST_PROFILES, ListProfiles(MAX_LISTED, page.next))
-        count += len(page.profiles)
-    return count
+def _rekey(options: argparse.Namespace) -> int:
+    return target.run(options, lambda ask: _rekey_all(options, ask))
 
 
-class _Progress:
-    """Told on standard error every few seconds; where a run ends early, how to go on from there."""
+async def _rekey_all(options: argparse.Namespace, ask: target.Ask) -> int:
+    total, request = await sessions(ask, options.after), RekeyProfiles(after=options.after)
+    plan = await _all(ask, REKEY_PROFILES, replace(request, dry_run=True), "looked at", total)
+    if not options.json:
+        sys.stdout.write(_problems(plan))
+        said = f"would be sealed anew: {_sealed(plan)}\n" if plan.generations else _nothing(options, plan)
+        sys.stdout.write(said)
+    code = _ends(options, plan, plan.generations > 0, "seal it anew?", "sealed anew")
+    if code is not None:
+        return code
+    done = await _all(ask, REKEY_PROFILES, replace(request, confirm=True), "sealed anew", total)
+    if options.json:
+        print_json(done)
+    else:
+        sys.stdout.write(_problems(done) + f"sealed anew: {_sealed(done)}; {_AFTERWARDS}\n")
+    return 1 if _problems(done) else 0
 
-    def __init__(self, done: str, total: int, after: str | None) -> None:
-        self._done, self._total, self._count, self._after = done, total, 0, after
-        self._tell_next = time.monotonic() + _PROGRESS_EVERY
 
-    def __enter__(self) -> _Progress:
-        return self
+_AFTERWARDS = "run it once more, and when it finds nothing take the older keys out of sessions.vault.key"
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is not None and self._after is not None:
-            sys.stderr.write(
-                on_one_line(f"sluice: stopped early; go on with --after {shlex.quote(self._after)}") + "\n"
-            )
 
-    def step(self, count: int, after: str | None) -> None:
-        self._count, self._after = self._count + count, after
-        if after is not None and time.monotonic() >= self._tell_next:
-            self._tell_next = time.monotonic() + _PROGRESS_EVERY
-            sys.stderr.write(f"{self._done}: {self._count:,} of {self._total:,} sessions\n")
+def _sealed(done: RekeyedProfiles) -> str:
+    generations = some(done.generations, "generation", "generations")
+    of = some(sum(one.generations > 0 for one in done.profiles), "session", "sessions")
+    return f"{generations} of {of}, {size(done.size)}"
+
+
+def _nothing(options: argparse.Namespace, plan: RekeyedProfiles) -> str:
+    looked_at = some(plan.looked_at, "session", "sessions")
+    if plan.profiles or options.after is not None:
+        return f"nothing can be sealed anew, of {looked_at} looked at\n"
+    cure = "older ones can be taken out of sessions.vault.key"
+    return f"all that is kept of {looked_at} is sealed with the first key: {cure}\n"
+
+
+# --- both
+
+
+async def _all(ask: target.Ask, operation: Operation[Deployment, Q, R], request: Q, done: str, total: int) -> R:
+    """All pages as one."""
+    found: R | None = None
+    with Progress(done, total, request.after) as progress:
+        async for page in pages(ask, operation, request):
+            progress.step(page.looked_at, page.next)
+            found = page if found is None else _joined(found, page)
+    assert found is not None
+    return found
+
+
+def _joined(before: R, page: R) -> R:
+    names = [field.name for field in fields(page) if field.name != "next"]
+    return replace(page, **{name: getattr(before, name) + getattr(page, name) for name in names})
+
+
+def _ends(
+    options: argparse.Namespace, plan: PrunedProfiles | RekeyedProfiles, is_something: bool, question: str, done: str
+) -> int | None:
+    """With which exit code the look was all; None: what it has shown is to be done."""
+    if options.dry_run or not is_something:
+        if options.json:
+            print_json(plan)
+        return 1 if _problems(plan) else 0
+    if options.yes or (not options.json and is_sure(question)):
+        return None
+    sys.stderr.write(f"sluice: nothing was {done}; say yes, or give --yes\n")
+    return 1
+
+
+def _problems(done: PrunedProfiles | RekeyedProfiles) -> str:
+    return "".join(on_one_line(one.problem) + "\n" for one in done.profiles if one.problem)

@@ -21,6 +21,7 @@ from sluice.console.actions import (
     status,
     vault,
     vault_checks,
+    vault_upkeep,
     waiting,
 )
 from sluice.console.actions.deployment import Deployment, Problem
@@ -95,6 +96,8 @@ RELEASE_SESSION = Operation("release_session", "POST", "/releases/{session}", se
 LIST_PROFILES = Operation("list_profiles", "GET", "/vault/sessions", vault.list_profiles)
 SHOW_PROFILE = Operation("show_profile", "GET", "/vault/sessions/{session}", vault.show)
 VERIFY_PROFILES = Operation("verify_profiles", "GET", "/vault/verify", vault_checks.verify)
+PRUNE_PROFILES = Operation("prune_profiles", "POST", "/vault/prune", vault_upkeep.prune)
+REKEY_PROFILES = Operation("rekey_profiles", "POST", "/vault/rekey", vault_upkeep.rekey)
 DELETE_PROFILE = Operation("delete_profile", "POST", "/vault/delete/{session}", vault.delete)
 UNDELETE_PROFILE = Operation("undelete_profile", "POST", "/vault/undelete/{session}", vault.undelete)
 
@@ -127,6 +130,8 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     LIST_PROFILES,
     SHOW_PROFILE,
     VERIFY_PROFILES,
+    PRUNE_PROFILES,
+    REKEY_PROFILES,
     DELETE_PROFILE,
     UNDELETE_PROFILE,
 )

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 from sessions.profiles.errors import Broken, ContentsAway, WrongKey
 from sessions.profiles.generations import Generation, Profile
 from sluice.config.problems import quoted
-from sluice.console.actions.deployment import Deployment, Problem, ProblemKind, invalid, moment, not_found
+from sluice.console.actions.deployment import Deployment, Problem, invalid, moment
+from sluice.console.actions.vault_pages import (
+    conflict,
+    following,
+    moment_or_none,
+    no_key,
+    unavailable,
+    unknown_profile,
+    vault_of,
+)
 from sluice.http.decode import Bounds
 
 if TYPE_CHECKING:
@@ -17,9 +26,6 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 1000
 """Sessions on one page."""
-_NO_VAULT = (
-    "no vault is configured, so no logins are kept: write sessions.vault with a key into the policies (docs/vault.md)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +145,7 @@ async def list_profiles(deployment: Deployment, request: ListProfiles) -> KeptPr
     found = await following(vault, request.after, request.limit + 1)
     page = found[: request.limit]
     return KeptProfiles(
-        tuple(map(_kept, page)), key_of_now(deployment), page[-1].session if len(found) > len(page) else None
+        tuple(map(_kept, page)), _key_of_now(deployment), page[-1].session if len(found) > len(page) else None
     )
 
 
@@ -192,61 +198,6 @@ async def undelete(deployment: Deployment, request: UndeleteProfile) -> Undelete
     return UndeletedProfile(undeleted, profile.newest.number, moment(profile.newest.made))
 
 
-# --- what the other actions on the vault need too
-
-
-def vault_of(deployment: Deployment) -> Vault | Problem:
-    policy = deployment.policies.sessions.vault
-    if policy is None:
-        return conflict(_NO_VAULT)
-    from sessions.profiles.opening import open_vault  # its libraries would make every other command start late
-
-    return open_vault(policy, deployment.store)
-
-
-def no_key(deployment: Deployment) -> str | None:
-    """Why nothing can be opened here: a command may run where the secrets of its policies are not."""
-    policy = deployment.policies.sessions.vault
-    if policy is None or all(policy.secrets):
-        return None
-    return "a key that sessions.vault.key names is not here: export the variable, or make the file, that it names"
-
-
-def key_of_now(deployment: Deployment) -> str | None:
-    from sessions.profiles.sealing import Seals
-
-    policy = deployment.policies.sessions.vault
-    return None if policy is None or not policy.secrets[0] else Seals(policy.secrets[:1], "").current
-
-
-async def following(vault: Vault, after: str | None, limit: int) -> list[Profile]:
-    """The first `limit` sessions after this one, by name: pages are the same whatever comes and goes meanwhile."""
-    found: list[Profile] = []
-    go_on = "0"
-    while True:
-        go_on, some = await vault.generations.page(go_on)
-        wanted = {one.session: one for one in (*found, *some) if after is None or one.session > after}
-        found = sorted(wanted.values(), key=lambda one: one.session)[:limit]
-        if go_on == "0":
-            return found
-
-
-def unknown_profile(session: str) -> Problem:
-    return not_found(f"nothing is kept of session {quoted(session)}; `sluice vault list` shows what is")
-
-
-def conflict(message: str) -> Problem:
-    return Problem(ProblemKind.CONFLICT, message)
-
-
-def unavailable(message: str) -> Problem:
-    return Problem(ProblemKind.UNAVAILABLE, message)
-
-
-def moment_or_none(seconds: float | None) -> datetime | None:
-    return None if seconds is None else moment(seconds)
-
-
 async def _known(deployment: Deployment, session: str) -> tuple[Vault, Profile] | Problem:
     vault = vault_of(deployment)
     if isinstance(vault, Problem):
@@ -295,3 +246,10 @@ async def _unreadable(vault: Vault, session: str, number: int) -> str | None:
     except (Broken, WrongKey) as error:
         return str(error)
     return None
+
+
+def _key_of_now(deployment: Deployment) -> str | None:
+    from sessions.profiles.sealing import Seals
+
+    policy = deployment.policies.sessions.vault
+    return None if policy is None or not policy.secrets[0] else Seals(policy.secrets[:1], "").current

@@ -17,22 +17,11 @@ from sessions.profiles.errors import ContentsAway, ProfileError, WrongKey
 from sessions.profiles.generations import Generation, Profile
 from sessions.profiles.portable import portable_files
 from sluice.console.actions.deployment import Deployment, Problem, moment
-from sluice.console.actions.vault import (
-    conflict,
-    following,
-    moment_or_none,
-    no_key,
-    unavailable,
-    unknown_profile,
-    vault_of,
-)
+from sluice.console.actions.vault_pages import moment_or_none, through, unavailable, unknown_profile, with_keys
 
 if TYPE_CHECKING:
     from sessions.profiles.vault import Vault
 
-_SECONDS = 3.0
-"""After which a call begins no other session: whoever waits for it hears how far it is."""
-_LOOKED_UP = 100
 _STALE = 3600.0
 """Seconds after which a scratch folder is one that a crash has left."""
 
@@ -79,11 +68,9 @@ class VerifiedProfiles:
 
 async def verify(deployment: Deployment, request: VerifyProfiles) -> VerifiedProfiles | Problem:
     """Read all that is kept of logins, and say what cannot be restored; a few seconds at a time."""
-    vault = vault_of(deployment)
+    vault = with_keys(deployment)
     if isinstance(vault, Problem):
         return vault
-    if keyless := no_key(deployment):
-        return conflict(keyless)
     try:
         async with _scratch(deployment.policies.data if request.scratch else None) as folder:
             return await _verify(vault, request, folder)
@@ -100,13 +87,8 @@ async def _verify(vault: Vault, request: VerifyProfiles, scratch: Path | None) -
         if profile is None:
             return unknown_profile(request.session)
         return VerifiedProfiles((await _checked(vault, profile, scratch),), None)
-    ends, checked = time.monotonic() + _SECONDS, list[VerifiedProfile]()
-    found = await following(vault, request.after, _LOOKED_UP + 1)
-    for i, profile in enumerate(found[:_LOOKED_UP]):
-        checked.append(await _checked(vault, profile, scratch))
-        if time.monotonic() >= ends or i == _LOOKED_UP - 1:
-            return VerifiedProfiles(tuple(checked), profile.session if i + 1 < len(found) else None)
-    return VerifiedProfiles(tuple(checked), None)
+    found = await through(vault, request.after, lambda profile: _checked(vault, profile, scratch))
+    return found if isinstance(found, Problem) else VerifiedProfiles(tuple(found[0]), found[1])
 
 
 async def _checked(vault: Vault, profile: Profile, scratch: Path | None) -> VerifiedProfile:

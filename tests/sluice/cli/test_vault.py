@@ -186,3 +186,59 @@ async def test_a_run_that_is_stopped_says_how_to_go_on(store: Store, policies: P
     assert (process.returncode, out, err) == (130, "", "sluice: stopped early; go on with --after 'a b'\n")
     ran = run(policies, "verify", "--after", "s57")
     assert ran.out.startswith("verified: 2 sessions, 2 generations, ")
+
+
+async def test_pruning_shows_what_goes_and_asks_first(
+    store: Store, policies: Path, source: Path, tmp_path: Path, store_url: str
+) -> None:
+    vault = opened(store, policies)
+    fence = (await vault.generations.claim("s1")).fence
+    for _ in range(3):
+        await save(vault, source, fence=fence)
+    await save(vault, source, "s2")
+    assert run(policies, "prune") == Ran(0, "nothing to erase, of 2 sessions looked at\n", "")
+    fewer = written(tmp_path, store_url, "key: env:VAULT_KEY, generations: 1")
+    ran = run(fewer, "prune", "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+    heading, row, end = ran.out.splitlines()
+    assert heading.split() == ["session", "generations", "chunks", "size", "why"]
+    assert row.split()[:2] == ["s1", "2"]
+    assert row.strip().endswith("beyond those that are kept")
+    assert end.startswith("would be erased: 2 generations, ")
+    assert end.endswith(" of 2 sessions looked at")
+    refused = "sluice: nothing was erased; say yes, or give --yes\n"
+    assert run(fewer, "prune") == Ran(1, ran.out, refused)
+    assert run(fewer, "prune", "--json") == Ran(1, "", refused)
+    done = run(fewer, "prune", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == ran.out + end.replace("would be erased", "erased") + "\n"
+    document = orjson.loads(run(fewer, "prune", "--yes", "--json").out)
+    assert (document["profiles"], document["looked_at"], document["next"]) == ([], 2, None)
+    ran = run(policies, "prune", "--deleted-for", "5m")
+    assert ran.code == 2
+    assert ran.err.endswith('argument --deleted-for: "5m" is too short; write 1h or more\n')
+
+
+async def test_sealing_anew_tells_when_the_older_key_can_go(
+    store: Store, policies: Path, source: Path, tmp_path: Path, store_url: str
+) -> None:
+    await save(opened(store, policies), source)
+    cure = "older ones can be taken out of sessions.vault.key"
+    nothing = f"all that is kept of 1 session is sealed with the first key: {cure}\n"
+    assert run(policies, "rekey") == Ran(0, nothing, "")
+    new = written(tmp_path, store_url, "key: [env:OLD_KEY, env:VAULT_KEY]")
+    ran = run(new, "rekey")
+    assert (ran.code, ran.err) == (1, "sluice: nothing was sealed anew; say yes, or give --yes\n")
+    assert ran.out.startswith("would be sealed anew: 1 generation of 1 session, ")
+    assert run(new, "list").out.splitlines()[-1].endswith(", 1 sealed with an older key: `sluice vault rekey`")
+    done = run(new, "rekey", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1].endswith(
+        "; run it once more, and when it finds nothing take the older keys out of sessions.vault.key"
+    )
+    assert run(new, "rekey", "--yes") == Ran(0, nothing, "")
+    assert run(new, "rekey", "--after", "s1") == Ran(0, "nothing can be sealed anew, of 0 sessions looked at\n", "")
+    ran = run(written(tmp_path, store_url, "key: env:VAULT_KEY"), "rekey", "--json")
+    assert ran.code == 1
+    (one,) = orjson.loads(ran.out)["profiles"]
+    assert "which sessions.vault.key does not name" in one["problem"]

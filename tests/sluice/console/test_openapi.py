@@ -65,6 +65,8 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "list_profiles": ("/vault/sessions", None),
     "show_profile": ("/vault/sessions/s1", None),
     "verify_profiles": ("/vault/verify?scratch=true", None),
+    "prune_profiles": ("/vault/prune", {"dry_run": True}),
+    "rekey_profiles": ("/vault/rekey", {"confirm": True}),
     "delete_profile": ("/vault/delete/s1", {"confirm": True}),
     "undelete_profile": ("/vault/undelete/gone", {}),
 }

@@ -34,8 +34,16 @@ from sluice.console.actions.vault import (
     undelete,
 )
 from sluice.console.actions.vault_checks import VerifiedProfile, VerifiedProfiles, VerifyProfiles, verify
+from sluice.console.actions.vault_upkeep import (
+    PrunedProfiles,
+    PruneProfiles,
+    RekeyedProfiles,
+    RekeyProfiles,
+    prune,
+    rekey,
+)
 from sluice.console.audit import Actor, path_of, perform
-from sluice.console.operations import DELETE_PROFILE, SHOW_PROFILE
+from sluice.console.operations import DELETE_PROFILE, PRUNE_PROFILES, SHOW_PROFILE
 from tests.sessions.profiles.making import OLD, SECRET, profile
 
 pytestmark = pytest.mark.anyio
@@ -269,7 +277,7 @@ async def test_it_goes_on_behind_the_session_that_the_answer_names(
 ) -> None:
     for number in range(3):
         await save(parts, source, f"s{number}")
-    monkeypatch.setattr("sluice.console.actions.vault_checks._SECONDS", 0.0)
+    monkeypatch.setattr("sluice.console.actions.vault_pages._SECONDS", 0.0)
     seen, after = list[str](), ""
     for _ in range(3):
         page = await verified(parts, after=after)
@@ -361,3 +369,201 @@ async def test_what_a_crash_left_of_a_scratch_restore_is_removed(parts: Resource
     os.utime(left, (time.time() - 7200,) * 2)
     await verified(parts, scratch=True)
     assert list((parts.policies.data / "vault-scratch").iterdir()) == [at_work]
+
+
+# --- prune and rekey
+
+
+async def pruned(parts: Resources, **request: object) -> PrunedProfiles:
+    found = await prune(parts, PruneProfiles(**request))  # type: ignore[arg-type]
+    assert isinstance(found, PrunedProfiles)
+    return found
+
+
+async def rekeyed(parts: Resources, **request: object) -> RekeyedProfiles:
+    found = await rekey(parts, RekeyProfiles(**request))  # type: ignore[arg-type]
+    assert isinstance(found, RekeyedProfiles)
+    return found
+
+
+async def deleted_ago(parts: Resources, session: str, seconds: float) -> None:
+    """Its login was deleted so long ago, by the record in the store: one that is older lies there."""
+    await opened(parts).generations.delete(session, None)
+    await age(parts, session, seconds)
+
+
+async def age(parts: Resources, session: str, seconds: float) -> None:
+    """As if all that happened to it had happened so long before."""
+    await parts.store.commands(("EVAL", _AGE, 1, "sl:{vault}:profiles", session, int(seconds * 1000)))
+
+
+_AGE = """
+local values = cmsgpack.unpack(redis.call('HGET', KEYS[1], ARGV[1]))
+for _, i in ipairs({2, 6}) do if values[i] > 0 then values[i] = values[i] - tonumber(ARGV[2]) end end
+redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack(values))
+return 1
+"""
+"""Of when it was deleted, and when its last generation was begun."""
+
+
+async def test_only_what_was_deleted_long_enough_ago_is_erased(parts: Resources, source: Path) -> None:
+    for session in ("s1", "s2", "s3"):
+        await save(parts, source, session)
+    await deleted_ago(parts, "s1", 8 * 86400)
+    await deleted_ago(parts, "s2", 2 * 86400)
+    plan = await pruned(parts, dry_run=True)
+    (one,) = plan.profiles
+    assert (one.session, one.ended, one.generations, one.problem) == ("s1", True, 1, None)
+    assert (plan.looked_at, plan.ended, plan.generations, plan.next) == (3, 1, 1, None)
+    assert plan.size == one.size > 300_000
+    assert [it.session for it in (await listed(parts)).profiles] == ["s1", "s2", "s3"]
+    request = PruneProfiles(confirm=True)
+    assert await perform(PRUNE_PROFILES, parts, request, ACTOR, print) == plan
+    (line,) = path_of(parts.policies).read_text().splitlines()
+    result = {"looked_at": 3, "ended": 1, "generations": 1, "size": plan.size}
+    assert orjson.loads(line)["result"] == result
+    assert [it.session for it in (await listed(parts)).profiles] == ["s2", "s3"]
+    assert (await pruned(parts, dry_run=True)).profiles == ()
+    assert [one.session for one in (await pruned(parts, confirm=True, deleted_for=86400)).profiles] == ["s2"]
+
+
+async def test_generations_beyond_a_number_that_was_lowered_are_erased(parts: Resources, source: Path) -> None:
+    fence = (await opened(parts).generations.claim("s1")).fence
+    for _ in range(3):
+        await save(parts, source, fence=fence)
+    fewer = with_vault(parts, generations=1)
+    assert (await pruned(fewer, confirm=True)).generations == 2
+    assert [one.number for one in (await shown(parts)).generations] == [3]
+    assert (await verified_one(parts)).cure is None
+
+
+async def test_what_a_save_left_that_never_ended_is_erased_after_an_hour(parts: Resources, source: Path) -> None:
+    fence = (await opened(parts).generations.claim("s1")).fence
+    saved = await save(parts, source, fence=fence)
+    number = await opened(parts).generations.begin("s1", fence)
+    assert isinstance(number, int)
+    await contents(parts).put("s1", number, "a" * 32, b"half a generation")
+    assert (await pruned(parts, confirm=True)).profiles == ()
+    await age(parts, "s1", 2 * 3600)
+    (one,) = (await pruned(parts, confirm=True)).profiles
+    assert (one.ended, one.generations, one.chunks, one.size) == (False, 0, 1, 17)
+    assert [it.number for it in (await shown(parts)).generations] == [saved.generation]
+
+
+async def test_where_a_manifest_cannot_be_read_nothing_is_erased_and_that_is_said(
+    parts: Resources, source: Path
+) -> None:
+    await save(with_vault(parts, OLD), source)
+    await save(parts, source)
+    (one,) = (await pruned(parts, confirm=True)).profiles
+    assert (one.session, one.chunks, one.size) == ("s1", 0, 0)
+    assert one.problem is not None
+    assert one.problem.startswith("session s1: nothing was erased, as generation 1 is sealed with key ")
+
+
+async def test_pruning_and_sealing_anew_must_be_confirmed_and_need_the_keys(parts: Resources) -> None:
+    assert await prune(parts, PruneProfiles()) == Problem(
+        ProblemKind.INVALID, "pruning erases for good: set confirm to true, or look first with dry_run set to true"
+    )
+    assert await rekey(parts, RekeyProfiles()) == Problem(
+        ProblemKind.INVALID, "set confirm to true, or look first with dry_run set to true"
+    )
+    keyless = with_vault(parts, b"")
+    assert await prune(keyless, PruneProfiles(dry_run=True)) == conflict(NO_KEY)
+    assert await rekey(keyless, RekeyProfiles(dry_run=True)) == conflict(NO_KEY)
+    sessions = replace(parts.policies.sessions, vault=None)
+    without = replace(parts, policies=replace(parts.policies, sessions=sessions))
+    assert await prune(without, PruneProfiles(dry_run=True)) == NO_VAULT
+    assert await rekey(without, RekeyProfiles(dry_run=True)) == NO_VAULT
+
+
+async def test_what_an_older_key_sealed_is_sealed_with_the_first_and_the_older_can_go(
+    parts: Resources, source: Path, tmp_path: Path
+) -> None:
+    old, both = with_vault(parts, OLD), with_vault(parts, SECRET, OLD)
+    fence = (await opened(old).generations.claim("s1")).fence
+    for _ in range(2):
+        await save(old, source, fence=fence)
+    await save(parts, source, "s2")
+    plan = await rekeyed(both, dry_run=True)
+    (one,) = plan.profiles
+    assert (one.session, one.generations, one.problem) == ("s1", 2, None)
+    assert (plan.looked_at, plan.generations) == (2, 2)
+    done = await rekeyed(both, confirm=True)
+    assert (done.looked_at, done.generations, len(done.profiles)) == (2, 2, 1)
+    assert (await rekeyed(both, confirm=True)).profiles == ()
+    assert [one.cure for one in (await verified(parts, scratch=True)).profiles] == [None, None]
+    found = await shown(parts)
+    assert [(it.number, it.fence) for it in found.generations] == [(2, fence), (1, fence)]
+    assert found.fence == fence
+    assert isinstance(await opened(parts).save("s1", fence, source, ORIGIN), Saved)
+    assert (await pruned(parts, dry_run=True)).profiles == ()
+
+
+async def test_without_the_older_key_it_says_which_is_needed(parts: Resources, source: Path) -> None:
+    await save(with_vault(parts, OLD), source)
+    (one,) = (await rekeyed(parts, confirm=True)).profiles
+    assert (one.session, one.generations) == ("s1", 0)
+    assert one.problem is not None
+    assert one.problem.startswith("session s1, generation 1: generation 1 is sealed with key ")
+
+
+async def test_running_saves_go_on_while_everything_is_sealed_anew(parts: Resources, source: Path) -> None:
+    """Those of processes that have the new key first, and of one that does not know it yet."""
+    old, both = with_vault(parts, OLD), with_vault(parts, SECRET, OLD)
+    fence = (await opened(old).generations.claim("s1")).fence
+    await save(old, source, fence=fence)
+    stop, saves = asyncio.Event(), 0
+
+    async def run() -> None:
+        nonlocal saves
+        while not stop.is_set():
+            await save((both, with_vault(parts, OLD, SECRET))[saves % 2], source, fence=fence)
+            saves += 1
+
+    running = asyncio.create_task(run())
+    try:
+        for _ in range(20):
+            await rekeyed(both, confirm=True)
+            await pruned(both, confirm=True)
+    finally:
+        stop.set()
+        await running
+    assert saves > 3
+    await rekeyed(both, confirm=True)
+    assert (await rekeyed(both, confirm=True)).profiles == ()
+    assert (await verified(parts)).profiles[0].cure is None
+
+
+async def test_a_page_ends_after_some_seconds_and_says_where_to_go_on(
+    parts: Resources, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = with_vault(parts, OLD)
+    for number in range(3):
+        await save(old, source, f"s{number}")
+    monkeypatch.setattr("sluice.console.actions.vault_pages._SECONDS", 0.0)
+    both, seen, after = with_vault(parts, SECRET, OLD), list[str](), ""
+    for _ in range(3):
+        page = await rekeyed(both, confirm=True, after=after)
+        (one,) = page.profiles
+        seen, after = [*seen, one.session], page.next or ""
+    assert (seen, after) == (["s0", "s1", "s2"], "")
+    assert (await pruned(both, dry_run=True, after="s0")).next == "s1"
+
+
+async def test_what_was_done_before_the_folder_went_away_is_told(
+    parts: Resources, tmp_path: Path, source: Path
+) -> None:
+    folder = tmp_path / "vault"
+    folder.mkdir()
+    old, both = (with_vault(parts, *keys, place=Folder(folder)) for keys in ((OLD,), (SECRET, OLD)))
+    for session in ("s1", "s2"):
+        await save(old, source, session)
+    lost = folder / "s2"
+    lost.rename(tmp_path / "lost")
+    lost.write_text("no folder")
+    page = await rekeyed(both, confirm=True)
+    assert ([one.session for one in page.profiles], page.next) == (["s1"], "s1")
+    refused = await rekey(both, RekeyProfiles(confirm=True, after="s1"))
+    assert isinstance(refused, Problem)
+    assert refused.kind is ProblemKind.UNAVAILABLE
