@@ -173,6 +173,7 @@ class VaultApi:
         stated = request.headers.get("content-length", "")
         with await in_thread(self._transfers.file, _UNPACKED * int(stated) if stated.isdigit() else 0) as zipped:
             await receive_into(zipped, request.receive, call.digest, self._pause)
+            await used.enter_async_context(self._transfers.saving(call.session))
             await used.enter_async_context(self._transfers.working())
             folder = await used.enter_async_context(self._transfers.folder())
             try:

@@ -16,10 +16,11 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+from weakref import WeakValueDictionary
 
 from sessions.profiles import space
 from sessions.profiles.threads import in_thread
@@ -47,6 +48,7 @@ class Transfers:
         self._lock = -1
         self._making = threading.Lock()
         self._at_work = asyncio.Semaphore(AT_WORK)
+        self._saving: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.open = 0
 
     @contextmanager
@@ -63,15 +65,22 @@ class Transfers:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Raises Refusal 503 where others work for too long."""
-        try:
-            async with asyncio.timeout(WAIT):
-                await self._at_work.acquire()
-        except TimeoutError:
-            raise _busy(f"{AT_WORK} profiles are packed or unpacked, and others wait") from None
+        await _in_time(self._at_work.acquire(), f"{AT_WORK} profiles are packed or unpacked, and others wait")
         try:
             yield
         finally:
             self._at_work.release()
+
+    @asynccontextmanager
+    async def saving(self, session: str) -> AsyncIterator[None]:
+        """Nobody else saves it here: of two saves of one start the earlier would be refused as stale. Raises Refusal
+        503 where that takes too long."""
+        alone = self._saving.setdefault(session, asyncio.Lock())
+        await _in_time(alone.acquire(), f"another save of {session} is under way")
+        try:
+            yield
+        finally:
+            alone.release()
 
     @asynccontextmanager
     async def folder(self) -> AsyncIterator[Path]:
@@ -117,6 +126,14 @@ class Transfers:
                 if lock is not None:
                     self._own, self._lock = folder, lock
             return self._own
+
+
+async def _in_time(acquiring: Coroutine[Any, Any, object], otherwise: str) -> None:
+    try:
+        async with asyncio.timeout(WAIT):
+            await acquiring
+    except TimeoutError:
+        raise _busy(otherwise) from None
 
 
 def _locked(folder: Path) -> int | None:
