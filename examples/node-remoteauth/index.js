@@ -198,8 +198,7 @@ class SluiceStore {
     const hash = createHash('sha256');
     await pipeline(fs.createReadStream(copy), hash);
     const body = { file: copy, size: (await fs.promises.stat(copy)).size, sha256: hash.digest('hex') };
-    const version = await versionOf(known.profile);
-    const browser = version && `Chromium ${version}`;
+    const browser = await versionOf(known.profile); // its product is noted nowhere
     const host = os.hostname().replace(/[^ -~]/g, '?');
     const about = { 'X-Sluice-Browser': browser, 'X-Sluice-Client': client(), 'X-Sluice-Host': host };
     const headers = { 'X-Sluice-Fence': known.fence, ...about };

@@ -21,7 +21,8 @@ class Origin:
     """Where a profile comes from: a restore compares it with the browser that is to run it."""
 
     browser: str = ""
-    """Product and version, as `Chromium 156.0.8078.79`; empty: nobody knows."""
+    """Product and version, as `Chromium 156.0.8078.79`, or `156.0.8078.79` where nothing says which product; empty:
+    nobody knows."""
     backend: str = ""
     """How it keeps its IndexedDB: `leveldb` or `sqlite`."""
     host: str = ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sessions.profiles import zips
+from sessions.profiles.browsers import last_version
 from sessions.profiles.errors import ProfileError
 from sessions.profiles.found import FoundLogin
 from sessions.profiles.in_use import Use, use_of
@@ -24,7 +24,6 @@ from sessions.profiles.packing import ChangedMeanwhile
 from sessions.profiles.portable import ProfileFile, backend_of, portable_files
 
 _READ = 256 * 1024
-_VERSION = re.compile(rb"\d+(\.\d+){1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Looked:
     backend: str = ""
     """How its browser keeps IndexedDB, `leveldb` or `sqlite`; empty: not known before it is unpacked."""
     browser: str = ""
-    """As `Chromium 156.0.8078.79`; empty: nothing says it."""
+    """As `156.0.8078.79`: its product is noted nowhere. Empty: neither is this."""
 
 
 def look(login: FoundLogin) -> Looked:
@@ -57,7 +56,7 @@ def look(login: FoundLogin) -> Looked:
         content=_digest([_seen(login.path / file.name) for file in files]),
         use=use,
         backend=backend_of(login.path),
-        browser=_browser(login.path),
+        browser=last_version(login.path),
     )
 
 
@@ -153,13 +152,3 @@ def _seen(path: Path) -> tuple[str, int, int]:
 
 def _digest(seen: Sequence[tuple[str, int, int]]) -> str:
     return hashlib.sha256(repr(list(seen)).encode()).hexdigest()[:16]
-
-
-def _browser(profile: Path) -> str:
-    """Each Chromium notes its version there; its product is not told apart."""
-    try:
-        with (profile / "Last Version").open("rb") as file:
-            version = file.read(64).strip()
-    except OSError:
-        return ""
-    return f"Chromium {version.decode()}" if _VERSION.fullmatch(version) else ""

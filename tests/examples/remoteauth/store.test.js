@@ -212,7 +212,7 @@ describe('save', () => {
     const store = await started();
     await saved(store, 'one');
     const { headers } = gateway.calls.at(-1);
-    assert.equal(headers['x-sluice-browser'], 'Chromium 156.0.8078.79');
+    assert.equal(headers['x-sluice-browser'], '156.0.8078.79');
     assert.equal(headers['x-sluice-host'], os.hostname());
     assert.equal(headers['content-length'], '3');
   });

@@ -121,12 +121,12 @@ async def test_each_form_is_moved_whole(runner: Runner, name: str, form: str, wo
     (source / "Last Version").write_text("156.0.8078.79")
     moved = only(await runner.run())
     assert (moved.session, moved.state, moved.form, moved.workspace) == ("a", "moved", form, workspace)
-    assert (moved.generation, moved.backend, moved.browser) == (1, "leveldb", "Chromium 156.0.8078.79")
+    assert (moved.generation, moved.backend, moved.browser) == (1, "leveldb", "156.0.8078.79")
     assert await runner.restored("a") == login(source)
     found = await runner.vault.generations.of("a")
     assert found is not None
     assert found.newest is not None
-    assert (found.newest.browser, found.newest.backend) == ("Chromium 156.0.8078.79", "leveldb")
+    assert (found.newest.browser, found.newest.backend) == ("156.0.8078.79", "leveldb")
 
 
 async def test_a_zip_of_remote_auth_is_moved_whole(runner: Runner, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from tests.browser.running import (
     make,
 )
 from tests.sessions.profiles.making import SECRET
+from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -118,7 +119,7 @@ async def test_a_browser_that_was_killed_leaves_a_login_that_is_saved(vault: Vau
     async with chromium(profile) as browser:
         await browser.login("keepWriting")
         await browser.kill()
-    assert use_of(profile).state == "left_over"
+    await until(lambda: use_of(profile).state == "left_over", timeout=60)
     await save(vault, profile)
     assert await found(await restored(vault, tmp_path / "target")) == WHOLE
 
