@@ -18,7 +18,7 @@ COMPILED = tuple(
         "gateway/ingest": "carried fence hold identity webhooks",
         "gateway/limits": "applicable decide denial_cache headers limiter local take",
         "gateway/policies": "ranges",
-        "gateway/proxy": "balancing quota shares upstream",
+        "gateway/proxy": "balancing circuit quota shares upstream",
         "gateway/workers": "prefixes",
         "relay": "circuit metrics",
         "relay/deliver": "outcome retry sender",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Any
+from typing import Any, Final
 
 from gateway.metrics import unknown_prefix
 from gateway.plan import Admission, Invalid, Plan
@@ -21,9 +21,9 @@ from sluice.http.server import Exchange, metrics
 from sluice.observe.log import Log
 from sluice.observe.log_lines import MAX_TEXT
 
-LOG = Log("gateway")
-_NOT_AS_IT_IS = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+LOG: Final = Log("gateway")
+_NOT_AS_IT_IS: Final = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
+_MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 class AccessLogEntry:

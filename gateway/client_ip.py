@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Final
 
 from gateway.policies.lists import AddressList
 from sluice.config.units import ipv4_inside
@@ -12,14 +13,14 @@ from sluice.process.cache import Cache
 
 Address = IPv4Address | IPv6Address
 
-MAX_CHAIN = 4096
+MAX_CHAIN: Final = 4096
 """Bytes of what may be said about forwarding: over a hundred proxies."""
-_UNKNOWN = IPv4Address("0.0.0.0")
-_SIZE = 800
+_UNKNOWN: Final = IPv4Address("0.0.0.0")
+_SIZE: Final = 800
 """Bytes of a Client, of the fields for the next one, apart from what is foreign in them."""
 _FOR, _HOST, _PROTO, _PREFIX = b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix"
-_READ = frozenset((_FOR, _HOST, b"x-forwarded-port", _PROTO, _PREFIX))
-_SECURE = frozenset((b"https", b"on", b"ssl", b"1"))
+_READ: Final = frozenset((_FOR, _HOST, b"x-forwarded-port", _PROTO, _PREFIX))
+_SECURE: Final = frozenset((b"https", b"on", b"ssl", b"1"))
 """What Laravel takes for https (Request::isSecure of Symfony)."""
 
 
@@ -55,7 +56,7 @@ def said_too_much(fields: Fields) -> bool:
     )
 
 
-_clients: Cache[tuple[str, bytes, AddressList], Client] = Cache(4 * 2**20)
+_clients: Final[Cache[tuple[str, bytes, AddressList], Client]] = Cache(4 * 2**20)
 
 
 def _client(peer: str, chain: bytes, proxies: AddressList) -> Client:
@@ -107,7 +108,7 @@ def _first(field: Field | None) -> bytes:
     return b"" if field is None else field.value.partition(b",")[0].strip()
 
 
-_fields: Cache[tuple[str, bytes, bytes], tuple[Field, ...]] = Cache(4 * 2**20)
+_fields: Final[Cache[tuple[str, bytes, bytes], tuple[Field, ...]]] = Cache(4 * 2**20)
 
 
 def _ours(client: str, host: bytes, scheme: bytes) -> tuple[Field, ...]:

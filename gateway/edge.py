@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from gateway.access_log import AccessLogEntry, broken_off, write
 from gateway.ingest.hold import Hold
@@ -40,9 +40,11 @@ from sluice.http.request_id import id_of
 from sluice.http.server import Exchange
 from sluice.observe.log import Log
 
-LOG = Log("gateway")
-_AGAIN = 0.25  # seconds between two tries to have the limits decide
-_LARGE = 512 * 1024
+LOG: Final = Log("gateway")
+_monotonic: Final = time.monotonic
+_time: Final = time.time
+_AGAIN: Final = 0.25  # seconds between two tries to have the limits decide
+_LARGE: Final = 512 * 1024
 """Bytes of a body that is not looked into in between: a signature over 32 MiB takes 25 ms."""
 
 
@@ -80,7 +82,7 @@ class Edge:
 
     async def answer(self, exchange: Exchange) -> None:
         """One request, to the end of its answer."""
-        started = time.monotonic()
+        started = _monotonic()
         log = AccessLogEntry()
         try:
             log.status = await self._stages(exchange, log, started)
@@ -102,7 +104,7 @@ class Edge:
             if log.body is not None:
                 log.body.release()
             log.why = log.why or exchange.why or exchange.why_gone
-            write(log, exchange, time.monotonic() - started, combined=self._combined, several=self._several)
+            write(log, exchange, _monotonic() - started, combined=self._combined, several=self._several)
 
     async def _refuse(self, refusal: Refusal, log: AccessLogEntry, exchange: Exchange) -> int:
         """The status given to the client: of the refusal, or of what a worker's status is said to be instead."""
@@ -116,7 +118,7 @@ class Edge:
 
     async def _stages(self, exchange: Exchange, log: AccessLogEntry, started: float) -> int:
         """In this order, each only where the one before let the request pass. Raises Refusal and ClientGone."""
-        planner, limiter, now = self._planner, self._limiter, time.time()
+        planner, limiter, now = self._planner, self._limiter, _time()
         body = decision = None
 
         # Identify the client.

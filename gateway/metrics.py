@@ -2,70 +2,74 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import Gauge
 
 from sluice.observe.metrics import CIRCUIT_VALUES, counts, histograms, recent
 
-_DECISIONS = counts("sluice_limit_decisions_total", "What a limit decided.", ["limit", "decision"])
-_WITHOUT_STORE = counts("sluice_limiter_store_away_total", "Decisions taken while the store was away.", ["limit"])
-_UNKNOWN_PREFIXES = counts("sluice_unknown_prefixes_total", "Requests under a prefix that no worker has.", [])
+_DECISIONS: Final = counts("sluice_limit_decisions_total", "What a limit decided.", ["limit", "decision"])
+_WITHOUT_STORE: Final = counts(
+    "sluice_limiter_store_away_total", "Decisions taken while the store was away.", ["limit"]
+)
+_UNKNOWN_PREFIXES: Final = counts("sluice_unknown_prefixes_total", "Requests under a prefix that no worker has.", [])
 recent(_UNKNOWN_PREFIXES, "sluice_unknown_prefixes_total", [])
-_ACCOUNTS = counts(
+_ACCOUNTS: Final = counts(
     "sluice_accounts_asked_total", "Questions of workers which sessions to start, by what came of them.", ["outcome"]
 )
-_RESERVED_REFUSED = counts(
+_RESERVED_REFUSED: Final = counts(
     "sluice_reserved_refused_total", "Requests for /_sluice/ that were refused, by what for.", ["reason"]
 )
 recent(_RESERVED_REFUSED, "sluice_reserved_refused_total", ["reason"])
 recent(_DECISIONS, "sluice_limit_decisions_total", ["limit", "decision"])
 recent(_WITHOUT_STORE, "sluice_limiter_store_away_total", ["limit"])
-_REQUESTS = counts(
+_REQUESTS: Final = counts(
     "sluice_upstream_requests_total", "Requests to an upstream, by what came of them.", ["upstream", "outcome"]
 )
-RECENT_REQUESTS = recent(_REQUESTS, "sluice_upstream_requests_total", ["upstream", "outcome"])
-_SECONDS = histograms(
+RECENT_REQUESTS: Final = recent(_REQUESTS, "sluice_upstream_requests_total", ["upstream", "outcome"])
+_SECONDS: Final = histograms(
     "sluice_upstream_seconds",
     "From asking an upstream to the head of its answer.",
     ["upstream"],
     (0.005, 0.025, 0.1, 0.5, 2.5, 10),
 )
-_SHARES = counts(
+_SHARES: Final = counts(
     "sluice_client_shares_refused_total",
     "Requests refused as their client's address uses its share of the connections to an upstream.",
     ["upstream"],
 )
 recent(_SHARES, "sluice_client_shares_refused_total", ["upstream"])
-_FAILING = Gauge(
+_FAILING: Final = Gauge(
     "sluice_upstream_failing_seconds",
     "For how long a large share of the requests to an upstream has failed; the longest of all processes.",
     ["upstream"],
     multiprocess_mode="livemax",
 )
-_OUTCOMES = ["answered"] * 500 + ["500", "500", "502", "503", "504"] + ["500"] * 495
+_OUTCOMES: Final = ["answered"] * 500 + ["500", "500", "502", "503", "504"] + ["500"] * 495
 """By status: any other of 5xx counts as 500. No tuple: mypyc would take all of it apart for each look."""
-_UPSTREAM_CIRCUIT = Gauge(
+_UPSTREAM_CIRCUIT: Final = Gauge(
     "sluice_upstream_circuit_open",
     "0 closed, 0.5 half-open, 1 open; the worst of all processes.",
     ["upstream"],
     multiprocess_mode="livemax",
 )
-_MEMBER_OUT = Gauge(
+_MEMBER_OUT: Final = Gauge(
     "sluice_upstream_member_out",
     "1 while a member of an upstream with several is left out; the worst of all processes.",
     ["upstream", "member"],
     multiprocess_mode="livemax",
 )
-_FAILED_OVER = counts(
+_FAILED_OVER: Final = counts(
     "sluice_upstream_failovers_total", "Requests that went on to another member of their upstream.", ["upstream"]
 )
-_HELD = Gauge(
+_HELD: Final = Gauge(
     "sluice_held_requests",
     "Requests that wait because they cannot be stored or decided now.",
     multiprocess_mode="livesum",
 )
 
 
-_WAITING = Gauge(
+_WAITING: Final = Gauge(
     "sluice_requests_waiting_for_tokens",
     "Requests that limits with over: hold keep waiting now.",
     multiprocess_mode="livesum",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
 from gateway.limits.decide import Decision
@@ -50,10 +51,10 @@ from sluice.http.senders import USUAL, sender_of
 from sluice.http.signatures import Claim, proof_of
 from sluice.http.via import Via
 
-_FORM = b"application/x-www-form-urlencoded"
+_FORM: Final = b"application/x-www-form-urlencoded"
 """Existing workers read such bodies, too."""
 _METHODS: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-DENIED = "this address is denied (trust.deny)"
+DENIED: Final = "this address is denied (trust.deny)"
 
 
 class RouteRules:
@@ -62,8 +63,12 @@ class RouteRules:
     def __init__(self, policies: Policies, route: Route | None, limits: Limits, *, spread: bool) -> None:
         self.route = route
         self.name = route.path if route else "-"
+        self.action = route.action if route else None
         self.to_workers = route is not None and isinstance(route.action, ToWorkers)
         self.relayed = route is not None and isinstance(route.action, ToRelay)
+        self.needs_session = (
+            route is not None and isinstance(route.action, ToWorkers) and route.action.how not in WITHOUT_SESSION
+        )
         self.proof = proof_of(policies.signatures[route.verify]) if route and route.verify else None
         signature = policies.signatures[route.verify] if route and route.verify else None
         self.sender = sender_of(signature) if signature and self.relayed else USUAL
@@ -159,7 +164,8 @@ class Planner:
         self.prefixes = prefixes_of(policies.sessions.workers)
         """What `head_of` takes off; None: no worker has one."""
         self.via = Via()
-        self._trust = policies.trust
+        self._deny = policies.trust.deny or None
+        self._hosts = policies.trust.hosts
         by_path = [reading_of_path(policies.limits, route) for route in policies.routes]
         self._routes = Routes(policies.routes, by_path=by_path)
         named = {name for route in policies.routes for name in route.on}
@@ -195,7 +201,7 @@ class Planner:
     def admit(self, head: Head, now: float, *, signed: bool = False, websocket: bool = False) -> Admission | Invalid:
         """All that the head alone decides. `now`: Unix seconds; `signed`: it is taken for a signed one, unseen."""
         rules, subject = self._unmatched, Subject(head.client, None, None, False)
-        if self._trust.deny and self._trust.deny.holds(head.client.address, now):
+        if self._deny is not None and self._deny.holds(head.client.address, now):
             return Invalid(Refusal(403, DENIED), rules, subject, [])
         try:
             match = self._match(head)
@@ -221,8 +227,9 @@ class Planner:
     def complete(self, admission: Admission, body: bytes | None, now: float) -> Plan | Invalid:
         """All that is left to decide. `body` None: it turned out too large, or is not read for this route."""
         rules, subject = admission.rules, admission.subject
-        route = rules.route
+        route, action = rules.route, rules.action
         assert route is not None
+        assert action is not None
         try:
             json = None
             if rules.whole:
@@ -231,7 +238,10 @@ class Planner:
                 json = _read(admission, body)
                 if rules.reading.json:
                     _name(subject, route, admission.head, admission.captured, json)
-            _refuse_incomplete(route.action, subject)
+            if rules.relayed and subject.event is None:
+                raise Refusal(400, "the request names no event type where the route looks for it")
+            if rules.needs_session and subject.session is None:
+                raise Refusal(400, "the request names no session where the route looks for it")
             buckets = rules.limits.buckets(subject, json, now)
             never = impossible(buckets)
             if never is not None:
@@ -240,14 +250,14 @@ class Planner:
                 raise Refusal(413, detail, limit=never.limit.id)
         except Refusal as refusal:
             return self._invalid(refusal, rules, subject, now)
-        return Plan(rules, subject, buckets, route.action, json, admission.claim)
+        return Plan(rules, subject, buckets, action, json, admission.claim)
 
     def buckets_before_body(self, admission: Admission, now: float) -> list[Bucket]:
         """Those that refuse a request for sure when they are used up, whatever is in its body."""
         return admission.rules.limits_before_body.buckets(admission.subject, None, now)
 
     def _match(self, head: Head) -> Match:
-        refuse_host(head, self._trust.hosts)
+        refuse_host(head, self._hosts)
         if head.fields.kinds & FORWARDING:
             refuse_chain(head)
             self.via.refuse_returned(head.fields)
@@ -333,13 +343,6 @@ def _name(subject: Subject, route: Route, head: Head, captured: Mapping[str, str
         subject.session = name_from(route.session, head, captured, json, "session")
     if subject.workspace is None and route.workspace is not None:
         subject.workspace = name_from(route.workspace, head, captured, json, "workspace")
-
-
-def _refuse_incomplete(action: Action, subject: Subject) -> None:
-    if isinstance(action, ToRelay) and subject.event is None:
-        raise Refusal(400, "the request names no event type where the route looks for it")
-    if isinstance(action, ToWorkers) and action.how not in WITHOUT_SESSION and subject.session is None:
-        raise Refusal(400, "the request names no session where the route looks for it")
 
 
 def _refuse_handshake(route: Route, reading: Reading) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from gateway import reserved
 from gateway.client_ip import client_of
 from gateway.edge import Edge
 from gateway.ingest.webhooks import Ingest
@@ -24,6 +23,7 @@ from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import UpstreamClient
 from gateway.proxy.websocket import WebSocketUpstream
 from gateway.resources import Resources
+from gateway.routing import is_reserved
 from relay.queue.queue import Queue
 from sluice.http.fields import read_fields
 from sluice.http.request_id import id_of, new_line
@@ -40,9 +40,9 @@ from sluice.observe.log import Log
 from sluice.process import files
 from sluice.process.by_settings import BySettings
 
-LOG = Log("gateway")
-_NO_FIELDS = read_fields(b"")
-_MAX_REPLACED = 8
+LOG: Final = Log("gateway")
+_NO_FIELDS: Final = read_fields(b"")
+_MAX_REPLACED: Final = 8
 """Replaced upstreams with requests in flight: a download may take hours; so many edits later it is broken off."""
 
 
@@ -88,7 +88,7 @@ class Reloader:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """As ASGI: what is reserved, WebSockets, and whatever another server has read."""
         find_listener(scope, self.snapshot.resources.policies.listeners)
-        if reserved.is_reserved(target_of(scope)):
+        if is_reserved(target_of(scope)):
             await self.snapshot.reserved(scope, receive, send)
         elif scope["type"] == "websocket":
             await self.snapshot.edge.websocket(scope, receive, send)
@@ -116,7 +116,7 @@ class Reloader:
 
     def direct(self, cycle: Cycle) -> Coroutine[Any, Any, None] | None:
         """What answers a request that is not for the reserved paths."""
-        if reserved.is_reserved(cycle.head.target):
+        if is_reserved(cycle.head.target):
             return None
         return self.snapshot.edge.answer(cycle)
 

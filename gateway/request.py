@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from gateway.client_ip import MAX_CHAIN, Client, client_of, forwarding, said_too_much
@@ -43,12 +43,12 @@ from sluice.process.cache import Cache
 
 Pairs = list[tuple[bytes, bytes]]
 
-_NOT_FOR_THE_NEXT = (
+_NOT_FOR_THE_NEXT: Final = (
     CONNECTION | TRANSFER_ENCODING | EXPECT | UPGRADE | HOP_BY_HOP | PROXY_AUTH | FORWARDING | REQUEST_ID
 )
-_MAX_NAME = 200
-_MAX_FIELDS = 1000
-_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+_MAX_NAME: Final = 200
+_MAX_FIELDS: Final = 1000
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(slots=True, init=False)
@@ -162,7 +162,7 @@ def refuse_chain(head: Head) -> None:
         raise Refusal(400, f"the X-Forwarded-* fields have over {MAX_CHAIN} bytes together")
 
 
-_names: Cache[bytes, str] = Cache(256 * 2**10)
+_names: Final[Cache[bytes, str]] = Cache(256 * 2**10)
 
 
 def host_name(host: bytes) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from urllib.parse import unquote_to_bytes
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -32,19 +31,10 @@ from sluice.http.signed_json import problem
 from sluice.process.shared import Shared
 from sluice.store.client import Store, StoreAway, StoreRefused
 
-_PREFIX = PREFIX.encode()
 _FRESH = 1.0
 """Seconds for which one page of metrics, and one look at the readiness, serve everybody."""
 _FULL_FOR = 10.0
 """Seconds after the last event that was turned away in which a backlog is called full."""
-
-
-def is_reserved(target: bytes) -> bool:
-    """Whether a target, which may have a query, is answered here and never by a route."""
-    if not target.startswith(b"/_") and b"%" not in target:
-        return False
-    path = unquote_to_bytes(target.partition(b"?")[0])
-    return path == _PREFIX or path.startswith(_PREFIX + b"/")
 
 
 def build(

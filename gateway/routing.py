@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.path_readings import WHAT, is_ambiguous, readings
@@ -16,10 +17,19 @@ from gateway.policies import ReadingOfPath, Route, ToWorkers
 from gateway.problems import BadPath
 from sluice.process.cache import Cache
 
-_REST = "**"
-_SIZE = 600
+_RESERVED: Final = b"/_sluice"
+_REST: Final = "**"
+_SIZE: Final = 600
 """Bytes of what is known of a path, apart from what is foreign in it."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def is_reserved(target: bytes) -> bool:
+    """Whether a target, which may have a query, is answered by `gateway/reserved.py` and never by a route."""
+    if not target.startswith(b"/_") and target.find(b"%") < 0:
+        return False
+    path = unquote_to_bytes(target.partition(b"?")[0])
+    return path == _RESERVED or path.startswith(_RESERVED + b"/")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from gateway.policies import Policies
 from gateway.problems import Refusal
@@ -17,12 +18,12 @@ from sluice.http.signatures import AGEING, proof_of
 from sluice.http.signed_json import wrong
 from sluice.http.via import KEY as VIA
 
-INSTANCE_URL = b"x-instance-url"
+INSTANCE_URL: Final = b"x-instance-url"
 """By it Laravel remembers which worker it is to call for a session."""
-MAX_PUBLISHED = 16
+MAX_PUBLISHED: Final = 16
 """Headers of one published event."""
-_OUR_ID = EVENT_ID.lower()
-_MADE_ANEW = AGEING | {b"host", b"content-length", _OUR_ID, ATTEMPT.lower(), BATCH_IDS.lower()}
+_OUR_ID: Final = EVENT_ID.lower()
+_MADE_ANEW: Final = AGEING | {b"host", b"content-length", _OUR_ID, ATTEMPT.lower(), BATCH_IDS.lower()}
 _NOT_TO_GIVE = ("content-type", "forwarded", "x-real-ip")
 _PREFIXES_NOT_TO_GIVE = ("x-forwarded-", "x-sluice-")
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from gateway.problems import Refusal
 from gateway.request import Head
 from sluice.http.fields import FORWARDING
 
-HEADER = b"x-sluice-fence"
-STALE = "stale fence: its session has another owner by now, so this event is not taken; do not send it again"
-BEYOND = "X-Sluice-Fence: is more than an hour ahead of the time; send the number that the answer to the beat has"
-_MICROSECONDS = re.compile(rb"[1-9][0-9]{0,15}")
-_WANTED = "must be the number that the answer to the beat has for the session"
+HEADER: Final = b"x-sluice-fence"
+STALE: Final = "stale fence: its session has another owner by now, so this event is not taken; do not send it again"
+BEYOND: Final = (
+    "X-Sluice-Fence: is more than an hour ahead of the time; send the number that the answer to the beat has"
+)
+_MICROSECONDS: Final = re.compile(rb"[1-9][0-9]{0,15}")
+_WANTED: Final = "must be the number that the answer to the beat has for the session"
 
 
 def fence_of(head: Head, session: str | None) -> int:

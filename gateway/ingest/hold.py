@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from itertools import islice
+from typing import Final
 
 from gateway import metrics
 from relay.queue.codec import Event
@@ -24,8 +25,8 @@ NOT_NOW = (BacklogFull, StoreAway, StoreRefused)
 """Why an event is not stored although it could be at another time."""
 MAX_HELD = 4096
 """Requests of one process."""
-_AT_ONCE = 64
-_AGAIN = 0.1  # seconds between two tries
+_AT_ONCE: Final = 64
+_AGAIN: Final = 0.1  # seconds between two tries
 
 
 class _Held:

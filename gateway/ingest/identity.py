@@ -16,14 +16,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Final
 
 from gateway.request import Head, Json, json_if_any
 from sluice.http.senders import Sender
 from sluice.http.signatures import Proof
 
-REPEATED_SOON = 60.0
+REPEATED_SOON: Final = 60.0
 """Seconds in which the gateway itself may give the store an event again, whose answer it has not heard."""
-_SENDERS_ID = re.compile(rb"[!-+\--~]{1,255}")
+_SENDERS_ID: Final = re.compile(rb"[!-+\--~]{1,255}")
 """As it can be sent on, among others between commas."""
 
 

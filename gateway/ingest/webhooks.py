@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.ingest.carried import INSTANCE_URL, Carried
 from gateway.ingest.fence import BEYOND, STALE, fence_of
@@ -28,16 +29,16 @@ from sluice.http.senders import USUAL, Sender
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
-LOG = Log("gateway")
-_TELLS = {
+LOG: Final = Log("gateway")
+_TELLS: Final = {
     "session_ready": "connected",
     "session_disconnected": "disconnected",
     "qr_code_generated": "qr_scanning",
 }
 """What a session's state is by then, by the events of the existing workers."""
-_MAX_PHONE = 64
-_MAX_WORKSPACE = 200
-_OTHER_CONTENT = (
+_MAX_PHONE: Final = 64
+_MAX_WORKSPACE: Final = 200
+_OTHER_CONTENT: Final = (
     "an event with this id or key was accepted before, with other content (relay.dedupe); "
     "give each event an id of its own, and a repeat the same content"
 )

@@ -37,14 +37,14 @@ Enforcement = Literal[0, 1, 2, 3, 4]
 """What a bucket without enough tokens does, numbered as in take.lua: it refuses the request; it lets it pass into debt,
 to be delivered later; or it only counts. GIVE_BACK returns what an earlier call took. HOLD, which take.lua knows as a
 refusal: the request waits in line until the bucket has its tokens."""
-PREFIX = "sl:{l}:"
+PREFIX: Final = "sl:{l}:"
 KEY_PATTERNS = (
     "sl:{l}:<limit><subjects>",
     "sl:{l:<limit>}:<subjects>",
     "sl:{l}:line:<limit><subjects>",
     "sl:{l:<limit>}:line:<subjects>",
 )
-_MAX_COST = 10**9
+_MAX_COST: Final = 10**9
 
 
 class Json(Protocol):
@@ -265,7 +265,7 @@ def _prefix(address: IPv4Address | IPv6Address, bits: int) -> str:
     return str(ip_network((address, bits), strict=False))
 
 
-def impossible(buckets: Sequence[Bucket]) -> Bucket | None:
+def impossible(buckets: list[Bucket]) -> Bucket | None:
     """The one whose burst is less than what this request costs: waiting does not help, asking for less does.
 
     Not one that observes, nor one that drops: it drops this one as well. One that queues counts: a debt without

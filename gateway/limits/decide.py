@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.limits.applicable import DELAY, HOLD, OBSERVE, REFUSE, Bucket
 from relay.queue.codec import DelayedBy
 
-TOLERANCE = 1e-9
+TOLERANCE: Final = 1e-9
 """As in take.lua: a bucket refilled in steps of 1/3 must not fall short of one by a rounding error."""
 
 HAD, REFUSES, LACKS = "h", "r", "l"
@@ -63,7 +63,7 @@ class Decision:
         self.delayed_by = delayed_by
 
 
-PASS = Decision("pass")
+PASS: Final = Decision("pass")
 
 
 def decide(buckets: Sequence[Bucket], levels: Sequence[float]) -> Decision:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.limits.applicable import OBSERVE, REFUSE, Bucket
 from gateway.limits.decide import TOLERANCE
 from sluice.process.cache import Latest
 
-MAX_SECONDS = 1.0
+MAX_SECONDS: Final = 1.0
 """A level is believed for no longer: another gateway may have taken from the bucket, or a person have reset it."""
-_MAX_BYTES = 16 * 2**20
-_SIZE = 100
+_MAX_BYTES: Final = 16 * 2**20
+_SIZE: Final = 100
 """Bytes of what is known of a bucket, apart from its key."""
 
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from typing import Final
 
 from gateway.limits.applicable import OBSERVE, Bucket
 from gateway.policies import LimitHeader
 
-QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
 def header_lines(

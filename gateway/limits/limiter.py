@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import orjson
 
@@ -25,9 +26,9 @@ from sluice.store.client import Store, StoreAway, StoreRefused
 from sluice.store.protocol.errors import Full
 from sluice.store.shared_calls import SharedCalls
 
-LOG = Log("gateway")
+LOG: Final = Log("gateway")
 _SHARED, _WAITING = 64, 10_000
-_AWAY_FOR = 0.25  # seconds between two tries while the store is away
+_AWAY_FOR: Final = 0.25  # seconds between two tries while the store is away
 
 
 class _Answer:

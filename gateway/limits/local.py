@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.limits.applicable import Bucket
 from gateway.limits.decide import Decision, decide
 from sluice.process.cache import Latest
 
-_NOTHING = 1e-6
+_NOTHING: Final = 1e-6
 """Tokens that are none."""
-_SIZE = 300
+_SIZE: Final = 300
 """Bytes of what is known of a bucket, apart from its key."""
 
 

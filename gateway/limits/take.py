@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 import orjson
 
 from gateway.limits.applicable import HOLD, OBSERVE, REFUSE, Bucket
 from sluice.store.client import Store, load_script
 
-TAKE = load_script("gateway.limits", "take")
-SLOW = 100 / 99
+TAKE: Final = load_script("gateway.limits", "take")
+SLOW: Final = 100 / 99
 """By so much longer it takes until the time of the scripts has passed, while it is ahead of the clock (clock.lua)."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from math import inf
 from time import monotonic
+from typing import Final
 
 from gateway import metrics
 from gateway.policies import Upstream
@@ -15,7 +16,7 @@ from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, is_failure, repeatable
 from sluice.http import client as http1
 
-PROBE_WITHIN = 2.0
+PROBE_WITHIN: Final = 2.0
 """Seconds that a member which is left out has for a probe; then the request goes on to another one."""
 
 

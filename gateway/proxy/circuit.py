@@ -14,9 +14,7 @@ for about a second at most, in the order in which they came; the first of them i
 A result counts only in the state its call was let through in: calls begun before an outage say nothing after it. A call
 its client left counts as neither good nor bad. Time is a monotonic clock, and nothing runs while nobody waits.
 
-aiobreaker is here as the holder of the state, which tells its listener of each change, because it is the breaker this
-project was asked to use. It calls, counts and times nothing: half-open it lets every caller through, it counts
-consecutive failures only, mixes UTC with local time, and puts its own error in the place of the one that opened it.
+Others hear of each change of the state from aiobreaker (`gateway/proxy/breaker.py`).
 """
 
 from __future__ import annotations
@@ -26,41 +24,32 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Final, Literal
 
-from aiobreaker import CircuitBreaker, CircuitBreakerListener, CircuitBreakerState
-from aiobreaker.storage.memory import CircuitMemoryStorage
-
+from gateway.proxy.breaker import Breaker, State
 from sluice.observe.log import Log
 
 LOG = Log("gateway")
 
-WINDOW = 10.0
+WINDOW: Final = 10.0
 """Seconds that are looked back on, in ten slots: the present one and the nine before it."""
-MINIMUM = 20
-RATIO = 0.5
+MINIMUM: Final = 20
+RATIO: Final = 0.5
 PROBE_EVERY = 1.0
 """Seconds from one probe to the next."""
-WAIT = 1.0
+WAIT: Final = 1.0
 """Seconds for which a call waits for the outcome of a probe."""
-HEARD_WITHIN = 0.25
+HEARD_WITHIN: Final = 0.25
 """Seconds after the beginning of the next probe until which whoever waits for it does so at least."""
-MAX_PROBES = 32
+MAX_PROBES: Final = 32
 """Under way at once: an upstream that takes calls and answers none keeps each for as long as it may take to answer."""
-MAX_WAITING = 256
+MAX_WAITING: Final = 256
 """Calls that wait; whoever comes then is refused at once."""
 
-State = Literal["closed", "open", "half-open"]
-_NAMES: dict[CircuitBreakerState, State] = {
-    CircuitBreakerState.CLOSED: "closed",
-    CircuitBreakerState.OPEN: "open",
-    CircuitBreakerState.HALF_OPEN: "half-open",
-}
-_CLOSED = CircuitBreakerState.CLOSED
-_SLOTS = 10
-_SLOT = WINDOW / _SLOTS
-_REPORTED = -1
-_EARLY = 0.001  # seconds: by so much timers of an event loop may be early
+_SLOTS: Final = 10
+_SLOT: Final = WINDOW / _SLOTS
+_REPORTED: Final = -1
+_EARLY: Final = 0.001  # seconds: by so much timers of an event loop may be early
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +99,8 @@ class UpstreamCircuit:
         self._name = name
         self._clock = clock
         self._show = show
-        self._storage = CircuitMemoryStorage(_CLOSED)
-        self._breaker = CircuitBreaker(state_storage=self._storage, listeners=[_Listener(self._report)], name=name)
+        self._state: State = "closed"
+        self._breaker = Breaker(name, self._report)
         self._generation = 0
         self._window = _Window(clock())
         self._next_probe = 0.0
@@ -125,7 +114,7 @@ class UpstreamCircuit:
     @property
     def state(self) -> State:
         """Half-open while a probe is under way."""
-        return _NAMES[self._storage.state]
+        return self._state
 
     @property
     def waiting(self) -> int:
@@ -134,7 +123,7 @@ class UpstreamCircuit:
 
     def admit(self) -> Admission | None:
         """None: not now; `wait`. Whoever waits comes first."""
-        if self._storage.state is _CLOSED:
+        if self._state == "closed":
             return Admission(self, self._generation)
         return None if self._waiting else self._probe()
 
@@ -163,7 +152,7 @@ class UpstreamCircuit:
         if admission.generation != self._generation:
             return
         admission.generation = _REPORTED
-        if self._storage.state is _CLOSED:
+        if self._state == "closed":
             self._add(failed, why)
         elif not failed:
             self._close()
@@ -188,14 +177,14 @@ class UpstreamCircuit:
         probe = Admission(self, self._generation)
         self._probes.add(probe)
         self._next_probe = now + PROBE_EVERY
-        if self._storage.state is CircuitBreakerState.OPEN:
-            self._become(CircuitBreakerState.HALF_OPEN)
+        if self._state == "open":
+            self._become("half-open")
         return probe
 
     def _end_probe(self, probe: Admission) -> None:
         self._probes.discard(probe)
         if not self._probes:
-            self._become(CircuitBreakerState.OPEN)
+            self._become("open")
 
     def _refused(self) -> Refused:
         return Refused(max(0.0, self._next_probe - self._clock()))
@@ -246,7 +235,7 @@ class UpstreamCircuit:
         LOG.warning(
             "upstream.circuit", name=self._name, state="open", why=f"{why}: {window.why}" if window.why else why
         )
-        self._become(CircuitBreakerState.OPEN)
+        self._become("open")
 
     def _close(self) -> None:
         now = self._clock()
@@ -255,25 +244,16 @@ class UpstreamCircuit:
         self._probes.clear()
         why = f"a probe went well, {now - self._opened:.0f} s after it opened"
         LOG.info("upstream.circuit", name=self._name, state="closed", why=why)
-        self._become(_CLOSED)
+        self._become("closed")
         self._answer_all(lambda: Admission(self, self._generation))
 
-    def _become(self, state: CircuitBreakerState) -> None:
-        """What aiobreaker's open(), half_open() and close() do, but for open()'s utcnow()."""
-        self._storage.state = state
-        self._breaker.state = state
+    def _become(self, state: State) -> None:
+        self._state = state
+        self._breaker.become(state)
 
     def _report(self, state: State) -> None:
         if self._show:
             self._show(self._name, state)
-
-
-class _Listener(CircuitBreakerListener):  # type: ignore[misc]
-    def __init__(self, report: Callable[[State], None]) -> None:
-        self._report = report
-
-    def state_change(self, breaker: object, old: object, new: Any) -> None:
-        self._report(_NAMES[new.state])
 
 
 class _Window:

@@ -8,12 +8,13 @@ have names (RFC 9651): those of both go out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sluice.http.fields import Fields
 
-_PREFIX = b"X-RateLimit-"
-_REMAINING = b"X-RateLimit-Remaining: "
-_LARGEST = 15  # digits
+_PREFIX: Final = b"X-RateLimit-"
+_REMAINING: Final = b"X-RateLimit-Remaining: "
+_LARGEST: Final = 15  # digits
 
 
 def without_the_looser(ours: Sequence[bytes], theirs: Fields) -> tuple[bool, Sequence[bytes]]:

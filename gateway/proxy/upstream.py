@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from gateway import metrics
 from gateway.client_ip import Client
@@ -33,13 +34,13 @@ from sluice.http.fields import (
 )
 from sluice.http.server import Exchange
 
-REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """RFC 9110 section 9.2.2."""
-_NOT_FOR_THE_CLIENT = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE | REQUEST_ID
-_NOT_IN_INTERIM = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH
-_BODILESS = frozenset((204, 304))
-OF_GATEWAYS = frozenset((502, 504))
+_NOT_FOR_THE_CLIENT: Final = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRADE | REQUEST_ID
+_NOT_IN_INTERIM: Final = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH
+OF_GATEWAYS: Final = frozenset((502, 504))
 """What we answer ourselves, too: the log says whose it is."""
+_perf_counter: Final = time.perf_counter
 
 
 @dataclass(slots=True, init=False)
@@ -86,7 +87,8 @@ class UpstreamRequest:
         """The head, of lines that were read strictly: nothing in it has to be looked at again."""
         head = self.head
         lines = [field.line for field in head.forwarded()]
-        lines += [field.line for field in self.more]
+        if self.more:
+            lines += [field.line for field in self.more]
         lines.append(head.id_line)
         if framing.field:
             lines.append(framing.field + b"\r\n")
@@ -195,7 +197,7 @@ class Downstream:
         except (http1.UpstreamError, http1.BadBody):
             return  # whoever awaits the response learns of it, or of an early answer
         finally:
-            self.sent_at = time.perf_counter()
+            self.sent_at = _perf_counter()
             response.sent()
 
     async def _send_on(self, connection: http1.Connection, most: int, stuck_after: float) -> bool:
@@ -225,6 +227,8 @@ class UpstreamClient:
         self, upstream: Upstream, rule: ShareRule, circuit: UpstreamCircuit | None = None, refuse: Refuse | None = None
     ) -> None:
         self.upstream = upstream
+        self._name = upstream.name
+        self._fails = upstream.fails
         self._circuit = circuit
         self._shares = Shares(upstream.name, upstream.connections * len(upstream.members), rule)
         self._pool = http1.Pool(
@@ -248,16 +252,16 @@ class UpstreamClient:
         ClientGone, or Refusal 503 when the client uses its share of the connections, or while the circuit is not closed
         and no probe goes well within a second.
         """
-        name, admission = self.upstream.name, None
+        name, admission = self._name, None
         client.take_share(self._shares, outgoing.head.client)
         if self._circuit is not None:
             admission = self._circuit.admit() or await admitted(self._circuit, name)
-        began = time.perf_counter()
+        began = _perf_counter()
         try:
             response = await self.attempt(outgoing, client)
             if admission is not None:
-                judge(admission, response, self.upstream.fails)
-            seconds = client.exchange.upstream_seconds = time.perf_counter() - (client.sent_at or began)
+                judge(admission, response, self._fails)
+            seconds = client.exchange.upstream_seconds = _perf_counter() - (client.sent_at or began)
             metrics.upstream_answered(name, response.status, seconds)
             return response
         except http1.UpstreamError as error:
@@ -324,16 +328,16 @@ class UpstreamClient:
         if status > 599:
             raise http1.BadResponse("a status over 599", response_started=True)
         # A 304 may tell the length of the body it leaves out.
-        dropped = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH if status in _BODILESS else _NOT_FOR_THE_CLIENT
+        dropped = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH if status in (204, 304) else _NOT_FOR_THE_CLIENT
         if client.extra_lines and response.fields.kinds & QUOTA:
             theirs_stay, client.extra_lines = without_the_looser(client.extra_lines, response.fields)
             dropped |= 0 if theirs_stay else QUOTA
         lines = [field.line for field in response.fields.without(dropped)]
-        length = response.fields.first(CONTENT_LENGTH)
+        length = response.fields.length()
         if status in OF_GATEWAYS:
             client.why = f"{self.upstream.name} answered {status}"
         more = not response.complete
-        client.begin(status, lines, None if length is None else int(length), taken + response.take(), more=more)
+        client.begin(status, lines, None if length < 0 else length, taken + response.take(), more=more)
         while more:
             if client.blocked:
                 await client.drain()

@@ -16,7 +16,6 @@ from gateway.workers.target import Target
 from gateway.workers.under_way import UnderWay
 from sessions.keys import strange
 from sluice.http import client as http1
-from sluice.http.fields import CONTENT_LENGTH
 from sluice.http.server import Exchange
 from sluice.observe.log import Log
 
@@ -56,8 +55,7 @@ class Answer:
     @property
     def is_small(self) -> bool:
         """Its body may be taken as a whole."""
-        length = self.response.fields.first(CONTENT_LENGTH)
-        return length is not None and int(length) <= MAX_BODY
+        return 0 <= self.response.fields.length() <= MAX_BODY
 
     async def whole(self, timeout: float) -> bytes:
         """Its body, of which each piece may take so many seconds; it can still be given. Raises UpstreamError."""

@@ -7,10 +7,11 @@ have a path: the worker's prefix (`sessions.workers`), which is taken off before
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from sessions.policies import ExistingWorker
 
-UNKNOWN = "no worker of sessions.workers has this prefix"
+UNKNOWN: Final = "no worker of sessions.workers has this prefix"
 
 
 class Prefixes:

@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from sluice.http.problem import ClientGone
 from sluice.http.senders import USUAL, Sender
 from sluice.observe.metrics import counts, recent
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-_REFUSED = counts("sluice_bodies_refused_total", "Requests whose body was not read to its end.", ["reason"])
+_REFUSED: Final = counts("sluice_bodies_refused_total", "Requests whose body was not read to its end.", ["reason"])
 recent(_REFUSED, "sluice_bodies_refused_total", ["reason"])
 
 

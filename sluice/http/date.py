@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from email.utils import formatdate
+from typing import Final
 
 
 class _Now:
@@ -11,7 +12,7 @@ class _Now:
     line = b""
 
 
-_now = _Now()
+_now: Final = _Now()
 
 
 def date_line() -> bytes:

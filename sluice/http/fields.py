@@ -36,7 +36,7 @@ REQUEST_ID: Final = 1024
 REFERER: Final = 2048
 USER_AGENT: Final = 4096
 
-_KINDS = {
+_KINDS: Final = {
     b"host": HOST,
     b"content-length": CONTENT_LENGTH,
     b"transfer-encoding": TRANSFER_ENCODING,
@@ -61,25 +61,26 @@ _KINDS = {
     b"x-ratelimit-remaining": QUOTA,
     b"x-ratelimit-reset": QUOTA,
 }
-_FORWARDING_PREFIXES: tuple[bytes, ...] = (b"x-forwarded-", b"x-sluice-")
-_AS_DASHES = bytes.maketrans(b"_.", b"--")
+_FORWARDING_PREFIXES: Final[tuple[bytes, ...]] = (b"x-forwarded-", b"x-sluice-")
+_AS_DASHES: Final = bytes.maketrans(b"_.", b"--")
 """PHP, and whoever else keeps fields as CGI variables (RFC 3875 section 4.1.18), has one name for all three."""
-_TAKEN_FOR = frozenset(name for name, kind in _KINDS.items() if not kind & (QUOTA | REFERER | USER_AGENT))
-_TAKEN_FOR_PREFIXES: tuple[bytes, ...] = (*_FORWARDING_PREFIXES, b"sec-websocket-")
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_CONTROL = bytes([*range(9), *range(10, 32), 127])
+_TAKEN_FOR: Final = frozenset(name for name, kind in _KINDS.items() if not kind & (QUOTA | REFERER | USER_AGENT))
+_TAKEN_FOR_PREFIXES: Final[tuple[bytes, ...]] = (*_FORWARDING_PREFIXES, b"sec-websocket-")
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL: Final = bytes([*range(9), *range(10, 32), 127])
 """All but the tab."""
-_NONE: frozenset[bytes] = frozenset()
-_COMMON = frozenset((b"keep-alive", b"close", b"upgrade"))
+_NONE: Final[frozenset[bytes]] = frozenset()
+_COMMON: Final = frozenset((b"keep-alive", b"close", b"upgrade"))
 """Options that name no field, or one that is hop by hop anyway."""
-_MAX_LINE = 512
+_MAX_DIGITS: Final = 18
+_MAX_LINE: Final = 512
 """Bytes of a line that is kept; what is longer hardly comes a second time."""
 
 
 class Field:
     """One field line. Never changed."""
 
-    __slots__ = ("key", "kind", "line", "name", "options", "value")
+    __slots__ = ("key", "kind", "line", "name", "number", "options", "value")
 
     def __init__(self, name: bytes, value: bytes) -> None:
         """What is not known to be sound comes in through `read_fields`."""
@@ -89,14 +90,15 @@ class Field:
         self.line = b"%b: %b\r\n" % (name, value)
         kind = _KINDS.get(key)
         if kind is None:
-            taken_for = key.startswith(_FORWARDING_PREFIXES) or (
-                (b"_" in key or b"." in key) and _is_taken_for_ours(key)
-            )
+            with_dashes = key.translate(_AS_DASHES)
+            taken_for = key.startswith(_FORWARDING_PREFIXES) or (with_dashes != key and _is_ours(with_dashes))
             kind = FORWARDING if taken_for else 0
         self.kind = kind
         """0 for what is end to end and of no consequence here; else one of the constants above."""
-        self.options = _tokens(value) if self.kind == CONNECTION else _NONE
+        self.options = _tokens(value) if kind == CONNECTION else _NONE
         """The names a Connection field lists, in lower case (RFC 9110 section 7.6.1)."""
+        self.number = _number(value) if kind == CONTENT_LENGTH else -1
+        """Bytes that a Content-Length states; -1: it states none."""
 
     def __repr__(self) -> str:
         return f"Field({self.name!r})"  # the value may be a secret
@@ -105,36 +107,42 @@ class Field:
 class Fields:
     """The field lines of one head, in their order. Never changed."""
 
-    __slots__ = ("_first", "all", "kinds", "repeated")
+    __slots__ = ("all", "kinds", "repeated")
 
     def __init__(self, fields: list[Field]) -> None:
         kinds = repeated = 0
-        first: dict[int, Field] = {}
         for field in fields:
             kind = field.kind
-            if kind:
-                if kinds & kind:
-                    repeated |= kind
-                else:
-                    kinds |= kind
-                    first[kind] = field
+            repeated |= kinds & kind
+            kinds |= kind
         self.all = fields
         self.kinds = kinds
         """The kinds that are there, added up."""
         self.repeated = repeated
         """The kinds that are there more than once."""
-        self._first = first
 
     def first(self, kind: int) -> bytes | None:
         """The value of the first field of a kind."""
-        field = self._first.get(kind)
+        field = self._first(kind)
         return None if field is None else field.value
+
+    def length(self) -> int:
+        """What Content-Length states; -1: nothing, or no number."""
+        field = self._first(CONTENT_LENGTH)
+        return -1 if field is None else field.number
+
+    def _first(self, kind: int) -> Field | None:
+        if self.kinds & kind:
+            for field in self.all:
+                if field.kind == kind:
+                    return field
+        return None
 
     def options(self) -> frozenset[bytes]:
         """What the Connection fields list, in lower case."""
         if self.repeated & CONNECTION:
             return _NONE.union(*[field.options for field in self.all if field.kind == CONNECTION])
-        field = self._first.get(CONNECTION)
+        field = self._first(CONNECTION)
         return _NONE if field is None else field.options
 
     def without(self, kinds: int) -> list[Field]:
@@ -152,9 +160,9 @@ class Fields:
         ]
 
 
-_fields: Cache[bytes, Field] = Cache(4 * 2**20)
+_fields: Final[Cache[bytes, Field]] = Cache(4 * 2**20)
 """By their lines."""
-_known = _fields.known
+_known: Final = _fields.known
 
 
 def read_fields(block: bytes) -> Fields:
@@ -180,9 +188,12 @@ def pair_of(line: bytes) -> tuple[bytes, bytes]:
     return name.lower(), value.strip(b" \t\r\n")
 
 
-def _is_taken_for_ours(key: bytes) -> bool:
-    name = key.translate(_AS_DASHES)
+def _is_ours(name: bytes) -> bool:
     return name in _TAKEN_FOR or name.startswith(_TAKEN_FOR_PREFIXES)
+
+
+def _number(value: bytes) -> int:
+    return int(value) if value.isdigit() and len(value) <= _MAX_DIGITS else -1
 
 
 def _tokens(value: bytes) -> frozenset[bytes]:

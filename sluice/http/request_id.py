@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from binascii import hexlify
 from typing import Final
 
 NAME: Final = b"X-Request-Id"
-_SANE = re.compile(rb"[A-Za-z0-9._~:/+=@,-]{1,128}")
-_STEP, _NUMBERS = 0x9E3779B1, 0xFFFFFFFF
+_SANE: Final = re.compile(rb"[A-Za-z0-9._~:/+=@,-]{1,128}")
+_STEP: Final = 0x9E3779B1
+_NUMBERS: Final = 0xFFFFFFFF
 """Numbers that follow each other look unlike each other: they do not tell a client how many others came between."""
 
 
@@ -27,10 +29,10 @@ class _Ours:
 
     def line(self) -> bytes:
         number = self._number = (self._number + _STEP) & _NUMBERS
-        return b"%b%08x\r\n" % (self._start, number)
+        return self._start + hexlify(number.to_bytes(4, "big")) + b"\r\n"
 
 
-_ours = _Ours()
+_ours: Final = _Ours()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ours.begin)  # else processes of a server that forks would count alike
 

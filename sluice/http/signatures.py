@@ -23,7 +23,7 @@ import secrets
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
 
 from sluice.config import Signature
 
@@ -32,7 +32,7 @@ Pairs = list[tuple[bytes, bytes]]
 Claim = tuple[bytes, ...]
 """The values of the headers of a proof, as its preset needs them: known before the body is."""
 
-AGEING = frozenset(
+AGEING: Final = frozenset(
     (
         *(b"x-hmac-signature", b"x-timestamp"),
         *(b"x-whatsapp-signature", b"x-whatsapp-timestamp"),
@@ -40,7 +40,7 @@ AGEING = frozenset(
     )
 )
 """Headers of proofs with a time in them: of no use to anybody who is sent them later."""
-_PREFIXES = {b"x-hub-signature-256": b"sha256=", b"x-openwa-signature": b"sha256=", b"authorization": b"Bearer "}
+_PREFIXES: Final = {b"x-hub-signature-256": b"sha256=", b"x-openwa-signature": b"sha256=", b"authorization": b"Bearer "}
 _ALGORITHMS = (b"sha256=", b"v1=")
 
 

@@ -15,10 +15,10 @@ from sluice.http.problem import Refusal
 
 NAME: Final = b"X-Sluice-Via"
 KEY: Final = b"x-sluice-via"
-_MOST = 16
+_MOST: Final = 16
 """Gateways that a request may pass."""
-_CHAIN = re.compile(rb"[0-9a-f]{8}(?:, [0-9a-f]{8}){0,15}")
-RETURNED = (
+_CHAIN: Final = re.compile(rb"[0-9a-f]{8}(?:, [0-9a-f]{8}){0,15}")
+RETURNED: Final = (
     "this request has been here before: an upstream, an endpoint or a worker is this gateway itself, or leads back to "
     "it; write the address of the one that is meant (sluice check names those that it can tell)"
 )

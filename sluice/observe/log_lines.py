@@ -16,34 +16,37 @@ import logging
 import os
 import re
 import time
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
 from sluice.observe.metrics import counts, recent
 from sluice.observe.printable import printable_json
 
-MAX_TEXT = 1024
+MAX_TEXT: Final = 1024
 """Characters of a field."""
-MAX_LONG_TEXT = 16 * 1024
+MAX_LONG_TEXT: Final = 16 * 1024
 """Characters of an exception, of which the end says what and where, and of a line that another log could not take."""
 _MAX_ITEMS, _MAX_ITEM = 32, 256
-_SECRET = re.compile(r"secret|token|password|signature|authorization|api_key", re.IGNORECASE)
-_TOGETHER_FOR = 0.1
-_MAX_BATCH = 64 * 1024
-_MAX_NAMES = 1000
-_HEAD = frozenset(("at", "level", "process", "msg"))
-_SHOWN_FROM = logging.WARNING
-_INFO = b'Z","level":"info"'
-_LEVELS = {
+_SECRET: Final = re.compile(r"secret|token|password|signature|authorization|api_key", re.IGNORECASE)
+_TOGETHER_FOR: Final = 0.1
+_MAX_BATCH: Final = 64 * 1024
+_MAX_NAMES: Final = 1000
+_HEAD: Final = frozenset(("at", "level", "process", "msg"))
+_SHOWN_FROM: Final = logging.WARNING
+_INFO: Final = b'Z","level":"info"'
+_LEVELS: Final = {
     logging.INFO: _INFO,
     logging.WARNING: b'Z","level":"warning"',
     logging.ERROR: b'Z","level":"error"',
     logging.CRITICAL: b'Z","level":"error"',
     logging.DEBUG: b'Z","level":"debug"',
 }
-_dumps = orjson.dumps
-_LOST = counts("sluice_log_writes_failed_total", "Batches of log lines that could not be written.", [])
+_time: Final = time.time
+_dumps: Final = orjson.dumps
+_ENDED: Final = orjson.OPT_APPEND_NEWLINE
+_MILLISECONDS: Final = [b"%03d" % ms for ms in range(1000)]
+_LOST: Final = counts("sluice_log_writes_failed_total", "Batches of log lines that could not be written.", [])
 recent(_LOST, "sluice_log_writes_failed_total", [])
 
 
@@ -76,8 +79,8 @@ class Lines:
         self._output = output
         self._texts_output = texts
         self._shows_warnings = shows_warnings
-        self._moment = 0
-        self._at = b""
+        self._second = 0
+        self._at = b""  # the beginning of each line of that second
         self._named = b',"process":%b,"msg":' % orjson.dumps(process)
         self._waiting = bytearray()  # one piece that grows: a list of small ones costs six times as much to keep
         self._texts = bytearray()
@@ -86,16 +89,19 @@ class Lines:
     def line(self, level: int, message: str, fields: dict[str, Any]) -> None:
         if self._process is None:
             return
-        moment = int(time.time() * 1000)
-        if moment != self._moment:
-            self._moment, self._at = moment, _at(moment)
-        if not _plain.issuperset(fields):
+        moment = int(_time() * 1000)
+        second = moment // 1000
+        if second != self._second:
+            self._second, self._at = second, _at(second)
+        ms = _MILLISECONDS[moment - 1000 * second]
+        if tuple(fields) not in _plain:
             fields = _looked_at(fields)
         message_json, rest = _written(message, fields)
         if len(rest) > MAX_TEXT or len(message_json) > MAX_TEXT:
             message_json, rest = _written(cut(message), capped(fields))
         comma = b"," if fields else b""
-        text = b"%b%b%b%b%b%b" % (self._at, _LEVELS.get(level, _INFO), self._named, message_json, comma, rest[1:])
+        level_json = _LEVELS.get(level, _INFO)
+        text = b"%b%b%b%b%b%b%b" % (self._at, ms, level_json, self._named, message_json, comma, rest[1:])
         self._waiting += text
         if level >= _SHOWN_FROM:
             self.flush()
@@ -153,10 +159,10 @@ def _write(output: Output, batch: bytes | bytearray) -> bool:
 
 def _written(message: str, fields: dict[str, Any]) -> tuple[bytes, bytes]:
     try:
-        return _dumps(message), _dumps(fields, str, orjson.OPT_APPEND_NEWLINE)
+        return _dumps(message), _dumps(fields, str, _ENDED)
     except TypeError:  # half a surrogate pair, an integer of more than 64 bits: nothing that JSON has
         plain = {name: ascii(value) for name, value in fields.items()}
-        return _dumps(ascii(message)), _dumps(plain, None, orjson.OPT_APPEND_NEWLINE)
+        return _dumps(ascii(message)), _dumps(plain, None, _ENDED)
 
 
 def cut(text: str, most: int = MAX_TEXT) -> str:
@@ -193,21 +199,19 @@ def _printable(lines: bytes | bytearray) -> bytes | bytearray:
     return printable_json(lines.decode()).encode()
 
 
-def _at(moment: int) -> bytes:
-    """The head of a line. `moment` in milliseconds."""
-    seconds, ms = divmod(moment, 1000)
-    return time.strftime(f'{{"at":"%Y-%m-%dT%H:%M:%S.{ms:03d}', time.gmtime(seconds)).encode()
+def _at(second: int) -> bytes:
+    """The head of a line, up to its milliseconds."""
+    return time.strftime('{"at":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second)).encode()
 
 
-_plain: set[str] = set()
-"""Names of fields that speak of no secret."""
+_plain: Final[set[tuple[str, ...]]] = set()
+"""Names of fields as they come together, none of which speaks of a secret, or is in the head of a line already."""
 
 
 def _looked_at(fields: dict[str, Any]) -> dict[str, Any]:
     """With what is secret masked; a name that the head of the line has already gets a `_`."""
-    for name in fields.keys() - _plain:
-        if not _SECRET.search(name) and name not in _HEAD and len(_plain) < _MAX_NAMES:
-            _plain.add(name)
+    if not any(_SECRET.search(name) or name in _HEAD for name in fields) and len(_plain) < _MAX_NAMES:
+        _plain.add(tuple(fields))
     return {f"{name}_" if name in _HEAD else name: value for name, value in masked(fields).items()}
 
 

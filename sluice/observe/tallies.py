@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Final
 
 from prometheus_client import Counter, Histogram
 
@@ -18,7 +18,21 @@ EVERY = 1.0
 """Seconds between two flushes, while anything is counted."""
 
 _tallies: list[Counts | Histograms] = []
-_armed = False
+
+
+class _Timer:
+    armed = False
+    """Somebody will flush what is counted now."""
+
+
+_timer: Final = _Timer()
+
+
+class _Tally:
+    __slots__ = ("n",)
+
+    def __init__(self) -> None:
+        self.n = 0
 
 
 class Counts:
@@ -28,22 +42,33 @@ class Counts:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._new: dict[tuple[str, ...], int] = {}
+        self._new: dict[tuple[str, ...], _Tally] = {}
         self.totals: dict[tuple[str, ...], int] = {}
         """What this process has counted up to the last flush."""
         _tallies.append(self)
 
     def add(self, *labels: str) -> None:
-        new = self._new
-        new[labels] = new.get(labels, 0) + 1
-        if not _armed:
+        tally = self._new.get(labels)
+        if tally is None:
+            tally = self._new[labels] = _Tally()
+        tally.n += 1
+        if not _timer.armed:
             _arm()
 
     def flush(self) -> None:
         new, self._new = self._new, {}
-        for labels, n in new.items():
-            (self._counter.labels(*labels) if labels else self._counter).inc(n)
-            self.totals[labels] = self.totals.get(labels, 0) + n
+        for labels, tally in new.items():
+            (self._counter.labels(*labels) if labels else self._counter).inc(tally.n)
+            self.totals[labels] = self.totals.get(labels, 0) + tally.n
+
+
+class _Observed:
+    __slots__ = ("counts", "total")
+
+    def __init__(self, bounds: int) -> None:
+        self.total = 0.0
+        self.counts = [0] * (bounds + 1)
+        """How many fell under each bound and not under the one before; the last: over all of them."""
 
 
 class Histograms:
@@ -54,43 +79,45 @@ class Histograms:
     def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
         self._histogram = histogram
         self._bounds = tuple(bounds)
-        self._new: dict[tuple[str, ...], list[float]] = {}
-        """The sum, then how many fell under each bound and not under the one before; the last: over all of them."""
+        self._new: dict[tuple[str, ...], _Observed] = {}
         _tallies.append(self)
 
     def observe(self, value: float, *labels: str) -> None:
-        new = self._new.get(labels)
-        if new is None:
-            new = self._new[labels] = [0.0] * (len(self._bounds) + 2)
-        new[0] += value
-        new[bisect_left(self._bounds, value) + 1] += 1
-        if not _armed:
+        observed = self._new.get(labels)
+        if observed is None:
+            observed = self._new[labels] = _Observed(len(self._bounds))
+        observed.total += value
+        at = 0
+        for bound in self._bounds:
+            if value <= bound:
+                break
+            at += 1
+        observed.counts[at] += 1
+        if not _timer.armed:
             _arm()
 
     def flush(self) -> None:
         new, self._new = self._new, {}
-        for labels, (total, *counts) in new.items():
+        for labels, observed in new.items():
             child = self._histogram.labels(*labels)
             # It has no public way to observe many at once (see the bound in pyproject.toml).
-            child._sum.inc(total)
-            for bucket, n in zip(child._buckets, counts, strict=True):
+            child._sum.inc(observed.total)
+            for bucket, n in zip(child._buckets, observed.counts, strict=True):
                 if n:
                     bucket.inc(n)
 
 
 def flush() -> None:
     """Everything that was counted goes into the metrics now."""
-    global _armed
-    _armed = False
+    _timer.armed = False
     for tally in _tallies:
         tally.flush()
 
 
 def _arm() -> None:
-    global _armed
     try:
         asyncio.get_running_loop().call_later(EVERY, flush)
-        _armed = True
+        _timer.armed = True
     except RuntimeError:
         flush()  # nobody would come back to it
 

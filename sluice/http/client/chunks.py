@@ -8,7 +8,7 @@ from typing import Final
 from sluice.http.client.response_head import MAX_HEAD
 from sluice.http.errors import BadFraming
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?\r")
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?\r")
 """A line that begins a chunk. Blanks behind the size are what some servers pad it with, and stand for nothing."""
 _AT_SIZE: Final = 0
 _AT_END: Final = 1

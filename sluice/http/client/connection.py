@@ -10,15 +10,15 @@ import asyncio
 import contextlib
 import os
 from types import TracebackType
-from typing import Protocol, cast
+from typing import Final, cast
 
 from sluice.http.client.deadlines import bounded, wake
 from sluice.http.client.framing import NO_BODY, Framing, Headers, request_head
 from sluice.http.client.response import Response, Timeout
-from sluice.http.client.response_body import MAX_WAITING
+from sluice.http.client.response_body import MAX_WAITING, Source
 from sluice.http.errors import BadBody, IdleTimeout, UpstreamError, UpstreamReset
 
-JOINED = 4 * 1024
+JOINED: Final = 4 * 1024
 """Bytes of a body up to which copying it behind its head is cheaper than handing over both."""
 
 
@@ -30,13 +30,20 @@ def address_text(name: object) -> str:
     return f"unix:{name}" if isinstance(name, str) and name else ""
 
 
-class Home(Protocol):
-    """Who owns the wires: see `Pool`."""
+class Home:
+    """Who owns the wires: see `Pool`. A class and not a Protocol, as `Exchange` is."""
 
-    def opened(self, wire: Wire) -> None: ...
-    def freed(self, wire: Wire) -> None: ...
-    def closing(self, wire: Wire) -> None: ...
-    def lost(self, wire: Wire) -> None: ...
+    def opened(self, wire: Wire) -> None:
+        raise NotImplementedError
+
+    def freed(self, wire: Wire) -> None:
+        raise NotImplementedError
+
+    def closing(self, wire: Wire) -> None:
+        raise NotImplementedError
+
+    def lost(self, wire: Wire) -> None:
+        raise NotImplementedError
 
 
 class Wire:
@@ -147,7 +154,7 @@ class Wire:
         wake(self._drained)
 
 
-class Connection:
+class Connection(Source):
     """A connection on loan for one request and its response. It goes back by itself when both ended cleanly.
 
     One task may send while another one reads; an early response ends the sending with UpstreamReset.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from time import monotonic
+from typing import Final
 
 from sluice.http.client.connection import Connection
 from sluice.http.client.deadlines import Deadlines
@@ -13,7 +14,7 @@ from sluice.http.client.response import Response
 from sluice.http.errors import TooLate, UpstreamError, UpstreamReset
 from sluice.process.boottime import boottime
 
-WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+WITH_BODY: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 """Methods whose empty body still gets its Content-Length: 0 (RFC 9110 §8.6)."""
 
 

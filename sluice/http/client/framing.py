@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
+from typing import Final
 
 from sluice.http.errors import BadFraming, BadHead
 from sluice.http.fields import CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, Fields
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-NOT_IN_TARGET = bytes(range(0x21)) + b"\x7f"
-BODILESS = frozenset((204, 304))
+TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NOT_IN_TARGET: Final = bytes(range(0x21)) + b"\x7f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +28,8 @@ class Framing:
     field: bytes
 
 
-NO_BODY = Framing(0, b"")
-CHUNKED = Framing(None, b"Transfer-Encoding: chunked")
+NO_BODY: Final = Framing(0, b"")
+CHUNKED: Final = Framing(None, b"Transfer-Encoding: chunked")
 
 
 def sized(length: int) -> Framing:
@@ -38,10 +37,9 @@ def sized(length: int) -> Framing:
     return Framing(length, b"Content-Length: %d" % length)
 
 
-@lru_cache(maxsize=4096)
 def stated(length: int) -> Framing:
     """A body of `length` bytes; the caller's own headers already carry that Content-Length, and it stays in place."""
-    return Framing(length, b"")
+    return Framing(length, b"") if length else NO_BODY
 
 
 def request_head(method: bytes, target: bytes, headers: Headers, framing: Framing) -> bytes:
@@ -54,7 +52,7 @@ def request_head(method: bytes, target: bytes, headers: Headers, framing: Framin
     lines += (b"", b"")
     head = b"\r\n".join(lines)
     # Only our own line ends may be in it: counting them is much cheaper than looking into every field.
-    if head.count(b"\r") != ends or head.count(b"\n") != ends or b"\0" in head:
+    if head.count(b"\r") != ends or head.count(b"\n") != ends or head.count(b"\0"):
         raise BadHead("CR, LF or NUL in a request head")
     _check_request_line(method, target)
     _check_fields(headers, framing)
@@ -76,7 +74,8 @@ def _check_fields(headers: Headers, framing: Framing) -> None:
     if names and (not all(names) or len(together.translate(None, TOKEN)) != len(names) - 1):
         raise BadHead("a header name must be a token")
     lowered = together.lower()
-    if b"content-length" in lowered or b"transfer-encoding" in lowered or framing.length:
+    # `in` would try them as numbers first, which takes ten times as long.
+    if lowered.count(b"content-length") or lowered.count(b"transfer-encoding") or framing.length:
         _check_lengths(headers, framing)
 
 
@@ -112,18 +111,16 @@ def ending_of(status: int, current: bool, fields: Fields, *, head_only: bool) ->
         raise BadFraming("the length is said more than once")
     length = 0
     if framed == CONTENT_LENGTH:
-        length = _length(fields.first(CONTENT_LENGTH) or b"")
+        length = fields.length()
+        if length < 0:
+            raise BadFraming("content-length is not a number")
     elif framed and ((fields.first(TRANSFER_ENCODING) or b"").lower() != b"chunked" or not current):
         raise BadFraming("transfer-encoding is not chunked, or in HTTP/1.0")
-    if head_only or status in BODILESS or framed == CONTENT_LENGTH:
-        return 0 if head_only or status in BODILESS else length
+    if head_only or status in (204, 304):
+        return 0
+    if framed == CONTENT_LENGTH:
+        return length
     return Ending.CHUNKS if framed else Ending.CLOSE
-
-
-def _length(value: bytes) -> int:
-    if not value.isdigit() or len(value) > 18:
-        raise BadFraming("content-length is not a number")
-    return int(value)
 
 
 def stays_open(current: bool, fields: Fields) -> bool:

@@ -10,23 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import time
 from collections import deque
 from math import inf
-from time import monotonic
-from typing import cast
+from typing import Final, cast
 
 from sluice.http.client.causes import in_words
 from sluice.http.client.connect import Refuse, connect as open_connection
-from sluice.http.client.connection import Connection, Wire
+from sluice.http.client.connection import Connection, Home, Wire
 from sluice.http.client.origin import Origin
 from sluice.http.errors import ConnectFailed, ConnectTimeout, PoolExhausted
 from sluice.process import files
 
+_monotonic: Final = time.monotonic
 Waiter = asyncio.Future[Wire | None]
 """Comes with a connection to use again, or None: a permit to open one."""
 
 
-class Pool:
+class Pool(Home):
     """Connections to one origin: reused last-in-first-out, at most `limit` open, a bounded wait for a free one.
 
     In seconds: `connect` for name, TCP and TLS together, `wait` for a free connection, `idle` for how long an unused
@@ -56,7 +57,7 @@ class Pool:
         self._tls = (tls or ssl.create_default_context()) if origin.scheme == "https" else None
         self._refuse = refuse
         self._open = 0
-        self._idle: deque[Wire] = deque()
+        self._idle: list[Wire] = []
         self._waiters: deque[tuple[Waiter, bool]] = deque()
         self._wires: set[Wire] = set()
         self._closed = False
@@ -92,7 +93,7 @@ class Pool:
             raise PoolExhausted("the pool is closed")
         if not fresh and (kept := self.kept()) is not None:
             return kept
-        end = monotonic() + timeout
+        end = _monotonic() + timeout
         if self._open < self._limit:
             self._open += 1
         elif (wire := await self._wait_for_connection(fresh, min(self._wait, timeout))) is not None:
@@ -120,7 +121,7 @@ class Pool:
     def _youngest(self) -> Wire | None:
         while self._idle:
             wire = self._idle[-1]
-            if monotonic() < wire.until:
+            if _monotonic() < wire.until:
                 self._idle.pop()
                 wire.idle = False
                 return wire
@@ -157,7 +158,7 @@ class Pool:
         """Opens a connection with the permit that the caller took; from here on the wire holds it."""
         wire, ready = Wire(self), False
         protocol = cast(asyncio.Protocol, wire)
-        timeout = min(self._connect_timeout, end - monotonic())
+        timeout = min(self._connect_timeout, end - _monotonic())
         try:
             async with asyncio.timeout(timeout):
                 await open_connection(lambda: protocol, self.origin, self._tls, self._refuse)
@@ -188,11 +189,11 @@ class Pool:
 
     def opened(self, wire: Wire) -> None:
         self._wires.add(wire)
-        wire.expires = monotonic() + self._age
+        wire.expires = _monotonic() + self._age
 
     def freed(self, wire: Wire) -> None:
         """An exchange on it ended cleanly."""
-        now = monotonic()
+        now = _monotonic()
         if self._closed or now >= wire.expires:
             wire.abort()  # its permit goes to whoever waits when it is lost
             return

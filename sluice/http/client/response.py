@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from typing import Final
 
 from sluice.http.client.deadlines import Deadlines, bounded, wake
 from sluice.http.client.framing import ending_of, stays_open
@@ -30,7 +31,8 @@ from sluice.http.fields import Fields
 Timeout = float | Deadlines | None
 """Seconds; the same for many waits of one length; None: however long it takes."""
 
-_NO_FIELDS = Fields([])
+_running_loop: Final = asyncio.get_running_loop
+_NO_FIELDS: Final = Fields([])
 
 
 class Response(ReceivedBody):
@@ -108,7 +110,7 @@ class Response(ReceivedBody):
     async def _wait(self, timeout: Timeout) -> bool:
         if self._waiter is not None:
             raise RuntimeError("two tasks read one response")
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = _running_loop().create_future()
         try:
             return await (
                 timeout.bounded(self._waiter) if isinstance(timeout, Deadlines) else bounded(self._waiter, timeout)

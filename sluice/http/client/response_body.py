@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final
 
 from sluice.http.client.chunks import Chunks
 from sluice.http.client.deadlines import wake
 from sluice.http.client.framing import Ending
 from sluice.http.errors import BadFraming
 
-MAX_WAITING = 128 * 1024
+MAX_WAITING: Final = 128 * 1024
 """Bytes of a body that wait unread before the upstream has to."""
 
 
-class Source(Protocol):
-    """Where a response comes from, and what it may ask for: see `Connection`."""
+class Source:
+    """Where a response comes from, and what it may ask for: see `Connection`. A class and not a Protocol, as `Exchange`
+    is."""
 
-    def abort(self) -> None: ...
-    def pause_reading(self) -> None: ...
-    def resume_reading(self) -> None: ...
-    def response_complete(self, *, may_stay: bool) -> None: ...
+    __slots__ = ()
+
+    def abort(self, why: str = "connection cut") -> None:
+        raise NotImplementedError
+
+    def pause_reading(self) -> None:
+        raise NotImplementedError
+
+    def resume_reading(self) -> None:
+        raise NotImplementedError
+
+    def response_complete(self, *, may_stay: bool) -> None:
+        raise NotImplementedError
 
 
 class ReceivedBody:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from sluice.http.errors import BadField, BadFraming
 from sluice.http.fields import Fields, read_fields
 from sluice.process.cache import Cache
 
-MAX_FIELDS = 256
-MAX_HEAD = 64 * 1024
+MAX_FIELDS: Final = 256
+MAX_HEAD: Final = 64 * 1024
 """Bytes of a head, interim heads included; and of what chunks may carry besides data between two pieces of it."""
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [\t -~\x80-\xff]*)?")  # RFC 9112 section 4
-_LOOSE_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9])[ \t]+([0-9]{3})(?:[ \t][\t -~\x80-\xff]*)?")
-_BEGINNING = b"HTTP/1."
-_ANY_END = re.compile(rb"\n\r?\n")
-_BEFORE_COLON = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]+:")
-_NO_FIELDS = Fields([])
-_statuses: Cache[bytes, tuple[int, bool]] = Cache(64 * 2**10)
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([0-9]{3})(?: [\t -~\x80-\xff]*)?")  # RFC 9112 section 4
+_LOOSE_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9])[ \t]+([0-9]{3})(?:[ \t][\t -~\x80-\xff]*)?")
+_BEGINNING: Final = b"HTTP/1."
+_ANY_END: Final = re.compile(rb"\n\r?\n")
+_BEFORE_COLON: Final = re.compile(rb"^([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]+:")
+_NO_FIELDS: Final = Fields([])
+_statuses: Final[Cache[bytes, tuple[int, bool]]] = Cache(64 * 2**10)
 
 
 def read_head(data: bytes, before: int) -> tuple[int, bool, Fields, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from sluice.http.fields import pair_of
@@ -22,8 +22,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-LOG = Log("gateway")
-_IN_A_PATH = "/!$&'()*+,;=:@-._~%"
+LOG: Final = Log("gateway")
+_IN_A_PATH: Final = "/!$&'()*+,;=:@-._~%"
 
 
 def target_of(scope: Message) -> bytes:

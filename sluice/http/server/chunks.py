@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import httptools
 
 from sluice.http.server.refused import Refused
 
-_MAX_OVERHEAD = 64 * 1024
+_MAX_OVERHEAD: Final = 64 * 1024
 """Bytes of chunk extensions and trailers, beyond what chunks of their size need."""
-_CHUNKS_FOLLOW = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+_CHUNKS_FOLLOW: Final = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class ChunkedBody:

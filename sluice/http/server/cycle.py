@@ -6,7 +6,7 @@ import asyncio
 import re
 import select
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from sluice.http.date import date_line
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from sluice.http.server.flow import FlowControl
     from sluice.http.server.protocol import ServerProtocol
 
-_JOINED = 4 * 1024
+_JOINED: Final = 4 * 1024
 """Bytes of a body up to which copying it behind its head is cheaper than handing over both."""
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_IN_VALUE = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
-_BODILESS = frozenset((204, 304))
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_IN_VALUE: Final = b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 
-LOG = Log("gateway")
+LOG: Final = Log("gateway")
 
 
 class Cycle(Exchange):
@@ -242,7 +241,7 @@ class Cycle(Exchange):
     # --- how it is written
 
     def _open(self, status: int, lines: Sequence[bytes], length: int | None, *, said_close: bool) -> None:
-        bodiless = self._bodiless = self.head.method == b"HEAD" or status in _BODILESS
+        bodiless = self._bodiless = self.head.method == b"HEAD" or status in (204, 304)
         last = b"\r\n"
         if length is None and not bodiless:
             if self.head.current:
@@ -257,7 +256,7 @@ class Cycle(Exchange):
         self._left = 0 if bodiless else length
         self.response_started = True
         self.waits_for_100_continue = False
-        self._held = b"".join((STATUS_LINES[status], *lines, *self.extra_lines, self.id_line, last))
+        self._held = b"".join([STATUS_LINES[status], *lines, *self.extra_lines, self.id_line, last])
 
     def _flush(self) -> None:
         held, self._held = self._held, b""
@@ -368,7 +367,7 @@ class Cycle(Exchange):
         self._connection.on_response_complete()
 
 
-_prefixes: Cache[bytes, bytes] = Cache(256 * 2**10)
+_prefixes: Final[Cache[bytes, bytes]] = Cache(256 * 2**10)
 
 
 def _field_prefix(name: bytes) -> bytes:

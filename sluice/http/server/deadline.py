@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from math import inf
+from typing import Final
 
-_EARLY = 0.005  # seconds that a timer may fire too early
+_EARLY: Final = 0.005  # seconds that a timer may fire too early
 
 
 class Deadline:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sluice.http.server.head import RequestHead
 
-CLIENT_GONE = 499
+CLIENT_GONE: Final = 499
 """nginx's number for a client that left before its answer began; never sent, only counted and logged."""
-LISTENER = "sluice.listener"
+LISTENER: Final = "sluice.listener"
 """In the state of an ASGI scope: the name of the listener that the connection came to."""
 LOCAL_PEER = ("127.0.0.1", 0)
 """Who comes over a unix socket: somebody on this machine, who has no address."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
-MAX_UNREAD = 64 * 1024
+MAX_UNREAD: Final = 64 * 1024
 """Bytes that may wait to be read by whoever answers; beyond it the socket is not read."""
 
 

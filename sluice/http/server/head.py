@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from typing import Final
 
 from sluice.http.date import date_line
 from sluice.http.errors import BadField
@@ -26,24 +27,24 @@ from sluice.http.request_id import id_of
 from sluice.http.server.refused import Refused
 from sluice.process.cache import Cache
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
-STATUS_LINES = {n: b"HTTP/1.1 %d %b\r\n" % (n, _PHRASES.get(n, "").encode()) for n in range(100, 600)}
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+STATUS_LINES: Final = {n: b"HTTP/1.1 %d %b\r\n" % (n, _PHRASES.get(n, "").encode()) for n in range(100, 600)}
 
-MAX_HEAD = 64 * 1024
-MAX_FIELDS = 256
-MAX_TARGET = 16 * 1024
-MAX_METHOD = 32
-MAX_HOST = 255
+MAX_HEAD: Final = 64 * 1024
+MAX_FIELDS: Final = 256
+MAX_TARGET: Final = 16 * 1024
+MAX_METHOD: Final = 32
+MAX_HOST: Final = 255
 
 # RFC 9112 section 3; that a target may have bytes over 0x7F is what browsers and nginx make of it.
-_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~\x80-\xff]+) HTTP/1\.([01])\r\n")
-_ANY_VERSION = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
-_LONG_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{33}")
-_OVER_ASCII = re.compile(rb"[\x80-\xff]")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?")  # RFC 9110 section 7.2
-_ABSOLUTE = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
-_good_hosts: Cache[bytes, bytes] = Cache(256 * 1024)
+_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([!-~\x80-\xff]+) HTTP/1\.([01])\r\n")
+_ANY_VERSION: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~\x80-\xff]+ HTTP/[0-9]\.[0-9]\r\n")
+_LONG_METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{33}")
+_OVER_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::[0-9]*)?")  # RFC 9110 section 7.2
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
+_good_hosts: Final[Cache[bytes, bytes]] = Cache(256 * 1024)
 
 
 class RequestHead:
@@ -88,6 +89,7 @@ def read_head(head: bytes, most: int = MAX_HEAD) -> RequestHead:
     if line is None:
         raise bad_line(head)
     method, target, minor = line.groups()
+    end: int = line.end()
     if len(target) > MAX_TARGET:
         raise Refused(414, f"the target is over {MAX_TARGET} bytes")
     if len(head) > most:
@@ -97,7 +99,7 @@ def read_head(head: bytes, most: int = MAX_HEAD) -> RequestHead:
     if method == b"CONNECT":
         raise Refused(501, "CONNECT is not understood here")
     try:
-        fields = read_fields(head[line.end() : -4] if line.end() < len(head) - 2 else b"")
+        fields = read_fields(head[end:-4] if end < len(head) - 2 else b"")
     except BadField as error:
         raise Refused(400, f"this is not HTTP/1.1: {error}") from None
     if len(fields.all) > MAX_FIELDS:
@@ -109,7 +111,7 @@ def read_head(head: bytes, most: int = MAX_HEAD) -> RequestHead:
     length = _length(fields, current) if fields.kinds & (CONTENT_LENGTH | TRANSFER_ENCODING) else 0
     if fields.kinds & EXPECT and (fields.first(EXPECT) or b"").lower() != b"100-continue":
         raise Refused(417, "the only expectation understood here is 100-continue")  # RFC 9110 section 10.1.1
-    if b"#" in target:
+    if target.find(b"#") >= 0:
         raise Refused(400, "a target has no fragment")  # RFC 9112 section 3.2
     if target[0] != 0x2F:
         target, authority = _other_form(target, method)
@@ -186,12 +188,13 @@ def _host(fields: Fields, current: bool) -> bytes | None:
 
 def _length(fields: Fields, current: bool) -> int | None:
     """RFC 9112 section 6: one of the two, said once, and understood by everybody."""
-    length, coding = fields.first(CONTENT_LENGTH), fields.first(TRANSFER_ENCODING)
+    coding = fields.first(TRANSFER_ENCODING)
     if coding is None:
-        if length is None or not length.isdigit() or len(length) > 18:
+        length = fields.length()
+        if length < 0:
             raise Refused(400, "Content-Length is not a number")
-        return int(length)
-    if length is not None:
+        return length
+    if fields.kinds & CONTENT_LENGTH:
         raise Refused(400, "the length of the body is given more than once")
     if not current or coding.lower() != b"chunked":
         # RFC 9112 section 6.1: HTTP/1.0 has none, so the framing is faulty.

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from sluice.observe.metrics import SECONDS, counts, histograms, recent
 
-_KNOWN = {*(status.value for status in HTTPStatus), 419, 499, *range(520, 531)}  # Laravel's, nginx's, Cloudflare's
-_text = {status: str(status) if status in _KNOWN else f"{status // 100}xx" for status in range(1000)}.__getitem__
-_REQUESTS = counts("sluice_requests_total", "Requests answered by the gateway.", ["route", "status"])
+_KNOWN: Final = {
+    *(status.value for status in HTTPStatus),
+    419,
+    499,
+    *range(520, 531),
+}  # Laravel's, nginx's, Cloudflare's
+_TEXTS: Final = [str(status) if status in _KNOWN else f"{status // 100}xx" for status in range(1000)]
+_REQUESTS: Final = counts("sluice_requests_total", "Requests answered by the gateway.", ["route", "status"])
 
 
 def _fold(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -17,16 +23,16 @@ def _fold(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 recent(_REQUESTS, "sluice_requests_total", ["route", "answer"], _fold)
-_REQUEST_SECONDS = histograms("sluice_request_seconds", "From request to answer.", ["route"], SECONDS)
+_REQUEST_SECONDS: Final = histograms("sluice_request_seconds", "From request to answer.", ["route"], SECONDS)
 
 
 def request(route: str, status: int, seconds: float) -> None:
     """One answered request. `route` is the pattern from the policies, never the path: few values."""
-    _REQUESTS.add(route, _text(status))
+    _REQUESTS.add(route, _TEXTS[status])
     _REQUEST_SECONDS.observe(seconds, route)
 
 
-_CUT = counts(
+_CUT: Final = counts(
     "sluice_clients_cut_total", "Connections of clients that were cut, by the key of `clients` that says when.", ["key"]
 )
 recent(_CUT, "sluice_clients_cut_total", ["key"])
@@ -37,11 +43,11 @@ def cut(key: str) -> None:
     _CUT.add(key)
 
 
-_CONNECTIONS_REFUSED = counts(
+_CONNECTIONS_REFUSED: Final = counts(
     "sluice_connections_refused_total", "Connections that got 503, as the open files of the process are used up.", []
 )
 recent(_CONNECTIONS_REFUSED, "sluice_connections_refused_total", [])
-_WEBSOCKETS_CUT = counts(
+_WEBSOCKETS_CUT: Final = counts(
     "sluice_websockets_cut_total", "WebSockets that were cut off for what one side sent, by the code.", ["side", "code"]
 )
 recent(_WEBSOCKETS_CUT, "sluice_websockets_cut_total", ["side", "code"])

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import httptools
 from uvicorn import Config
@@ -40,16 +40,19 @@ from sluice.http.server.waiting import ClientClock
 from sluice.observe.log import Log
 from sluice.process import files
 
-_AT_ONCE = 16 * 1024
+_AT_ONCE: Final = 16 * 1024
 """Bytes of an answer from which on it is written without waiting for the end of the loop's pass."""
-_FIRST_WITHIN = 1.0
+_FIRST_WITHIN: Final = 1.0
 """Seconds that a new connection has for its request when the server stops, or has no files left for it."""
-_REFUSED_TOGETHER = 16
+_REFUSED_TOGETHER: Final = 16
 """Connections of an address beyond its share that may wait for their 503; others are reset at once."""
-_MAX_HANDSHAKE_FIELDS, _MAX_HANDSHAKE_LINE = 120, 8000
+_MAX_HANDSHAKE_FIELDS: Final = 120
+_MAX_HANDSHAKE_LINE: Final = 8000
 """Of the library that answers handshakes, a little less: beyond its own it would leave them unanswered."""
 
-_AT_HEAD, _CHUNKS, _OVER = 0, -1, -2
+_AT_HEAD: Final = 0
+_CHUNKS: Final = -1
+_OVER: Final = -2
 """Where a connection is; above 0: so many bytes of a sized body are still to come."""
 
 Direct = Callable[[Cycle], Coroutine[Any, Any, None] | None]
@@ -57,7 +60,7 @@ Direct = Callable[[Cycle], Coroutine[Any, Any, None] | None]
 Bounds = Callable[[], ClientBounds]
 """What a connection that is made now goes by."""
 
-LOG = Log("gateway")
+LOG: Final = Log("gateway")
 
 
 class ServerProtocol:
@@ -149,7 +152,7 @@ class ServerProtocol:
     def resume_writing(self) -> None:
         self.flow.resume_writing()
         self._clock.unblocked()
-        if self.cycle is not None and self.cycle.response_complete:
+        if self.cycle is not None and self.cycle.response_complete and not self.transport.is_closing():
             self._read_next()
 
     def shutdown(self) -> None:
@@ -265,7 +268,7 @@ class ServerProtocol:
             raise self._no_room()
         if work is None:
             work = self._asgi(cycle)
-        cycle.task = self.loop.create_task(cycle.run(work))
+        cycle.task = asyncio.Task(cycle.run(work), loop=self.loop, name="request")  # else each gets a name made for it
         self.tasks.add(cycle.task)
 
     async def _asgi(self, cycle: Cycle) -> None:
@@ -337,16 +340,14 @@ class ServerProtocol:
         self._clock.watch_written()
 
     def on_response_complete(self) -> None:
-        self._state.total_requests += 1
         self.watch_written()
-        if self.transport.is_closing():
-            return
-        self._clock.await_request()
-        self._read_next()
+        if not self.transport.is_closing():
+            self._clock.await_request()
+            self._read_next()
 
     def _read_next(self) -> None:
         """What has come behind a request that is answered."""
-        if self.transport.is_closing() or (self._prefetch and self.flow.write_paused):
+        if self._prefetch and self.flow.write_paused:
             return
         self.flow.resume_reading()
         if self._prefetch:

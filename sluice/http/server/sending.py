@@ -8,13 +8,14 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from typing import Final
 
-_LOOKS = 8
+_LOOKS: Final = 8
 """So often within the time a look is taken whether the client has taken anything."""
 _TCP_INFO, _ACKED_AT = 11, 120
 """linux/tcp.h: `tcpi_bytes_acked` in `struct tcp_info`."""
-_RESET = struct.pack("ii", 1, 0)
-_NO_RESET = struct.pack("ii", 0, 0)
+_RESET: Final = struct.pack("ii", 1, 0)
+_NO_RESET: Final = struct.pack("ii", 0, 0)
 
 
 class SendClock:

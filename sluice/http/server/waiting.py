@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sluice.http.server import metrics
 from sluice.http.server.cycle import Cycle
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from sluice.http.server.bounds import ClientBounds
     from sluice.http.server.protocol import ServerProtocol
 
-_LINGER = 2.0
+_LINGER: Final = 2.0
 """Seconds a client may go on sending after a refusal: closed at once, the kernel would reset it unread."""
-_LOOK = 1.0
+_LOOK: Final = 1.0
 """Seconds between two looks whether a client has gone of whom nothing is read."""
 
-LOG = Log("gateway")
+LOG: Final = Log("gateway")
 
 
 class ClientClock:

@@ -18,7 +18,7 @@ BOUNDS = (0.1, 0.5, 1.0)
 @pytest.fixture(autouse=True)
 def own_tallies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tallies, "_tallies", [])
-    monkeypatch.setattr(tallies, "_armed", False)
+    monkeypatch.setattr(tallies._timer, "armed", False)
 
 
 def counted(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
