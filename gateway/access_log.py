@@ -10,14 +10,16 @@ import re
 import time
 from typing import Any, Final
 
-from gateway.metrics import unknown_prefix
+from gateway import metrics as counted
 from gateway.plan import Admission, Invalid, Plan
 from gateway.request import Head
+from gateway.routing import AMBIGUOUS
 from gateway.workers.prefixes import UNKNOWN
 from sluice.http.bodies import HeldBody
 from sluice.http.fields import HOST, REFERER, USER_AGENT, Fields
 from sluice.http.request_id import id_of
 from sluice.http.server import Exchange, metrics
+from sluice.http.via import RETURNED
 from sluice.observe.log import Log
 from sluice.observe.log_lines import MAX_TEXT
 
@@ -49,8 +51,8 @@ def write(log: AccessLogEntry, exchange: Exchange, seconds: float, *, combined: 
     assert plan is not None
     assert head is not None
     metrics.request(plan.rules.name, log.status, seconds)
-    if log.why == UNKNOWN:
-        unknown_prefix()
+    if log.why is not None:
+        count(log.why)
     if combined:
         raw, client = exchange.head, plan.subject.client.text
         minor = 1 if raw.current else 0
@@ -61,6 +63,16 @@ def write(log: AccessLogEntry, exchange: Exchange, seconds: float, *, combined: 
         if several:
             fields["on"] = head.listener
         LOG.line("request", fields)
+
+
+def count(why: str) -> None:
+    """Of what was refused that for which `status` has a sentence of its own."""
+    if why == UNKNOWN:
+        counted.unknown_prefix()
+    elif why == RETURNED:
+        counted.returned()
+    elif why.startswith(AMBIGUOUS):
+        counted.ambiguous_path()
 
 
 def broken_off(upstream: str, head: Head, exchange: Exchange) -> None:

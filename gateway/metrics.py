@@ -14,6 +14,14 @@ _WITHOUT_STORE: Final = counts(
 )
 _UNKNOWN_PREFIXES: Final = counts("sluice_unknown_prefixes_total", "Requests under a prefix that no worker has.", [])
 recent(_UNKNOWN_PREFIXES, "sluice_unknown_prefixes_total", [])
+_AMBIGUOUS_PATHS: Final = counts(
+    "sluice_ambiguous_paths_total", "Requests refused as their path can be read in more than one way.", []
+)
+recent(_AMBIGUOUS_PATHS, "sluice_ambiguous_paths_total", [])
+_RETURNED: Final = counts(
+    "sluice_returned_requests_total", "Requests refused with 508, as they had passed this gateway before.", []
+)
+recent(_RETURNED, "sluice_returned_requests_total", [])
 _ACCOUNTS: Final = counts(
     "sluice_accounts_asked_total", "Questions of workers which sessions to start, by what came of them.", ["outcome"]
 )
@@ -88,6 +96,14 @@ def share_refused(upstream: str) -> None:
 
 def unknown_prefix() -> None:
     _UNKNOWN_PREFIXES.add()
+
+
+def ambiguous_path() -> None:
+    _AMBIGUOUS_PATHS.add()
+
+
+def returned() -> None:
+    _RETURNED.add()
 
 
 def reserved_refused(reason: str) -> None:

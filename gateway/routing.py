@@ -17,6 +17,7 @@ from gateway.policies import ReadingOfPath, Route, ToWorkers
 from gateway.problems import BadPath
 from sluice.process.cache import Cache
 
+AMBIGUOUS: Final = "this path can be read in more than one way"
 _RESERVED: Final = b"/_sluice"
 _REST: Final = "**"
 _SIZE: Final = 600
@@ -76,7 +77,7 @@ class Routes:
             which = self._by_path[index]
             if (which == "whole" and len(read) > 1) or (which == "match" and differ):
                 raise BadPath(
-                    f"this path can be read in more than one way ({WHAT}), and the route {route.path} depends on it; "
+                    f"{AMBIGUOUS} ({WHAT}), and the route {route.path} depends on it; "
                     "write it plainly, or ambiguous_paths: allow at that route"
                 )
 

@@ -120,6 +120,12 @@ class LastMinute:
     """Requests that match no route."""
     unknown_prefixes: int = 0
     """Requests under a prefix that no worker of `sessions.workers` has."""
+    ambiguous_paths: int = 0
+    """Requests refused as their path can be read in more than one way, and their route depends on it."""
+    returned: int = 0
+    """Requests refused with 508, as they had passed this gateway before, or very many others."""
+    handshakes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """TLS handshakes that failed, by listener and reason: certificate, version, no_tls, other."""
     twins: int = 0
     """Registrations of workers that were refused, as another live process has their id."""
     registrations: int = 0
@@ -522,6 +528,8 @@ class Status:
     division: DivisionStatus = field(default_factory=DivisionStatus)
     last_minute: LastMinute = field(default_factory=LastMinute)
     listeners: tuple[ListenerStatus, ...] = ()
+    unserved: tuple[str, ...] = ()
+    """Addresses of listeners that were taken out of the policies, at which clients connect still and nobody answers."""
     disk: DiskStatus | None = None
     processes: tuple[ProcessStatus, ...] = ()
     up_s: float = 0.0

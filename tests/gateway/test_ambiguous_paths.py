@@ -12,6 +12,7 @@ from gateway.path_readings import is_ambiguous, readings
 from gateway.policies import load, reading_of_path
 from gateway.routing import segments_of
 from sluice.http.signatures import sign
+from sluice.observe import metrics
 from tests.gateway.proxy.websocket.reverb import ASKED
 from tests.gateway.running import SIGNATURE, Gate, Receiver, gateway, lines
 
@@ -54,6 +55,16 @@ async def asked(gate: Gate, target: bytes, *fields: bytes, method: bytes = b"GET
     async with gate.raw(head) as client:
         answer, body = await client.head(), await client.rest()
     return int(answer[9:12]), body.decode()
+
+
+async def test_what_is_refused_is_counted(gate: Gate) -> None:
+    def counted() -> float:
+        return metrics.registry().get_sample_value("sluice_ambiguous_paths_total") or 0.0
+
+    before = counted()
+    assert (await asked(gate, b"/chat/victim/../o1/send"))[0] == 400
+    assert (await asked(gate, b"/allowed/a/../b/x"))[0] == 200
+    assert counted() == before + 1
 
 
 async def test_a_limit_of_one_session_is_not_passed_in_the_name_of_others(gate: Gate, laravel: Receiver) -> None:

@@ -8,8 +8,9 @@ import shutil
 import socket
 import ssl
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from gateway import asgi, process
 from gateway.policies import Policies, load
 from sluice.console import http as api
 from sluice.http.server.binding import Bound, CannotListen, bind
+from sluice.observe import metrics
 from sluice.process.loops import Stop
 from tests.authority import certify
 from tests.gateway.running import Receiver, problem, receiver, values
@@ -239,6 +241,81 @@ async def test_who_speaks_no_tls_to_it_gets_nothing_and_disturbs_nobody(site: Ma
     assert b"HTTP/" not in answer
     writer.close()
     assert (await gate.get("secure", "/page")).text == "ok"
+
+
+def shake_hands(port: int, context: ssl.SSLContext) -> None:
+    """As most clients do: they say what is wrong before they leave, which asyncio does not."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+        context.wrap_socket(wire, server_hostname="gate.test").close()
+
+
+def failed_handshakes(reason: str) -> float:
+    labels = {"listener": "secure", "reason": reason}
+    return metrics.registry().get_sample_value("sluice_tls_handshakes_failed_total", labels) or 0.0
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+async def test_handshakes_that_fail_are_counted_by_what_was_wrong(site: Made) -> None:
+    gate = await site()
+    before = {reason: failed_handshakes(reason) for reason in ("certificate", "no_tls", "version", "other")}
+    port = gate.port("secure")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await asyncio.to_thread(shake_hands, port, ssl.create_default_context())
+    await until(lambda: failed_handshakes("certificate") == before["certificate"] + 1)
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.read()
+        writer.close()
+    await until(lambda: failed_handshakes("no_tls") == before["no_tls"] + 2)
+    old = anybody()
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises(ssl.SSLError):
+        await asyncio.to_thread(shake_hands, port, old)
+    await until(lambda: failed_handshakes("version") == before["version"] + 1)
+    _, silent = await asyncio.open_connection("127.0.0.1", port)
+    silent.close()
+    assert (await gate.get("secure", "/page")).text == "ok"
+    assert failed_handshakes("other") == before["other"], "who leaves without a word has not failed"
+
+
+async def test_who_takes_nothing_over_tls_is_cut_and_little_of_its_answer_is_held(
+    site: Made, laravel: Receiver, heard: Heard
+) -> None:
+    taken = 0
+    piece = bytes(256 * 1024)
+
+    async def large(call: Call) -> None:
+        nonlocal taken
+        await call.head()
+        call.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (256 * len(piece)))
+        with suppress(ConnectionError):
+            for _ in range(256):
+                call.say(piece)
+                await call.writer.drain()
+                taken += len(piece)
+
+    laravel.play = large
+    gate = await site("clients: {send: 2s}")
+    tracemalloc.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port("secure"), ssl=anybody())
+        writer.write(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        writer.transport.pause_reading()
+        await until(lambda: "client.cut" in heard.messages(), timeout=30)
+        _, peak = tracemalloc.get_traced_memory()
+        writer.transport.abort()
+    finally:
+        tracemalloc.stop()
+    (cut,) = [fields for message, fields in heard.lines if message == "client.cut"]
+    assert cut["why"] == "the client took nothing of its answer for 2 seconds (clients.send)"
+    await until(lambda: "request" in heard.messages())
+    (line,) = [fields for message, fields in heard.lines if message == "request"]
+    assert (line["status"], line["why"]) == (200, cut["why"])
+    assert peak < 4 * 2**20, "of the 64 MiB, by client, gateway and upstream together"
+    assert taken < 32 * 2**20, "the rest never left the upstream: what is encrypted is held by nobody either"
 
 
 def put(source: tuple[Path, Path], folder: Path) -> None:

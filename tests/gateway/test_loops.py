@@ -15,12 +15,19 @@ from relay.deliver.sender import Sender
 from relay.process import open_queue
 from sessions.registry import Registry, Worker
 from sluice.http.via import RETURNED
+from sluice.observe import metrics
 from sluice.store.client import Store
 from tests.gateway.proxy.websocket.reverb import ASKED
 from tests.gateway.running import SIGNATURE, Gate, gateway, problem, values
 from tests.sluice.http.client.upstream import Call, upstream
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
+
+
+def counted() -> float:
+    """Requests that came back, as `status` is told of them."""
+    return metrics.registry().get_sample_value("sluice_returned_requests_total") or 0.0
 
 
 @asynccontextmanager
@@ -49,14 +56,18 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 async def test_an_upstream_that_is_the_gateway_itself_is_answered_508(tmp_path: Path, store_url: str) -> None:
+    before = counted()
     async with gateway_behind_itself(tmp_path, store_url) as (gate, _):
         assert problem(await gate.http.get("/x")) == (508, RETURNED)
+    assert counted() == before + 1
 
 
 async def test_so_is_a_websocket(tmp_path: Path, store_url: str) -> None:
     handshake = (b"GET /x HTTP/1.1\r\nHost: a\r\n", ASKED, b"\r\n")
+    before = counted()
     async with gateway_behind_itself(tmp_path, store_url) as (gate, _), gate.raw(*handshake) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 508 ")
+        await until(lambda: counted() == before + 1)
 
 
 async def test_so_is_a_worker_that_is_the_gateway_itself(tmp_path: Path, store_url: str, store: Store) -> None:

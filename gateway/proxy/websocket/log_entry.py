@@ -59,6 +59,8 @@ class WebSocketLogEntry:
         metrics.request(self.route, status, time.perf_counter() - self.started)
 
     def write(self, *, combined: bool) -> None:
+        if self.why is not None:
+            access_log.count(self.why)
         if combined and self.head is not None:
             head = self.head
             LOG.text(

@@ -42,6 +42,7 @@ from sluice.console.status import (
     WorkerStatus,
 )
 from sluice.console.worker_notes import notes_on
+from sluice.http.server.binding import unserved
 
 
 async def show(gateway: Resources, _: ShowStatus) -> Status:
@@ -72,6 +73,7 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         division=division_of(policies.sessions, gateway.watched(), seen.divided, now),
         last_minute=of_processes.last_minute,
         listeners=tuple(_listeners(gateway, now)),
+        unserved=unserved(),
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
         processes=of_processes.processes,
         up_s=time.monotonic() - gateway.began,

@@ -31,6 +31,7 @@ _RECENT_DECISIONS = "sluice_limit_decisions_last_minute"
 _RECENT_REFUSED = "sluice_events_refused_last_minute"
 _RECENT_ANSWERS = "sluice_requests_last_minute"
 _RECENT_UPSTREAM = "sluice_upstream_requests_last_minute"
+_RECENT_HANDSHAKES = "sluice_tls_handshakes_failed_last_minute"
 _WORKERS = "workers"
 _NO_ROUTE = "-"
 
@@ -117,6 +118,12 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
             int(samples.value(_RECENT_ANSWERS, route=_NO_ROUTE, answer="404")), int(samples.value(_RECENT_ANSWERS))
         ),
         unknown_prefixes=int(samples.value("sluice_unknown_prefixes_last_minute")),
+        ambiguous_paths=int(samples.value("sluice_ambiguous_paths_last_minute")),
+        returned=int(samples.value("sluice_returned_requests_last_minute")),
+        handshakes={
+            listener: dict(samples.sums(_RECENT_HANDSHAKES, "reason", listener=listener).most_common())
+            for listener in samples.sums(_RECENT_HANDSHAKES, "listener")
+        },
         twins=int(samples.value("sluice_twin_workers_refused_last_minute")),
         registrations=int(samples.value("sluice_registrations_refused_last_minute")),
         signed_calls=dict(samples.sums("sluice_signed_calls_refused_last_minute", "verify")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sluice.console.messages.deployment import deployment
 from sluice.console.messages.division import division
 from sluice.console.messages.endpoints import endpoints
-from sluice.console.messages.listeners import listeners, reserved
+from sluice.console.messages.listeners import handshakes, listeners, reserved, unserved
 from sluice.console.messages.machine import machine
 from sluice.console.messages.sessions import past_us, rivals, sessions
 from sluice.console.messages.traffic import traffic
@@ -24,7 +24,9 @@ def messages(status: Status) -> list[str]:
     """What stops everything first, what waits for a person before what passes by itself."""
     return [
         *deployment(status),
+        *unserved(status.unserved),
         *listeners(status.listeners),
+        *handshakes(status.last_minute.handshakes, status.listeners),
         *upstreams(status.upstreams),
         *endpoints(status.endpoints, status.removed, status.at),
         *traffic(status.last_minute, store_answers=status.store.ok),

@@ -24,6 +24,18 @@ def traffic(recent: LastMinute, *, store_answers: bool) -> Iterator[str]:
             "no worker of sessions.workers has their prefix: compare it with LARAVEL_URL of each worker; the log names "
             "path and client"
         )
+    if recent.returned:
+        yield (
+            f"{some(recent.returned, 'request was', 'requests were')} refused with 508 in the last minute, having "
+            "passed this gateway before: an upstream, an endpoint or a worker leads back to it; sluice check names "
+            "those that it can tell, and the log the path and the route"
+        )
+    if recent.ambiguous_paths >= _SOME:
+        yield (
+            f"{some(recent.ambiguous_paths, 'request was', 'requests were')} refused with 400 in the last minute, as "
+            "their path can be read in more than one way and their route depends on it: the log names path and client; "
+            "let those that are yours write it plainly, or write ambiguous_paths: allow at that route"
+        )
     if recent.twins:
         twins = some(recent.twins, "registration of a worker was", "registrations of workers were")
         yield (

@@ -28,6 +28,7 @@ LOG = Log("gateway")
 INHERITED = "SLUICE_LISTENING"
 """The variable that names inherited sockets: by their address, the number of the open file."""
 BACKLOG = 2048
+_unserved: list[str] = []
 _LOCKED_WITHIN, _LOCK_STEP = 2.0, 0.02
 _PROBED_WITHIN = 1.0
 
@@ -78,10 +79,17 @@ def bind(
         for one in bound:
             one.close()
         raise
+    _unserved[:] = given
     for address, left in given.items():
         LOG.warning("listener.not_served", address=address, cure="the policies name it no more: restart Sluice")
         left.close()
     return bound
+
+
+def unserved() -> tuple[str, ...]:
+    """The addresses at which whoever started this process listens, and where it answers nobody, as the policies name
+    them no more."""
+    return tuple(_unserved)
 
 
 def _certificate(listener: Listener) -> Certificate | None:

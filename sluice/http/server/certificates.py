@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sluice.config import watching
 from sluice.config.listening import TlsFiles
+from sluice.http.server import handshakes
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
 
@@ -40,6 +41,7 @@ class Certificate:
         """The context that connections are accepted with; and the moment (Unix seconds) when what is in force ends."""
         self.problem: str | None = None
         """Why newer files are not in force; None: what is in force is what they hold."""
+        handshakes.counted(self.context, listener)
         self._current = self.context
         self._seen = _digest(files)
         self.context.sni_callback = self._choose  # called at each handshake, also where the client names no server

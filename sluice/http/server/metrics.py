@@ -60,3 +60,14 @@ def websocket_cut(side: str, code: int) -> None:
 
 def connection_refused() -> None:
     _CONNECTIONS_REFUSED.add()
+
+
+_HANDSHAKES: Final = counts(
+    "sluice_tls_handshakes_failed_total", "TLS handshakes that failed, by what was wrong.", ["listener", "reason"]
+)
+recent(_HANDSHAKES, "sluice_tls_handshakes_failed_total", ["listener", "reason"])
+
+
+def handshake_failed(listener: str, reason: str) -> None:
+    """`certificate` (the client refuses ours), `version`, `no_tls` or `other`."""
+    _HANDSHAKES.add(listener, reason)

@@ -107,15 +107,17 @@ async def test_what_is_over_the_share_of_an_address_is_503_and_others_get_throug
 
 
 async def test_slow_readers_keep_nobody_out_and_are_cut(gate: Gate, laravel: Receiver, heard: Heard) -> None:
-    size = 64 * 2**20
+    size, piece = 64 * 2**20, bytes(2**18)  # at once it would take the loop for so long that others are late
 
     async def large(call: Call) -> None:
         head = await call.head()
         if not head.startswith(b"GET /large"):
             call.say(OK)
             return
-        call.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, bytes(size))
-        await call.writer.drain()
+        call.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // len(piece)):
+            call.say(piece)
+            await call.writer.drain()
 
     laravel.play = large
     ask = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -55,6 +55,35 @@ def test_what_is_refused_under_the_reserved_paths_is_told(refused: dict[str, int
     assert [one.startswith(begin or "") for one in sentences] == ([True] if begin else [])
 
 
+@pytest.mark.parametrize(
+    ("failed", "sentence"),
+    [
+        (
+            {"certificate": 3, "no_tls": 29},
+            "listener public: clients refused its certificate 3 times in the last minute: put one that they trust into "
+            "/etc/tls.crt, for the name by which they call it, with the certificates between it and the root behind it",
+        ),
+        (
+            {"no_tls": 28, "version": 1, "other": 1, "certificate": 2},
+            "listener public: 30 TLS handshakes of the last minute failed (28 spoke no TLS, 1 were for another version "
+            "and 1 for other reasons): let those that are yours speak TLS 1.2 or newer there, and call it by https; "
+            "refuse strangers (trust.deny)",
+        ),
+        ({"no_tls": 29, "certificate": 2}, None),
+    ],
+)
+def test_handshakes_that_fail_are_told_where_they_are_many(failed: dict[str, int], sentence: str | None) -> None:
+    sentences = said(listeners=(SECURE,), last_minute=LastMinute(handshakes={"public": failed}))
+    assert sentences == ([sentence] if sentence else [])
+
+
+def test_an_address_at_which_nobody_answers_any_more_is_told() -> None:
+    assert said(unserved=("127.0.0.1:8080",)) == [
+        "nobody answers at 127.0.0.1:8080 any more, as listen and admin.listen name it no longer, though clients still "
+        "connect there: restart Sluice, or put it back"
+    ]
+
+
 def test_the_screen_lists_listeners_where_there_are_several() -> None:
     screen = Console(width=100, force_terminal=False)
     with screen.capture() as capture:

@@ -60,6 +60,18 @@ def recent(**what: object) -> LastMinute:
             "trust.proxies, or in a list of clients.exempt",
         ),
         (
+            recent(returned=1),
+            "1 request was refused with 508 in the last minute, having passed this gateway before: an upstream, an "
+            "endpoint or a worker leads back to it; sluice check names those that it can tell, and the log the path "
+            "and the route",
+        ),
+        (
+            recent(ambiguous_paths=3),
+            "3 requests were refused with 400 in the last minute, as their path can be read in more than one way and "
+            "their route depends on it: the log names path and client; let those that are yours write it plainly, or "
+            "write ambiguous_paths: allow at that route",
+        ),
+        (
             recent(cut={"send": 40, "body": 5}),
             "45 connections of clients were cut in the last minute, as they kept us waiting (40 by clients.send and 5 "
             "by clients.body): the log names them (client.cut); refuse an address that does it on purpose (trust.deny)",
@@ -153,6 +165,7 @@ def test_while_the_store_is_away_only_that_is_said() -> None:
         recent(unrouted=Share(30, 100)),
         recent(signed_calls={"relay.verify": 2}),
         recent(cut={"first_byte": 29}),
+        recent(ambiguous_paths=2),
     ],
 )
 def test_a_few_strangers_are_nothing_to_say(calm: LastMinute) -> None:

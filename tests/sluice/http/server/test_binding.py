@@ -13,7 +13,7 @@ import pytest
 
 from sluice.config import Listen
 from sluice.config.listening import Listener, UnixSocket, at
-from sluice.http.server.binding import INHERITED, Bound, CannotListen, bind, inherited, to_inherit
+from sluice.http.server.binding import INHERITED, Bound, CannotListen, bind, inherited, to_inherit, unserved
 from tests.heard import Heard
 
 
@@ -156,6 +156,7 @@ def test_a_child_has_the_sockets_that_are_still_in_the_policies(
     assert [fields["address"] for message, fields in heard.lines if message == "listener.not_served"] == [
         str(gone.address)
     ]
+    assert unserved() == (str(gone.address),)
     close(child)
     connect(kept)  # the parent still listens, and its file is still there
     close(parent)
