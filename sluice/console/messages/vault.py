@@ -41,7 +41,7 @@ def vault(vault: VaultStatus | None, store: StoreStatus) -> Iterator[str]:
         its = some(vault.to_prune, "login was deleted", "logins were deleted")
         yield (
             f"{its} over a week ago and can still be taken back (sluice vault undelete SESSION); what is kept of "
-            f"deleted ones takes {size(vault.deleted_stored)}: sluice vault list shows them"
+            f"deleted ones takes {size(vault.deleted_stored)}: sluice vault prune erases it"
         )
     if vault.waiting:
         longest = vault.waiting[0]
@@ -140,5 +140,5 @@ def _disk(vault: VaultStatus) -> Iterator[str]:
     if disk is not None and disk.free < min(_FREE_BYTES, _FREE_SHARE * disk.total):
         yield (
             f"the disk of the vault in {disk.path} is {1 - disk.free / disk.total:.0%} full, {size(disk.free)} left: "
-            "when it is full no login is saved; free some, or move it to a larger one"
+            "when it is full no login is saved; free some, or erase what nobody needs: sluice vault prune"
         )

@@ -142,14 +142,14 @@ def test_a_store_that_does_not_say_how_much_it_has_is_not_judged() -> None:
 def test_a_disk_that_is_nearly_full() -> None:
     assert of(disk=DiskStatus("/srv/vault", GIB, 100 * GIB)) == [
         "the disk of the vault in /srv/vault is 99% full, 1.0 GiB left: when it is full no login is saved; free some, "
-        "or move it to a larger one"
+        "or erase what nobody needs: sluice vault prune"
     ]
 
 
 def test_deleted_logins_that_wait_for_a_person() -> None:
     assert of(to_prune=3, deleted=4, deleted_stored=60 * MIB) == [
         "3 logins were deleted over a week ago and can still be taken back (sluice vault undelete SESSION); what is "
-        "kept of deleted ones takes 60 MiB: sluice vault list shows them"
+        "kept of deleted ones takes 60 MiB: sluice vault prune erases it"
     ]
 
 
