@@ -22,7 +22,8 @@ const store = new AwsS3Store({
   deleteObjectCommand: s3.DeleteObjectCommand,
 });
 process.chdir(folder);
-const before = process.resourceUsage().maxRSS;
+const peak = () => Number(/VmHWM:\s*(\d+)/.exec(fs.readFileSync('/proc/self/status', 'utf8'))[1]);
+const before = peak();
 const rows = [];
 
 async function measured(what, act) {
@@ -33,7 +34,7 @@ async function measured(what, act) {
     what,
     seconds: (performance.now() - began) / 1000,
     cpu_seconds: (used.user + used.system) / 1e6,
-    peak_mb: ((process.resourceUsage().maxRSS - before) * 1024) / 1e6,
+    peak_mb: ((peak() - before) * 1024) / 1e6,
     stored_mb: stored / 1e6,
   });
 }

@@ -22,9 +22,9 @@ from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("sessions")
-_LOOKED_AT = 8
+_LOOKED_AT = 2
 """Of the chunks that a save shares with the generation before so many are read, so that no broken one is shared for
-ever: all of a small profile, and any of a large one before long."""
+ever. Each of a profile of 20 MB has its turn within some saves; more would be a bill where reading costs money."""
 _TAKING_BACK = 10.0
 """Seconds; what is still there then is swept later."""
 
