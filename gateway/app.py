@@ -110,7 +110,7 @@ async def opened(
             group.create_task(every(yielding.EVERY, stop, parts.yielding.run_once))
             group.create_task(every(endings.EVERY, stop, lambda: _tell_endings(parts, reloader.snapshot)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(parts.store, parts.slots).run_once))
-            group.create_task(every(peers.EVERY, stop, lambda: peers.run_once(parts.limits_store, name, parts.limiter)))
+            group.create_task(every(peers.EVERY, stop, lambda: _be_there(parts, name)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
             group.create_task(
                 every(delays.EVERY, stop, lambda: parts.delays.run_once(reloader.snapshot.resources.policies))
@@ -135,6 +135,11 @@ async def opened(
     finally:
         await reloader.close()
         await parts.close()
+
+
+async def _be_there(parts: _Parts, name: str) -> None:
+    await parts.sends.note_left()
+    await peers.run_once(parts.limits_store, name, parts.limiter)
 
 
 class _Parts:

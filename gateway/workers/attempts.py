@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gateway.problems import Refusal
 from gateway.workers.calls import Call
 from gateway.workers.send_records import Outcome
 from sluice.http.bodies import BodyBudget
-from sluice.http.server import RecordedExchange
+from sluice.http.server import Exchange, RecordedExchange
 
 MOST = 1000
 """Attempts of one process, with those whose outcome is kept."""
@@ -29,15 +29,29 @@ class Attempt:
         self.session = session
         self.size = size
         """Of the request's body while it runs, then of its outcome."""
-        self.callers = 0
+        self.callers: list[Exchange] = []
         """Who waits here for its outcome."""
         self.began = time.monotonic()
         self.outcome: Outcome | None = None
         self.was_sent = True
         """False: it has ended, and no worker was asked."""
+        self.is_given = False
+        """Its caller was given its outcome, and has taken it as far as is known."""
         self.ended = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
         self.kept: asyncio.TimerHandle | None = None
+
+    def keep(self, seconds: float, forget: Callable[[Attempt], None]) -> None:
+        """Calls `forget` then, and at no time that was said before."""
+        if self.kept is not None:
+            self.kept.cancel()
+        self.kept = asyncio.get_running_loop().call_later(seconds, forget, self)
+
+    @property
+    def is_left(self) -> bool:
+        """Nobody waits here for its outcome any more, and nobody has it. The kernel is asked who has hung up, as this
+        process may be late to hear of it."""
+        return not self.is_given and all(caller.has_hung_up() for caller in self.callers)
 
     @property
     def is_answered(self) -> bool:
@@ -64,7 +78,7 @@ class Attempts:
 
     def left(self, digest: str) -> Attempt | None:
         """One for which nobody waits here."""
-        return next((attempt for attempt in self._known.get(digest, ()) if not attempt.callers), None)
+        return next((attempt for attempt in self._known.get(digest, ()) if attempt.is_left), None)
 
     def by_id(self, digest: str, identity: str) -> Attempt | None:
         return next((attempt for attempt in self._known.get(digest, ()) if attempt.id == identity), None)

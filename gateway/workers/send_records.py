@@ -30,6 +30,7 @@ LARGEST = 2**20
 _BEGUN_FOR = 2 * KEPT_FOR
 _LOOK_EVERY = 0.2
 _SETTLED_BY = 5  # looks
+_HEARD = 2  # times
 _SILENT, _MISSING = 6.0, 2.0  # seconds after which a gateway counts as gone: it says each second that it is there
 _BEGIN = load_script("gateway.workers", "begin_send")
 _NOTE = load_script("gateway.workers", "note_send")
@@ -47,7 +48,8 @@ class Found:
 
 
 class Presence:
-    """Whether another gateway is there: it says so each second."""
+    """Whether another gateway is there: it says so each second, and right before that it notes whose callers have hung
+    up. What it said first after a look may have been on its way before that; so it is heard twice."""
 
     def __init__(self, store: Store, name: str) -> None:
         self.name = name
@@ -55,10 +57,10 @@ class Presence:
         self._began = time.monotonic()
         self._first: float | None = None
         self._said: float | None = None
-        self._looks = 0
+        self._looks = self._heard = 0
 
     async def look(self) -> bool | None:
-        """Whether it has said so since the first look, or is gone; None: neither is certain yet."""
+        """Whether it has begun and said so since the first look, or is gone; None: neither is certain yet."""
         said = await peers.last_said(self._store, self.name)
         now = time.monotonic()
         self._looks += 1
@@ -66,7 +68,9 @@ class Presence:
             self._first, self._began = said, now
         elif said is not None and said != self._first:
             self._first, self._began = said, now
-            return True
+            self._heard += 1
+            if self._heard == _HEARD:
+                return True
         elif now - self._began > (_MISSING if said is None else _SILENT):
             return False
         return None
@@ -142,7 +146,8 @@ class SendRecords:
         with suppress(StoreAway, StoreRefused):
             await self._store.run(_NOTE, [key], arguments)
 
-    async def close(self) -> None:
+    async def noted(self) -> None:
+        """Until all of it is in the store, or cannot be."""
         await asyncio.gather(*self._noting)
 
 

@@ -34,7 +34,10 @@ SENDS: frozenset[Call] = frozenset({"send", "send_media", "bulk_send"})
 MAX_ANSWER, MAX_BULK_ANSWER = 256 * 2**10, 8 * 2**20
 """Bytes of a worker's answer."""
 _FROM_ANOTHER_CONNECTION = 0.05
-"""Seconds in which it is seen that the connection of the attempt before was closed."""
+"""Seconds in which the end of the connection of the attempt before arrives."""
+_RESET_WITHIN = 0.5
+"""Seconds in which it is seen that a caller has hung up while its answer was on its way. Until then a repeat that
+another gateway gets waits there."""
 _DRAINED_WITHIN = 5.0
 
 
@@ -54,14 +57,7 @@ class Sends:
 
     def digest_of(self, plan: Plan, head: Head, body: bytes | None) -> str | None:
         """By what the same send is known; None: it is none, or not shielded."""
-        if head.method != "POST" or not plan.subject.session:
-            return None
-        call = call_of(head.method, head.path)
-        if call not in SENDS or not (self._shields.repeats or (call == "bulk_send" and self._shields.bulk)):
-            return None
-        known = blake2b(f"{call}\0{plan.subject.session}\0".encode(), digest_size=16)
-        known.update(body or b"")
-        return known.hexdigest()
+        return _digest_of(self._shields, plan, head, body)
 
     async def join(self, digest: str, exchange: Exchange) -> int | None:
         """The outcome of the attempt that this is a repeat of; None: this gateway knows of none. Raises as `answer`."""
@@ -71,10 +67,11 @@ class Sends:
         if attempt is None:
             await asyncio.sleep(_FROM_ANOTHER_CONNECTION)
             attempt = self._attempts.left(digest)
-        if attempt is None:
-            return None
+        return None if attempt is None else await self._join_here(attempt, exchange)
+
+    async def _join_here(self, attempt: Attempt, exchange: Exchange) -> int:
         _log_joined(attempt.session, time.monotonic() - attempt.began)
-        self._records.note(digest, attempt.id, "joined")
+        self._records.note(attempt.digest, attempt.id, "joined")
         return await self._wait(attempt, exchange)
 
     async def answer(self, digest: str, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> int:
@@ -91,6 +88,10 @@ class Sends:
             if exchange.disconnected:
                 self._records.note(digest, attempt.id, "given")
                 raise ClientGone
+            same = self._attempts.left(digest)
+            if same is not None:  # begun or joined meanwhile for a caller that has hung up since
+                self._records.note(digest, attempt.id, "given")
+                return await self._join_here(same, exchange)
         self._attempts.add(attempt)
         attempt.task = asyncio.create_task(self._run(attempt, plan, outgoing, exchange))
         return await self._wait(attempt, exchange)
@@ -106,7 +107,7 @@ class Sends:
         return await self._wait(here, exchange)
 
     async def _wait(self, attempt: Attempt, exchange: Exchange) -> int:
-        attempt.callers += 1
+        attempt.callers.append(exchange)
         left = asyncio.Event()
         exchange.on_disconnect(left.set)
         waiting = [asyncio.create_task(event.wait()) for event in (attempt.ended, left)]
@@ -120,7 +121,7 @@ class Sends:
         finally:
             for one in waiting:
                 one.cancel()
-            attempt.callers -= 1
+            attempt.callers.remove(exchange)
             self._settle(attempt, reached=outcome is not None and not gone and not exchange.disconnected)
         if gone or exchange.disconnected or outcome is None:
             raise ClientGone
@@ -131,8 +132,11 @@ class Sends:
     def _settle(self, attempt: Attempt, *, reached: bool) -> None:
         """A caller has its outcome, or has hung up."""
         outcome = attempt.outcome
-        if outcome is not None and (not attempt.was_sent or (reached and attempt.is_answered)):
+        if outcome is not None and not attempt.was_sent:
             self._forget(attempt)
+        elif reached and attempt.is_answered:
+            attempt.is_given = True
+            attempt.keep(_RESET_WITHIN, self._forget)
         elif not attempt.callers:
             if outcome is not None:  # it ended while the caller was about to hang up
                 self._records.note(attempt.digest, attempt.id, "ended", packed(outcome))
@@ -143,18 +147,25 @@ class Sends:
 
     def _unread(self, attempt: Attempt) -> None:
         """Its caller hung up while the answer was on its way."""
-        if (
-            attempt.was_sent
-            and attempt.outcome is not None
-            and self._attempts.by_id(attempt.digest, attempt.id) is None
-        ):
-            self._attempts.add(attempt)
+        known = self._attempts.by_id(attempt.digest, attempt.id) is not None
+        if attempt.was_sent and attempt.outcome is not None and (attempt.is_given or not known):
+            attempt.is_given = False
+            if not known:
+                self._attempts.add(attempt)
             self._records.note(attempt.digest, attempt.id, "unread", packed(attempt.outcome))
-            attempt.kept = asyncio.get_running_loop().call_later(KEPT_FOR, self._forget, attempt)
+            attempt.keep(KEPT_FOR, self._forget)
 
     def _forget(self, attempt: Attempt) -> None:
         if self._attempts.forget(attempt):
             self._records.note(attempt.digest, attempt.id, "given")
+
+    async def note_left(self) -> None:
+        """Notes of all attempts whose callers have hung up by now that they have, before this gateway says that it is
+        there: another one that waits for it to say so (`Presence`) goes by that."""
+        for attempt in self._attempts:
+            if attempt.callers and attempt.is_left:
+                self._records.note(attempt.digest, attempt.id, "left")
+        await self._records.noted()
 
     async def _run(self, attempt: Attempt, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> None:
         outcome: Outcome = UNKNOWN
@@ -171,14 +182,13 @@ class Sends:
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         self._attempts.end(attempt, outcome)
         if attempt.was_sent and not attempt.is_answered:
-            metrics.send("unknown")
-            LOG.warning("send.unknown", session=attempt.session, call=attempt.call)
+            _log_unknown(attempt)
         if not attempt.was_sent and not attempt.callers:
             self._forget(attempt)
             return
         if not attempt.callers:
             self._records.note(attempt.digest, attempt.id, "ended", packed(outcome))
-        attempt.kept = asyncio.get_running_loop().call_later(KEPT_FOR, self._forget, attempt)
+        attempt.keep(KEPT_FOR, self._forget)
 
     async def _outcome(
         self, attempt: Attempt, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange
@@ -221,17 +231,35 @@ class Sends:
         if tasks:
             await asyncio.wait(tasks, timeout=_DRAINED_WITHIN)
         for attempt in self._attempts:
-            if attempt.kept is not None:
+            if attempt.is_given:
+                self._forget(attempt)
+            elif attempt.kept is not None:
                 attempt.kept.cancel()
             if attempt.task is not None and attempt.outcome is None:
                 LOG.warning("send.left", session=attempt.session, call=attempt.call)
                 attempt.task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._records.close()
+        await self._records.noted()
 
 
 class _BrokenOff(Refusal):
     """Of an answer that had begun."""
+
+
+def _digest_of(shields: Shields, plan: Plan, head: Head, body: bytes | None) -> str | None:
+    if head.method != "POST" or not plan.subject.session:
+        return None
+    call = call_of(head.method, head.path)
+    if call not in SENDS or not (shields.repeats or (call == "bulk_send" and shields.bulk)):
+        return None
+    known = blake2b(f"{call}\0{plan.subject.session}\0".encode(), digest_size=16)
+    known.update(body or b"")
+    return known.hexdigest()
+
+
+def _log_unknown(attempt: Attempt) -> None:
+    metrics.send("unknown")
+    LOG.warning("send.unknown", session=attempt.session, call=attempt.call)
 
 
 def _log_joined(session: str, ago: float | None = None) -> None:
