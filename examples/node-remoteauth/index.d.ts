@@ -10,7 +10,7 @@ export interface Problem {
    * - `unknown`: the vault did not answer after `ready`; the session counts as kept.
    * - `broken`, `too large`: the vault did not take the zip. `full`: it has no room.
    * - `no zip`: store and RemoteAuth have not the same dataPath.
-   * - `older browser`: it may have dropped what a newer one had written, so it is not saved over it.
+   * - `other browser`: it is older, or keeps IndexedDB otherwise, and may have dropped what the last one had written.
    * - `name`: not a name that RemoteAuth makes.
    * - `failed`: all else, after five tries.
    */
@@ -23,7 +23,7 @@ export interface Problem {
     | 'too large'
     | 'full'
     | 'no zip'
-    | 'older browser'
+    | 'other browser'
     | 'name'
     | 'failed';
   /** For people: what happened, and what to do. */

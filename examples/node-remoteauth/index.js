@@ -133,7 +133,7 @@ class SluiceStore {
     if (!this.#sessions.has(folder)) {
       const profile = path.join(this.#dataPath, folder);
       const saves = { refused: '', seen: null, saving: Promise.resolve(), waiting: null };
-      const start = { fence: '', fresh: false, generation: null, browser: '' };
+      const start = { fence: '', fresh: false, generation: null, browser: '', backend: '' };
       this.#sessions.set(folder, { folder, name: named[1] ?? folder, profile, ...start, ...saves });
     }
     return this.#sessions.get(folder);
@@ -143,11 +143,12 @@ class SluiceStore {
   async #start(known) {
     if (!known.fence) await this.#sweep(known);
     const answer = await this.#again(() => this.#call('POST', known));
-    const { fence, generation, deleted, browser, skipped } = answer.said;
+    const { fence, generation, deleted, browser, backend, skipped } = answer.said;
     const whole = /^\d{1,20}$/.test(fence) && (generation === null || Number.isSafeInteger(generation));
     if (answer.status !== 200 || !whole) throw unexpected(answer);
     const kept = deleted === null || deleted === undefined ? generation : null;
-    Object.assign(known, { fence, generation: kept, browser: String(browser ?? ''), refused: '', seen: null });
+    const by = { browser: String(browser ?? ''), backend: String(backend ?? '') };
+    Object.assign(known, { fence, generation: kept, ...by, refused: '', seen: null });
     for (const one of Array.isArray(skipped) ? skipped : []) this.#tell(known.name, 'sessionExists', 'skipped', one);
     return kept !== null;
   }
@@ -160,17 +161,18 @@ class SluiceStore {
     throw unexpected(answer);
   }
 
-  /** May this profile be saved? Only that of the start, and only a browser that is not older than the last one. */
+  /** May this profile be saved? Only that of the start, and not of a browser that may have dropped what was there. */
   async #check(known) {
     const login = await loginFolderOf(known.profile);
     if (!known.fence || isNew(login, known)) await this.#start(known);
     known.seen = login ?? known.seen;
     if (known.refused) throw refusal(known.refused, known.name);
-    const browser = await versionOf(known.profile);
-    if (majorOf(browser) < majorOf(known.browser)) {
-      const cure = `run that or a newer one, or delete the login (sluice vault delete ${known.name}) and log in again`;
-      throw new Problem('older browser', `${browser} may have dropped what ${known.browser} had written: ${cure}`);
-    }
+    const [browser, backend] = [await versionOf(known.profile), await backendOf(known.profile)];
+    const older = majorOf(browser) < majorOf(known.browser);
+    if (!older && (!backend || !known.backend || backend === known.backend)) return;
+    const [here, kept] = older ? [browser, known.browser] : [`a browser with ${backend}`, `one with ${known.backend}`];
+    const cure = `run such a one here, or delete the login (sluice vault delete ${known.name}) and log in again`;
+    throw new Problem('other browser', `${here} may have dropped what ${kept} had written: ${cure}`);
   }
 
   /** RemoteAuth deletes its zip, or begins the next one, whenever it likes; up to 1.34.6 it must stay where it is. */
@@ -198,7 +200,7 @@ class SluiceStore {
     const hash = createHash('sha256');
     await pipeline(fs.createReadStream(copy), hash);
     const body = { file: copy, size: (await fs.promises.stat(copy)).size, sha256: hash.digest('hex') };
-    const browser = await versionOf(known.profile); // its product is noted nowhere
+    const browser = await versionOf(known.profile);
     const host = os.hostname().replace(/[^ -~]/g, '?');
     const about = { 'X-Sluice-Browser': browser, 'X-Sluice-Client': client(), 'X-Sluice-Host': host };
     const headers = { 'X-Sluice-Fence': known.fence, ...about };
@@ -330,9 +332,17 @@ async function isInUse(profile) {
   }
 }
 
+/** Of the browser that runs there, as each Chromium notes it; which product it is, is not noted. */
 async function versionOf(profile) {
   const said = await fs.promises.readFile(path.join(profile, 'Last Version'), 'utf8').catch(() => '');
   return /^[\d.]{1,50}$/.test(said.trim()) ? said.trim() : '';
+}
+
+/** How it keeps IndexedDB; one that does it otherwise deletes what it finds. Empty: there is none yet. */
+async function backendOf(profile) {
+  const names = await fs.promises.readdir(path.join(profile, 'Default', 'IndexedDB')).catch(() => []);
+  if (names.some((name) => name.endsWith('.indexeddb.leveldb'))) return 'leveldb';
+  return names.some((name) => /^https_.*_\d+$/.test(name)) ? 'sqlite' : '';
 }
 
 /** NaN, which is less than nothing, where there is none. */

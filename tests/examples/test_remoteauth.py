@@ -62,7 +62,7 @@ async def test_npm_would_publish_the_class_its_types_and_its_page(tmp_path: Path
 
 def test_its_types_name_each_reason_and_option() -> None:
     code, types, page = ((EXAMPLE / name).read_text() for name in ("index.js", "index.d.ts", "README.md"))
-    for reason in ("stale", "deleted", "skipped", "unknown", "broken", "too large", "full", "no zip", "older browser"):
+    for reason in ("stale", "deleted", "skipped", "unknown", "broken", "too large", "full", "no zip", "other browser"):
         assert f"'{reason}'" in code
         assert f"'{reason}'" in types
         assert f"`{reason}`" in page

@@ -15,6 +15,7 @@ class Gateway {
   faults = []; // functions of request and response; true: it has answered
   skipped = [];
   browser = '';
+  backend = '';
 
   async open() {
     this.server = createServer((request, response) => this.#answer(request, response, false));
@@ -81,9 +82,9 @@ class Gateway {
   }
 
   POST(call, response) {
-    const { newest, deleted, skipped, browser } = this;
+    const { newest, deleted, skipped, browser, backend } = this;
     const generation = newest ? this.generations.length : null;
-    this.#say(response, 200, { fence: String(++this.fence), generation, deleted, skipped, browser });
+    this.#say(response, 200, { fence: String(++this.fence), generation, deleted, skipped, browser, backend });
   }
 
   HEAD(call, response) {

@@ -329,10 +329,28 @@ describe('save', () => {
     assert.deepEqual(gateway.generations.map(String), ['newer']);
     assert.equal(
       problems[0].detail,
-      '156.0.8078.79 may have dropped what Chromium 157.0.1.2 had written: run that or a newer one, or delete the ' +
+      '156.0.8078.79 may have dropped what Chromium 157.0.1.2 had written: run such a one here, or delete the ' +
         'login (sluice vault delete s1) and log in again',
     );
   });
+
+  for (const [backend, folder] of [['leveldb', 'https_web.whatsapp.com_0'], ['sqlite', 'https_web.whatsapp.com_0.indexeddb.leveldb']]) {
+    it(`keeps the login of a browser with ${backend}, which one with the other deletes`, async () => {
+      gateway.generations.push(Buffer.from('whole'));
+      gateway.backend = backend;
+      const store = open();
+      await store.sessionExists(SESSION);
+      browse();
+      fs.mkdirSync(path.join(profile(), 'Default', 'IndexedDB', folder), { recursive: true });
+      await saved(store, 'empty');
+      assert.deepEqual(gateway.generations.map(String), ['whole']);
+      assert.match(problems[0].detail, /^a browser with \w+ may have dropped what one with \w+ had written: run such/);
+      [gateway.deleted, gateway.backend] = [1, '']; // by a person, and another browser logs in
+      browse();
+      await saved(store, 'new');
+      assert.deepEqual(gateway.generations.map(String), ['whole', 'new']);
+    });
+  }
 
   it('streams: 200 MiB in little memory', async () => {
     const store = await started();
