@@ -2,7 +2,8 @@
 
 What comes in is read without trust: every name stays in the portable set, every size is bounded before it is written,
 and each checksum is right. What goes out tells each size before the content, as RemoteAuth's unzip library looks for
-the end of an entry that does not by four bytes that random data has, too.
+the end of an entry that does not by four bytes that random data has, too. And it ends with an entry that nobody needs:
+RemoteAuth opens the browser when its zip is read, and what was read last is written some moments later.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ _COPIED = 256 * 1024
 _DIRECTORY = 2 * 2**20
 """Bytes of the directory at the end of a zip, at most: it is read at once, and takes ten times as much in memory."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+LAST = ".sluice-end"
+_LAST_SIZE = 256 * 1024
+"""Bytes; more than RemoteAuth's unzip library has read and not yet written."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -70,7 +74,7 @@ def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     listed = archive.infolist()
     if len(listed) > 2 * MAX_FILES:
         raise TooLarge(f"the zip has over {2 * MAX_FILES:,} entries")
-    found = [entry for entry in listed if not entry.is_dir()]
+    found = [entry for entry in listed if not entry.is_dir() and entry.filename != LAST]
     for entry in found:
         safe_name(entry.filename)
         kind = entry.external_attr >> 16
@@ -114,3 +118,4 @@ def write(folder: Path, zipped: Path | IO[bytes]) -> None:
                 with (folder / file.name).open("rb") as source, archive.open(entry, "w") as target:
                     while data := source.read(_COPIED):
                         target.write(data)
+        archive.writestr(zipfile.ZipInfo(LAST, _EPOCH), bytes(_LAST_SIZE), zipfile.ZIP_DEFLATED)

@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from sessions.profiles import transfers, uploads
+from sessions.profiles import transfers, uploads, zips
 from sluice.config import Secret, Signature
 from sluice.store.client import Store
 from tests.gateway.running import POLICIES, Gate, Receiver, gateway, values
@@ -54,7 +54,7 @@ def problem(response: httpx2.Response, status: int) -> str:
 
 def files_of(zipped: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+        return {name: archive.read(name) for name in archive.namelist() if name != zips.LAST}
 
 
 def trees(folder: Path) -> dict[str, bytes]:

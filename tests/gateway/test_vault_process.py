@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from sessions.profiles import transfers
+from sessions.profiles import transfers, zips
 from sessions.profiles.calls import DIGEST, PREFIX
 from tests.gateway.running import POLICIES, SECRET
 from tests.sessions.profiles.calling import VaultClient, zipped
@@ -82,7 +82,7 @@ async def gateway(folder: Path, store_url: str, port: int) -> AsyncIterator[Proc
 
 def files_of(zipped: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(zipped)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+        return {name: archive.read(name) for name in archive.namelist() if name != zips.LAST}
 
 
 async def fetched(client: VaultClient) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 
 from tests.browser.running import BY_REMOTE_AUTH, PHONE, Client, Said, client, flushed
+from tests.e2e.node_worker import installed
 from tests.gateway.running import POLICIES, SECRET
 
 STORE = Path(__file__).parents[3] / "examples" / "node-remoteauth" / "index.js"
@@ -81,6 +82,18 @@ async def strategy(version: str, url: str, data: Path, folder: Path) -> AsyncIte
         await said.kill()
         raise
     await said.close()
+
+
+async def unzipped(zipped: Path, sizes: Mapping[str, int], *, times: int, folder: Path) -> int:
+    """How many times of `times` each file was whole when RemoteAuth had unzipped it."""
+    process = await asyncio.create_subprocess_exec(
+        *("node", str(Path(__file__).parent / "unzip.js"), str(zipped), str(times), str(folder)),
+        env={**os.environ, "NODE_PATH": str(await installed() / "node_modules"), "SIZES": orjson.dumps(sizes).decode()},
+        stdout=subprocess.PIPE,
+    )
+    async with asyncio.timeout(120):
+        said, _ = await process.communicate()
+    return int(said)
 
 
 def _installed(version: str) -> Path:
