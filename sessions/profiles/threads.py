@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
-_THREADS = ThreadPoolExecutor(3, "profiles")
+_THREADS = ThreadPoolExecutor(2, "profiles")
 """Few, as each keeps memory of its own: the C library gives what a chunk took back to the thread, not to the system."""
 
 
