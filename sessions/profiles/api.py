@@ -179,6 +179,7 @@ class VaultApi:
             try:
                 await in_thread(zips.extract, zipped, folder)
                 await in_thread(leveldb.check_databases, folder)
+                await in_thread(leveldb.trim_logs, folder)
             except ProfileError as error:
                 raise zip_refused(error) from None
         refuse_save(await self._vault.generations.of(call.session), fence, call.if_match)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from sessions.profiles.errors import Broken
-from sessions.profiles.leveldb_manifest import live_files
+from sessions.profiles.leveldb_manifest import BLOCK, begins_a_log, live_files, whole_records
 from sessions.profiles.portable import TREES
 
 _FILE = re.compile(r"CURRENT|MANIFEST-\d{6,}|\d{6,}\.(?:log|ldb|sst)")
@@ -24,10 +25,45 @@ _MAX_MANIFEST = 16 * 2**20
 
 def check_databases(profile: Path) -> None:
     """Raises Broken, and OSError."""
+    for folder in _databases(profile):
+        _check(folder, folder.relative_to(profile).as_posix())
+
+
+def trim_logs(profile: Path) -> None:
+    """Of a copy: takes away the last record of each log where it is cut. LevelDB reads over that, and then, as Chromium
+    has it reuse logs, writes behind it: what comes after can be read by nobody, and the next start drops the database.
+    Raises Broken for a log to which that has happened, and OSError."""
+    for folder in _databases(profile):
+        for log in folder.glob("*.log"):
+            try:
+                _trim(log)
+            except ValueError:
+                raise Broken(
+                    f"{log.relative_to(profile).as_posix()} is broken: a record of it was cut, and others lie behind it"
+                ) from None
+
+
+def _trim(log: Path) -> None:
+    at = whole = 0
+    with log.open("r+b") as file:
+        if not begins_a_log(file.read(BLOCK)):
+            return
+        file.seek(0)
+        while block := file.read(BLOCK):
+            end, goes_on = whole_records(block)
+            whole = at + end if end else whole
+            at += len(block)
+            if not goes_on:
+                break
+        if whole < log.stat().st_size and not file.read(1):
+            file.truncate(whole)
+
+
+def _databases(profile: Path) -> Iterator[Path]:
     for tree in TREES:
         for folder, _, names in os.walk(profile / tree):
             if any(_FILE.fullmatch(name) for name in names):
-                _check(Path(folder), Path(folder).relative_to(profile).as_posix())
+                yield Path(folder)
 
 
 def _check(folder: Path, name: str) -> None:

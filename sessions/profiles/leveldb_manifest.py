@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_BLOCK, _HEADER = 32 * 1024, 7
+BLOCK = 32 * 1024
+_HEADER = 7
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _COMPARATOR, _LOG, _NEXT_FILE, _COMPACT_POINTER, _DELETED_FILE, _NEW_FILE = 1, 2, 3, 5, 6, 7
 _NUMBERS = (_NEXT_FILE, 4, 9)
@@ -39,7 +40,7 @@ def _records(data: bytes) -> Iterator[bytes]:
     parts: list[bytes] = []
     at = 0
     while at + _HEADER <= len(data):
-        left = _BLOCK - at % _BLOCK
+        left = BLOCK - at % BLOCK
         if left < _HEADER:
             at += left
             continue
@@ -55,6 +56,27 @@ def _records(data: bytes) -> Iterator[bytes]:
         if kind in (_FULL, _LAST):
             yield b"".join(parts)
         at = end
+
+
+def begins_a_log(block: bytes) -> bool:
+    """Its first record is one, be it cut or not."""
+    return len(block) >= _HEADER and block[6] in (_FULL, _FIRST) and block[4] + 256 * block[5] <= BLOCK - _HEADER
+
+
+def whole_records(block: bytes) -> tuple[int, bool]:
+    """Of a block of a log: where the last record ends that is whole with it (0: none does), and whether nothing in the
+    block is cut. Raises ValueError for what is no record."""
+    at = whole = 0
+    while len(block) - at >= _HEADER:
+        length, kind = int.from_bytes(block[at + 4 : at + 6], "little"), block[at + 6]
+        if kind > _LAST or at + _HEADER + length > BLOCK:
+            raise ValueError("a record is longer than its block, or of no known kind")
+        at += _HEADER + length
+        if not kind or at > len(block):
+            return whole, False
+        if kind in (_FULL, _LAST):
+            whole = at
+    return whole, len(block) == BLOCK
 
 
 def _apply(record: bytes, live: LiveFiles) -> None:

@@ -26,7 +26,7 @@ from sessions.profiles.browsers import Browser, Unfit
 from sessions.profiles.errors import ProfileError
 from sessions.profiles.generations import Refused
 from sessions.profiles.in_use import InUse, use_of
-from sessions.profiles.leveldb import check_databases
+from sessions.profiles.leveldb import check_databases, trim_logs
 from sessions.profiles.manifest import Origin
 from sessions.profiles.packing import ChangedMeanwhile
 from sessions.profiles.pausing import LIMIT, TooSlow, paused
@@ -237,6 +237,7 @@ def _write(source: Path, target: Path, file: ProfileFile, check: Callable[[], No
 def _check_copy(folder: Path, files: Sequence[ProfileFile]) -> None:
     """Raises Broken and ChangedMeanwhile."""
     check_databases(folder)
+    trim_logs(folder)
     there = {file.name for file in portable_files(folder)}
     if there != {file.name for file in files}:
         raise ChangedMeanwhile(f"{folder} is not what was copied: somebody else writes there")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sessions.profiles.errors import Broken
-from sessions.profiles.leveldb import check_databases
+from sessions.profiles.leveldb import check_databases, trim_logs
 from sessions.profiles.leveldb_manifest import LiveFiles, live_files
 from tests.browser.running import make
 from tests.sessions.profiles.making import LEVELDB, manifest, manifest_record, profile, varint
@@ -85,6 +85,43 @@ def test_a_record_may_lie_in_several_blocks() -> None:
     assert live_files(manifest_record(pad) + split) == LiveFiles({5: 10})
     short = b"\1" + varint(32_768 - 12 - 4) + bytes(32_768 - 12 - 4)  # and 5 bytes less: no head fits there
     assert live_files(manifest_record(short) + bytes(5) + split) == LiveFiles({5: 10})
+
+
+def a_log(tmp_path: Path, content: bytes) -> Path:
+    log = profile(tmp_path, size=10) / LEVELDB / "000003.log"
+    log.write_bytes(content)
+    return log
+
+
+@pytest.mark.parametrize("cut", [1, 6, 7, 8, 99])
+def test_a_record_that_is_cut_at_the_end_of_a_log_is_taken_away(cut: int, tmp_path: Path) -> None:
+    """Chromium would write behind it."""
+    whole = manifest_record(b"a" * 100) + manifest_record(b"b" * 100)
+    log = a_log(tmp_path, whole + manifest_record(b"c" * 100)[:-cut])
+    trim_logs(tmp_path)
+    assert log.read_bytes() == whole
+    trim_logs(tmp_path)
+    assert log.read_bytes() == whole
+
+
+def test_a_record_whose_last_part_is_missing_is_taken_away(tmp_path: Path) -> None:
+    first = manifest_record(b"a" * 100)
+    begun = manifest_record(bytes(32_768 - 107 - 7), 2)
+    log = a_log(tmp_path, first + begun)
+    trim_logs(tmp_path)
+    assert log.read_bytes() == first
+    log.write_bytes(first + begun + manifest_record(b"end", 4))
+    trim_logs(tmp_path)
+    assert log.read_bytes() == first + begun + manifest_record(b"end", 4)
+    log.write_bytes(begun[:50])
+    trim_logs(tmp_path)
+    assert log.read_bytes() == b""
+
+
+def test_a_log_that_was_written_behind_a_cut_is_told(tmp_path: Path) -> None:
+    a_log(tmp_path, manifest_record(b"a" * 100) + manifest_record(b"b" * 100)[:50] + manifest_record(b"\xff" * 500))
+    with pytest.raises(Broken, match="000003.log is broken: a record of it was cut, and others lie behind it"):
+        trim_logs(tmp_path)
 
 
 @given(st.binary(max_size=300))
