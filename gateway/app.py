@@ -16,9 +16,9 @@ from starlette.routing import BaseRoute
 from gateway import metrics, reserved
 from gateway.edge import Edge
 from gateway.ingest import endings
-from gateway.ingest.endings import Endings
 from gateway.ingest.hold import Hold
 from gateway.ingest.webhooks import Ingest
+from gateway.lifecycle import Lifecycle
 from gateway.limits import delays, peers
 from gateway.limits.held import HeldRequests
 from gateway.limits.limiter import Limiter
@@ -51,9 +51,7 @@ from sessions.changes import Changes
 from sessions.existing import ExistingWorkers, WatchedWorker
 from sessions.instances import Instances
 from sessions.keeper import Keeper
-from sessions.lifecycle import yielding
-from sessions.lifecycle.yielding import Yielding
-from sessions.policies import SessionsPolicy
+from sessions.lifecycle import cleaning, yielding
 from sessions.profiles import summary as vault_summary
 from sessions.profiles.summary import VaultWatch
 from sessions.registry import Registry
@@ -97,7 +95,7 @@ async def opened(
                 parts.tokens.apply(policies.admin.refused)
                 parts.sends.apply(policies.sessions.shields)
                 parts.workers.apply(policies.sessions)
-                parts.apply_one_phone(policies.sessions)
+                parts.lifecycle.apply(policies)
                 watch.apply(policies)
                 logs.apply(policies.log)
 
@@ -107,8 +105,9 @@ async def opened(
             group.create_task(every(deletes.EVERY, stop, parts.workers.deletes.run_once))
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
             group.create_task(every(LOOK_EVERY, stop, parts.workers.end_lapsed))
-            group.create_task(every(yielding.EVERY, stop, parts.yielding.run_once))
+            group.create_task(every(yielding.EVERY, stop, lambda: _let_yield(parts, reloader.snapshot)))
             group.create_task(every(endings.EVERY, stop, lambda: _tell_endings(parts, reloader.snapshot)))
+            group.create_task(every(cleaning.EVERY, stop, lambda: _clean(parts, reloader.snapshot)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(parts.store, parts.slots).run_once))
             group.create_task(every(peers.EVERY, stop, lambda: _be_there(parts, name)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
@@ -173,12 +172,8 @@ class _Parts:
         self.vault = GatewayVault(store_url, policies.data)
         self.sends = Sends(self.workers, SendRecords(self.store, name), self.bodies)
         self.sends.apply(policies.sessions.shields)
-        self.endings, self.yielding = Endings(self.registry), Yielding(self.registry)
-        self.apply_one_phone(policies.sessions)
-
-    def apply_one_phone(self, policy: SessionsPolicy) -> None:
-        self.registry.keep = policy.one_phone.keep
-        self.yielding.apply(policy.workers, enforce=policy.one_phone.enforce)
+        self.lifecycle = Lifecycle(self.registry, self.store, name)
+        self.lifecycle.apply(policies)
 
     def slots(self) -> list[str]:
         """Some key of each slot whose time this gateway keeps; the relays keep that of the queues."""
@@ -259,7 +254,15 @@ async def _note_inflows(resources: Resources) -> None:
 
 
 async def _tell_endings(parts: _Parts, snapshot: Snapshot) -> None:
-    await parts.endings.run_once(snapshot.resources.policies, snapshot.ingest)
+    await parts.lifecycle.tell(snapshot.policies, snapshot.ingest)
+
+
+async def _let_yield(parts: _Parts, snapshot: Snapshot) -> None:
+    await parts.lifecycle.let_yield(snapshot.policies)
+
+
+async def _clean(parts: _Parts, snapshot: Snapshot) -> None:
+    await parts.lifecycle.clean(snapshot.policies, parts.vault.erase_by(snapshot.policies))
 
 
 async def _check_members(snapshot: Snapshot) -> None:

@@ -70,6 +70,10 @@ class Snapshot:
     bounds: ClientBounds
     shares: ShareRule
 
+    @property
+    def policies(self) -> Policies:
+        return self.resources.policies
+
 
 Make = Callable[[Policies, Snapshot | None], Snapshot]
 

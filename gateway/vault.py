@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +48,14 @@ class GatewayVault:
         note = partial(troubles.note, self._store)
         served = api.VaultApi(vault, self._transfers, self._prepared, access, note, policies.clients.body)
         return [*api.routes(served)]
+
+    def erase_by(self, policies: Policies) -> Callable[[str], Awaitable[None]] | None:
+        """What takes a session's profile out of the vault, for good; None: there is no vault."""
+        if policies.sessions.vault is None:
+            return None
+        from sessions.profiles.opening import open_vault
+
+        return open_vault(policies.sessions.vault, self._store).erase
 
     async def close(self) -> None:
         self._prepared.close()

@@ -11,7 +11,7 @@ from sessions.scripts import GATEWAY, Scripted, load
 
 Why = Literal["superseded", "deleted"]
 _END, _RESTORE, _RIVALS, _NOTICES = load("end"), load("restore"), load("rivals"), load("notices")
-_TAKEN = load("taken")
+_TAKEN, _ENDED, _PURGE = load("taken"), load("ended"), load("purge")
 
 
 class Ending(Scripted):
@@ -48,6 +48,16 @@ class Ending(Scripted):
     async def restore(self, session: str, by: str = GATEWAY) -> bool:
         """A person takes back that it was ended. False: it is not known, or was not ended."""
         return bool(await self._run(_RESTORE, session, by))
+
+    async def ended_for(self, seconds: float, limit: int) -> list[tuple[str, int]]:
+        """Sessions that were ended at least so long ago, and when (ms), for `purge`."""
+        found = await self._run(_ENDED, round(seconds * 1000), limit)
+        return [(session.decode(), int(since)) for session, since in records.pairs(found)]
+
+    async def purge(self, session: str, since: int, *, erased: bool) -> bool:
+        """First it is marked, so that nobody brings it back, and then, when its profile is `erased`, it is forgotten.
+        False: it is not ended any more, or since another moment."""
+        return bool(await self._run(_PURGE, session, since, int(erased)))
 
     async def taken(self, session: str, workspace: str, phone: str) -> str | None:
         """Another session of the workspace that is connected with this phone."""

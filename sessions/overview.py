@@ -64,6 +64,11 @@ class Overview(Scripted):
         _, _, rows, history = await self._run(_LIST, "", 1, 0, "", session)
         return next(iter(records.session_rows(rows, history)), None)
 
+    async def wanted(self, session: str) -> SessionRow | None:
+        """One session with its history; None also where it was ended."""
+        row = await self.session(session)
+        return None if row is None or row.ended else row
+
     async def workers(self) -> list[WorkerRow]:
         """Every worker, by name; a lost one for an hour."""
         return list((await self.summary()).workers)

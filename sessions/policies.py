@@ -9,7 +9,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from sessions.keys import Key, Keys, WorkerKey
-from sessions.lifecycle.policies import OnePhone, one_phone
+from sessions.lifecycle.policies import Cleanup, OnePhone, one_phone
 from sessions.profiles.policies import VaultPolicy
 from sessions.shields import Shields
 from sluice.config import Listen, Signature, headers, parsers, references, urls
@@ -164,6 +164,8 @@ class SessionsPolicy:
     shared_profiles: bool = setting(parsers.boolean, False)
     """Every worker finds every login on its disk, so that any of them can start any session."""
     one_phone: OnePhone = setting(one_phone, OnePhone())
+    cleanup: Cleanup | None = setting(section(Cleanup), None)
+    """None: nothing is cleaned by itself."""
     shields: Shields = setting(section(Shields), Shields())
     restore: float = setting(parsers.duration, 600.0)
     """For so long after an existing worker was started again its sessions count as being restored."""
@@ -182,7 +184,7 @@ class SessionsPolicy:
 
 def sessions(value: Value) -> SessionsPolicy:
     with value.fields() as fields:
-        fields.later("cleanup", "browser")
+        fields.later("browser")
         found = fields.read(SessionsPolicy)
         if found.vault is not None and found.vault.verify is None:
             found = replace(found, vault=replace(found.vault, verify=found.verify))

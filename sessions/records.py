@@ -252,7 +252,8 @@ class SessionRow:
     missing_since: float | None = None
     """Since when its owner does not list it."""
     ended: str = ""
-    """Why it is run by nobody until it is created again or restored: `superseded` or `deleted`; empty: it is not."""
+    """Why it is run by nobody until it is created again or restored: `superseded`, `deleted`, or `purging` while it
+    is being forgotten; empty: it is not."""
     rival: str = ""
     """The session that has its phone, while both are connected."""
     history: tuple[HistoryLine, ...] = ()

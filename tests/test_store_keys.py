@@ -26,6 +26,7 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
 from sessions import divided
+from sessions.lifecycle.election import Election
 from sessions.profiles import migrated, troubles
 from sessions.profiles.contents import InStore, Manifests
 from sessions.profiles.generations import Generations
@@ -183,6 +184,7 @@ async def use_sessions(use: Use) -> None:
     await registry.observe(Worker("b", "1", "http://b:3000", 10), both)
     await registry.want({"ended": {}})
     await registry.end("ended", "deleted")
+    await Election(use.store, "one").win(60.0)
     await registry.reserve("held", {})
     await registry.want({"gone": {}})
     await registry.forget("gone")

@@ -32,7 +32,7 @@ class Restoring:
         if word_in(body) not in _LOGGING_IN:
             return None
         try:
-            row = await self._registry.session(session)
+            row = await self._registry.wanted(session)
         except (StoreAway, StoreRefused):
             noted = self._last_known.of(session)
             if noted is None or noted.worker != worker or word_in(noted.body) != _CONNECTED:
@@ -46,7 +46,7 @@ class Restoring:
         """What is known of a session that its worker says it does not run; None: so it is, or it is missing for too
         long."""
         try:
-            row = await self._registry.session(session)
+            row = await self._registry.wanted(session)
         except (StoreAway, StoreRefused):
             noted = self._last_known.of(session)
             if noted is None or noted.worker != worker or not noted.body:

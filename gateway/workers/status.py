@@ -91,7 +91,7 @@ class StatusCalls:
         """In place of a refusal of ours. None: it is given, as the registry knows no such session and the caller has
         not shown a worker's key; or strangers who make up names would not be bound by any limit."""
         try:
-            row = await self._registry.session(request.session)
+            row = await self._registry.wanted(request.session)
             if row is None and not self.keys.opened_by(given_in(request.outgoing.head)):
                 return None
         except (StoreAway, StoreRefused):
@@ -100,7 +100,7 @@ class StatusCalls:
 
     async def _known(self, session: str) -> SessionRow | Noted | None:
         try:
-            row = await self._registry.session(session)
+            row = await self._registry.wanted(session)
         except (StoreAway, StoreRefused):
             return self._last_known.of(session)
         if row is None:

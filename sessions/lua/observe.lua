@@ -46,7 +46,7 @@ for i = 8, #ARGV, 6 do
   seen[session] = true
   local gone = call('ZSCORE', forgotten, session)
   if gone and tonumber(gone) >= began then record = false end
-  if record and record.ended ~= '' and record.since >= began then record = false end
+  if record and record.ended ~= '' and (record.since >= began or record.ended == 'purging') then record = false end
   if record and record.worker ~= '' and record.worker ~= id and not wins(record, state) then
     table.insert(disputed, session)
     table.insert(disputed, record.worker)

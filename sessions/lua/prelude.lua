@@ -38,7 +38,7 @@ local phones, ended, rivals, notices = KEYS[17], KEYS[18], KEYS[19], KEYS[20]
 --   avoid      a worker that could not stop it                  before     about and workspace before the reservation
 --   odd        the last state that was reported and is impossible after `state`
 --   again      since when an existing worker that was started again lists it as not logged in yet
---   ended      why it is run by nobody, though it is kept: 'superseded' or 'deleted'
+--   ended      why it is run by nobody, though it is kept: 'superseded' or 'deleted'; 'purging': it is being forgotten
 --   rival      the session that has its phone, while it is connected, too
 local FIELDS = {'state', 'since', 'worker', 'fence', 'about', 'workspace', 'phone', 'existing', 'last', 'lost', 'reason',
                 'missing', 'reserved', 'claims', 'fresh', 'leaving', 'avoid', 'before', 'odd', 'again', 'ended',

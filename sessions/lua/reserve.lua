@@ -40,7 +40,7 @@ if record then
     if left_of(record.worker) > 0 then return {'away', record.worker} end
     forget(record)
     record = nil
-  elseif record.leaving == '-' and left_of(record.worker) > 0 then
+  elseif record.ended == 'purging' or (record.leaving == '-' and left_of(record.worker) > 0) then
     return {'away', record.worker}
   elseif record.reserved == 1 then
     if left_of(record.worker) > 0 then

@@ -6,7 +6,7 @@
 -- Twice      the second one finds it wanted.
 
 local record = record_of(ARGV[1])
-if not record or record.ended == '' or record.leaving == '!' then return 0 end
+if not record or record.ended == '' or record.ended == 'purging' or record.leaving == '!' then return 0 end
 revive(record)
 if record.leaving == '-' then record.leaving = '*' end -- its worker is stopping it already
 if record.worker == '' then record.lost = now end

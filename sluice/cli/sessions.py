@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import replace
 
-from sluice.cli import session_import, session_migration, session_moves
+from sluice.cli import session_cleaning, session_import, session_migration, session_moves
 from sluice.cli.options import command, subcommands, target_options
 from sluice.cli.screen import print_json, screen, table
 from sluice.cli.target import ask
@@ -29,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     session_moves.add_commands(commands)
     session_migration.add_commands(commands)
     session_import.add_command(commands)
+    session_cleaning.add_command(commands)
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from sluice.console.actions import (
     limits,
     moving,
     resending,
+    session_cleaning,
     session_moves,
     sessions,
     status,
@@ -91,6 +92,7 @@ LIST_SESSIONS = Operation("list_sessions", "GET", "/sessions", sessions.list_ses
 SHOW_SESSION = Operation("show_session", "GET", "/sessions/{session}", sessions.show)
 FORGET_SESSION = Operation("forget_session", "POST", "/forgotten/{session}", session_moves.forget)
 MOVE_SESSION = Operation("move_session", "POST", "/moves/{session}", session_moves.move)
+CLEAN_SESSIONS = Operation("clean_sessions", "POST", "/cleaning", session_cleaning.clean_sessions)
 RESTORE_SESSION = Operation("restore_session", "POST", "/restored/{session}", session_moves.restore)
 RELEASE_SESSION = Operation("release_session", "POST", "/releases/{session}", session_moves.release)
 LIST_PROFILES = Operation("list_profiles", "GET", "/vault/sessions", vault.list_profiles)
@@ -127,6 +129,7 @@ OPERATIONS: tuple[Operation[Any, Any, Any], ...] = (
     MOVE_SESSION,
     RELEASE_SESSION,
     RESTORE_SESSION,
+    CLEAN_SESSIONS,
     LIST_PROFILES,
     SHOW_PROFILE,
     VERIFY_PROFILES,

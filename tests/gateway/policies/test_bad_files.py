@@ -211,7 +211,7 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "unknown_key_merge": [
         "3:12: sessions.<<: unknown key; known here: lease, per_worker, workers, verify, "
-        "keys, advertise, shared_profiles, one_phone, shields, restore, vault",
+        "keys, advertise, shared_profiles, one_phone, cleanup, shields, restore, vault",
     ],
     "unknown_shield": [
         "2:22: sessions.shields.bulks: unknown key; did you mean bulk",
@@ -1110,7 +1110,8 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "later_sessions": [
         '3:14: sessions.one_phone: "both" is not known here; write newest, oldest or allow',
-        "4:3: sessions.cleanup: not in this version yet; remove it",
+        "4:13: sessions.cleanup.each: unknown key; known here: every, qr_scanning, disconnected, failed, purge, "
+        "at_once, dry_run",
         "5:3: sessions.browser: not in this version yet; remove it",
     ],
     "store_sentinel_without_master": [

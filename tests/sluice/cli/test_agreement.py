@@ -86,8 +86,18 @@ OF_SESSIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "forget_session": (("forget", "s2", "--yes"), "/forgotten/s2", {"confirm": True}),
     "forget_planned": (("forget", "s2", "--dry-run"), "/forgotten/s2", {"dry_run": True}),
     "move_session": (("move", "s2", "--to", "w1"), "/moves/s2", {"to": "w1"}),
+    "clean_sessions": (("clean", "--dry-run"), "/cleaning", {"dry_run": True}),
     "restore_session": (("restore", "ended"), "/restored/ended", {}),
     "release_session": (("release", "s/1", "--force"), "/releases/s%2F1", {"force": True}),
+}
+OF_VAULTS: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None]] = {
+    "list_profiles": (("list",), "/vault/sessions", None),
+    "show_profile": (("show", "s1"), "/vault/sessions/s1", None),
+    "verify_profiles": (("verify",), "/vault/verify", None),
+    "prune_profiles": (("prune", "--yes"), "/vault/prune", {"dry_run": True}),
+    "rekey_profiles": (("rekey", "--yes"), "/vault/rekey", {"dry_run": True}),
+    "delete_profile": (("delete", "s1", "--yes"), "/vault/delete/s1", {"dry_run": True}),
+    "undelete_profile": (("undelete", "s1"), "/vault/undelete/s1", {"dry_run": True}),
 }
 REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
     "no such dead letter": (("dead", "show", "evt_9"), "/dead/-/evt_9", None, 404),
@@ -235,7 +245,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_every_operation_is_compared() -> None:
     compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | OF_SUBJECTS.keys() | OF_EVENTS.keys()
-    compared |= OF_SESSIONS.keys()
+    compared |= OF_SESSIONS.keys() | OF_VAULTS.keys()
     assert {operation.id for operation in OPERATIONS} <= compared | {"show_status", "probe_circuit"}
 
 
@@ -383,3 +393,12 @@ async def test_what_is_refused_is_refused_in_the_same_words(place: Place, name: 
     assert "\x1b" not in said
     for code, out, err in await place.answers(arguments):
         assert (code, out, err) == (2, "", f"sluice: {said}\n")
+
+
+@pytest.mark.parametrize("name", OF_VAULTS)
+async def test_where_there_is_no_vault_that_is_said_in_the_same_words(place: Place, name: str) -> None:
+    arguments, path, body = OF_VAULTS[name]
+    answer = await place.api(path, body)
+    assert answer.status_code >= 400
+    for code, out, err in await place.answers(("vault", *arguments)):
+        assert (code, out, err) == (2, "", f"sluice: {answer.json()['detail']}\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sessions.registry import ObservedSession, Registry, Worker
+from sessions.registry import ObservedSession, Registry, Report, Worker
 from sluice.store.client import Store
 from tests.sluice.cli.command import sluice
 
@@ -82,3 +82,20 @@ async def test_a_session_that_was_ended_is_not_moved(registry: Registry, policie
     await registry.end("s1", "deleted")
     ran = sluice("sessions", "move", "s1", "--to", "a", "--policies", policies)
     assert (ran.code, ran.err) == (2, 'sluice: "s1" was ended: `sluice sessions restore` takes that back\n')
+
+
+async def test_cleaning_asks_first_and_says_what_became_of_each(registry: Registry, policies: Path) -> None:
+    policies.write_text(policies.read_text() + "sessions: {cleanup: {failed: 1ms}}\n")
+    await registry.want({"s1": {}, "s2": {}})
+    await registry.register(Worker("w1", "1", "http://w1:3000", 5))
+    await registry.place_orphans()
+    held = await registry.beat("w1", "1", {}, {})
+    await registry.beat("w1", "1", {"s1": Report(held["s1"], "failed"), "s2": Report(held["s2"], "connected")}, {})
+    ran = sluice("sessions", "clean", "--dry-run", "--policies", policies)
+    assert " ".join(ran.out.split("\n")[1].split()) == "s1 - - w1 failed for 0m"
+    assert ran.out.endswith("1 sessions are stale\n")
+    ran = sluice("sessions", "clean", "--policies", policies)
+    assert (ran.code, ran.err) == (1, "sluice: nothing was ended; say yes, or give --yes\n")
+    ran = sluice("sessions", "clean", "--yes", "--policies", policies)
+    assert (ran.code, ran.out.split("\n")[-2]) == (0, "1 ended")
+    assert sluice("sessions", "clean", "--policies", policies).out == "no session is stale\n"

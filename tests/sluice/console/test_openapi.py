@@ -61,6 +61,7 @@ CALLS: dict[str, tuple[str, dict[str, Any] | None]] = {
     "forget_session": ("/forgotten/s1", {"dry_run": True}),
     "move_session": ("/moves/s1", {"to": "w1"}),
     "release_session": ("/releases/s1", {"dry_run": True}),
+    "clean_sessions": ("/cleaning", {"dry_run": True}),
     "restore_session": ("/restored/ended", {"dry_run": True}),
     "list_profiles": ("/vault/sessions", None),
     "show_profile": ("/vault/sessions/s1", None),
