@@ -21,7 +21,7 @@ from sessions.profiles import migrated
 from sessions.profiles.contents import ContentsAway
 from sessions.profiles.errors import Broken, ProfileError
 from sessions.profiles.generations import Generation, Profile
-from sessions.profiles.leveldb import check_databases
+from sessions.profiles.leveldb import check_databases, trim_logs
 from sessions.profiles.manifest import Origin
 from sessions.profiles.migrated import CLAIMING, Entry
 from sessions.profiles.migration_plan import Login, NotFound, Plan, Planned, Stage, plan, reason
@@ -168,6 +168,7 @@ class Migration:
             assert one.looked is not None
             take(one.found, one.looked, copied)
             check_databases(copied)
+            trim_logs(copied)
             entry = await self._claimed(one, stage)
             if entry is None:
                 return replace(one.login, state="refused", detail=_STARTED)

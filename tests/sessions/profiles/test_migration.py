@@ -28,7 +28,7 @@ from sessions.profiles.vault import NothingKept, Restored, Saved, Vault
 from sessions.registry import Registry
 from sluice.config.model import Secret
 from sluice.store.client import Store
-from tests.sessions.profiles.making import BLOBS, LEVELDB, SECRET, as_nobody, contents, profile
+from tests.sessions.profiles.making import BLOBS, LEVELDB, SECRET, as_nobody, contents, manifest_record, profile
 
 pytestmark = pytest.mark.anyio
 
@@ -137,6 +137,15 @@ async def test_a_zip_of_remote_auth_is_moved_whole(runner: Runner, tmp_path: Pat
     assert await runner.restored("a") == {
         name: content for name, content in login(source).items() if not name.startswith("Default/Cookies")
     }
+
+
+async def test_a_record_that_a_killed_browser_has_begun_is_left_behind(runner: Runner) -> None:
+    log = profile(runner.disk / "session-a") / LEVELDB / "000003.log"
+    whole = manifest_record(b"a" * 100)
+    log.write_bytes(whole + manifest_record(b"b" * 100)[:50])
+    assert only(await runner.run()).state == "moved"
+    assert (await runner.restored("a"))[f"{LEVELDB}/000003.log"] == whole
+    assert len(log.read_bytes()) > len(whole)
 
 
 async def test_the_backend_of_the_browser_is_noted(runner: Runner) -> None:
