@@ -24,6 +24,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 from gateway.workers.owners import Owners
 from sessions import overview, registry as registry_module, upkeep
@@ -89,7 +90,8 @@ class Fleet:
         return {"workspace_id": name.split("_")[1]}
 
     async def beat(self, worker: str, state: str = "connected") -> None:
-        reports = {name: Report(fence, state, "628123456789") for name, fence in self.held.get(worker, {}).items()}
+        held = self.held.get(worker, {})
+        reports = {name: Report(fence, state, f"628{crc32(name.encode())}") for name, fence in held.items()}
         self.held[worker] = await self.registry.beat(worker, "1", reports, {})
 
 

@@ -66,4 +66,4 @@ async def test_with_enforce_the_older_one_is_closed_at_its_worker_and_laravel_ha
         await until(one_is_left, timeout=30)
         listed = (await made.ask("GET", "/api/sessions")).json()["sessions"]
         assert {row["session_id"]: row["status"] for row in listed}["new"] == "connected"
-        assert (await made.status())["messages"] == []
+        assert not [one for one in (await made.status())["messages"] if "s0" in one or "new" in one]

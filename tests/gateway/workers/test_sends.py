@@ -22,7 +22,7 @@ import pytest
 from gateway.workers import send_records, sends
 from gateway.workers.attempts import Attempt, Attempts
 from sluice.http.bodies import BodyBudget
-from sluice.http.server import Exchange, RecordedExchange
+from sluice.http.server import RecordedExchange
 from sluice.http.server.head import read_head
 from sluice.store.client import Store
 from tests.contract.running import ContractWorker, laravel, log_in, worker
@@ -462,24 +462,26 @@ async def test_an_attempt_of_its_own_that_a_gateway_no_longer_knows_is_not_waite
     assert await kept.outcome("0a", found) is None
 
 
-class HungUp(RecordedExchange):
+HEAD = read_head(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+class HungUp:
     """Its client has gone; only the kernel knows of it yet."""
 
-    def __init__(self) -> None:
-        super().__init__(read_head(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 0)
+    head, disconnected = HEAD, False
 
     def has_hung_up(self) -> bool:
         return True
 
 
-def an_attempt(*callers: Exchange) -> Attempt:
+def an_attempt(*callers: Any) -> Attempt:
     attempt = Attempt("0a", "send", "s1", 0)
     attempt.callers += callers
     return attempt
 
 
 def test_that_a_caller_has_hung_up_is_known_before_this_process_hears_of_it() -> None:
-    attempts, stays = Attempts(BodyBudget(2**20)), RecordedExchange(HungUp().head, 0)
+    attempts, stays = Attempts(BodyBudget(2**20)), RecordedExchange(HEAD, 0)
     attempts.add(an_attempt(HungUp(), stays))
     assert attempts.left("0a") is None
     attempts.add(left := an_attempt(HungUp()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,13 @@ from sluice.config import Listen
 from sluice.config.listening import Listener, UnixSocket, at
 from sluice.http.server.binding import INHERITED, Bound, CannotListen, bind, inherited, to_inherit, unserved
 from tests.heard import Heard
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_unserved() -> Iterator[None]:
+    """In this process, for the tests of others."""
+    yield
+    bind([])
 
 
 def a_socket(folder: Path, mode: int = 0o660) -> Listener:
