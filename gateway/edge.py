@@ -15,6 +15,7 @@ from gateway.access_log import AccessLogEntry, broken_off, write
 from gateway.ingest.hold import Hold
 from gateway.ingest.identity import Webhook
 from gateway.ingest.webhooks import Ingest
+from gateway.large_bodies import beside
 from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.held import HeldRequests
@@ -144,7 +145,7 @@ class Edge:
         # Verify the signature; find event type, session, workspace and costs in the body.
         if isinstance(plan, Admission):
             complete, large = planner.complete, body is not None and len(body) > _LARGE
-            plan = log.plan = await asyncio.to_thread(complete, plan, body, now) if large else complete(plan, body, now)
+            plan = log.plan = await beside(complete, plan, body, now) if large else complete(plan, body, now)
 
         # Answer the repeat of a send with what became of the first one: nothing is sent, so nothing is taken.
         send = None

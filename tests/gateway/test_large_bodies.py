@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import os
+import threading
 import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from gateway.large_bodies import beside
 from sluice.http.signatures import refusal
 from tests.gateway.running import POLICIES, Gate, Receiver, gateway, problem
 from tests.pulse import pulse
@@ -36,6 +40,33 @@ async def test_the_signature_of_a_large_body_is_checked_beside_the_event_loop(
         async with pulse() as loop:
             assert (await gate.http.post("/hooks/message", content=body, headers=headers)).status_code == 401
         assert loop.longest < takes / 2
+
+
+async def test_one_thread_looks_into_large_bodies_and_goes_last() -> None:
+    at_once = most = 0
+
+    def look() -> tuple[int, int]:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.01)
+        at_once -= 1
+        number = threading.get_native_id()
+        return number, os.getpriority(os.PRIO_PROCESS, number)
+
+    found = set(await asyncio.gather(*(beside(look) for _ in range(5))))
+    assert (len(found), most) == (1, 1)
+    ((number, nice),) = found
+    assert number != threading.get_native_id()
+    assert nice > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+async def test_what_goes_wrong_beside_the_loop_is_raised() -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await beside(fail)
 
 
 async def test_a_body_that_is_refused_does_not_outlive_its_request(
