@@ -42,6 +42,14 @@ class Restoring:
             return None
         return row
 
+    async def had(self, session: str) -> bool:
+        """Whether an existing worker had it, connected, when it was last looked at."""
+        try:
+            row = await self._registry.wanted(session)
+        except (StoreAway, StoreRefused):
+            return False
+        return row is not None and row.existing and row.state == _CONNECTED and row.missing_since is None
+
     async def missing(self, session: str, worker: str) -> SessionRow | Noted | None:
         """What is known of a session that its worker says it does not run; None: so it is, or it is missing for too
         long."""

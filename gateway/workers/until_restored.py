@@ -20,6 +20,8 @@ from sluice.http import client as http1
 _State = Literal["gone", "restoring", "runs"]
 _SENDS = frozenset({"send", "send_media", "bulk_send"})
 _ANSWER_WITHIN = 2.0  # seconds
+_STOPS_WITHIN = 2.0
+"""Seconds: a worker that is told to end closes its sessions one after the other, says 404 of those, and is gone."""
 
 
 class UntilRestored:
@@ -45,7 +47,13 @@ class UntilRestored:
             answer.close()
             raise
         if state == "gone":
-            return answer
+            try:
+                state = await self._once_more(request)
+            except BaseException:
+                answer.close()
+                raise
+            if state == "gone":
+                return answer
         answer.close()
         if state == "runs":  # it may have been restored since, and what was refused is safe to repeat
             reached = await self._reach.attempt(request)
@@ -74,6 +82,21 @@ class UntilRestored:
         if status != 503:
             return await self._listed(request)  # it may have been begun between the two questions
         return "restoring" if await self._restoring.missing(request.session, worker) is not None else "gone"
+
+    async def _once_more(self, request: WorkerRequest) -> _State:
+        """Of a session that its worker had a moment ago: "restoring" once that worker is gone, as it had closed the
+        session to end."""
+        if not await self._restoring.had(request.session):
+            return "gone"
+        with self._holding.waiting(request.session, request.size, _STOPS_WITHIN, request.exchange) as waiting:
+            while await waiting.again():
+                status, _, _ = await self._get(request, status_path(request.session))
+                if status == 0:
+                    return "restoring"
+                state = await self._state(request)
+                if state != "gone":
+                    return state
+        return "gone"
 
     async def _listed(self, request: WorkerRequest, *, hold: bool = False) -> _State:
         status, worker, body = await self._get(request, status_path(request.session), hold=hold)

@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.workers.sends import _RESET_WITHIN
 from sessions.registry import ObservedSession, Registry, Worker
 from sluice.http.signatures import sign
 from sluice.process.cache import Cache, Latest
@@ -195,6 +196,7 @@ async def grown(gate: Gate, floods: Iterable[Send]) -> list[str]:
     before = {key: entries(one) for key, one in containers()[0].items()}
     for send in floods:
         await flood(gate, send, WARMED_BY, ROUNDS)
+    await asyncio.sleep(2 * _RESET_WITHIN)  # for so long an attempt is kept that may have been reset
     found, bounded = containers()
     timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]  # each of them ends
     bounded |= {id(found), id(bounded), id(before), id(timers)}
