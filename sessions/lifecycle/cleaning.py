@@ -13,6 +13,7 @@ from sessions.lifecycle.closing import Closing, Outcome
 from sessions.lifecycle.election import Election
 from sessions.lifecycle.policies import Cleanup
 from sessions.lifecycle.stale import StaleAfter
+from sessions.profiles.errors import ProfileError
 from sessions.records import SessionRow
 from sessions.registry import Registry
 from sluice.observe.log import Log
@@ -23,6 +24,8 @@ EVERY = 10.0
 """Seconds between two looks whether it is due."""
 _HELD = 60.0
 """Seconds after which another process goes on, where one was killed."""
+_AGAIN = 60.0
+"""Seconds until the next run, where the vault was away."""
 _PAGE = 1000
 _PURGED_AT_ONCE = 100
 _BY = "cleanup"
@@ -91,18 +94,23 @@ class Cleaner:
                     continue
                 LOG.info("session.cleaned", **about, outcome=await clean(closing, one))
                 await self._election.win(_HELD)
-            if not policy.dry_run:
-                await self._purge(policy.purge, erase)
-            await self._election.done(policy.every)
+            all_purged = policy.dry_run or await self._purge(policy.purge, erase)
+            await self._election.done(policy.every if all_purged else min(policy.every, _AGAIN))
         except (StoreAway, StoreRefused) as error:
             LOG.warning("cleanup.broken_off", reason=str(error))
 
-    async def _purge(self, after: float, erase: Erase | None) -> None:
+    async def _purge(self, after: float, erase: Erase | None) -> bool:
+        """False: the vault's place is away. What is marked by then is brought to its end another time."""
         for session, since in await self._registry.ended_for(after, _PURGED_AT_ONCE):
             if not await self._registry.purge(session, since, erased=False):
                 continue
-            if erase is not None:
-                await erase(session)
+            try:
+                if erase is not None:
+                    await erase(session)
+            except (ProfileError, OSError) as error:
+                LOG.warning("session.not_purged", session=session, reason=str(error))
+                return False
             await self._registry.purge(session, since, erased=True)
             LOG.info("session.purged", session=session)
             await self._election.win(_HELD)
+        return True

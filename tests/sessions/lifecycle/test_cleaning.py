@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from sessions.lifecycle import cleaning
 from sessions.lifecycle.cleaning import Cleaner, find, stale
 from sessions.lifecycle.closing import Closing
 from sessions.lifecycle.election import Election
 from sessions.lifecycle.policies import Cleanup
+from sessions.profiles.errors import ContentsAway
 from sessions.records import SessionRow
 from sessions.registry import ObservedSession, OwnerAway, Registry, Report, Reserved, Unknown, Worker
 from sluice.store.client import Store
@@ -173,6 +175,32 @@ async def test_a_purge_that_was_broken_off_is_brought_to_its_end(registry: Regis
         erased.append(session)
 
     await Cleaner(registry, Election(store, "one")).run_once(policy, Closing(registry, ()), erase)
+    assert erased == ["a"]
+    assert await registry.session("a") is None
+
+
+@pytest.mark.parametrize("error", [ContentsAway("the bucket does not answer"), OSError(5, "Input/output error")])
+async def test_a_vault_that_is_away_ends_no_gateway_and_the_purge_goes_on_later(
+    registry: Registry, cleaner: Cleaner, store: Store, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "_AGAIN", 0.1)
+    await registry.want({"a": {}})
+    await registry.end("a", "deleted")
+    await asyncio.sleep(0.01)
+
+    async def away(_: str) -> None:
+        raise error
+
+    policy = replace(AT_ONCE, purge=0.001)
+    await cleaner.run_once(policy, Closing(registry, ()), away)
+    assert await registry.session("a") is not None
+    await asyncio.sleep(0.15)
+    erased: list[str] = []
+
+    async def erase(session: str) -> None:
+        erased.append(session)
+
+    await cleaner.run_once(policy, Closing(registry, ()), erase)
     assert erased == ["a"]
     assert await registry.session("a") is None
 
