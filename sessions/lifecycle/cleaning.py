@@ -27,6 +27,8 @@ _HELD = 60.0
 _AGAIN = 60.0
 """Seconds until the next run, where the vault was away."""
 _PAGE = 1000
+_LOOKED_AT = 100_000
+"""Stale sessions of one run, at most."""
 _PURGED_AT_ONCE = 100
 _BY = "cleanup"
 Erase = Callable[[str], Awaitable[None]]
@@ -87,17 +89,32 @@ class Cleaner:
         try:
             if not await self._election.win(_HELD):
                 return
-            async for one in find(self._registry, policy.stale_after, policy.at_once):
-                about = {"session": one.session, "why": one.why, "worker": one.worker}
-                if policy.dry_run:
-                    LOG.info("session.would_be_cleaned", **about)
-                    continue
-                LOG.info("session.cleaned", **about, outcome=await clean(closing, one))
-                await self._election.win(_HELD)
+            await self._clean(policy, closing)
             all_purged = policy.dry_run or await self._purge(policy.purge, erase)
             await self._election.done(policy.every if all_purged else min(policy.every, _AGAIN))
         except (StoreAway, StoreRefused) as error:
             LOG.warning("cleanup.broken_off", reason=str(error))
+
+    async def _clean(self, policy: Cleanup, closing: Closing) -> None:
+        """An existing worker that does not close one is asked no more in this run, and keeps nobody else's waiting."""
+        left, deaf = policy.at_once, set[str | None]()
+        async for one in find(self._registry, policy.stale_after, _LOOKED_AT):
+            if one.worker in deaf:
+                continue
+            if left == 0:
+                break
+            about = {"session": one.session, "why": one.why, "worker": one.worker}
+            if policy.dry_run:
+                LOG.info("session.would_be_cleaned", **about)
+                left -= 1
+                continue
+            outcome = await clean(closing, one)
+            LOG.info("session.cleaned", **about, outcome=outcome)
+            if outcome == "not_closed":
+                deaf.add(one.worker)
+            else:
+                left -= 1
+            await self._election.win(_HELD)
 
     async def _purge(self, after: float, erase: Erase | None) -> bool:
         """False: the vault's place is away. What is marked by then is brought to its end another time."""

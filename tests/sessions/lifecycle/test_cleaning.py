@@ -225,6 +225,18 @@ async def test_one_that_an_existing_worker_does_not_close_stays(registry: Regist
     assert await registry.owner_of("a") != Unknown()
 
 
+async def test_a_worker_that_closes_nothing_keeps_no_other_session_from_being_ended(
+    registry: Registry, cleaner: Cleaner
+) -> None:
+    seen = {name: ObservedSession("qr_scanning") for name in ("a", "b", "c")}
+    await registry.observe(Worker("x", "1", "http://x:1", 5), seen)
+    await register(registry, "w1")
+    await run(registry, "w1", "d")
+    await say(registry, "w1", {"d": "failed"})
+    await cleaner.run_once(replace(AT_ONCE, at_once=1), Closing(registry, ()), erased_none)
+    assert await ended(registry) == {"d": "deleted"}
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([*STATES, "clean", "list"])), max_size=25))
 async def test_no_history_of_events_ends_a_session_that_is_connected(
