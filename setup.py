@@ -6,6 +6,8 @@ Everything else about the package is in pyproject.toml.
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,8 +46,9 @@ def extensions() -> list[Extension]:
         return []
     try:
         from mypyc.build import mypycify
-    except ImportError:
-        return []  # so it is in an isolated build; .venv has the pinned one
+    except ImportError:  # so it is in an isolated build; .venv has the pinned one
+        sys.stderr.write("warning: mypyc is not installed, so this is built as plain Python, for any platform\n")
+        return []
     # At -O1 it is as fast as at -O3, and compiles in a third of the time.
     return mypycify([*COMPILED], opt_level="1", debug_level="0", group_name="sluice.hot_path")
 
@@ -54,12 +57,26 @@ if __name__ == "__main__":
     from setuptools import setup
     from setuptools.command.build_py import build_py
 
+    sys.path.insert(0, os.getcwd())
+    from sessions.worker.browser import wa_js
+    from sluice.console.page.libraries import LIBRARIES
+    from sluice.process import npm
+
     class BuildPackages(build_py):
-        """With the policies file of the project, from which `sluice init` makes others."""
+        """With the policies file of the project, from which `sluice init` makes others, and what comes from npm."""
 
         def run(self) -> None:
             super().run()
             if not self.editable_mode:
                 self.copy_file("policies.yaml", os.path.join(self.build_lib, "sluice", "cli", "policies.yaml"))
+                self.fetch_packages()
+
+        def fetch_packages(self) -> None:
+            """What comes and is not what is pinned ends the build; where nothing comes, the wheel says so when used."""
+            for packages, folder in ((LIBRARIES, "sluice/console/page"), ((wa_js.PACKAGE,), "sessions/worker/browser")):
+                try:
+                    npm.install(packages, Path(self.build_lib, folder, "fetched"))
+                except npm.Unavailable as error:
+                    sys.stderr.write(f"warning: {folder} is built without what it fetches: {error}\n")
 
     setup(ext_modules=extensions(), cmdclass={"build_py": BuildPackages})

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import uvloop
 from hostility.attacks import ATTACKS, Done
+from measured import Figure, tell
 from memory import Memory
 from proxy import report
 from proxy.peers import ROOT, Site, answering, embedded_store
@@ -107,7 +108,16 @@ def main() -> int:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2
     sys.stdout.write(_table(found, report.about()))
+    tell(_figures(found))
     return 0 if found.met else 1
+
+
+def _figures(found: Found) -> Iterator[Figure]:
+    quiet, attacked = (1000 * felt.quantile(0.99) for felt in (found.quiet, found.attacked))
+    yield Figure("p99 of a well-behaved client, quiet", quiet, "ms")
+    yield Figure.at_most("p99 of a well-behaved client, under attack", attacked, 1000 * found.bar, "ms")
+    yield Figure.none_of("its requests that failed", found.attacked.failed)
+    yield Figure.at_most("the gateway's memory", found.memory.peak, _MOST_MB, "MB")
 
 
 def _parser() -> argparse.ArgumentParser:

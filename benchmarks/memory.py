@@ -30,6 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uvloop
+from measured import Figure, tell
 from proxy import report
 from proxy.peers import ROOT, Site, answering, peers
 from proxy.processes import NotReady, free_port, started
@@ -133,6 +134,7 @@ def main() -> int:
         where = {name: about[name] for name in ("machine", "versions", "commit", "at")}
         told = where | {"rows": [asdict(row) | {"met": row.met} for row in rows]}
         wishes.json.write_text(json.dumps(told, indent=1) + "\n")
+    tell(Figure.at_most(f"{row.step}: {row.what}", row.mb, row.bar_mb, "MB") for row in rows)
     return 0 if all(row.met for row in rows) else 1
 
 

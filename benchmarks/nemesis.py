@@ -6,6 +6,8 @@ afterwards (tests/nemesis/checker.py). The order of the faults comes from `--see
 
 Exits with 1 if a fence fell, if two acted under one, if a login ran twice, if a session of an own worker had no answer
 for more than a lease and two seconds, if an accepted event was not delivered, or if a status was no 2xx.
+`--browsers 2`: so many workers with real browsers (Chromium on the stand-in for WhatsApp Web) are among the others.
+Then it is wrong as well if two browsers of one session run at a time, or two of one phone are connected.
 `--rolling` instead: every worker and gateway is restarted once, one after the other.
 `--kills 20` instead: an own worker is killed so many times; how long until another one answers?
 
@@ -20,14 +22,16 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from measured import Figure, tell
+
 from tests.nemesis.fleet import LEASE
 from tests.nemesis.rolling import rolling
-from tests.nemesis.run import LONGEST_GAP, nemesis
+from tests.nemesis.run import LONGEST_GAP, Outcome, nemesis
 from tests.nemesis.taking_over import taking_over
 from tests.ports import free_ports
 
@@ -41,6 +45,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--keep", type=Path, help="folder for logs and histories, which must not exist")
+    parser.add_argument("--browsers", type=int, default=0)
     parser.add_argument("--rolling", action="store_true")
     parser.add_argument("--kills", type=int, default=0)
     chosen = parser.parse_args()
@@ -77,12 +82,23 @@ def _roll(folder: Path, free_port: FreePort) -> int:
 
 
 def _nemesis(folder: Path, free_port: FreePort, chosen: argparse.Namespace) -> int:
-    outcome = asyncio.run(nemesis(folder, free_port, faults=chosen.faults, seed=chosen.seed))
+    sessions = {"own": 8, "existing": 8} if chosen.browsers else {}
+    about = {"faults": chosen.faults, "seed": chosen.seed, "browsers": chosen.browsers, **sessions}
+    outcome = asyncio.run(nemesis(folder, free_port, **about))
     print(f"{outcome.faults.total()} faults in {outcome.seconds:.0f} s: {dict(outcome.faults)}")
     print(f"history: {dict(outcome.verdict.counts)}")
     print(f"longest gap {outcome.verdict.longest_gap:.2f} s, {LONGEST_GAP:g} s allowed")
     _print(outcome.verdict.wrong)
+    tell(_figures(outcome))
     return int(bool(outcome.verdict.wrong))
+
+
+def _figures(outcome: Outcome) -> Iterator[Figure]:
+    yield Figure("faults", outcome.faults.total())
+    for name, count in outcome.verdict.counts.items():
+        yield Figure(name, count)
+    yield Figure.none_of("what the history says is wrong", len(outcome.verdict.wrong))
+    yield Figure.at_most("longest gap of an own worker's session", outcome.verdict.longest_gap, LONGEST_GAP, "s")
 
 
 def _print(wrong: Sequence[str]) -> None:

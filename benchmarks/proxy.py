@@ -30,6 +30,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from measured import tell
 from proxy import report
 from proxy.generator import Result, Task
 from proxy.peers import Peer, Running, Site, answering, install, peers, upstream
@@ -91,6 +92,7 @@ def main() -> int:
     sys.stdout.write(report.table(found, Way(plan.rounds, plan.paced_rounds, plan.seconds, _WARMUP, load)))
     if wishes.json:
         wishes.json.write_text(json.dumps(report.raw(found), indent=1) + "\n")
+    tell(report.figures(found))
     return 0
 
 

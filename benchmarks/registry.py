@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
+from measured import Figure, tell
+
 from gateway.workers.owners import Owners
 from sessions import overview, registry as registry_module, upkeep
 from sessions.registry import ObservedSession, Owner, Registry, Report, Reserved, Worker
@@ -255,6 +257,15 @@ def table(all_found: list[Found]) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(map(cell, all_found)) + " |"
 
 
+def _figures(found: Found) -> Iterator[Figure]:
+    """With the most sessions."""
+    beside = f"at {found.sessions:,} sessions"
+    for name, (middle, _) in found.times.items():
+        yield Figure.at_most(f"{name}, of the store, {beside}", middle, MOST_US, "µs")
+    yield Figure.at_most(f"a session beside its history, {beside}", found.bytes_each, MOST_BYTES, "bytes")
+    yield Figure.none_of("round trips for requests to known owners", found.trips_when_known)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", default="1000,10000,100000", help="how many, separated by commas")
@@ -264,6 +275,7 @@ def main() -> int:
     sys.stdout.writelines(f"{line}\n" for line in table(found))
     missed = [bar for one in found for bar in one.missed()]
     sys.stdout.writelines(f"missed: {bar}\n" for bar in missed)
+    tell(_figures(found[-1]))
     return int(bool(missed))
 
 

@@ -23,6 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from measured import Figure, tell
+
 from sluice.store import embedded
 from tests.e2e.remoteauth.running import WITH_VAULT, Kills, killed
 from tests.gateway.running import gateway, receiver
@@ -48,6 +50,15 @@ def main() -> int:
     )
     print(f"{kept.restored} of {kept.restored} starts on an empty disk were logged in, with everything")
     print(f"{kept.saves} saves, {len(kept.refused)} without a new generation")
+    tell(
+        (
+            Figure("kills while saving", kept.saving),
+            Figure("kills while starting", kept.early),
+            Figure("starts on an empty disk, logged in with everything", kept.restored, wanted="all", met=True),
+            Figure("saves", kept.saves),
+            Figure("saves without a new generation", len(kept.refused)),
+        )
+    )
     for what, times in Counter(one[:_SHOWN] for one in kept.refused).most_common(10):
         print(f"  {times}: {what}")
     return 0

@@ -25,11 +25,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from measured import Figure, tell
 
 from sessions.profiles.errors import ProfileError
 from sessions.profiles.manifest import Origin
@@ -54,6 +56,15 @@ class Way:
     taken: list[float] = field(default_factory=list)
     """Seconds with packing and sealing."""
     wrong: list[str] = field(default_factory=list)
+
+    def figures(self) -> Iterator[Figure]:
+        all_of = None if self.name == "running" else self.whole == self.rounds
+        about = f"{self.name}, {self.size} MiB"
+        yield Figure(
+            f"{about}: opened with all", f"{self.whole} of {self.rounds}", "", "" if all_of is None else "all", all_of
+        )
+        if self.paused:
+            yield Figure(f"{about}: the browser stood still, median", statistics.median(self.paused) * 1000, "ms")
 
     def row(self) -> str:
         paused = f"{_ms(statistics.median(self.paused))} | {_ms(max(self.paused))}" if self.paused else "| "
@@ -80,6 +91,7 @@ def main() -> int:
     for way in ways:
         for wrong in way.wrong:
             print(f"{way.name}, {way.size} MiB: {wrong}", file=sys.stderr)
+    tell(figure for way in ways for figure in way.figures())
     return int(any(way.whole < way.rounds for way in ways if way.name != "running"))
 
 

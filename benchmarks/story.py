@@ -15,6 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from measured import Figure, tell
+
 from tests.contract.story import Course, story
 from tests.ports import free_ports
 
@@ -33,6 +35,8 @@ def main() -> int:
     with temporary as folder, free_ports() as free_port:
         verdict = asyncio.run(story(Path(folder), free_port, course))
     print(verdict)
+    about = (Figure(name, str(value)) for name, value in verdict.figures.items())
+    tell((*about, *(Figure.none_of(name, len(broken)) for name, broken in verdict.promises.items())))
     return int(not verdict.kept)
 
 

@@ -9,6 +9,8 @@ import sys
 import tokenize
 from pathlib import Path
 
+from measured import Figure, tell
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gateway", "relay", "sessions", "sluice")
 LARGE = 200
@@ -42,6 +44,15 @@ def main() -> None:
                 size = (node.end_lineno or node.lineno) - node.lineno + 1
                 found = classes if isinstance(node, ast.ClassDef) else functions
                 found.append((size, f"{file.relative_to(root)}:{node.name}"))
+    tell(
+        (
+            Figure("files", len(files)),
+            Figure("lines of code", code),
+            Figure("lines", lines),
+            Figure("a function, median", statistics.median(one for one, _ in functions), "lines"),
+            Figure(f"classes of more than {LARGE} lines", sum(one > LARGE for one, _ in classes)),
+        )
+    )
     size, name = max(functions)
     sys.stdout.write(f"files            {len(files)}\nlines            {lines:,}, of code {code:,}\n")
     sys.stdout.write(f"functions        median {statistics.median(one for one, _ in functions):g} lines\n")

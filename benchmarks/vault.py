@@ -38,6 +38,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import boto3
+from measured import Figure, tell
 from moto.server import ThreadedMotoServer
 from redis import Redis
 from redis.exceptions import RedisError
@@ -248,7 +249,15 @@ def main() -> int:
     missed = [row for row in rows if not row.meets_bar]
     for row in missed:
         print(f"missed: {row.what} of 20 MB took {row.seconds:.2f} s in {row.place}", file=sys.stderr)
+    tell(_figures(rows))
     return 1 if missed else 0
+
+
+def _figures(rows: list[Row]) -> Iterator[Figure]:
+    for row in rows:
+        what = f"{row.what} of {row.size_mb:g} MB, {row.place}{'' if row.by == 'sluice' else f' ({row.by})'}"
+        wanted = row.by == "sluice" and row.size_mb == 20
+        yield Figure.at_most(what, row.seconds, 1.0, "s") if wanted else Figure(what, row.seconds, "s")
 
 
 if __name__ == "__main__":

@@ -16,14 +16,17 @@ from gateway.request import Head
 from gateway.routing import AMBIGUOUS
 from gateway.workers.prefixes import UNKNOWN
 from sluice.http.bodies import HeldBody
-from sluice.http.fields import HOST, REFERER, USER_AGENT, Fields
+from sluice.http.fields import HOST, REFERER, TRACEPARENT, USER_AGENT, Fields
 from sluice.http.request_id import id_of
 from sluice.http.server import Exchange, metrics
+from sluice.http.trace import id_of as trace_id, parent_of
 from sluice.http.via import RETURNED
 from sluice.observe.log import Log
 from sluice.observe.log_lines import MAX_TEXT
+from sluice.observe.tracing import Span
 
 LOG: Final = Log("gateway")
+_monotonic: Final = time.monotonic
 _NOT_AS_IT_IS: Final = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
@@ -44,13 +47,18 @@ class AccessLogEntry:
     why: str | None = None
 
 
-def write(log: AccessLogEntry, exchange: Exchange, seconds: float, *, combined: bool, several: bool) -> None:
-    """Counts and logs a request that was answered, or whose client is gone. `several`: there are several listeners, so
-    it is worth a word which one it was."""
+def write(log: AccessLogEntry, exchange: Exchange, started: float, *, combined: bool, several: bool) -> None:
+    """Counts and logs a request that was answered, or whose client is gone, and ends its span. `several`: there are
+    several listeners, so it is worth a word which one it was. `started`: when it came (`time.monotonic`)."""
+    seconds = _monotonic() - started
     plan, head = log.plan, log.head
     assert plan is not None
     assert head is not None
     metrics.request(plan.rules.name, log.status, seconds)
+    if exchange.asked_at > 0.0:
+        metrics.added(exchange.asked_at - started)
+    if exchange.span is not None:
+        _end(exchange.span, log)
     if log.why is not None:
         count(log.why)
     if combined:
@@ -63,6 +71,21 @@ def write(log: AccessLogEntry, exchange: Exchange, seconds: float, *, combined: 
         if several:
             fields["on"] = head.listener
         LOG.line("request", fields)
+
+
+def _end(span: Span, log: AccessLogEntry) -> None:
+    route = log.plan.rules.name if log.plan is not None else "-"
+    method = log.head.method if log.head is not None else ""
+    said: dict[str, str | int] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": log.status,
+    }
+    if log.id is not None:
+        said["sluice.event"] = log.id
+    if log.limit is not None:
+        said["sluice.limit"] = log.limit
+    span.end(said, name=f"{method} {route}", failed=(log.why or "") if log.status >= 500 else "")
 
 
 def count(why: str) -> None:
@@ -105,6 +128,10 @@ def _fields(
         fields["upstream"] = exchange.upstream
         if exchange.upstream_seconds >= 0.0:
             fields["upstream_ms"] = _milliseconds(exchange.upstream_seconds)
+    if head.fields.kinds & TRACEPARENT:
+        parent = parent_of(head.fields)
+        if parent is not None:
+            fields["trace"] = trace_id(parent)
     if head.worker is not None:
         fields["worker"] = head.worker
     if subject.event is not None:

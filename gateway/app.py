@@ -8,12 +8,14 @@ import secrets
 import socket
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from starlette.routing import BaseRoute
 
-from gateway import metrics, reserved
+from gateway import charts, metrics, reserved
+from gateway.alerts.decide import Seen
+from gateway.alerts.engine import Engine, open_engine
 from gateway.edge import Edge
 from gateway.ingest import endings
 from gateway.ingest.hold import Hold
@@ -22,7 +24,13 @@ from gateway.lifecycle import Lifecycle
 from gateway.limits import delays, peers
 from gateway.limits.held import HeldRequests
 from gateway.limits.limiter import Limiter
-from gateway.policies import Policies, Upstream, edits
+from gateway.outbox import dispatching as outbox_loop
+from gateway.outbox.dispatching import Dispatching
+from gateway.outbox.handing import HandOver
+from gateway.outbox.outbox import Outbox
+from gateway.outbox.receipts import MessageIds
+from gateway.outbox.results import Results
+from gateway.policies import KINDS, Policies, Upstream, edits
 from gateway.proxy import health
 from gateway.proxy.balancing import BalancedUpstream
 from gateway.proxy.circuit import UpstreamCircuit
@@ -35,7 +43,7 @@ from gateway.reload import ConnectedUpstream, Reloader, Snapshot
 from gateway.resources import Resources
 from gateway.tokens import TokenGuard
 from gateway.vault import GatewayVault
-from gateway.workers import deletes
+from gateway.workers import activity, deletes
 from gateway.workers.accounts import Division, divides
 from gateway.workers.connections import LOOK_EVERY
 from gateway.workers.proxy import WorkerProxy
@@ -43,6 +51,7 @@ from gateway.workers.send_records import SendRecords
 from gateway.workers.sends import Sends
 from relay import inflow
 from relay.inflow import Inflow
+from relay.policies import OF_SENDS, OUTBOX
 from relay.process import open_queue, settings_of
 from relay.progress import Progress
 from relay.queue.inbox import Inbox
@@ -51,12 +60,14 @@ from sessions.changes import Changes
 from sessions.existing import ExistingWorkers, WatchedWorker
 from sessions.instances import Instances
 from sessions.keeper import Keeper
-from sessions.lifecycle import cleaning, yielding
+from sessions.lifecycle import cleaning, scaler, traffic, watching, yielding
 from sessions.profiles import summary as vault_summary
 from sessions.profiles.summary import VaultWatch
 from sessions.registry import Registry
 from sessions.wakeups import Wakeups
 from sluice.config.live import LivePolicies
+from sluice.history import rings
+from sluice.history.recorder import Recorder
 from sluice.http.bodies import BodyBudget
 from sluice.http.server.certificates import Certificate
 from sluice.observe import log as logs, recent
@@ -71,21 +82,40 @@ _TIDY_EVERY = 60.0
 
 Console = Callable[[Resources], Sequence[BaseRoute]]
 """The routes that the console adds to the reserved paths, of what it looks at."""
+Observe = Callable[[Resources, bool], Awaitable[Seen]]
+"""How the console finds out what is wrong, for alerts; True: only what this machine alone knows."""
+
+
+async def nothing_seen(_: Resources, here: bool) -> Seen:
+    return Seen((), frozenset(KINDS))
 
 
 @asynccontextmanager
 async def opened(
-    policies: Policies, store_url: str, console: Console, certificates: Sequence[Certificate] = ()
+    policies: Policies,
+    store_url: str,
+    console: Console,
+    certificates: Sequence[Certificate] = (),
+    observe: Observe = nothing_seen,
 ) -> AsyncIterator[Reloader]:
     """A gateway that answers whatever is handed to it, until the block is left. A loop that crashes ends the block."""
     # No two that ever ran have the same name, also where each is process 1 of its container.
     name, stop = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", Stop()
     parts = _Parts(policies, store_url, name, certificates)
+    await parts.look()
     reloader = Reloader(policies, lambda policies, before: _snapshot(parts, policies, before, console), parts.let_go)
+    parts.alerts = open_engine(
+        parts.store,
+        name,
+        lambda: parts.live.current,
+        lambda: observe(reloader.snapshot.resources, False),
+        lambda: observe(reloader.snapshot.resources, True),
+    )
     failing = Failing()
     try:
         async with asyncio.TaskGroup() as group:
-            watch = _Watch(parts, group)
+            watch, dispatching = _Watch(parts, group), Dispatching(parts.store, parts.hand_over, group)
+            parts.outbox.wake = dispatching.wake
 
             def apply(policies: Policies) -> None:
                 reloader.apply(policies)
@@ -97,17 +127,25 @@ async def opened(
                 parts.workers.apply(policies.sessions)
                 parts.lifecycle.apply(policies)
                 watch.apply(policies)
+                parts.outbox.apply(policies)
+                dispatching.apply(policies)
                 logs.apply(policies.log)
 
             watch.apply(policies)
+            dispatching.apply(policies)
             await parts.vault.sweep()
             parts.changes.subscribe(parts.workers.changed)
             group.create_task(every(deletes.EVERY, stop, parts.workers.deletes.run_once))
             group.create_task(every(_TIDY_EVERY, stop, parts.workers.close_unused))
             group.create_task(every(LOOK_EVERY, stop, parts.workers.end_lapsed))
             group.create_task(every(yielding.EVERY, stop, lambda: _let_yield(parts, reloader.snapshot)))
+            group.create_task(every(outbox_loop.EVERY, stop, dispatching.run_once))
             group.create_task(every(endings.EVERY, stop, lambda: _tell_endings(parts, reloader.snapshot)))
             group.create_task(every(cleaning.EVERY, stop, lambda: _clean(parts, reloader.snapshot)))
+            group.create_task(every(activity.EVERY, stop, lambda: parts.workers.activity.report(parts.registry)))
+            group.create_task(every(scaler.EVERY, stop, lambda: _scale(parts, reloader.snapshot)))
+            group.create_task(every(traffic.EVERY, stop, lambda: _tell_traffic(parts, reloader.snapshot)))
+            group.create_task(every(watching.EVERY, stop, lambda: _watch_sessions(parts, reloader.snapshot)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(parts.store, parts.slots).run_once))
             group.create_task(every(peers.EVERY, stop, lambda: _be_there(parts, name)))
             group.create_task(every(inflow.EVERY, stop, lambda: _note_inflows(reloader.snapshot.resources)))
@@ -123,6 +161,8 @@ async def opened(
             )
             group.create_task(every(recent.EVERY, stop, lambda: _note_failing(failing)))
             group.create_task(every(health.EVERY, stop, lambda: _check_members(reloader.snapshot)))
+            group.create_task(_recorder(parts, name, reloader).run(stop))
+            group.create_task(parts.alerts.run(stop))
             group.create_task(parts.changes.run(stop))
             group.create_task(Keeper(parts.registry, parts.changes).run(stop))
             group.create_task(parts.live.watch(stop, apply))
@@ -131,6 +171,7 @@ async def opened(
             finally:
                 stop.request()
                 watch.stop()
+                dispatching.close()
     finally:
         await reloader.close()
         await parts.close()
@@ -143,6 +184,10 @@ async def _be_there(parts: _Parts, name: str) -> None:
 
 class _Parts:
     """What no edit of the policies replaces."""
+
+    alerts: Engine
+    stores_sends = True
+    """Or did so, under other policies: their callers may know messages by ids of ours."""
 
     def __init__(self, policies: Policies, store_url: str, name: str, certificates: Sequence[Certificate]) -> None:
         self.store = Store(store_url, timeout=_STORE_TIMEOUT)
@@ -161,6 +206,7 @@ class _Parts:
         self.began = time.monotonic()
         self.certificates = certificates
         self.tokens = TokenGuard(policies.admin.refused)
+        self.endless = Stop()
         self.existing: Sequence[ExistingWorkers] = ()
         self.instances = Instances()
         self.live: LivePolicies[Policies] = edits.live(policies)
@@ -170,14 +216,22 @@ class _Parts:
         self.hold = Hold(inbox, self.bodies)
         self.held = HeldRequests(self.limiter, self.limits_store, self.bodies)
         self.vault = GatewayVault(store_url, policies.data)
-        self.sends = Sends(self.workers, SendRecords(self.store, name), self.bodies)
+        self.results = Results(self.store, name)
+        self.results.receipts = self.message_ids = MessageIds(self.store)
+        self.outbox = Outbox(self.store, self.hold, self.results, policies)
+        self.hand_over = HandOver(self.results, self.limiter, self.store, self.workers.ways, policies)
+        self.sends = Sends(self.workers, SendRecords(self.store, name), self.bodies, self.outbox)
         self.sends.apply(policies.sessions.shields)
-        self.lifecycle = Lifecycle(self.registry, self.store, name)
-        self.lifecycle.apply(policies)
+        self.lifecycle = Lifecycle(self.registry, self.store, name, policies, self.workers.traffic)
+
+    async def look(self) -> None:
+        """At what was there before."""
+        with suppress(StoreAway, StoreRefused):
+            self.stores_sends = (await open_queue(self.store, OF_SENDS, self.live.current).counts()).accepted > 0
 
     def slots(self) -> list[str]:
         """Some key of each slot whose time this gateway keeps; the relays keep that of the queues."""
-        return [*self.limiter.slots, *registry.KEY_PATTERNS[:1]]
+        return [*self.limiter.slots, *registry.KEY_PATTERNS[:1], rings.KEY_PATTERNS[0]]
 
     def watched(self) -> Sequence[WatchedWorker]:
         """The existing workers, as they were last seen."""
@@ -185,12 +239,16 @@ class _Parts:
 
     def let_go(self) -> None:
         """Ends what waits longer than a gateway that stops has time."""
+        self.endless.request()
         self.held.stop()
+        self.results.stop()
         self.sends.stop()
         self.wakeups.close()
 
     async def close(self) -> None:
+        await self.lifecycle.close()
         await self.sends.close()
+        await self.outbox.close()
         await self.workers.close()
         await self.held.close()
         await self.vault.close()
@@ -211,15 +269,21 @@ def _snapshot(parts: _Parts, policies: Policies, before: Snapshot | None, consol
     resources = Resources(
         *(policies, parts.store, parts.registry, queues.things, parts.live),
         *(parts.inflows, parts.progress, parts.watched, parts.began, parts.instances),
-        *(parts.certificates, parts.tokens, lambda: parts.vault_watch.seen),
+        *(parts.certificates, parts.tokens, lambda: parts.vault_watch.seen, parts.endless),
+        alerts=lambda: parts.alerts.known,
     )
-    ingest = Ingest(policies, queues.things, parts.hold, parts.instances, parts.registry)
+    parts.stores_sends = parts.stores_sends or OUTBOX in endpoints
+    message_ids = parts.message_ids if parts.stores_sends else None
+    hear = parts.workers.activity.note if policies.sessions.rebalance else None
+    known = (parts.instances, parts.registry, message_ids, hear, parts.workers.traffic)
+    ingest = Ingest(policies, queues.things, parts.hold, *known)
     edge = Edge(
         policies,
         parts.limiter,
         ingest,
         parts.workers,
         parts.sends,
+        parts.outbox,
         {name: upstream.http for name, upstream in upstreams.things.items()},
         {name: upstream.websocket for name, upstream in upstreams.things.items()},
         parts.bodies,
@@ -239,6 +303,15 @@ def _connected(upstream: Upstream, rule: ShareRule) -> ConnectedUpstream:
     balanced = BalancedUpstream(upstream, rule, circuit)
     checks = Checks(upstream, balanced.members) if upstream.health else None
     return ConnectedUpstream(balanced, BalancedWebSocket(upstream, circuit, balanced), checks)
+
+
+def _recorder(parts: _Parts, name: str, reloader: Reloader) -> Recorder:
+    return Recorder(
+        parts.store,
+        name,
+        lambda: charts.levels(reloader.snapshot.policies),
+        lambda: charts.look(reloader.snapshot.resources),
+    )
 
 
 async def _note_inflows(resources: Resources) -> None:
@@ -265,6 +338,18 @@ async def _clean(parts: _Parts, snapshot: Snapshot) -> None:
     await parts.lifecycle.clean(snapshot.policies, parts.vault.erase_by(snapshot.policies))
 
 
+async def _scale(parts: _Parts, snapshot: Snapshot) -> None:
+    await parts.lifecycle.scale(snapshot.policies)
+
+
+async def _tell_traffic(parts: _Parts, snapshot: Snapshot) -> None:
+    await parts.lifecycle.tell_traffic(snapshot.policies)
+
+
+async def _watch_sessions(parts: _Parts, snapshot: Snapshot) -> None:
+    await parts.lifecycle.watch(snapshot.policies)
+
+
 async def _check_members(snapshot: Snapshot) -> None:
     await health.run_once([upstream.checks for upstream in snapshot.upstreams.things.values() if upstream.checks])
 
@@ -284,7 +369,7 @@ class _Watch:
 
     def apply(self, policies: Policies) -> None:
         sessions = policies.sessions
-        settings = {worker.name: (worker, sessions.per_worker) for worker in sessions.workers}
+        settings = {worker.name: (worker, sessions.most) for worker in sessions.workers}
 
         def begin(name: str) -> tuple[ExistingWorkers, Stop]:
             worker, capacity = settings[name]

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from gateway import app
-from gateway.app import Console
+from gateway.app import Console, Observe, nothing_seen
 from gateway.policies import Policies, load
 from gateway.problems import Receive, Refusal, Send, answer_refusal
 from gateway.reload import Reloader
@@ -24,7 +24,7 @@ from sluice.http.server.certificates import Certificate
 from sluice.observe import log as logs
 from sluice.process import embedded_store, files
 from sluice.process.addresses import EMBEDDED, store_url
-from sluice.store import durability, embedded
+from sluice.store import durability, embedded, layout
 
 LOG = logs.Log("gateway")
 _STORE_ANSWERS_WITHIN = 10.0
@@ -39,17 +39,21 @@ def no_console(_: Resources) -> list[BaseRoute]:
 
 
 def create(
-    policies: Policies | Path | str, console: Console = no_console, certificates: Sequence[Certificate] = ()
+    policies: Policies | Path | str,
+    console: Console = no_console,
+    certificates: Sequence[Certificate] = (),
+    observe: Observe = nothing_seen,
 ) -> Application:
     """The gateway that these policies, or this file of them, describe. Nothing is opened before its lifespan.
 
     `console`: the routes under `/_sluice/` beside health, metrics, publishing and the workers' API; those of the
-    console are `sluice.console.http.routes`. `certificates`: those that its own server has, for `status`. Raises
-    PolicyError for a file that is wrong.
+    console are `sluice.console.http.routes`. `certificates`: those that its own server has, for `status`. `observe`:
+    how it finds out what is wrong, for alerts: `sluice.console.alerting.observe`. Raises PolicyError for a file that is
+    wrong.
     """
     if not isinstance(policies, Policies):
         policies = load(Path(policies))
-    return Application(policies, console, certificates)
+    return Application(policies, console, certificates, observe)
 
 
 class Application(Starlette):
@@ -59,19 +63,27 @@ class Application(Starlette):
     another process runs it (`sluice up`, or another worker of the same server), and stops what it has started.
     """
 
-    def __init__(self, policies: Policies, console: Console, certificates: Sequence[Certificate] = ()) -> None:
+    def __init__(
+        self,
+        policies: Policies,
+        console: Console,
+        certificates: Sequence[Certificate] = (),
+        observe: Observe = nothing_seen,
+    ) -> None:
         super().__init__(lifespan=self._lifespan)
         self.router.default = self._answer
         self.policies = policies
         self._console = console
         self._certificates = certificates
+        self._observe = observe
         self._gateway: Reloader | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Reloader]:
         """All but the store, which has to answer already. A loop of the gateway that crashes ends the block."""
         try:
-            opened = app.opened(self.policies, store_url(self.policies), self._console, self._certificates)
+            url = store_url(self.policies)
+            opened = app.opened(self.policies, url, self._console, self._certificates, self._observe)
             async with opened as gateway:
                 self._gateway = gateway
                 yield gateway
@@ -88,6 +100,7 @@ class Application(Starlette):
                 if policies.store.url == EMBEDDED:
                     await stack.enter_async_context(embedded_store.running(policies.data, policies.store.promise))
                 await embedded.answering(store_url(policies), _STORE_ANSWERS_WITHIN)
+                await layout.check(store_url(policies))
                 await durability.check(policies.store)
                 await stack.enter_async_context(self.opened())
                 LOG.info("gateway.started", revision=policies.revision)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Coroutine, Mapping, MutableMapping
 from typing import Any, Final
 
+from gateway import traced
 from gateway.access_log import AccessLogEntry, broken_off, write
 from gateway.ingest.hold import Hold
 from gateway.ingest.identity import Webhook
@@ -20,6 +21,7 @@ from gateway.limits.decide import PASS, Decision
 from gateway.limits.headers import header_lines
 from gateway.limits.held import HeldRequests
 from gateway.limits.limiter import Limiter
+from gateway.outbox.outbox import Outbox
 from gateway.plan import Admission, Invalid, Plan, Planner, exceeded, refusal_of
 from gateway.policies import Policies, ToRelay, ToUpstream, Trust
 from gateway.problems import ClientGone, Receive, Refusal, Send, answer_json, refuse
@@ -39,6 +41,7 @@ from sluice.http import client as http1
 from sluice.http.bodies import BodyBudget, HeldBody
 from sluice.http.request_id import id_of
 from sluice.http.server import Exchange
+from sluice.observe import tracing
 from sluice.observe.log import Log
 
 LOG: Final = Log("gateway")
@@ -59,6 +62,7 @@ class Edge:
         intake: Ingest,
         workers: WorkerProxy,
         sends: Sends,
+        outbox: Outbox,
         upstreams: Mapping[str, UpstreamClient],
         websockets: Mapping[str, WebSocketUpstream],
         bodies: BodyBudget,
@@ -67,6 +71,7 @@ class Edge:
         division: Division | None = None,
     ) -> None:
         self._policies = policies
+        self._tracer = tracing.tracer()
         self._combined = policies.log.requests == "combined"
         self._planner = Planner(policies)
         self._several = len(policies.listeners) > 1
@@ -74,6 +79,7 @@ class Edge:
         self._intake = intake
         self._workers = workers
         self._sends = sends
+        self._outbox = outbox
         self._bodies = bodies
         self._hold = hold
         self._held = held
@@ -105,7 +111,8 @@ class Edge:
             if log.body is not None:
                 log.body.release()
             log.why = log.why or exchange.why or exchange.why_gone
-            write(log, exchange, _monotonic() - started, combined=self._combined, several=self._several)
+            log.id = log.id or exchange.stored_as or None
+            write(log, exchange, started, combined=self._combined, several=self._several)
 
     async def _refuse(self, refusal: Refusal, log: AccessLogEntry, exchange: Exchange) -> int:
         """The status given to the client: of the refusal, or of what a worker's status is said to be instead."""
@@ -123,7 +130,7 @@ class Edge:
         body = decision = None
 
         # Identify the client.
-        head = log.head = _head_of(exchange, self._policies.trust, planner)
+        head = log.head = _head_of(exchange, self._policies.trust, planner, self._tracer, started)
         exchange.id_line = head.id_line
 
         # Deny addresses; match the route; check the stated length, and presence and age of the signature's headers.
@@ -166,7 +173,7 @@ class Edge:
         log.limit = decision.limit
         log.counted = None if isinstance(plan, Plan) else "head" if plan.buckets else "none"
         if decision.levels:
-            exchange.extra_lines = self._limit_lines(plan, decision)
+            exchange.extra_lines = _limit_lines(self._policies, plan, decision)
         refusal = refusal_of(plan, decision)
         if refusal is not None:
             raise refusal
@@ -177,26 +184,28 @@ class Edge:
         assert isinstance(plan, Plan)
         destination, subject = plan.destination, plan.subject
         if isinstance(destination, ToRelay):
-            receipt = await self._intake.accept(
-                Webhook(
-                    destination.endpoints,
-                    head,
-                    body or b"",
-                    plan.json,
-                    subject.event or "",
-                    subject.session,
-                    plan.rules.sender,
-                    (plan.rules.proof, plan.claim[0]) if plan.claim and plan.rules.proof else None,
-                ),
-                decision,
-                started,
+            webhook = Webhook(
+                destination.endpoints,
+                head,
+                body or b"",
+                plan.json,
+                subject.event or "",
+                subject.session,
+                plan.rules.sender,
+                (plan.rules.proof, plan.claim[0]) if plan.claim and plan.rules.proof else None,
             )
+            if exchange.span is not None:
+                receipt = await traced.accept(self._intake, exchange.span, webhook, decision, started)
+            else:
+                receipt = await self._intake.accept(webhook, decision, started)
             log.id = receipt.id
             return await _given(exchange.send, 202, receipt.fields(self._policies.store.promise))
         rules = plan.rules
         outgoing = UpstreamRequest(head, body, (), rules.headers, rules.idle, rules.max_body)
         if send is not None:
             return await self._sends.answer(send, plan, outgoing, exchange)
+        if plan.queued:
+            return await self._outbox.serve(plan, outgoing, exchange, started)
         return await self._pass_on(plan, outgoing, exchange)
 
     async def _decided_later(self, plan: Plan, decision: Decision, size: int, until: float) -> Decision:
@@ -236,24 +245,29 @@ class Edge:
         log.limit = decision.limit
         refusal = exceeded(decision) if decision.verdict in ("drop", "hold") else refusal_of(plan, decision)
         if refusal is not None:
-            refusal.lines = self._limit_lines(plan, decision)
+            refusal.lines = _limit_lines(self._policies, plan, decision)
             raise refusal
         assert isinstance(plan, Plan)
         if isinstance(plan.destination, ToUpstream):
             return head, self._websockets[plan.destination.upstream]
         return head, self._workers.websocket(subject.session or "")
 
-    def _limit_lines(self, plan: Plan | Invalid, decision: Decision) -> list[bytes]:
-        """The rate-limit fields of the answer."""
-        wanted = self._policies.limit_headers
-        if not decision.levels or not wanted:
-            return []
-        return header_lines(plan.buckets, decision.levels, decision.violated, wanted)
+
+def _limit_lines(policies: Policies, plan: Plan | Invalid, decision: Decision) -> list[bytes]:
+    """The rate-limit fields of the answer."""
+    wanted = policies.limit_headers
+    if not decision.levels or not wanted:
+        return []
+    return header_lines(plan.buckets, decision.levels, decision.violated, wanted)
 
 
-def _head_of(exchange: Exchange, trust: Trust, planner: Planner) -> Head:
+def _head_of(exchange: Exchange, trust: Trust, planner: Planner, tracer: tracing.Tracer | None, started: float) -> Head:
+    """Where tracing is on, the request's span begins with it."""
     peer, via, prefixes = exchange.client, planner.via, planner.prefixes
-    return head_of(exchange.head, peer and peer[0], exchange.scheme, trust, via, prefixes, exchange.listener)
+    head = head_of(exchange.head, peer and peer[0], exchange.scheme, trust, via, prefixes, exchange.listener)
+    if tracer is not None:
+        traced.begin(tracer, exchange, head, started)
+    return head
 
 
 async def _to_upstream(pools: UpstreamClient, outgoing: UpstreamRequest, exchange: Exchange) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gateway.limits.applicable import Bucket, Subject
 from gateway.limits.decide import PASS, Decision, decide
+from gateway.outbox.pace import outside_hours
 from gateway.plan import Invalid, Plan, Planner, refusal_of
 from gateway.policies import Action, Limit, Policies, Route, ToRelay, ToUpstream, ToWorkers, applies_to_event
 from gateway.request import Head, head_of
@@ -63,7 +65,8 @@ def explain(policies: Policies, request: HypotheticalRequest, now: float) -> Exp
         return Explanation(refused)
     plan = planner.plan(head, request.body, now, verified=False)  # the secrets need not be here
     subject = plan.subject
-    found = Explanation(plan, head.client.text, subject=subject, buckets=plan.buckets)
+    queued = plan.queued if isinstance(plan, Plan) else ()
+    found = Explanation(plan, head.client.text, subject=subject, buckets=[*plan.buckets, *queued])
     if len(policies.listeners) > 1:
         found.on = head.listener
     found.notes += _about_forwarding(head, request)
@@ -71,9 +74,11 @@ def explain(policies: Policies, request: HypotheticalRequest, now: float) -> Exp
         found.notes.append(f"worker {head.worker} sends it, by its prefix, which is taken off")
     if plan.rules.route is not None:
         _describe_route(found, plan.rules.route, policies, head)
+    if queued:
+        found.destination = f"stored, and {found.destination}"
     if isinstance(plan, Plan):
         found.on_refusal = [bucket.limit.id for bucket in plan.rules.limits_of_refused.buckets(subject, None, now)]
-    taken = {bucket.limit.id for bucket in plan.buckets}
+    taken = {bucket.limit.id for bucket in found.buckets}
     found.not_applicable = {
         limit.id: _why_not(limit, plan, policies, now) for limit in policies.limits if limit.id not in taken
     }
@@ -85,7 +90,7 @@ def outcome(found: Explanation, levels: Sequence[float] | None) -> str:
     plan = found.plan
     if isinstance(plan, Refused):
         return f"{plan.status}: {plan}"
-    decision = decide(plan.buckets, levels) if levels is not None else PASS
+    decision = decide(plan.buckets, levels[: len(plan.buckets)]) if levels is not None else PASS
     if isinstance(plan, Plan) and decision.verdict == "hold" and decision.retry_after <= _held_for(plan, decision):
         return f"held for {decision.retry_after:.1f}s, if nobody waits already, then {found.destination}"
     refusal = refusal_of(plan, decision)
@@ -96,7 +101,21 @@ def outcome(found: Explanation, levels: Sequence[float] | None) -> str:
         return f"passes if its buckets have tokens (the store does not answer): {found.destination}"
     if decision.verdict == "drop":
         return f"202 dropped: limit {decision.limit} is used up"
+    if isinstance(plan, Plan) and plan.queued:
+        return f"{found.destination}, {_when(plan.queued, levels[len(plan.buckets) :], time.time())}"
     return f"{found.destination}, in {decision.delay:.1f}s" if decision.delay else found.destination
+
+
+def _when(queued: Sequence[Bucket], levels: Sequence[float], now: float) -> str:
+    """When a stored send goes to its worker, if none waits before it, and what its caller is told by then."""
+    not_yet = outside_hours(queued, now)
+    if not_yet is not None:
+        return f"not yet, as {not_yet.why}; 202 with our id"
+    decision, hold = decide(queued, levels), min(bucket.limit.hold for bucket in queued)
+    if decision.verdict == "pass":
+        return "at once, if none of its session waits"
+    answered = "" if decision.retry_after < hold else "; 202 with our id"
+    return f"in {decision.retry_after:.1f}s, if none of its session waits{answered}"
 
 
 def _held_for(plan: Plan, decision: Decision) -> float:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from gateway import vault_gauges
+from gateway import cleaning_gauges, vault_gauges
+from gateway.alerts.board import Known
 from gateway.look import Look
+from gateway.outbox import gauges as outbox_gauges
 from relay.policies import RelayPolicy
 from relay.queue.queue import Counts
 from sessions.existing import WatchedWorker
+from sessions.lifecycle.policies import KINDS
 from sessions.orphans import has_room
 from sluice import __version__, commit
 from sluice.http.server.certificates import Certificate
@@ -38,10 +42,19 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sluice_sessions": ("Sessions by state.", ("state",)),
     "sluice_sessions_unowned": ("Sessions that nobody runs.", ()),
     "sluice_sessions_reserved": ("Places that are held for creates.", ()),
+    "sluice_sessions_unhealthy": ("Sessions that are not well though somebody runs them, by kind of fault.", ("kind",)),
     "sluice_sessions_waiting": ("Sessions that nobody runs, and whose login lies on an existing worker.", ()),
     "sluice_session_reports_refused": ("States that were reported and cannot follow the last one.", ()),
     "sluice_workers_full": ("Live workers that take no more sessions, as they drain or are full.", ()),
     "sluice_workers": ("Workers that are live, or lost for less than an hour.", ("state",)),
+    "sluice_workers_draining": ("Live workers that are to drain, as fewer are wanted.", ()),
+    "sluice_workers_wanted": ("Workers of yours that are wanted for the sessions that there are.", ()),
+    "sluice_workers_wanted_sessions": ("Sessions that workers of yours are to run; it is made of these.", ("of",)),
+    "sluice_workers_wanted_capacity": ("Sessions that one worker of yours runs.", ()),
+    "sluice_worker_dropped_events": (
+        "Events of its sessions that a worker of yours could not pass on within the last hour.",
+        ("worker",),
+    ),
     "sluice_existing_worker_up": ("Whether a worker of sessions.workers answers.", ("worker",)),
     "sluice_existing_worker_refuses": ("1 while it refuses us, for its key or for want of one.", ("worker",)),
     "sluice_existing_worker_several": ("1 while several processes answer at its url.", ("worker",)),
@@ -50,6 +63,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sluice_existing_worker_disputed": ("Its sessions that another worker has, too.", ("worker",)),
     "sluice_certificate_end_timestamp_seconds": ("When the certificate of a listener ends, unix time.", ("on",)),
     "sluice_certificate_refused": ("1 while a listener keeps its certificate, as newer files are broken.", ("on",)),
+    "sluice_alerts_firing": ("What is wrong by a rule for alerts, for long enough.", ("kind",)),
+    "sluice_alert_receiver_failing": ("1 while a receiver of alerts does not take what it is sent.", ("receiver",)),
     "sluice_relays": ("Relay processes that are alive.", ()),
     "sluice_store_up": ("Whether the store answers.", ()),
     "sluice_store_memory_bytes": ("Memory that the store uses.", ()),
@@ -57,6 +72,8 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sluice_store_file_bytes": ("The store's append-only file.", ()),
     "sluice_disk_free_bytes": ("Free on the file system of the data folder.", ()),
     "sluice_disk_size_bytes": ("Size of the file system of the data folder.", ()),
+    **cleaning_gauges.GAUGES,
+    **outbox_gauges.GAUGES,
     **vault_gauges.GAUGES,
 }
 """What is made here: description and labels, by name."""
@@ -89,8 +106,12 @@ def _gauges(
     values: dict[str, Values] = {
         **_of_endpoints(look, relay),
         **_of_sessions(look),
+        **_of_scaling(look),
         **_of_store(look),
         **_of_existing(watched),
+        **cleaning_gauges.values(look.sessions, look.cleanings),
+        **outbox_gauges.values(look.sends),
+        **_of_alerts(look.alerts),
         **vault_gauges.values(look.vault, look.troubles),
         "sluice_certificate_end_timestamp_seconds": [((one.listener,), one.ends) for one in certificates],
         "sluice_certificate_refused": [((one.listener,), float(one.problem is not None)) for one in certificates],
@@ -142,9 +163,25 @@ def _of_sessions(look: Look) -> dict[str, Values]:
         "sluice_sessions_unowned": [((), seen.unowned)],
         "sluice_sessions_reserved": [((), sum(worker.reserved for worker in seen.workers))],
         "sluice_sessions_waiting": [((), sum(worker.waiting for worker in seen.workers))],
+        "sluice_sessions_unhealthy": [((kind,), seen.faults.get(kind, 0)) for kind in KINDS],
         "sluice_session_reports_refused": [((), seen.impossible)],
         "sluice_workers_full": [((), sum(one.beat_left > 0 and not has_room(one) for one in seen.workers))],
+        "sluice_workers_draining": [((), sum(one.beat_left > 0 and one.drains is not None for one in seen.workers))],
+        "sluice_worker_dropped_events": [((one.worker,), one.dropped) for one in seen.workers if not one.existing],
         "sluice_workers": [(("live",), len(seen.workers) - lost), (("lost",), lost)],
+    }
+
+
+def _of_scaling(look: Look) -> dict[str, Values]:
+    if look.scaling is None or look.scaling.decision is None:
+        return {}
+    wanted, demand = look.scaling.decision.wanted, look.scaling.decision.demand
+    owned = demand.sessions - demand.unowned - demand.unplaced
+    parts = {"owned": owned, "unowned": demand.unowned, "unplaced": demand.unplaced}
+    return {
+        "sluice_workers_wanted": [((), wanted.workers)],
+        "sluice_workers_wanted_sessions": [((name,), number) for name, number in parts.items()],
+        "sluice_workers_wanted_capacity": [((), demand.per_worker)],
     }
 
 
@@ -158,6 +195,17 @@ def _of_existing(watched: Sequence[WatchedWorker]) -> dict[str, Values]:
         "sluice_existing_worker_disputed": lambda one: len(one.disputed),
     }
     return {name: [((one.worker,), float(value(one))) for one in watched] for name, value in values.items()}
+
+
+def _of_alerts(known: Known | None) -> dict[str, Values]:
+    if known is None:
+        return {}
+    firing = Counter(alert.kind for alert in known.memory.alerts.values() if alert.fires)
+    receivers = known.memory.receivers.items()
+    return {
+        "sluice_alerts_firing": [((kind,), number) for kind, number in sorted(firing.items())],
+        "sluice_alert_receiver_failing": [((name,), float(it.failing_since is not None)) for name, it in receivers],
+    }
 
 
 def _of_store(look: Look) -> dict[str, Values]:
@@ -183,7 +231,8 @@ def _usages(counted: list[Metric]) -> Iterator[Metric]:
         if usage is not None:
             known[process] = usage
     for name, (description, value) in processes.GAUGES.items():
-        family = GaugeMetricFamily(name, description, labels=["process"])
+        kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        family = kind(name, description, labels=["process"])
         for process, usage in known.items():
             family.add_metric([process], value(usage))
         yield family

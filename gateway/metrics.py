@@ -6,7 +6,8 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from sluice.observe.metrics import CIRCUIT_VALUES, counts, histograms, recent
+from sluice.history.charted import chart
+from sluice.observe.metrics import CIRCUIT_VALUES, SECONDS, counts, histograms, recent
 
 _DECISIONS: Final = counts("sluice_limit_decisions_total", "What a limit decided.", ["limit", "decision"])
 _WITHOUT_STORE: Final = counts(
@@ -25,6 +26,14 @@ recent(_RETURNED, "sluice_returned_requests_total", [])
 _ACCOUNTS: Final = counts(
     "sluice_accounts_asked_total", "Questions of workers which sessions to start, by what came of them.", ["outcome"]
 )
+_SESSIONS_ENDED: Final = counts(
+    "sluice_sessions_ended_total", "Sessions that were ended and of which Laravel was told, by why.", ["why"]
+)
+_NOT_ANNOUNCED: Final = counts(
+    "sluice_sessions_not_announced_total",
+    "Times session_ready was not given to Laravel, as an older session of the phone stays (one_phone: oldest).",
+    [],
+)
 _RESERVED_REFUSED: Final = counts(
     "sluice_reserved_refused_total", "Requests for /_sluice/ that were refused, by what for.", ["reason"]
 )
@@ -35,6 +44,8 @@ _REQUESTS: Final = counts(
     "sluice_upstream_requests_total", "Requests to an upstream, by what came of them.", ["upstream", "outcome"]
 )
 RECENT_REQUESTS: Final = recent(_REQUESTS, "sluice_upstream_requests_total", ["upstream", "outcome"])
+chart("limits", _DECISIONS, lambda labels: (labels[0], labels[1]))
+chart("upstreams", _REQUESTS, lambda labels: (labels[0], "answered" if labels[1] == "answered" else "failed"))
 _SECONDS: Final = histograms(
     "sluice_upstream_seconds",
     "From asking an upstream to the head of its answer.",
@@ -70,6 +81,12 @@ _MEMBER_OUT: Final = Gauge(
 _FAILED_OVER: Final = counts(
     "sluice_upstream_failovers_total", "Requests that went on to another member of their upstream.", ["upstream"]
 )
+_FAILOVER_SECONDS: Final = histograms(
+    "sluice_upstream_failover_seconds",
+    "From asking a member to going on to another, as it failed.",
+    ["upstream"],
+    SECONDS,
+)
 _HELD: Final = Gauge(
     "sluice_held_requests",
     "Requests that wait because they cannot be stored or decided now.",
@@ -82,6 +99,10 @@ _WAITING: Final = Gauge(
     "Requests that limits with over: hold keep waiting now.",
     multiprocess_mode="livesum",
 )
+
+
+UPSTREAM_CIRCUITS: Final[dict[str, float]] = {}
+"""The values of the circuits of this process, by upstream, also of those that an edit has taken away."""
 
 
 def decided(limit: str, decision: str) -> None:
@@ -121,6 +142,7 @@ def decided_without_store(limit: str) -> None:
 
 
 def upstream_circuit(upstream: str, state: str) -> None:
+    UPSTREAM_CIRCUITS[upstream] = CIRCUIT_VALUES[state]
     _UPSTREAM_CIRCUIT.labels(upstream).set(CIRCUIT_VALUES[state])
 
 
@@ -128,8 +150,10 @@ def upstream_member_out(upstream: str, member: str, *, out: bool) -> None:
     _MEMBER_OUT.labels(upstream, member).set(float(out))
 
 
-def upstream_failed_over(upstream: str) -> None:
+def upstream_failed_over(upstream: str, seconds: float) -> None:
+    """`seconds`: from asking the member that failed."""
     _FAILED_OVER.add(upstream)
+    _FAILOVER_SECONDS.observe(seconds, upstream)
 
 
 def held(requests: int) -> None:
@@ -152,3 +176,11 @@ def upstream_failed(upstream: str, outcome: str) -> None:
 
 def upstream_fails_for(upstream: str, seconds: float) -> None:
     _FAILING.labels(upstream).set(seconds)
+
+
+def session_ended(why: str) -> None:
+    _SESSIONS_ENDED.add(why)
+
+
+def session_not_announced() -> None:
+    _NOT_ANNOUNCED.add()

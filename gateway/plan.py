@@ -10,11 +10,11 @@ The edge, WebSockets, `sluice explain` and `sluice replay` all decide here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from gateway.limits.applicable import Bucket, Limits, Subject, cost_pointers, impossible
+from gateway.limits.applicable import HOLD, OBSERVE, Bucket, Limits, Subject, cost_pointers, impossible
 from gateway.limits.decide import Decision
 from gateway.limits.headers import QUOTA_EXCEEDED
 from gateway.policies import (
@@ -26,6 +26,7 @@ from gateway.policies import (
     ToWorkers,
     can_apply,
     needs_only_head,
+    queues_sends,
     reading_of_path,
 )
 from gateway.policies.routes import WITHOUT_SESSION, WORKERS_HEADERS
@@ -43,6 +44,7 @@ from gateway.request import (
     refuse_host,
 )
 from gateway.routing import Match, Routes
+from gateway.workers.calls import QUEUED, call_of
 from gateway.workers.prefixes import UNKNOWN, prefixes_of
 from sluice.http.client import Deadlines
 from sluice.http.fields import FORWARDING
@@ -87,7 +89,9 @@ class RouteRules:
         # What is refused for what it is can be neither delivered later nor dropped.
         refusing = [replace(limit, over="reject") for limit in of_head]
         self.limits_of_refused = Limits(refusing, policies.trust.lists, spread=spread)
-        over = ("reject", "hold" if self.relayed else "queue")
+        self.queues = route is not None and any(queues_sends(limit, route) for limit in policies.limits)
+        """There may be sends among its requests that are stored, and given to their workers later."""
+        over = ("reject", "hold" if self.relayed else "reject" if self.queues else "queue")
         self.holds = (
             route is not None
             and not self.relayed
@@ -134,7 +138,7 @@ class Admission:
 class Plan:
     """What is done with a request when its buckets have the tokens."""
 
-    __slots__ = ("buckets", "claim", "destination", "json", "rules", "subject")
+    __slots__ = ("buckets", "claim", "destination", "json", "queued", "rules", "subject")
 
     def __init__(
         self,
@@ -144,6 +148,7 @@ class Plan:
         destination: Action,
         json: Json | None,
         claim: Claim | None,
+        queued: Sequence[Bucket] = (),
     ) -> None:
         self.rules = rules
         self.subject = subject
@@ -153,6 +158,8 @@ class Plan:
         """The body, where something had to be found in it."""
         self.claim = claim
         """What has proven it; None: nothing had to."""
+        self.queued = queued
+        """Of a send that is stored: the buckets whose tokens it takes when it is given to its worker. Others: none."""
 
 
 class Planner:
@@ -243,6 +250,9 @@ class Planner:
             if rules.needs_session and subject.session is None:
                 raise Refusal(400, "the request names no session where the route looks for it")
             buckets = rules.limits.buckets(subject, json, now)
+            queued: Sequence[Bucket] = ()
+            if rules.queues:
+                buckets, queued = _queued(admission.head, buckets)
             never = impossible(buckets)
             if never is not None:
                 held = f"limit {never.limit.id}, which holds {never.burst} at most"
@@ -250,7 +260,7 @@ class Planner:
                 raise Refusal(413, detail, limit=never.limit.id)
         except Refusal as refusal:
             return self._invalid(refusal, rules, subject, now)
-        return Plan(rules, subject, buckets, action, json, admission.claim)
+        return Plan(rules, subject, buckets, action, json, admission.claim, queued)
 
     def buckets_before_body(self, admission: Admission, now: float) -> list[Bucket]:
         """Those that refuse a request for sure when they are used up, whatever is in its body."""
@@ -285,6 +295,23 @@ class Planner:
 
     def _invalid(self, refusal: Refusal, rules: RouteRules, subject: Subject, now: float) -> Invalid:
         return Invalid(refusal, rules, subject, rules.limits_of_refused.buckets(subject, None, now))
+
+
+def _queued(head: Head, buckets: list[Bucket]) -> tuple[list[Bucket], Sequence[Bucket]]:
+    """The buckets that decide now, and those that give their tokens when the send is given to its worker. A bulk-send
+    is given piece by piece, and nothing may cost more than a full bucket has."""
+    if head.method != "POST" or call_of("POST", head.path) not in QUEUED:
+        return buckets, ()
+    now: list[Bucket] = []
+    later: list[Bucket] = []
+    for bucket in buckets:
+        if bucket.limit.over != "queue" or bucket.mode == OBSERVE:
+            now.append(bucket)
+            continue
+        bucket.mode = HOLD
+        bucket.cost = min(bucket.cost, bucket.burst)
+        later.append(bucket)
+    return now, later
 
 
 def refusal_of(plan: Plan | Invalid, decision: Decision) -> Refusal | None:

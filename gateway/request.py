@@ -25,6 +25,7 @@ from gateway.workers.prefixes import Prefixes
 from sluice.http import foreign_json, lenient_json, request_id
 from sluice.http.fields import (
     CONNECTION,
+    CONTENT_LENGTH,
     EXPECT,
     FORWARDING,
     HOP_BY_HOP,
@@ -38,6 +39,7 @@ from sluice.http.fields import (
 )
 from sluice.http.problem import Refusal
 from sluice.http.server import RequestHead
+from sluice.http.trace import TRACE, unsound
 from sluice.http.via import Via
 from sluice.process.cache import Cache
 
@@ -109,10 +111,17 @@ class Head:
         values = [field.value for field in self.fields.all if field.key == name]
         return values[0] if len(values) == 1 else None
 
+    def kept(self) -> list[Field]:
+        """The fields that another gateway has to know, to forward the request later as this one would now."""
+        return self.fields.without(_NOT_FOR_THE_NEXT & ~FORWARDING | CONTENT_LENGTH)
+
     def forwarded(self) -> list[Field]:
         """The fields for the next one: end to end, and what it may believe about the client (ours, put last). Without
         the id of the request, which an event does not take with it."""
-        kept = self.fields.without(_NOT_FOR_THE_NEXT)
+        fields, not_for_the_next = self.fields, _NOT_FOR_THE_NEXT
+        if fields.kinds & TRACE:
+            not_for_the_next |= unsound(fields)
+        kept = fields.without(not_for_the_next)
         return [*kept, *forwarding(self.client, self.fields, self.scheme), self.via]
 
 

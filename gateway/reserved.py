@@ -71,7 +71,7 @@ def build(
             if policies.admin.metrics == "token":
                 client = client_of_scope(request.scope, policies.trust.proxies)
                 given = request.headers.get("authorization", "")
-                resources.tokens.check(given, policies.console.token, client, time.monotonic())
+                resources.tokens.check(given, policies.console, client, time.monotonic())
         except Refusal as refusal:
             return refused_token(request, refusal)
         return Response(await page.get(make_page), media_type="text/plain; version=0.0.4; charset=utf-8")

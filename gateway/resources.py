@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.alerts.board import Known
 from gateway.policies import Policies
 from gateway.tokens import TokenGuard
 from relay.inflow import Inflow
@@ -18,10 +19,15 @@ from sessions.profiles.summary import VaultSummary
 from sessions.registry import Registry
 from sluice.config.live import LivePolicies
 from sluice.http.server.certificates import Certificate
+from sluice.process.loops import Stop
 from sluice.store.client import Store
 
 
 def _no_vault() -> VaultSummary | None:
+    return None
+
+
+def _no_alerts() -> Known | None:
     return None
 
 
@@ -51,3 +57,7 @@ class Resources:
     """Who may ask with `console.token`, and how often with a wrong one."""
     vault: Callable[[], VaultSummary | None] = _no_vault
     """How it stood when this process last looked."""
+    stop: Stop = field(default_factory=Stop)
+    """Requested when answers that have no end have to end."""
+    alerts: Callable[[], Known | None] = _no_alerts
+    """What goes wrong and who was told, as this process last read it."""

@@ -1,13 +1,16 @@
-"""Who proves to be the operator by `console.token`, and how often an address may be wrong about it. No I/O."""
+"""Who proves to be the operator by `console.token`, or a reader by `console.read`, and how often an address may be
+wrong about it. No I/O."""
 
 from __future__ import annotations
 
 import hmac
 import math
+from typing import Literal
 
 from gateway.client_ip import Client
 from gateway.metrics import reserved_refused
-from sluice.config import Rate, Secret
+from gateway.policies import ConsolePolicy
+from sluice.config import Rate
 from sluice.http.problem import Refusal
 from sluice.observe.log import Log
 from sluice.process.cache import Latest
@@ -16,6 +19,7 @@ LOG = Log("console")
 DEFAULT = Rate(10, 60.0)
 NO_TOKEN = "console.token is not set; set it in policies.yaml, for example to env:SLUICE_CONSOLE_TOKEN, and restart"  # noqa: S105
 SEND_TOKEN = "send Authorization: Bearer <console.token>"  # noqa: S105
+Role = Literal["operator", "reader"]
 _KEPT = 2**20
 """Bytes; of the addresses that were wrong most recently is known how often."""
 
@@ -35,11 +39,12 @@ class TokenGuard:
             self._rate = rate
             self._full_at.clear()
 
-    def check(self, authorization: str, token: Secret | None, client: Client, now: float) -> None:
+    def check(self, authorization: str, policy: ConsolePolicy, client: Client, now: float) -> Role:
         """`now`: monotonic seconds. Raises Refusal 403 where no token is set, 401 and 429."""
-        expected = token.reveal() if token else b""
+        expected = policy.token.reveal() if policy.token else b""
         if not expected:
             raise Refusal(403, NO_TOKEN)
+        reading = policy.read.reveal() if policy.read else b""
         if not authorization:
             raise Refusal(401, SEND_TOKEN)
         wait = self._wait(client.subject, now)
@@ -48,9 +53,11 @@ class TokenGuard:
             detail = f"too many wrong tokens came from {client.text} (admin.refused); wait, then send the right one"
             raise Refusal(429, detail, retry_after=b"%d" % math.ceil(wait))
         scheme, _, given = authorization.partition(" ")
-        known = hmac.compare_digest(given.strip().encode("latin-1"), expected)
-        if known and scheme.lower() == "bearer":
-            return
+        proof = given.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
+        if hmac.compare_digest(proof, expected):
+            return "operator"
+        if reading and hmac.compare_digest(proof, reading):
+            return "reader"
         self._note(client.subject, now)
         reserved_refused("token")
         LOG.info("token.refused", client=client.text)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
-from sluice.config import LogPolicy, Rate, Secret, Signature, headers, parsers, references, units, urls
+from sluice.config import LogPolicy, Rate, Secret, Signature, headers, parsers, references, urls
 from sluice.config.fields import Fields, Value, section, setting
 from sluice.config.model import Snapshot
 from sluice.config.parsers import choice, each, named, of
@@ -19,18 +19,9 @@ UNCOUNTED = 2**31 - 1
 """Attempts where only the time counts."""
 MAX_BATCH = 200
 """The ids of its events go in one header, and receivers take 8 KiB of it at most."""
+OUTBOX = "outbox"
+"""The queue of the sends that wait for their workers is called so; no receiver may be."""
 EVENTS = each(of(parsers.event_glob))
-
-
-def _duration_or_none(value: Value) -> float:
-    value.takes(parsers.pattern(f"{parsers.DURATION}|none"))
-    text = value.text()
-    if text == "none":
-        return 0.0
-    try:
-        return units.duration(text)
-    except Malformed as malformed:
-        raise Malformed(malformed.message, f"{malformed.hint}, or none") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +29,11 @@ class Retry:
     """A delivery that keeps failing while others get through is a dead letter after `attempts`, or `within` seconds."""
 
     attempts: int = setting(parsers.count, 12)
+    """Failed attempts, while others get through, after which it is a dead letter."""
     base: float = setting(parsers.duration, 1.0)
+    """The first pause; each next one is twice as long, and a random part of it is waited."""
     cap: float = setting(parsers.duration, 600.0)
+    """The longest pause."""
     within: float | None = setting(parsers.duration, None, name="for")
     """None: only the attempts count."""
 
@@ -63,12 +57,18 @@ def _cap_at_least(name: str, least: float, cap: float, fields: Fields) -> None:
 @dataclass(frozen=True, slots=True)
 class CircuitPolicy:
     window: float = setting(parsers.duration, 30.0)
+    """The time whose attempts count."""
     minimum: int = setting(parsers.count, 10)
+    """With fewer attempts in the window it does not open by their ratio."""
     ratio: float = setting(parsers.ratio, 0.5)
+    """The share of failures from which on it opens."""
     open: float = setting(parsers.duration, 5.0)
+    """How long it is open the first time; each next time twice as long."""
     cap: float = setting(parsers.duration, 300.0)
+    """The longest that it is open; what a 429 asks for is believed up to this, and an hour."""
     probes: int = setting(parsers.count, 3)
-    slow_start: float = setting(_duration_or_none, 10.0)
+    """Attempts that have to go well before it closes."""
+    slow_start: float = setting(parsers.duration_or_none, 10.0)
     """Seconds after closing in which the concurrency grows to all of it; 0: at once."""
 
 
@@ -81,7 +81,9 @@ class Batch:
     """Up to `max` events in one POST, none of which waits longer than `wait` seconds for the others."""
 
     max: int = setting(parsers.count, 100)
+    """Of one POST; 200 at most."""
     wait: float = setting(parsers.duration, 0.2)
+    """The longest that an event waits for others."""
 
 
 def _check_batch(batch: Batch, fields: Fields) -> None:
@@ -114,12 +116,19 @@ class Endpoint:
     url: str = setting(of(urls.http_url), "", missing="url: http://127.0.0.1:8000")
     """The target of an event is appended to it; a batch goes to the address itself."""
     sign: str | None = setting(references.signature, None)
+    """Name of the signature that each attempt gets; without it attempts are unsigned."""
     timeout: float = setting(parsers.duration, 10.0)
+    """Of one attempt, from connecting to the end of the answer."""
     concurrency: int = setting(parsers.count, 16)
+    """Attempts at a time, of all relays together."""
     rate: Rate | None = setting(parsers.rate, None)
+    """How many attempts may begin in which time; without it there is no pace. Set it below the receiver's own limit."""
     order: Literal["session", "none"] = setting(choice("session", "none"), "session")
+    """`session`: the events of a session one after the other; `none`: each by itself."""
     retry: Retry = setting(_retry, Retry())
+    """When a failed delivery is tried again."""
     circuit: CircuitPolicy = setting(section(CircuitPolicy, _check_circuit), CircuitPolicy())
+    """When the endpoint is left alone, and how it is found to be back."""
     events: tuple[str, ...] = setting(EVENTS, ())
     """Event types or globs (`session_*`) it is sent; empty: all."""
     headers: tuple[tuple[str, Secret], ...] = setting(_headers, ())
@@ -128,13 +137,22 @@ class Endpoint:
     """Of the headers that an event brings it gets these, and those about its content: no other, as its sender may have
     proven himself by them to us, or to somebody before us."""
     batch: Batch | None = setting(section(Batch, _check_batch), None)
+    """Several events in one POST; without it each has its own."""
     private: bool = setting(_allowed, False)
-    """Its name may lead to a private address (`sluice.http.addresses`)."""
+    """`refuse` unless written: its name may lead to no private address (`sluice.http.addresses`)."""
     required: bool = setting(parsers.boolean, False)
     """While its backlog is full an event is refused, and not only left out here."""
+    internal: bool = False
+    """It is no receiver: gateways take care of what waits for it (`OUTBOX`)."""
+
+
+OF_SENDS = Endpoint(OUTBOX, timeout=60.0, concurrency=256, internal=True)
+"""Gateways give so many sends to workers at once, of each session one."""
 
 
 def _endpoint(name: str, value: Value) -> Endpoint:
+    if name == OUTBOX:
+        value.note(Malformed("is what the queue of sends to workers is called", "call it differently"))
     with value.fields() as fields:
         endpoint = fields.read(Endpoint, name=name)
         _refuse_strange_address(endpoint, fields)
@@ -152,7 +170,9 @@ def _refuse_strange_address(endpoint: Endpoint, fields: Fields) -> None:
 @dataclass(frozen=True, slots=True)
 class Lanes:
     urgent: tuple[str, ...] = setting(EVENTS, ())
+    """Event types or globs that are delivered before all others."""
     bulk: tuple[str, ...] = setting(EVENTS, ())
+    """Event types or globs that are delivered after all others."""
 
 
 def _keep_latest(value: Value) -> bool:
@@ -219,14 +239,15 @@ def _announced(events: Mapping[str, EventPolicy]) -> Mapping[str, EventPolicy]:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    delivered: float = setting(_duration_or_none, 86400.0)
+    delivered: float = setting(parsers.duration_or_none, 86400.0)
     """Seconds in which a delivered event can still be looked at; 0: not at all."""
     dead: float = setting(parsers.duration, 30 * 86400.0)
     """A dead letter is dropped when it is older than this."""
     dead_events: int = setting(parsers.count, 100_000)
     """This and the next of each endpoint: where there are more, the oldest dead letters are dropped."""
     dead_bytes: int = setting(parsers.size, 2**28)
-    bodies: float = setting(_duration_or_none, 0.0)
+    """Of each endpoint: where dead letters have more, the oldest are dropped."""
+    bodies: float = setting(parsers.duration_or_none, 0.0)
     """Seconds in which a delivered event can be sent once more; 0: not at all."""
     bodies_bytes: int = setting(parsers.size, 2**28)
     """Of each endpoint: where these events have more, the oldest can no longer be sent once more."""
@@ -235,19 +256,32 @@ class Retention:
 @dataclass(frozen=True, slots=True)
 class Backlog:
     bytes: int = setting(parsers.size, 2**30)
+    """Of what waits for one endpoint."""
     events: int = setting(parsers.count, 1_000_000)
+    """So many may wait for one endpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelayPolicy:
     retention: Retention = setting(section(Retention), Retention())
+    """How long is kept what has left."""
     endpoints: Mapping[str, Endpoint] = setting(named(_endpoint), {})
+    """Receivers of events, by name."""
     lanes: Lanes = setting(section(Lanes), Lanes())
+    """What goes first; all that is not named is between the two."""
     events: Mapping[str, EventPolicy] = setting(_events, {})
+    """What goes stale, by event type."""
     dedupe: float = setting(parsers.duration, 86400.0)
+    """How long an id or key is known, so that a repeat is stored no second time."""
     backlog: Backlog = setting(section(Backlog), Backlog())
+    """How much may wait for each endpoint."""
     verify: str | None = setting(references.signature, None)
     """Name of the signature by which a publisher proves itself at `/_sluice/events`."""
+
+    @property
+    def receivers(self) -> Mapping[str, Endpoint]:
+        """The endpoints to which relays deliver."""
+        return {name: endpoint for name, endpoint in self.endpoints.items() if not endpoint.internal}
 
     @property
     def remember(self) -> float:

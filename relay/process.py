@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 from dataclasses import replace
 from typing import TypeVar
@@ -18,14 +19,17 @@ from redis.exceptions import RedisError
 from relay import presence
 from relay.circuit import Circuit, circuit_key
 from relay.deliver.sender import Sender
+from relay.deliver.traced import TracedSender
 from relay.dispatch.loop import Dispatcher
 from relay.policies import Endpoint, RelaySnapshot, Retention
 from relay.queue import janitor, order
 from relay.queue.layout import PARTITIONS, any_key
 from relay.queue.queue import Queue
 from sluice.config.live import LivePolicies
-from sluice.observe import log as logs
+from sluice.history.recorder import Recorder
+from sluice.observe import log as logs, tracing
 from sluice.observe.log import Log
+from sluice.process import service
 from sluice.process.by_settings import BySettings
 from sluice.process.loops import Stop, every, tune_gc
 from sluice.store import clock
@@ -87,7 +91,7 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
         logs.apply(edited.log)
 
     tune_gc()
-    LOG.info("relay.started", endpoints=list(policies.relay.endpoints), revision=policies.revision)
+    LOG.info("relay.started", endpoints=list(policies.relay.receivers), revision=policies.revision)
     try:
         async with asyncio.TaskGroup() as group:
             relays = _EndpointRelays(store, group)
@@ -97,7 +101,9 @@ async def run(live: LivePolicies[P], store_url: str, stop: Stop) -> None:
             group.create_task(every(janitor.TRIM_EVERY, stop, lambda: relays.trim(live.current.relay.retention)))
             group.create_task(every(clock.EVERY, stop, clock.Watch(store, slots).run_once))
             group.create_task(every(presence.EVERY, stop, lambda: _report(store, name, relays)))
+            group.create_task(Recorder(store, f"{name}:{secrets.token_hex(4)}").run(stop))
             group.create_task(live.watch(stop, apply))
+            service.ready()
             await stop.wait()
             relays.stop()
     finally:
@@ -115,10 +121,11 @@ class EndpointRelay:
         self._in_order = endpoint.order == "session"
         circuit = open_circuit(store, endpoint)
         self._sender = Sender(endpoint, policies.signatures[endpoint.sign] if endpoint.sign else None)
+        tracer = tracing.tracer()
         self.dispatcher = Dispatcher(
             self.queue,
             circuit,
-            self._sender,
+            self._sender if tracer is None else TracedSender(self._sender, tracer, endpoint.name),
             retry=endpoint.retry,
             concurrency=endpoint.concurrency,
             batch=endpoint.batch,
@@ -165,7 +172,7 @@ class _EndpointRelays:
 
     def apply(self, policies: RelaySnapshot) -> None:
         """Switches to these policies. Where something cannot be created it raises before anything has changed."""
-        endpoints = policies.relay.endpoints
+        endpoints = policies.relay.receivers
         before = self._relays
         self._relays = before.edited(
             {name: settings_of(policies, endpoint) for name, endpoint in endpoints.items()},

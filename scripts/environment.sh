@@ -6,26 +6,26 @@ command -v "$python" >/dev/null || { echo "missing: $python. Install Python 3.11
 
 is_root() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
-# pip_install runtime|dev: by the lock of what runs, or by that of what develops as well.
-pip_install() {
-  local locks="-c requirements.lock"; [ "$1" = runtime ] || locks="$locks -c requirements-dev.lock"; shift
-  # shellcheck disable=SC2086
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check $locks "$@"
-}
+pip_install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
 
-# install_packages runtime: what Sluice needs to run. install_packages dev: that, and what checks, tests and load tests need.
+# The lock file of runtime, browser, dev or build: all that is installed for it, with hashes; scripts/lock writes them.
+lock_of() { if [ "$1" = runtime ]; then echo requirements.lock; else echo "requirements-$1.lock"; fi; }
+
+# install_packages runtime: what Sluice needs to run. install_packages browser: that, and what drives browsers.
+# install_packages dev: both, and what checks, tests and load tests need.
 install_packages() {
   local wanted
-  wanted=$(cat pyproject.toml requirements.lock requirements-dev.lock | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
-  case "$(cat .venv/installed 2>/dev/null || true)" in "dev $wanted" | "$1 $wanted") return ;; esac
+  wanted=$(cat pyproject.toml requirements*.lock | "$python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+  case "$1 in $(cat .venv/installed 2>/dev/null || true)" in "$1 in $1 $wanted" | *" in dev $wanted" | "runtime in browser $wanted") return ;; esac
   if [ "$1" = dev ]; then echo "installing into .venv (once; a minute or so)"; else echo "installing into .venv (once; half a minute or so)"; fi
   if ! "$python" -c 'import ensurepip' 2>/dev/null; then
     is_root || { echo "missing: the venv module. Install it (apt-get install python3-venv) and run this again." >&2; exit 2; }
     apt-get update -qq && apt-get install -y -qq python3-venv
   fi
   [ -x .venv/bin/python ] || "$python" -m venv .venv
-  local what=.; [ "$1" = runtime ] || what=".[$1]"
-  SLUICE_PURE=1 pip_install "$1" -e "$what" --config-settings editable_mode=compat \
+  # The lock file has what builds us as well, so nothing comes from the index that is not in it.
+  pip_install --require-hashes -r "$(lock_of "$1")" \
+    && SLUICE_PURE=1 pip_install --no-deps --no-build-isolation -e . --config-settings editable_mode=compat \
     || { echo "the packages could not be installed; is the package index reachable? (pip config list)" >&2; exit 2; }
   echo "$1 $wanted" > .venv/installed
 }
@@ -42,8 +42,7 @@ install_compiler() {
     return 1
   fi
   if ! .venv/bin/python -c 'import mypyc, setuptools' 2>/dev/null; then
-    .venv/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["build"], sep="\n")' > .venv/build.txt
-    pip_install dev --target "$build_tools" -r .venv/build.txt \
+    pip_install --require-hashes --target "$build_tools" -r "$(lock_of build)" \
       || { echo "the compiler mypyc could not be installed, so Sluice stays plain Python; is the package index reachable? (pip config list)" >&2; return 1; }
   fi
 }
@@ -65,4 +64,20 @@ install_jemalloc() {
   if ! is_root || ldconfig -p | grep libjemalloc > /dev/null; then return; fi
   { apt-get update -qq && apt-get install -y -qq libjemalloc2; } > .venv/jemalloc.log 2>&1 \
     || echo "libjemalloc2 could not be installed (.venv/jemalloc.log); the embedded store does without" >&2
+}
+
+# What runs sessions of WhatsApp Web, and what drives it; without it Sluice says so where it is needed.
+install_browser() {
+  install_packages browser
+  if command -v chromium-headless-shell || command -v chromium; then return; fi > /dev/null
+  if ! is_root || ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium-headless-shell; } > .venv/browser.log 2>&1; then
+    echo "no Chromium is here, so no session runs in a browser (cure: apt-get install chromium-headless-shell)" >&2
+  fi
+}
+
+# What comes from npm (sluice/process/npm.py), once: what the console's page uses, without which it shows less, and says
+# so; and what is injected into WhatsApp Web, without which a browser worker says so and ends.
+fetch_packages() {
+  .venv/bin/python -m sluice.console.page.libraries || true
+  .venv/bin/python -m sessions.worker.browser.wa_js || true
 }

@@ -44,7 +44,7 @@ def fingerprint(root: Path = ROOT) -> str:
     """Of all that decides what the compiler makes."""
     compiled = runpy.run_path(str(root / "setup.py"), run_name="hot_path")["COMPILED"]
     digest = hashlib.sha256(str(sysconfig.get_config_var("EXT_SUFFIX")).encode())
-    for name in ("setup.py", "requirements-dev.lock", *compiled):
+    for name in ("setup.py", "requirements-build.lock", *compiled):
         digest.update(b"\0%b\0" % name.encode() + (root / name).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -78,7 +78,7 @@ def _build(beside: int | None) -> int:
     shutil.rmtree(BUILDING, ignore_errors=True)
     for package in PACKAGES:
         shutil.copytree(ROOT / package, BUILDING / package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "requirements-dev.lock"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "requirements-build.lock"):
         shutil.copy(ROOT / name, BUILDING)
     wanted = fingerprint(BUILDING)
     meanwhile = "; meanwhile Sluice runs as plain Python" if beside is not None else "; SLUICE_PURE=1 does without"

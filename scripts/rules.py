@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("sluice/config", "sluice/http", "sluice/store", "sluice/observe", "sluice/process"),
+    ("sluice/config", "sluice/http", "sluice/store", "sluice/observe", "sluice/process", "sluice/history"),
     ("relay",),
     ("sessions",),
     ("gateway",),

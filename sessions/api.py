@@ -67,12 +67,12 @@ def routes(
             registration_refused()
             LOG.warning("worker.refused", worker=wanted.id, url=url, why=refused.detail)
             raise
-        found = await registry.register(Worker(wanted.id, wanted.instance, url, wanted.capacity))
+        found = await registry.register(_worker(wanted, url))
         if isinstance(found, Taken):
             twin_refused()
             LOG.warning("worker.twin_refused", worker=wanted.id, url=url, taken_by=found.url)
             raise _taken(wanted.id, found)
-        return Terms(registry.lease, registry.lease / 3)
+        return Terms(registry.lease, registry.lease / 3, found.creates_above)
 
     async def beat(worker: str, said: Beat, _: Proven) -> Held:
         reports = {
@@ -80,9 +80,14 @@ def routes(
         }
         load = {"memory": said.load.memory, "cpu": said.load.cpu} if said.load else None
         held = await registry.beat(
-            worker, said.instance, reports, said.gone, said.released, draining=said.draining, load=load
+            *(worker, said.instance, reports, said.gone, said.released),
+            draining=said.draining,
+            load=load,
+            creates_above=said.creates_above,
+            capacity=said.capacity,
+            dropped=said.dropped,
         )
-        return Held(registry.lease, held)
+        return Held(registry.lease, held, held.creates_above)
 
     async def wait(worker: str, said: Wait, _: Proven) -> Changed:
         return Changed(await wakeups.wait(worker, said.since, min(said.seconds, registry.lease / 3)))
@@ -97,6 +102,10 @@ def routes(
         return Route(PREFIX + call.path, endpoint, methods=["POST"])
 
     return [route(REGISTER, register), route(BEAT, beat), route(WAIT, wait), route(LEAVE, leave)]
+
+
+def _worker(wanted: Register, url: str) -> Worker:
+    return Worker(wanted.id, wanted.instance, url, wanted.capacity, wanted.takes_ids)
 
 
 def _taken(worker: str, by: Taken) -> Refusal:

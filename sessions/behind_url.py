@@ -48,7 +48,8 @@ def several_began(samples: Sequence[Began]) -> bool:
     processes: list[Began] = []
     current = -1
     for sample in samples:
-        found = next((i for i, known in enumerate(processes) if _may_be_one(known, sample)), -1)
+        # A slow answer may be of several of them: it shows nothing where it may be of the one that answered last.
+        found = next((i for i in range(current, -1, -1) if _may_be_one(processes[i], sample)), -1)
         if found < 0:
             current = len(processes)
             processes.append(sample)

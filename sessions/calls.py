@@ -33,16 +33,20 @@ class Register:
     """Where the gateway reaches the worker: scheme, host, port, and perhaps a path before all others."""
     capacity: Annotated[int, Bounds(0, 2000)]
     """The most sessions that it runs."""
+    takes_ids: bool = False
+    """It uses the `X-Sluice-Message-Id` of a send as the message's own, and sends what has one only once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a registered worker has to keep to. Both in seconds."""
+    """What a registered worker has to keep to."""
 
     lease: float
-    """So long after a beat was sent its sessions are the worker's."""
+    """Seconds: so long after a beat was sent its sessions are the worker's."""
     beat: float
-    """The time between two beats."""
+    """Seconds between two beats."""
+    creates_above: int
+    """A create under a fence up to this was sent before, to a former process perhaps: the worker answers it 421."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,12 @@ class Beat:
     """It is about to leave, and is given no more sessions."""
     load: Load | None = None
     """Null: nobody knows, and only its capacity counts."""
+    creates_above: Fence = 0
+    """The greatest that it was answered before, by which it goes."""
+    capacity: Annotated[int, Bounds(0, 2000)] | None = None
+    """The most sessions that it runs from now on; null: as many as before."""
+    dropped: Annotated[int, Bounds(0, 2**31 - 1)] = 0
+    """Events of its sessions that it could not pass on, of the last hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,8 @@ class Held:
     """Seconds, counted from the moment the worker sent this beat."""
     sessions: Mapping[str, int]
     """All that it has to run from now on, each under its fence. What is missing here it stops."""
+    creates_above: int
+    """A create under a fence up to this is of no place that is held for the worker: it answers it 421."""
 
 
 @dataclass(frozen=True, slots=True)

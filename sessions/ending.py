@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from sessions import records
-from sessions.records import Changed, Ended, Notice, Rival, StillRuns, Unknown
+from sessions.records import Changed, Ended, Notice, PhoneInUse, Rival, StillRuns, Unknown
 from sessions.scripts import GATEWAY, Scripted, load
 
 Why = Literal["superseded", "deleted"]
 _END, _RESTORE, _RIVALS, _NOTICES = load("end"), load("restore"), load("rivals"), load("notices")
-_TAKEN, _ENDED, _PURGE = load("taken"), load("ended"), load("purge")
+_TAKEN, _ENDED, _PURGE, _IDLE_PHONES = load("taken"), load("ended"), load("purge"), load("idle_phones")
 
 
 class Ending(Scripted):
@@ -27,14 +27,16 @@ class Ending(Scripted):
         state: str = "",
         since: float | None = None,
         closed: bool = False,
+        unowned: bool = False,
     ) -> Ended | Changed | StillRuns | Unknown:
         """Keeps it, and lets nobody run it until it is created again or restored. One of ours that runs it stops it.
 
         `stays`: in favour of which session. `state`, `since` (unix seconds): as it must still be; else nothing is done.
-        `closed`: the existing worker that ran it has closed it.
+        `closed`: the existing worker that ran it has closed it. After StillRuns, which means that it is about to be
+        asked to, it ends by itself, too, when that worker lists it no more. `unowned`: only where nobody has it.
         """
         moment = "" if since is None else round(since * 1000)
-        answer = await self._run(_END, session, why, stays, by, state, moment, int(closed))
+        answer = await self._run(_END, session, why, stays, by, state, moment, int(closed), int(unowned))
         match answer:
             case b"unknown":
                 return Unknown()
@@ -63,6 +65,12 @@ class Ending(Scripted):
         """Another session of the workspace that is connected with this phone."""
         found = await self._run(_TAKEN, session, workspace, phone)
         return None if found is None else str(found.decode())
+
+    async def phones_in_use(self, done: Sequence[str] = (), limit: int = 10, *, claim: float = 0.0) -> list[PhoneInUse]:
+        """Phones with which a session has become connected, or that one had which is just created, where other
+        sessions have had them, too. Who gets one has it to himself for `claim` seconds; `done`: keys of those that were
+        looked at."""
+        return records.phones(await self._run(_IDLE_PHONES, limit, round(claim * 1000), *done))
 
     async def rivals(self, limit: int = 100, *, claim: float = 0.0) -> list[Rival]:
         """Sessions on existing workers that should yield their phone, those that wait longest first. Who is about to

@@ -68,6 +68,7 @@ class WorkerKey:
     """The secret of one worker or of some of them."""
 
     signature: str = setting(references.signature, "", missing="signature: workers")
+    """Name of the signature with that secret."""
     ids: tuple[str, ...] = setting(_ids, (), missing="ids: [w1, w2-*]")
     """Worker ids that it may speak for; `*` stands for any rest."""
     urls: tuple[Place, ...] = setting(each(of(_place)), ())

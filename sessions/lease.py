@@ -21,6 +21,11 @@ class Lease:
         """True even when the process was frozen, or the machine suspended, meanwhile."""
         return boottime() < self._until
 
+    @property
+    def until(self) -> float:
+        """A moment of `boottime`; 0: there is none."""
+        return self._until
+
     def renew(self, until: float) -> None:
         """`until`: a moment of `boottime`."""
         self.end()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 _PROC, _CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
@@ -32,24 +33,49 @@ class Usage:
         return {"memory": round(memory, 3), "cpu": round(min(cpu, 1.0), 3)}
 
 
-def _memory() -> float | None:
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes; what is only cached counts as free."""
+
+    total: int
+    free: int
+
+    @property
+    def used(self) -> float:
+        """A share."""
+        return 1 - self.free / self.total
+
+
+def memories() -> tuple[Memory, ...]:
+    """Of the machine, and of each container or service around this process that has a limit: all of them bind. Empty:
+    the system does not tell."""
     try:
         lines = (_PROC / "meminfo").read_text().splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-        machine = 1 - kilobytes["MemAvailable"] / kilobytes["MemTotal"]
+        machine = Memory(kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024)
     except (OSError, KeyError, ValueError, IndexError):
-        return None
-    return max(machine, _of_container())
+        return ()
+    return (machine, *_of_groups())
 
 
-def _of_container() -> float:
-    """0 where there is no limit. What is only cached counts as free."""
-    with suppress(OSError, ValueError, KeyError):
-        limit = int((_CGROUP / "memory.max").read_text())  # "max": none
-        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
-        used = int((_CGROUP / "memory.current").read_text()) - int(stat["inactive_file"])
-        return min(1.0, max(0.0, used / limit))
-    return 0.0
+def _memory() -> float | None:
+    return max((one.used for one in memories()), default=None)
+
+
+def _of_groups() -> Iterator[Memory]:
+    """As cgroup v2 has them: the innermost first."""
+    within = Path()
+    with suppress(OSError, StopIteration):
+        lines = (_PROC / "self" / "cgroup").read_text().splitlines()
+        within = Path(next(line[4:] for line in lines if line.startswith("0::/")))
+    for group in (within, *within.parents):
+        folder = _CGROUP / group
+        with suppress(OSError, ValueError, KeyError):
+            limit = int((folder / "memory.max").read_text())  # "max": none
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            used = int((folder / "memory.current").read_text()) - int(stat["inactive_file"])
+            if limit > 0:
+                yield Memory(limit, min(limit, max(0, limit - used)))
 
 
 def _cpu_seconds() -> float | None:

@@ -18,8 +18,9 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
+from sessions.beats import Beats, State as State
 from sessions.calls import PREFIX
-from sessions.client import Answer, Client, Conflict, NoAnswer
+from sessions.client import Client, Conflict, NoAnswer
 from sessions.lease import Lease
 from sessions.load import Usage
 from sessions.reconciler import Reconciler
@@ -31,14 +32,12 @@ from sluice.process.loops import Stop
 log = Log("sessions.membership")
 
 START_AT_ONCE = 2
-State = tuple[str, str | None, str | None]
-"""State, phone and reason of a session."""
-
 _FIRST_TIMEOUT = 2.0
 _FIRST_PAUSE = 0.5
 _SHORTEST_PAUSE = 0.05
 _DRAIN = 30.0
 _STOP_AT_ONCE = 2
+_BEAT_ANSWER = frozenset(("lease", "sessions", "creates_above"))
 
 
 class _NotRegistered(Exception):
@@ -50,7 +49,8 @@ class Membership:
 
     `start` and `stop` (see `Reconciler`) run beside the beats, at most `start_at_once` starts at a time; `stop` must
     cease to act at once. `state(session)` answers how it stands, for the next report; `load` how full the machine is.
-    The lease must be well above 400 ms.
+    `capacity` may be asked with each beat, `dropped` how many events could not be passed on within the last hour.
+    `takes_ids`: it sends what has an id only once. The lease must be well above 400 ms.
     """
 
     def __init__(
@@ -60,30 +60,31 @@ class Membership:
         *,
         worker: str,
         url: str,
-        capacity: int,
+        capacity: int | Callable[[], int],
         start: Callable[[str, int], Awaitable[object]],
         stop: Callable[[str], Awaitable[object]],
         state: Callable[[str], State],
         load: Callable[[], Mapping[str, float] | None] | None = None,
+        dropped: Callable[[], int] | None = None,
         start_at_once: int = START_AT_ONCE,
+        takes_ids: bool = False,
     ) -> None:
         self.worker = worker
         self.instance = secrets.token_hex(8)
         self._path = f"{PREFIX}/{worker}"
-        self._about = {"id": worker, "url": url, "capacity": capacity}
-        self._state = state
-        self._load = load or Usage().shares
+        self._capacity = capacity
+        self._about = {"id": worker, "url": url, **({"takes_ids": True} if takes_ids else {})}
         self._sessions = Reconciler(worker, start, stop, start_at_once)
+        self._beats = Beats(self._sessions, state, load or Usage().shares)
+        self._beats.capacity = capacity if callable(capacity) else None
+        self._beats.dropped = dropped or self._beats.dropped
         self._client = Client(base_url, signature, self.instance)
         self._lease: float | None = None
         self._beat_every = _FIRST_TIMEOUT
         self._registered_at: float | None = None
         self._lost_in_a_row = 0
         self._beat_sent_at = 0.0
-        self._holding = Lease(self._lapse)
-        self._draining = False
-        self._ended: dict[str, int] = {}
-        self._released: dict[str, int] = {}
+        self.holding = Lease(self._lapse)
         self._due = asyncio.Event()
         self._outage = ""
 
@@ -92,15 +93,22 @@ class Membership:
 
         True even when the process was frozen, or the machine suspended, meanwhile: ask before every act.
         """
-        return self._sessions.fence_of(session) if self._holding.stands else None
+        return self._sessions.fence_of(session) if self.holding.stands else None
+
+    def accept(self, session: str, fence: int) -> bool:
+        """A gateway asks for its create: whether it runs here from now on, under this fence; else that is answered 421.
+
+        It is not when the create was sent for a place that is not held for this worker any more, or when the session
+        runs here under another fence.
+        """
+        return self.holding.stands and self._beats.accept(session, fence)
 
     def end(self, session: str, fence: int) -> None:
         """A person ended it here, under this fence: it is stopped, and forgotten with the next beat, which is due now.
 
         It may have been placed here so lately that no beat has told of it yet.
         """
-        self._ended[session] = fence
-        self._sessions.end(session)
+        self._beats.end(session, fence)
         self._due.set()
 
     async def run(self, stop: Stop) -> None:
@@ -136,18 +144,17 @@ class Membership:
     # --- calls
 
     async def _register(self) -> None:
-        answer = await self._client.post(PREFIX, self._about, self._beat_every, {"lease", "beat"})
+        about = {**self._about, "capacity": self._capacity() if callable(self._capacity) else self._capacity}
+        answer = await self._client.post(PREFIX, about, self._beat_every, {"lease", "beat", "creates_above"})
         self._lease, self._beat_every = float(answer["lease"]), float(answer["beat"])
+        self._beats.creates_above = int(answer["creates_above"])
         self._registered_at = boottime()
 
     async def _beat(self) -> None:
         self._due.clear()
-        ended, released = dict(self._ended), dict(self._released)
         sent = self._beat_sent_at = boottime()
         try:
-            answer = await self._client.post(
-                f"{self._path}/beat", self._said(ended, released), self._beat_every, {"lease", "sessions"}
-            )
+            answer = await self._client.post(f"{self._path}/beat", self._beats.said(), self._beat_every, _BEAT_ANSWER)
         except Conflict:
             raise _NotRegistered from None
         lease = float(answer["lease"])
@@ -155,28 +162,10 @@ class Membership:
         if boottime() >= deadline:
             self._demote()
             raise NoAnswer("the answer was read when the lease was over already")
-        self._holding.renew(deadline)
+        self.holding.renew(deadline)
         if self._registered_at is not None and boottime() - self._registered_at > 10 * lease:
             self._lost_in_a_row = 0
-        for done, left in ((ended, self._ended), (released, self._released)):
-            for session in done:
-                left.pop(session, None)
-        self._sessions.run_exactly({s: fence for s, fence in answer["sessions"].items() if self._is_to_run(s)})
-
-    def _said(self, ended: Mapping[str, int], released: Mapping[str, int]) -> Answer:
-        sessions: Answer = {}
-        for session, fence in self._sessions.running.items():
-            state, phone, reason = self._state(session)
-            sessions[session] = {"fence": fence, "state": state, "phone": phone, "reason": reason}
-        for session, fence in self._sessions.pending.items():
-            sessions[session] = {"fence": fence, "state": "starting"}
-        fields: Answer = {"sessions": sessions, "gone": ended, "released": released}
-        return fields | {"draining": self._draining, "load": self._load()}
-
-    def _is_to_run(self, session: str) -> bool:
-        if session in self._ended or session in self._released:
-            return False
-        return not self._draining or self._sessions.fence_of(session) is not None
+        self._beats.answered(answer["sessions"], int(answer["creates_above"]))
 
     async def _changed(self, seconds: float) -> None:
         """Returns when the worker was given a session or has lost one, as far as the gateway can tell."""
@@ -198,24 +187,27 @@ class Membership:
 
     def _demote(self) -> None:
         self._registered_at = None
-        self._holding.end()
-        self._sessions.run_exactly({})
+        self.holding.end()
+        self._beats.stop_all()
 
     # --- leaving
 
     async def _leave(self) -> None:
         """Closes everything under leases that are still renewed; then lets go."""
         ends = boottime() + _DRAIN
-        self._draining = True
+        self._beats.draining = True
         while self._registered_at is not None and self._sessions.running and boottime() < ends:
             await self._give_on(ends)
-        self._sessions.run_exactly({})
+        self._beats.stop_all()
         if self._registered_at is None:
             await self._sessions.settled(max(0.0, ends - boottime()))
             return
-        while not await self._sessions.settled(min(self._beat_every, ends - boottime())) and boottime() < ends:
+        while not await self._sessions.settled(min(self._beat_every, ends - boottime())):
             await self._ignoring_outages(self._beat())
-        if self._ended or self._released:
+            if boottime() >= ends:
+                log.error("membership.not_stopped", worker=self.worker, sessions=len(self._sessions.running))
+                return  # what has not stopped keeps its lease: others get it when that is over
+        if self._beats.owes:
             await self._ignoring_outages(self._beat())
         await self._ignoring_outages(self._client.post(f"{self._path}/leave", {}, self._beat_every, {"left"}))
 
@@ -228,7 +220,7 @@ class Membership:
         while closing and self._registered_at is not None and boottime() < ends:
             await self._sessions.changed(min(self._beat_every, max(0.0, ends - boottime())))
             stopped = closing.keys() - self._sessions.running.keys()
-            self._released |= {session: closing.pop(session) for session in stopped}
+            self._beats.release({session: closing.pop(session) for session in stopped})
             await self._ignoring_outages(self._beat())
 
     async def _ignoring_outages(self, call: Awaitable[object]) -> None:

@@ -33,7 +33,8 @@ class Fleet:
 def has_room(worker: WorkerRow) -> bool:
     taken = worker.sessions + worker.reserved
     full = max(worker.memory, worker.cpu) >= FULL_AT
-    return worker.beat_left > 0 and not worker.draining and not full and taken < worker.capacity
+    leaves = worker.draining or worker.drains is not None
+    return worker.beat_left > 0 and not leaves and not full and taken < worker.capacity
 
 
 def why_orphaned(row: SessionRow, fleet: Fleet) -> str | None:

@@ -9,9 +9,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from sessions.keys import Key, Keys, WorkerKey
-from sessions.lifecycle.policies import Cleanup, OnePhone, one_phone
+from sessions.lifecycle.policies import Cleanup, OnePhone, Rebalance, Watch, one_phone
 from sessions.profiles.policies import VaultPolicy
 from sessions.shields import Shields
+from sessions.worker.policies import BrowserPolicy
 from sluice.config import Listen, Signature, headers, parsers, references, urls
 from sluice.config.fields import Fields, Value, section, setting
 from sluice.config.listening import Listener
@@ -48,6 +49,7 @@ class ExistingWorker:
     """A worker service that we do not run and that knows nothing of us."""
 
     url: str = setting(of(urls.http_url), "", missing="url: http://127.0.0.1:3001")
+    """Its address."""
     key: Secret | None = setting(parsers.secret_value, None)
     """None: it has none, and refuses every request that carries one."""
     key_in: Literal["field", "header"] = setting(choice("field", "header"), "field")
@@ -150,11 +152,17 @@ def _advertised(text: str) -> str:
     return url
 
 
+PER_WORKER = 25
+
+
 @dataclass(frozen=True, slots=True)
 class SessionsPolicy:
     lease: float = setting(_lease, 15.0)
-    per_worker: int = setting(parsers.count, 25)
+    """After so long without a beat a worker's sessions are given to others; 1s or more."""
+    per_worker: int | None = setting(parsers.count, None)
+    """Sessions of a worker at most. None: as many browsers as its memory holds, and 25 of all others."""
     workers: tuple[ExistingWorker, ...] = setting(_workers, ())
+    """Existing worker services, which know nothing of Sluice; they are watched."""
     verify: str | None = setting(references.signature, None)
     """Name of the signature by which any worker may prove itself at `/_sluice/workers`."""
     keys: tuple[WorkerKey, ...] = setting(each(section(WorkerKey)), ())
@@ -164,14 +172,27 @@ class SessionsPolicy:
     shared_profiles: bool = setting(parsers.boolean, False)
     """Every worker finds every login on its disk, so that any of them can start any session."""
     one_phone: OnePhone = setting(one_phone, OnePhone())
+    """Which of several connected sessions of one phone stays: the word alone, or a mapping."""
     cleanup: Cleanup | None = setting(section(Cleanup), None)
     """None: nothing is cleaned by itself."""
+    rebalance: Rebalance | None = setting(section(Rebalance), None)
+    """None: a session stays where it is, until its worker drains or is lost."""
+    watch: Watch = setting(section(Watch), Watch())
+    """After which time a session that runs counts as not well."""
     shields: Shields = setting(section(Shields), Shields())
+    """What keeps existing workers and Laravel from harming each other; each can be switched off."""
     restore: float = setting(parsers.duration, 600.0)
     """For so long after an existing worker was started again its sessions count as being restored."""
 
+    browser: BrowserPolicy | None = setting(section(BrowserPolicy), None)
+    """Of workers that run sessions in browsers. None: `sluice up` starts none."""
     vault: VaultPolicy | None = setting(section(VaultPolicy), None)
     """Keeps logins, so that a session can open anywhere. None: logins stay on their machines."""
+
+    @property
+    def most(self) -> int:
+        """Sessions of a worker that does not say by itself how many it takes."""
+        return self.per_worker if self.per_worker is not None else PER_WORKER
 
     def keys_of(self, signatures: Mapping[str, Signature], listen: Sequence[Listener]) -> Keys:
         """By which workers prove themselves to a gateway that listens there. `verify`, the short form, may say all."""
@@ -184,7 +205,6 @@ class SessionsPolicy:
 
 def sessions(value: Value) -> SessionsPolicy:
     with value.fields() as fields:
-        fields.later("browser")
         found = fields.read(SessionsPolicy)
         if found.vault is not None and found.vault.verify is None:
             found = replace(found, vault=replace(found.vault, verify=found.verify))

@@ -60,6 +60,22 @@ class Reconciler:
             self._reconcile(session)
         self._begin_waiting()
 
+    def is_given(self, session: str, fence: int) -> bool:
+        return self._given.get(session) == fence
+
+    def begin(self, session: str, fence: int) -> bool:
+        """Gives it one more; it need not wait for others to be started, as somebody waits for an answer about it.
+
+        False: it is given or still runs under another fence, or is being stopped.
+        """
+        if session in self.running or session in self._tasks:
+            return self.fence_of(session) == fence
+        if self._given.setdefault(session, fence) != fence:
+            return False
+        self._waiting.pop(session, None)
+        self._start_now(session)
+        return True
+
     def end(self, session: str) -> None:
         self._given.pop(session, None)
         self._reconcile(session)
@@ -89,9 +105,12 @@ class Reconciler:
         while self._waiting and len(self._starting) < self._start_at_once:
             session = next(iter(self._waiting))
             del self._waiting[session]
-            self._starting.add(session)
-            fence = self.running[session] = self._given[session]
-            self._tasks[session] = asyncio.create_task(self._until_started(session, fence))
+            self._start_now(session)
+
+    def _start_now(self, session: str) -> None:
+        self._starting.add(session)
+        fence = self.running[session] = self._given[session]
+        self._tasks[session] = asyncio.create_task(self._until_started(session, fence))
 
     async def _until_started(self, session: str, fence: int) -> None:
         impatience = asyncio.get_running_loop().call_later(_START_WITHIN, self._give_place, session)

@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 
 import orjson
 
+from sessions import signs
 from sessions.placement import Candidate, Orphan
+from sessions.signs import NotedFault, Signs
 
 T = TypeVar("T")
 _CONNECTED = "connected"
-_ROW = 17
-_WORKER = 11
+_FAULT = "fault_"
+_ROW = 20
+_WORKER = 13
 
 
 class UnknownWorker(Exception):
@@ -32,6 +35,8 @@ class Worker:
     instance: str
     url: str
     capacity: int
+    takes_ids: bool = False
+    """It sends what has an id only once, and calls the message so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class Owner:
     existing: bool = False
     missing_since: float | None = None
     """Unix seconds; since when the existing worker, which has it, does not list it."""
+    takes_ids: bool = False
+    """It sends what has an id only once while it has the session under this fence, and calls the message so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,18 @@ class OwnerAway:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """It has its place."""
+    """It has its place. `creates_above`: see `ToRun`."""
+
+    creates_above: int
+
+
+class ToRun(dict[str, int]):
+    """What a worker has to run: session → fence. A create under a fence up to `creates_above` is of no place that is
+    held for it any more, so it begins none: what was sent to it before may come late."""
+
+    def __init__(self, sessions: Mapping[str, int], creates_above: int) -> None:
+        super().__init__(sessions)
+        self.creates_above = creates_above
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +165,32 @@ class Taken:
 
     url: str
     lease_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Purging:
+    """It is just being forgotten, with its profile, and can be created when that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneInUse:
+    """A phone whose sessions that are not connected are to be looked at. `key`: as the store has it."""
+
+    key: str
+    connected: str
+    """A session of it that is; empty: none."""
+    idle: tuple[str, ...]
+    """Some of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Of a session that says that it is connected."""
+
+    yields: str
+    """In whose favour it is not to be announced, or why; empty: it is."""
+    order: int
+    """Of those of a phone that are announced, the one with the greatest stays: unix ms, and no two have the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +244,8 @@ class Notice:
     """Milliseconds since 1970; with the session it says which notice it is."""
     workspace: str
     reason: str
+    by: str = ""
+    """Who ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +302,11 @@ class SessionRow:
     is being forgotten; empty: it is not."""
     rival: str = ""
     """The session that has its phone, while both are connected."""
+    asked_for: float | None = None
+    """While nobody has it: when somebody last asked for it, by a create or Laravel's list of accounts."""
+    signs: Signs = field(default_factory=Signs)
+    fault: NotedFault | None = None
+    """What is wrong with it though somebody runs it."""
     history: tuple[HistoryLine, ...] = ()
     """The last 20 changes, the newest last; only of a session that is asked for by name."""
 
@@ -279,6 +330,10 @@ class WorkerRow:
     memory: float = 0.0
     cpu: float = 0.0
     """By its own account, 0 to 1."""
+    drains: float | None = None
+    """Seconds for which it is to drain (`Registry.drain`); None: it is not."""
+    dropped: int = 0
+    """Events of its sessions that it could not pass on within the last hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +354,8 @@ class Summary:
     """Sessions beside them that are kept and run by nobody."""
     rivals: int = 0
     """Of those that are connected on existing workers: whose phone another one of their workspace has."""
+    faults: Mapping[str, int] = field(default_factory=dict)
+    """Sessions that are not well though somebody runs them, by kind of fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +381,9 @@ def found(answer: Any) -> Owner | Unowned | Unknown:
 
 def owner(answer: Sequence[Any]) -> Owner:
     """Of owner_in in prelude.lua."""
-    _, worker, url, fence, left, existing, missing = answer
-    return Owner(worker.decode(), url.decode(), int(fence), left / 1000, bool(existing), moment(missing))
+    _, worker, url, fence, left, existing, missing, takes_ids = answer
+    whose = worker.decode(), url.decode(), int(fence)
+    return Owner(*whose, left / 1000, bool(existing), moment(missing), bool(takes_ids))
 
 
 def unowned(answer: Sequence[Any]) -> Unowned:
@@ -361,8 +419,9 @@ def orphans(answer: Sequence[Any]) -> tuple[list[Orphan], list[Candidate], dict[
     )
 
 
-def fences(flat: Sequence[bytes]) -> dict[str, int]:
-    return {session.decode(): int(fence) for session, fence in pairs(flat)}
+def to_run(answer: Sequence[bytes]) -> ToRun:
+    above, *flat = answer
+    return ToRun({session.decode(): int(fence) for session, fence in pairs(flat)}, int(above))
 
 
 def pairs(flat: Sequence[T]) -> Iterator[tuple[T, T]]:
@@ -382,8 +441,16 @@ def rivals(flat: Sequence[bytes]) -> list[Rival]:
 
 def notices(flat: Sequence[bytes]) -> list[Notice]:
     """Of notices.lua."""
-    rows = [[cell.decode() for cell in flat[i : i + 4]] for i in range(0, len(flat), 4)]
-    return [Notice(session, int(at), workspace, reason) for session, at, workspace, reason in rows]
+    rows = [[cell.decode() for cell in flat[i : i + 5]] for i in range(0, len(flat), 5)]
+    return [Notice(session, int(at), workspace, reason, who) for session, at, workspace, reason, who in rows]
+
+
+def phones(answer: Sequence[Sequence[Any]]) -> list[PhoneInUse]:
+    """Of idle_phones.lua."""
+    return [
+        PhoneInUse(key.decode(), connected.decode(), tuple(session.decode() for session in idle))
+        for key, connected, idle in answer
+    ]
 
 
 def session_rows(flat: Sequence[Any], history: bytes) -> tuple[SessionRow, ...]:
@@ -393,7 +460,7 @@ def session_rows(flat: Sequence[Any], history: bytes) -> tuple[SessionRow, ...]:
 
 def _session_row(cells: Sequence[Any], history: bytes) -> SessionRow:
     session, about, workspace, state, phone, reason, since, worker, url, existing, fence, left, *more = cells
-    last, lost, missing, ended, rival = more
+    last, lost, missing, ended, rival, asked_for, activity, fault = more
     return SessionRow(
         session=session.decode(),
         about=orjson.loads(about),
@@ -412,6 +479,9 @@ def _session_row(cells: Sequence[Any], history: bytes) -> SessionRow:
         missing_since=moment(missing),
         ended=ended.decode(),
         rival=rival.decode(),
+        asked_for=None if worker else moment(asked_for),
+        signs=signs.of(activity.decode()) if activity else Signs(),
+        fault=signs.fault_of(fault.decode()) if fault else None,
         history=tuple(_history_line(line) for line in history.decode().splitlines()),
     )
 
@@ -441,6 +511,7 @@ def summary(counts: Sequence[bytes], workers: Sequence[WorkerRow]) -> Summary:
         impossible=by_field.get("impossible", 0),
         ended=ended,
         rivals=by_field.get("rivals", 0),
+        faults={name.removeprefix(_FAULT): count for name, count in by_field.items() if name.startswith(_FAULT)},
     )
 
 
@@ -450,8 +521,21 @@ def worker_rows(flat: Sequence[Any], now: int) -> list[WorkerRow]:
 
 
 def _worker_row(cells: Sequence[Any], now: int) -> WorkerRow:
-    worker, url, capacity, existing, draining, memory, cpu, ends, owned, held, waiting = cells
+    worker, url, capacity, existing, draining, memory, cpu, ends, owned, held, waiting, drains, dropped = cells
     left = max(0.0, (float(ends) - now) / 1000)
     of_itself = bool(draining), float(memory), float(cpu)
     owned, held, waiting = (int(number) for number in (owned, held, waiting))
-    return WorkerRow(worker.decode(), url.decode(), capacity, owned, bool(existing), left, held, waiting, *of_itself)
+    drains_for = drains / 1000 if drains >= 0 else None
+    return WorkerRow(
+        worker.decode(),
+        url.decode(),
+        capacity,
+        owned,
+        bool(existing),
+        left,
+        held,
+        waiting,
+        *of_itself,
+        drains_for,
+        dropped,
+    )

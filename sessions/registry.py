@@ -46,6 +46,9 @@ from sessions.records import (
     ObservedSession as ObservedSession,
     Owner as Owner,
     OwnerAway as OwnerAway,
+    PhoneInUse as PhoneInUse,
+    Purging as Purging,
+    Ready as Ready,
     Registered as Registered,
     Report as Report,
     Reserved as Reserved,
@@ -55,6 +58,7 @@ from sessions.records import (
     StillRuns as StillRuns,
     Summary as Summary,
     Taken as Taken,
+    ToRun as ToRun,
     Unknown as Unknown,
     UnknownWorker as UnknownWorker,
     Unowned as Unowned,
@@ -62,8 +66,10 @@ from sessions.records import (
     WorkerRow as WorkerRow,
 )
 from sessions.scripts import GATEWAY as GATEWAY, KEYS, load
+from sessions.shifting import Shifting
 from sessions.states import MOVES_FOR_SCRIPTS, state_of
 from sessions.upkeep import Upkeep
+from sessions.watched import Watched
 from sluice.store import clock
 from sluice.store.client import Arg
 
@@ -78,11 +84,11 @@ _PLACING_ATTEMPTS = 4
 
 _OWNER, _RESERVE, _CONFIRM, _CANCEL = load("owner"), load("reserve", adds=True), load("confirm"), load("cancel")
 _FORGET, _MOVE, _WANT, _OBSERVE = load("forget"), load("move"), load("want", adds=True), load("observe")
-_HEAR = load("hear")
+_HEAR, _ASK_FOR, _READY = load("hear"), load("ask_for"), load("ready")
 _REGISTER, _BEAT, _DEREGISTER = load("register"), load("beat"), load("deregister")
 
 
-class Registry(Overview, Upkeep, Ending):
+class Registry(Overview, Upkeep, Ending, Shifting, Watched):
     """All of it is one object in the store; every method is one round trip where its text says nothing else.
 
     Methods raise StoreAway or StoreRefused. `keep`: who stays of several sessions of a workspace with one phone.
@@ -97,7 +103,7 @@ class Registry(Overview, Upkeep, Ending):
 
     async def reserve(
         self, session: str, about: Mapping[str, Any], *, shared_profiles: bool = False, by: str = GATEWAY
-    ) -> Owner | Reserved | NoCapacity | OwnerAway:
+    ) -> Owner | Reserved | NoCapacity | OwnerAway | Purging:
         """Its owner; if it has none, a place for it, held for RESERVED_FOR at most. Two round trips for a new session.
 
         After this, ask that worker, and `confirm` what it accepted or `cancel` what it refused. When its answer never
@@ -125,6 +131,8 @@ class Registry(Overview, Upkeep, Ending):
                 return records.reserved(answer)
             case b"away":
                 return OwnerAway(answer[1].decode())
+            case b"purging":
+                return Purging()
         return NoCapacity(answer[1], answer[2])
 
     async def confirm(self, session: str, fence: int, by: str = GATEWAY) -> bool:
@@ -145,6 +153,10 @@ class Registry(Overview, Upkeep, Ending):
         Only of sessions that nobody knows yet; a known one keeps its own. How many are new.
         """
         return await self._want(sessions, by)
+
+    async def ask_for(self, sessions: Sequence[str]) -> None:
+        """Laravel has them still: of those that nobody has it is noted, so that they are no orphans to the cleaner."""
+        await self._run(_ASK_FOR, *sessions)
 
     async def _want(self, sessions: Mapping[str, tuple[str, Mapping[str, Any]]], by: str) -> int:
         parts = [
@@ -199,8 +211,11 @@ class Registry(Overview, Upkeep, Ending):
         """Under a new instance, what the old process held is free at once. Taken: another process, at another URL,
         lives under this id; or it is the name of an existing worker."""
         _check_id(worker.id)
-        answer = await self._run(_REGISTER, worker.id, worker.instance, worker.url, worker.capacity, self._lease_ms)
-        return Taken(answer[0].decode(), answer[1] / 1000) if answer else Registered()
+        about = (worker.id, worker.instance, worker.url, worker.capacity)
+        answer = await self._run(_REGISTER, *about, self._lease_ms, int(worker.takes_ids))
+        if isinstance(answer, list):
+            return Taken(answer[0].decode(), answer[1] / 1000)
+        return Registered(int(answer))
 
     async def beat(
         self,
@@ -212,28 +227,41 @@ class Registry(Overview, Upkeep, Ending):
         *,
         draining: bool = False,
         load: Mapping[str, float] | None = None,
-    ) -> dict[str, int]:
+        creates_above: int = 0,
+        capacity: int | None = None,
+        dropped: int = 0,
+    ) -> ToRun:
         """Every session that this worker must run from now on, with its fence; all of them for one lease.
 
         What it reported and is not answered, it must stop. A session that it has just accepted and did not report yet
         may be missing in the answer: that one is none of what it must stop. `gone`: sessions (with their fence) that a
         person ended there; `released`: that it has stopped, for others to run. While it is `draining`, or its `load`
-        (`memory`, `cpu`: 0 to 1) is 0.9 or more, it gets no others. Raises UnknownWorker.
+        (`memory`, `cpu`: 0 to 1) is 0.9 or more, it gets no others. `creates_above`: what it was answered for that
+        before, and goes by. `capacity`: the most that it runs from now on; None: as before. `dropped`: events that it
+        could not pass on lately. Raises UnknownWorker.
         """
         reports = [part for session, report in sessions.items() for part in _report_args(session, report)]
         ended = [part for session, fence in gone.items() for part in (session, fence)]
         stopped = [part for session, fence in (released or {}).items() for part in (session, fence)]
         memory, cpu = ((load or {}).get(name, 0.0) for name in ("memory", "cpu"))
         head = (worker, instance, self._lease_ms, MOVES_FOR_SCRIPTS, int(draining))
-        numbers = (memory, cpu, len(sessions), len(gone), self.keep)
-        answer = await self._run(_BEAT, *head, *numbers, *reports, *ended, *stopped)
+        numbers = (memory, cpu, len(sessions), len(gone), self.keep, creates_above)
+        most = -1 if capacity is None else capacity
+        answer = await self._run(_BEAT, *head, *numbers, most, dropped, *reports, *ended, *stopped)
         if answer is None:
             raise UnknownWorker(worker)
-        return records.fences(answer)
+        return records.to_run(answer)
 
     async def deregister(self, worker: str, instance: str) -> bool:
         """Releases what it holds and removes it. False when this instance is not there."""
         return bool(await self._run(_DEREGISTER, worker, instance))
+
+    async def ready(self, session: str, phone: str | None, *, worker: str = "", fence: int = 0) -> Ready | None:
+        """It says that it is connected: its existing `worker` does, or one of ours under this `fence`. To be asked
+        before it is announced. None: it is not theirs, so nobody can say."""
+        args = (session, worker, fence, phone or "", MOVES_FOR_SCRIPTS, self.keep)
+        noted, *more = await self._run(_READY, *args)
+        return Ready(more[0].decode(), int(more[1])) if noted else None
 
     # --- workers that know nothing of us
 

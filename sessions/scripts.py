@@ -9,7 +9,8 @@ from sluice.store.client import Arg, Script, Store, load_script
 _NAMES = (
     *("records", "fleet", "live", "places", "waiting", "orphans", "room", "room_existing", "loads", "numbers"),
     *("reserved", "forgotten", "history", "fence", "changes", "lost"),
-    *("phones", "ended", "rivals", "notices"),
+    *("phones", "ended", "rivals", "notices", "idle_phones", "phones_due"),
+    *("activity", "faults", "untold", "dropped"),
 )
 KEYS = tuple(f"sl:{{sessions}}:{name}" for name in _NAMES)
 _EARLIER = ("wanted", "states", "owners", "leases", "observed", "workers", "beats", "held", "counts")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sessions import records
+from sessions import metrics, records
 from sessions.placement import share
 from sessions.records import Lapsed
 from sessions.scripts import KEYS_OF_EARLIER, Scripted, load
@@ -37,4 +37,8 @@ class Upkeep(Scripted):
         if not chosen:
             return 0
         parts = [part for session, to in chosen.items() for part in (session, to.worker, to.instance)]
-        return int(await self._run(_GRANT, by, *parts))
+        waited = await self._run(_GRANT, by, *parts)
+        for ms in waited:
+            if ms >= 0:
+                metrics.session_failed_over(ms / 1000)
+        return len(waited)

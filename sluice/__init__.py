@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 
 @cache
@@ -21,3 +21,10 @@ def commit() -> str:
     except OSError:
         found = "unknown"
     return (given or found)[:12]
+
+
+def is_compiled() -> bool:
+    """Whether the hot path is (docs/decisions/0006), or all is plain Python: the same, and slower."""
+    from sluice.process import boottime
+
+    return not boottime.__file__.endswith(".py")

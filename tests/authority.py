@@ -15,3 +15,22 @@ def certify(folder: Path, name: str = "tls", *, days: int = 90, host: str = "gat
     command = ("openssl", "req", "-x509", *made, "-out", str(cert), *lasts, *about)
     subprocess.run(command, check=True, capture_output=True)
     return cert, key
+
+
+class Authority:
+    """One of our own, in a folder, and what it signs."""
+
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        self._folder, self._name = folder, name
+        self.cert, self._key = certify(folder, name, host=name)
+
+    def issue(self, host: str) -> tuple[Path, Path]:
+        """Certificate and key of a host, an IPv4 address or a name; made once."""
+        cert, key = (self._folder / f"{self._name}-{host}.{kind}" for kind in ("crt", "key"))
+        if not cert.exists():
+            made = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(key))
+            named = f"subjectAltName={'IP' if host[0].isdigit() else 'DNS'}:{host}"
+            signed = ("-CA", str(self.cert), "-CAkey", str(self._key), "-addext", "basicConstraints=CA:FALSE")
+            about = ("-subj", f"/CN={host}", "-addext", named, "-days", "90", *signed, "-out", str(cert))
+            subprocess.run(("openssl", "req", "-x509", *made, *about), check=True, capture_output=True)
+        return cert, key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import runpy
 import shutil
 import subprocess
@@ -105,6 +106,18 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Resolve:
     """Says where names lead."""
     return resolving(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command or an application that runs in the process of a test says where log lines go: only for that test."""
+    root = logging.getLogger()
+    handlers, level, out, files = list(root.handlers), root.level, logs._out, list(logs._files)
+    yield
+    logs._out.flush()
+    logs._out, logs._files[:] = out, files
+    root.handlers = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/operations.md").read_text()
 SENTENCES = PAGE.partition("\n## What `sluice status` says\n")[2].partition("\n## ")[0]
 METRICS = PAGE.partition("\n## Metrics\n")[2].partition("\n## ")[0]
-GROUPS = {("dead",), ("queue",), ("circuit",), ("limits",), ("sessions",), ("vault",)}
+GROUPS = {("dead",), ("queue",), ("circuit",), ("limits",), ("policies",), ("sessions",), ("vault",)}
 """Commands that have commands."""
 _WORDS = re.compile(r"\w\S* +\w")
 
@@ -114,7 +114,7 @@ def test_every_metric_is_on_the_page_and_every_one_on_the_page_exists() -> None:
 
 
 def test_each_rule_for_an_alert_has_a_name_and_only_metrics_that_exist() -> None:
-    rules = yaml.safe_load(PAGE.partition("```yaml\n")[2].partition("```")[0])["groups"][0]["rules"]
+    rules = yaml.safe_load((ROOT / "examples/prometheus/rules.yaml").read_text())["groups"][0]["rules"]
     assert len({rule["alert"] for rule in rules}) == len(rules) > 10
     known = registered() | {"up"}
     for rule in rules:

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from gateway.alerts.board import Board, Memory, Notification, silence
+from gateway.alerts.decide import Alert, Found, Silence
 from gateway.limits import peers
 from gateway.limits.applicable import Limits, Subject, Ticket
 from gateway.limits.charges import Charges
 from gateway.limits.limiter import Limiter
 from gateway.limits.local import LocalBuckets
+from gateway.outbox.receipts import MessageIds
+from gateway.outbox.results import Promised, Results
 from gateway.workers.send_records import SendRecords
+from gateway.workers.target import Target
 from relay import presence
 from relay.circuit import Circuit, Report
 from relay.policies import CircuitPolicy
@@ -26,13 +31,18 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue, Settlement
 from sessions import divided
-from sessions.lifecycle.election import Election
+from sessions.lifecycle.election import SCALER, WATCHER, Election
 from sessions.profiles import migrated, troubles
 from sessions.profiles.contents import InStore, Manifests
 from sessions.profiles.generations import Generations
 from sessions.profiles.migrated import Entry
 from sessions.registry import ObservedSession, Registry, Worker
-from sluice.store import clock
+from sessions.watched import Seen
+from sessions.worker.browser.passed_on import PassedOn
+from sessions.worker.ids import SentIds
+from sluice.history.charted import Series
+from sluice.history.rings import Value, note
+from sluice.store import clock, layout
 from sluice.store.client import Store
 from tests.gateway.making import HOURLY, a_client, a_limit
 from tests.relay.making import accept, event
@@ -155,6 +165,33 @@ async def use_limits(use: Use) -> None:
 
 async def use_sends(use: Use) -> None:
     await SendRecords(use.store, "gateway-1").begin("0a1b", "1")
+    await Results(use.store, "gateway-1").promise("evt_1")
+    ids = MessageIds(use.store)
+    await ids.promised(Promised("evt_1", "s", "w1", b'{"message_id": "true_1"}'))
+    await ids.begun("evt_2", "s", Target("w1", "http://127.0.0.1:1"))
+    await use.look()
+
+
+async def use_worker(use: Use) -> None:
+    await SentIds(use.store).note("s", "true_49@c.us_1", "evt_1")
+    PassedOn(use.store, "s").note()
+    await until(PassedOn(use.store, "s").until)
+    await use.look()
+
+
+async def use_history(use: Use) -> None:
+    await use.store.run_all([note("gateway-1", 1, 0.0, [Value("sum", Series("requests", "", "2xx"), 1)])])
+    await use.look()
+
+
+async def use_alerts(use: Use) -> None:
+    board = Board(use.store, "gateway-1", "web-1")
+    reading = await board.read(60.0, 0)
+    notified = Notification(1e9, "chat", "firing", "circuit_open", "laravel", "it is open")
+    alert = Alert("circuit_open", "laravel", "it is open", 1e9, fires=True, machine="web-1")
+    await board.keep(reading.revision, Memory({alert.key: alert}).encode(), [notified])
+    await board.report([Found("store_nearly_full", "disk", "it is full", 0.9, "web-1")])
+    await silence(use.store, "circuit_open", "*", Silence("circuit_open", "*", 4e9))
     await use.look()
 
 
@@ -178,13 +215,26 @@ async def use_sessions(use: Use) -> None:
     await registry.want({"s": {}})
     await use.look()
     await registry.place_orphans()
+    await registry.beat("a", "1", {}, {}, capacity=9, dropped=2)
+    await use.look()
     await divided.note(use.store, "b", time.time())
     await registry.observe(Worker("b", "1", "http://b:3000", 10), {"t": ObservedSession("connected", None, {})})
     both = {name: ObservedSession("connected", "49", {}) for name in ("t", "u")}
     await registry.observe(Worker("b", "1", "http://b:3000", 10), both)
+    lost = {"one": ObservedSession("connected", "62812"), "two": ObservedSession("disconnected", "62812")}
+    await registry.observe(Worker("b", "1", "http://b:3000", 10), lost | {"two": ObservedSession("connected", "62812")})
+    await registry.observe(Worker("b", "1", "http://b:3000", 10), lost | {"one": ObservedSession("disconnected")})
+    await registry.observe(Worker("b", "1", "http://b:3000", 10), lost)
     await registry.want({"ended": {}})
     await registry.end("ended", "deleted")
     await Election(use.store, "one").win(60.0)
+    await Election(use.store, "one", SCALER).win(60.0)
+    await registry.note_activity(["s"], ["nowhere"])
+    await Election(use.store, "one", WATCHER).win(60.0)
+    await registry.see([Seen("t", 0.0, None, False)])
+    row = await registry.session("t")
+    assert row is not None
+    await registry.unwell("t", "silent", 0.0, "it says nothing", state=row.state, as_of=row.since)
     await registry.reserve("held", {})
     await registry.want({"gone": {}})
     await registry.forget("gone")
@@ -202,9 +252,11 @@ async def use_sessions(use: Use) -> None:
 
 
 @pytest.fixture
-async def seen(store: Store) -> set[str]:
+async def seen(store: Store, store_url: str) -> set[str]:
     use = Use(store, set())
-    for part in (use_queues, use_endpoints, use_circuit, use_limits, use_sends, use_sessions, use_vault):
+    await layout.check(store_url)
+    parts = (use_queues, use_endpoints, use_circuit, use_limits, use_sends, use_alerts, use_sessions, use_vault)
+    for part in (*parts, use_history, use_worker):
         await part(use)
     return use.seen
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from limiting.store import Cores, store
+from measured import Figure, tell
 from proxy.processes import NotReady, cpu_seconds, free_port, started, tail
 from relaying.body import body
 from relaying.site import Receiver, receiving
@@ -198,6 +199,14 @@ def table(found: dict[str, Costs]) -> Iterator[str]:
         )
 
 
+def _figures(found: dict[str, Costs]) -> Iterator[Figure]:
+    for kind in KINDS:
+        this, other = found["this"].micros[kind], found["other"].micros[kind]
+        yield Figure(f"{kind}, CPU", statistics.median(this), "µs")
+        ratio = statistics.median(a / b for a, b in zip(this, other, strict=True))
+        yield Figure.at_most(f"{kind}, CPU, times that of the other checkout", ratio, 1.05)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="What a request, a webhook and a delivery cost, beside another checkout."
@@ -212,5 +221,6 @@ def main() -> int:
         statistics.median(a / b for a, b in zip(found["this"].micros[kind], found["other"].micros[kind], strict=True))
         for kind in KINDS
     )
+    tell(_figures(found))
     sys.stdout.write(f"\nworst median ratio {worst:.3f}; at most 1.05 wanted\n")
     return worst > 1.05

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from measured import Figure, tell
 from proxy.processes import NotReady
 
 from limiting import report
@@ -60,7 +61,9 @@ def main() -> int:
     sys.stdout.write(report.markdown(found))
     if wishes.json:
         wishes.json.write_text(json.dumps(report.raw(found), indent=1) + "\n")
-    return 0 if all(bar.met for bar in report.bars(found)) else 1
+    bars = report.bars(found)
+    tell([*report.figures(found), *(Figure(bar.what, bar.result, "", bar.wanted, bar.met) for bar in bars)])
+    return 0 if all(bar.met is not False for bar in bars) else 1
 
 
 def _parser() -> argparse.ArgumentParser:

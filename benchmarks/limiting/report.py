@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from statistics import median
 
+from measured import Figure
 from proxy import report as proxy_report
 
 from limiting.accuracy import Accuracy
@@ -61,6 +62,14 @@ class Bar:
     result: str
     wanted: str
     met: bool
+
+
+def figures(report: Report) -> Iterator[Figure]:
+    for what, buckets in dict.fromkeys((row.what, row.buckets) for row in report.rates):
+        mine = [row for row in report.rates if (row.what, row.buckets) == (what, buckets)]
+        name = f"{what}, {buckets} bucket{'s' if buckets > 1 else ''}"
+        yield Figure(f"{name}: decisions/s", median(row.rate for row in mine))
+        yield Figure(f"{name}: CPU for each", median(row.cpu_us for row in mine), "µs")
 
 
 def bars(found: Report) -> list[Bar]:

@@ -7,12 +7,14 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
+
+from measured import Figure
 
 from proxy.generator import Result, Task
 from proxy.peers import ROOT, VENV, Peer
@@ -238,6 +240,28 @@ def _ratios_table(rows: Sequence[Saturated]) -> str:
             lines.append(f"| {one} / {other} | {middle:.2f} | {low:.2f} to {high:.2f} | {target} |")
     head = ["| CPU for each request | times | quartiles | wanted |", "|---|---:|---|---|"]
     return "\n".join([*head, *lines]) if lines else ""
+
+
+def figures(found: Found) -> Iterator[Figure]:
+    """CPU beside the rate of each, how long requests wait behind it, and what one needs beside another."""
+    for one in found.direct:
+        mine, beside = found.at(one.connections, one.size), f"{one.connections} connections, {_size(one.size)}"
+        for name in dict.fromkeys(row.peer for row in mine.saturated):
+            full = [row for row in mine.saturated if row.peer == name]
+            yield Figure(f"{name}, {beside}: CPU for each request", median(row.cpu_us for row in full), "µs")
+            yield Figure(f"{name}, {beside}: requests/s", median(row.rate for row in full))
+            added = _median(row.added_p99 for row in mine.paced if row.peer == name)
+            if added is not None:
+                yield Figure(f"{name}, {beside}: p99 that it adds at half of that, from when it was due", added, "ms")
+        for first, other, target in _TARGETS:
+            if times := ratios(mine.saturated, first, other):
+                met = _is_met(quartiles(times)[1], target) if target else None
+                yield Figure(f"{first} / {other}, {beside}: CPU", quartiles(times)[1], "times", target, met)
+
+
+def _is_met(times: float, target: str) -> bool:
+    kind, number = target.split(",")[0].rsplit(" ", 1)
+    return times <= float(number) if kind == "at most" else times >= float(number)
 
 
 def ratios(rows: Sequence[Saturated], one: str, other: str) -> list[float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
+from measured import Figure
 from proxy import report as proxy_report
 
 from relaying.accepted import RATE, Accepted
@@ -37,7 +38,17 @@ class Bar:
     what: str
     result: str
     wanted: str
-    met: bool
+    met: bool | None
+    """None: it was skipped."""
+
+
+def figures(found: Found) -> Iterator[Figure]:
+    for who in dict.fromkeys(row.who for row in found.delivered):
+        mine = [row for row in found.delivered if row.who == who]
+        yield Figure(f"{who}: delivered/s", median(row.rate for row in mine))
+        yield Figure(f"{who}: CPU for each", median(row.cpu_us for row in mine), "µs")
+    if found.accepted is not None:
+        yield Figure("accepting, CPU of the gateway for each", found.accepted.cpu_us, "µs")
 
 
 def bars(found: Found) -> list[Bar]:
@@ -53,7 +64,12 @@ def _delivered_bars(rows: Sequence[Delivered]) -> Iterator[Bar]:
         times = median(ours[number].rate / theirs[number].rate for number in ours)
         yield Bar("delivered/s: Sluice / BullMQ with undici", f"{times:.2f} times", "at least 2, aim 3", times >= 2)
     else:
-        yield Bar("delivered/s: Sluice / BullMQ with undici", "not installed: --install", "at least 2, aim 3", False)
+        yield Bar(
+            "delivered/s: Sluice / BullMQ with undici",
+            "skipped: bullmq is not installed (--install)",
+            "at least 2, aim 3",
+            None,
+        )
     wrong = sum(row.out_of_order for row in ours.values())
     yield Bar("delivered out of order by Sluice", str(wrong), "0", wrong == 0)
 

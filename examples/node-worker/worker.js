@@ -7,7 +7,10 @@ import wwebjs from 'whatsapp-web.js';
 const { GATEWAY, ID, PORT, SECRET, URL: url = `http://127.0.0.1:${PORT}`, CLIENT = '{}' } = process.env;
 // By id: the sessions that run here; and `over`, the fences of former ones, of which the next beat tells.
 const sessions = new Map(), over = { gone: {}, released: {} }, api = '/_sluice/workers', method = 'POST';
-let registered = false, draining = false, beat = 2, sent = 0, deadline = 0; // `beat` in seconds, the others by `now()`
+// Of sends: what was answered, by the id that the gateway has given; and that id by WhatsApp's. `last`: the newest one.
+const sends = Object.assign(new Map(), { last: null }), given = new Map();
+// `beat` in seconds, `sent` and `deadline` by `now()`. `above`: creates under fences up to it came too late.
+let registered = false, draining = false, beat = 2, above = 0, sent = 0, deadline = 0;
 const now = () => performance.now(), unix = () => `${Math.floor(Date.now() / 1000)}`, live = () => now() < deadline;
 const instance = randomUUID(), hmac = (text) => createHmac('sha256', SECRET).update(text).digest('hex');
 
@@ -39,8 +42,26 @@ function start(id, fence) {
   on('ready', 'session_ready', 'connected', () => ({ phone_number: client.info.wid.user }));
   on('disconnected', 'session_disconnected', 'disconnected', (reason) => ({ reason }));
   on('message', 'message_received', null, ({ id, from, body }) => ({ message: { id: id._serialized, from, body } }));
+  on('message_ack', 'message_status_updated', null, async ({ id: { _serialized: id }, ack }) => {
+    await Promise.allSettled([sends.last]); // it may be a receipt of that one, whose id is not known yet
+    const status = ['pending', 'sent', 'delivered', 'read'][ack];
+    return { message_id: given.get(id) ?? id, status, ack_level: ack + 1 };
+  });
   client.initialize().catch((error) => Object.assign(session, { state: 'failed', reason: `${error}`.slice(0, 200) }));
   sessions.set(id, session);
+}
+
+function send(session, own, { session_id: id, recipient_phone: phone, message: body }) { // what has an id only once
+  if (own && sends.has(own)) return sends.get(own);
+  sends.last = session.client.sendMessage(`${phone}@c.us`, body).then(({ id: { _serialized: its }, timestamp }) => {
+    if (own) given.set(its, own);
+    const message = { id: own ?? its, to: `${phone}@c.us`, body, timestamp, from_me: true };
+    emit(id, session, 'message_sent', { message });
+    return { message_id: message.id, timestamp };
+  });
+  if (own) sends.set(own, sends.last);
+  for (const kept of [sends, given]) if (kept.size > 1000) kept.delete(kept.keys().next().value);
+  return sends.last;
 }
 
 async function stop(id) {
@@ -51,8 +72,9 @@ async function stop(id) {
 
 async function tell() { // one beat: what runs here; its answer is what shall run here
   const told = Object.fromEntries(sessions), ended = structuredClone(over), begun = (sent = now());
-  const { lease, sessions: given } = await call(`${api}/${ID}/beat`, { sessions: told, ...ended, draining });
-  deadline = begun + (lease * 1000 * 5) / 6; // a margin early
+  const about = { sessions: told, ...ended, draining, creates_above: above };
+  const { lease, sessions: given, creates_above } = await call(`${api}/${ID}/beat`, about);
+  [above, deadline] = [creates_above, begun + (lease * 1000 * 5) / 6]; // a margin early
   for (const kind in ended) for (const id in ended[kind]) delete over[kind][id];
   for (const id in told) if (given[id] !== told[id].fence || told[id].state === 'failed') await stop(id);
   for (const id in given) if (!sessions.has(id) && !draining && !over.gone[id]) start(id, given[id]);
@@ -61,12 +83,13 @@ async function tell() { // one beat: what runs here; its answer is what shall ru
 async function answer({ method: verb, url: path, headers }, text) { // a status, and fields
   const [, , what, last] = path.split('?')[0].split('/'), said = text ? JSON.parse(text) : {};
   const id = said.session_id ?? last, fence = Number(headers['x-sluice-fence']), creates = what === 'sessions' && !last;
-  if (verb === 'POST' && creates && live() && !draining && !sessions.has(id)) start(id, fence);
+  if (verb === 'POST' && creates && live() && !draining && fence > above && !sessions.has(id)) start(id, fence);
   const session = sessions.get(id), about = { success: true, session_id: id };
   if (session?.fence !== fence || !live()) return [421, { error: 'not the owner' }];
   if (verb === 'DELETE') await stop(id).then(() => (over.gone[id] = fence));
-  const sent = what === 'messages' && (await session.client.sendMessage(`${said.recipient_phone}@c.us`, said.message));
-  return [200, { ...about, status: session.state, phone_number: session.phone, message_id: sent?.id?._serialized }];
+  if (what === 'messages' && verb === 'POST')
+    return [200, { ...about, ...(await send(session, headers['x-sluice-message-id'], said)) }];
+  return [200, { ...about, status: session.state, phone_number: session.phone }];
 }
 
 createServer(async (request, response) => {
@@ -78,7 +101,7 @@ process.once('SIGTERM', () => (draining = true));
 setInterval(() => live() || [...sessions.keys()].forEach(stop), 100); // before others may have them
 while (!draining || live()) {
   try {
-    registered ||= ({ beat } = await call(api, { id: ID, url, capacity: 10 }));
+    registered ||= ({ beat, creates_above: above } = await call(api, { id: ID, url, capacity: 10, takes_ids: true }));
     await tell();
     if (!draining) await call(`${api}/${ID}/wait`, { since: (now() - sent) / 1000, seconds: beat });
     else if (!sessions.size) break;

@@ -13,6 +13,8 @@ from relay.filters import takes
 from relay.queue.codec import Headers
 from sluice.config import headers as sound
 from sluice.config.problems import Malformed, quoted
+from sluice.http import trace
+from sluice.http.fields import TRACESTATE
 from sluice.http.senders import ID_HEADERS, Sender
 from sluice.http.signatures import AGEING, proof_of
 from sluice.http.signed_json import wrong
@@ -29,8 +31,8 @@ _PREFIXES_NOT_TO_GIVE = ("x-forwarded-", "x-sluice-")
 
 
 class Carried:
-    """Of what a webhook brings there goes on with it what says how its content is to be read, and what an endpoint of
-    its route names (`forward`). The rest is not even stored: it may be a credential.
+    """Of what a webhook brings there goes on with it what says how its content is to be read, by which trace it
+    is found, and what an endpoint of its route names (`forward`). The rest is not even stored: it may be a credential.
 
     The headers of every signature of the policies stay here, also where they are named: whoever proves himself to us by
     a key must not find that we have sent it on.
@@ -49,7 +51,8 @@ class Carried:
             [
                 (field.name, replaced.get(field.key, field.value))
                 for field in head.forwarded()
-                if field.key in kept or (field.key == id_header and id_header != _OUR_ID)
+                if (field.key in kept or (field.key == id_header and id_header != _OUR_ID))
+                and (field.kind != TRACESTATE or len(field.value) <= trace.MAX_KEPT)
             ]
         )
 
@@ -59,7 +62,7 @@ class Carried:
         if kept is None:
             named = [name for each in endpoints for name in self._endpoints[each].forward]
             kept = self._kept[endpoints] = (
-                OF_CONTENT.union((VIA,), [name.lower().encode() for name in named]) - self._made_anew
+                OF_CONTENT.union((VIA, *trace.NAMES), [name.lower().encode() for name in named]) - self._made_anew
             )
         return kept
 
@@ -82,8 +85,10 @@ def published_headers(given: object, at: str, policies: Policies, event_type: st
     if len(given) > MAX_PUBLISHED:
         raise Refusal(400, f"{place}: has {len(given)} headers, it may have {MAX_PUBLISHED}")
     pairs = [_published(f"{place}.{name[:64]}", name, value) for name, value in given.items()]
-    endpoints = [each for each in policies.relay.endpoints.values() if takes(each.events, event_type)]
-    forwarded = OF_CONTENT.union(ID_HEADERS, *[(name.lower().encode() for name in each.forward) for each in endpoints])
+    endpoints = [each for each in policies.relay.receivers.values() if takes(each.events, event_type)]
+    forwarded = OF_CONTENT.union(
+        ID_HEADERS, trace.NAMES, *[(name.lower().encode() for name in each.forward) for each in endpoints]
+    )
     for name, _ in pairs:
         if endpoints and name.lower() not in forwarded:
             cure = "name it in forward: of one (relay.endpoints)"
@@ -102,6 +107,8 @@ def _published(place: str, name: str, value: object) -> tuple[bytes, bytes]:
         raise Refusal(400, f"{place}: {quoted(name)} is written by Sluice alone; use another header")
     if not isinstance(value, str):
         wrong(place, "a string", value)
+    if lower == "traceparent" and not trace.is_sound(value.encode()):
+        raise Refusal(400, f"{place}: is no traceparent of W3C Trace Context, {trace.EXAMPLE}")
     if not sound.VALUE.fullmatch(value.encode()) or value != value.strip():
         raise Refusal(400, f"{place}: {sound.NOT_A_VALUE}, or begins or ends with a blank; {sound.CURE}")
     return name.encode(), value.encode()

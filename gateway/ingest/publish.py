@@ -33,12 +33,14 @@ from gateway.ingest.webhooks import Ingest, Post, Receipt, as_event
 from gateway.policies import Policies
 from gateway.problems import ClientGone, Refusal
 from gateway.request import Json
-from relay.queue.codec import Event, new_id
+from relay.queue.codec import Event, Headers, new_id
 from sluice.config import Promise
 from sluice.config.parsers import EVENT_TYPE
 from sluice.http import lenient_json, signed_json
 from sluice.http.bodies import BodyBudget, HeldBody
+from sluice.http.fields import fields_of
 from sluice.http.signed_json import Members, problem, wrong
+from sluice.http.trace import id_in, kept_of
 
 PATH = "/_sluice/events"
 MAX_BODY = 8 * 2**20
@@ -79,7 +81,8 @@ def routes(policies: Policies, intake: Ingest, bodies: BodyBudget, now: Callable
         try:
             body = await signed_json.read(request, held, signature, "relay.verify", MAX_BODY, now())
             key, fences = request.headers.get("idempotency-key", ""), request.headers.getlist(HEADER.decode())
-            events, is_list = read_events(body, key, policies, [fence.encode("latin-1") for fence in fences])
+            traces = kept_of(fields_of(request.headers.raw))
+            events, is_list = read_events(body, key, policies, [fence.encode("latin-1") for fence in fences], traces)
             return _answer(await _store(events, intake), policies.store.promise, is_list=is_list)
         except Refusal as refused:
             return problem(request, refused)
@@ -113,15 +116,16 @@ async def _store_one(event: Event, intake: Ingest) -> Stored:
 
 
 def read_events(
-    body: bytes, idempotency_key: str, policies: Policies, fences: Sequence[bytes] = ()
+    body: bytes, idempotency_key: str, policies: Policies, fences: Sequence[bytes] = (), traces: Headers = ()
 ) -> tuple[list[Event], bool]:
-    """The events, and whether they came as a list. `fences`: of the request, for each event that has none of its own.
+    """The events, and whether they came as a list. `fences` and `traces` (`traceparent`, `tracestate`): of the request,
+    for each event that has none of its own.
 
     Raises Refusal 400 for the first that is wrong, 413 for too many.
     """
     content = _parsed(body)
     if not isinstance(content, list):
-        return [_event(content, body.strip(b" \t\n\r"), "", idempotency_key, policies, fences)], False
+        return [_event(content, body.strip(b" \t\n\r"), "", idempotency_key, policies, fences, traces)], False
     if not content:
         raise Refusal(400, "the list is empty")
     if len(content) > MAX_LIST:
@@ -129,7 +133,7 @@ def read_events(
     events = []
     for i, (fields, own_bytes) in enumerate(zip(content, _pieces(body.decode()), strict=True)):
         key = f"{idempotency_key}\0{i}" if idempotency_key else ""
-        events.append(_event(fields, own_bytes, f"[{i}]", key, policies, fences))
+        events.append(_event(fields, own_bytes, f"[{i}]", key, policies, fences, traces))
     return events, True
 
 
@@ -162,7 +166,13 @@ def _after_blanks(text: str, at: int) -> int:
 
 
 def _event(
-    fields: object, own_bytes: bytes, place: str, idempotency_key: str, policies: Policies, fences: Sequence[bytes]
+    fields: object,
+    own_bytes: bytes,
+    place: str,
+    idempotency_key: str,
+    policies: Policies,
+    fences: Sequence[bytes],
+    traces: Headers,
 ) -> Event:
     if not isinstance(fields, dict):
         wrong(place or "the body", "an object" if place else "an event, or a list of them", fields)
@@ -173,6 +183,8 @@ def _event(
     path = _text(fields, "path", at, _TARGET, "a path such as /hooks/orders") if "path" in fields else ""
     session = _session(fields.get("session"), at)
     headers = published_headers(fields["headers"], at, policies, event_type) if "headers" in fields else ()
+    if id_in(headers) is None:
+        headers += traces
     own_fence = "fence" in fields
     fence = fence_field(fields["fence"], session, f"{at}fence") if own_fence else read_fence(fences, session)
     return as_event(

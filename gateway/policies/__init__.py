@@ -1,14 +1,24 @@
 """policies.yaml: `load` reads it into one immutable snapshot, `Policies`."""
 
+from gateway.policies.alerts import (
+    KINDS as KINDS,
+    AlertPolicy as AlertPolicy,
+    MailServer as MailServer,
+    Receiver as Receiver,
+    Rule as Rule,
+)
 from gateway.policies.applicability import (
     ReadingOfPath as ReadingOfPath,
     applies_to_event as applies_to_event,
     can_apply as can_apply,
     needs_only_head as needs_only_head,
+    queues_sends as queues_sends,
     reading_of_path as reading_of_path,
     streams as streams,
+    takes_sends as takes_sends,
 )
 from gateway.policies.clients import Clients as Clients
+from gateway.policies.hours import Hours as Hours
 from gateway.policies.limits import (
     PREFIXES as PREFIXES,
     BodyCost as BodyCost,

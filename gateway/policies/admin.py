@@ -37,8 +37,13 @@ class AdminPolicy:
     """Names of the lists in `allow`."""
 
 
+ABOUT = {
+    "allow": "The only CIDRs, addresses or lists that get an answer; empty: all but those of `trust.deny`.",
+}
+
+
 def admin(value: Value) -> AdminPolicy:
-    with value.fields() as fields:
+    with value.fields(ABOUT) as fields:
         found = fields.read(AdminPolicy)
         nothing = AddressList(), frozenset[str]()
         literal, names = fields.take("allow", lambda item: networks_or_lists(item, {}), nothing)

@@ -28,6 +28,17 @@ def can_apply(limit: Limit, route: Route) -> bool:
     return can_be_about(limit, route) and all(provides(route, subject) for subject in limit.per)
 
 
+def takes_sends(route: Route) -> bool:
+    """Whether there may be sends among its requests: they are for a session's owner."""
+    action = route.action
+    return isinstance(action, ToWorkers) and action.how == "owner" and (not route.methods or "POST" in route.methods)
+
+
+def queues_sends(limit: Limit, route: Route) -> bool:
+    """Whether sends of the route that meet the limit are stored, and given to their workers at its pace."""
+    return limit.over == "queue" and not limit.observe and takes_sends(route) and can_apply(limit, route)
+
+
 def streams(route: Route) -> bool:
     """Whether bodies go on as they come, unless a limit looks into them for what a request costs."""
     looks_inside = any(isinstance(source, JsonPointer) for source in (route.event, route.session, route.workspace))

@@ -32,12 +32,19 @@ def _head_size(value: Value) -> int:
 @dataclass(frozen=True, slots=True)
 class Clients:
     first_byte: float = setting(parsers.duration, _DEFAULTS.first_byte)
+    """From the connection to the first byte of its first request; then it is closed."""
     head: float = setting(parsers.duration, _DEFAULTS.head)
+    """From the first byte of a head to its last; then 408."""
     body: float = setting(parsers.duration, _DEFAULTS.body)
+    """The longest pause within a body; then 408."""
     send: float = setting(parsers.duration, _DEFAULTS.send)
+    """The longest time in which a client takes nothing of its answer; then it is cut."""
     keep_alive: float = setting(parsers.duration, _DEFAULTS.keep_alive)
+    """From an answer to the first byte of the next request; then the connection is closed."""
     head_size: int = setting(_head_size, _DEFAULTS.head_size)
+    """Of one head, 1KiB to 1MiB; then 431."""
     websocket: WebSocketLimits = setting(section(WebSocketLimits), _DEFAULTS.websocket)
+    """How much either side of a WebSocket may send."""
     share: float = setting(of(units.percentage), 0.25)
     """Of one upstream's connections, for one client address: more than 0, at most 1."""
     exempt: tuple[str, ...] = setting(each(list_name), ("laravel", "workers"))

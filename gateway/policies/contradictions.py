@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from gateway.policies import paths
-from gateway.policies.applicability import can_apply, can_be_about, provides, streams
+from gateway.policies.applicability import can_apply, can_be_about, provides, streams, takes_sends
 from gateway.policies.limits import Limit
 from gateway.policies.model import BODIES, Policies
 from gateway.policies.routes import Fixed, JsonPointer, Route, ToRelay
@@ -29,13 +29,23 @@ def contradictions(policies: Policies) -> Found:
     yield from _shadowed(policies.routes)
     yield from _taken_by_prefixes(policies)
     yield from _admin(policies)
+    yield from _console(policies)
     yield from _proofs_forwarded(policies)
     yield from _leading_back(policies)
     yield from _without_effect(policies.limits)
     yield from _held_although_relayed(policies.limits, policies.routes)
+    yield from _mail_without_server(policies)
     if policies.routes:  # without any, nothing is known of what will come
+        yield from _of_sends_without_any(policies.limits, policies.routes)
         yield from _events_of_no_route(policies.limits, policies.routes)
         yield from _subjects_of_no_route(policies.limits, policies.routes)
+
+
+def _mail_without_server(policies: Policies) -> Found:
+    for name, receiver in policies.alerts.receivers.items():
+        if receiver.mail and policies.alerts.mail is None:
+            cure = "write alerts.mail: {server: smtp.example.com:587, from: sluice@example.com}"
+            yield ("alerts", "receivers", name, "mail"), Malformed("there is no server that takes mail", cure)
 
 
 def _bodies_over_the_budget(policies: Policies) -> Found:
@@ -89,6 +99,16 @@ def _admin(policies: Policies) -> Found:
         yield ("admin", "metrics"), Malformed(message, "write console: {token: env:SLUICE_CONSOLE_TOKEN}, or open")
 
 
+def _console(policies: Policies) -> Found:
+    console = policies.console
+    if console.read is None:
+        return
+    if console.token is None:
+        yield ("console", "read"), Malformed("requires console.token, which is not set", "set both, or only the token")
+    elif console.read == console.token and console.read.reveal():
+        yield ("console", "read"), Malformed("is the same as console.token", "make another: openssl rand -hex 32")
+
+
 def _taking(covering: Sequence[tuple[int, Route]], methods: frozenset[str]) -> Sequence[tuple[int, Route]]:
     """Those that leave nothing of the methods; empty: something is left."""
     for at, other in covering:
@@ -133,7 +153,7 @@ def _leading_back(policies: Policies) -> Found:
             for each in policies.upstreams.values()
             for at, url in enumerate(each.urls)
         ),
-        *((("relay", "endpoints", each.name, "url"), each.url) for each in policies.relay.endpoints.values()),
+        *((("relay", "endpoints", each.name, "url"), each.url) for each in policies.relay.receivers.values()),
         *((("sessions", "workers", at, "url"), each.url) for at, each in enumerate(policies.sessions.workers)),
     ]
     for place, url in urls:
@@ -166,6 +186,14 @@ def _held_although_relayed(limits: Sequence[Limit], routes: Sequence[Route]) -> 
             yield ("limits", index, "over"), Malformed(message, "write queue, or event: with what no such route has")
 
 
+def _of_sends_without_any(limits: Sequence[Limit], routes: Sequence[Route]) -> Found:
+    for index, limit in enumerate(limits):
+        if limit.of_sends and not any(takes_sends(route) and can_apply(limit, route) for route in routes):
+            message = "is for sends, and no route that the limit meets takes any (POST, workers: owner)"
+            for key in limit.of_sends:
+                yield ("limits", index, key), Malformed(message, "remove it")
+
+
 def _is_redundant(limit: Limit, other: Limit) -> bool:
     """Whatever the other one lets pass, this one lets pass too.
 
@@ -177,7 +205,7 @@ def _is_redundant(limit: Limit, other: Limit) -> bool:
         and other.rate.interval >= limit.rate.interval
         and other.burst <= limit.burst
         and other.cost == limit.cost
-        and (other.over, other.when_store_away) == (limit.over, limit.when_store_away)
+        and (other.over, other.when_store_away, other.hours) == (limit.over, limit.when_store_away, limit.hours)
         and limit.enforce == other.enforce == 1.0
         and not limit.overrides
         and not other.overrides

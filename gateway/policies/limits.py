@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gateway.policies.hours import Hours, hours
 from gateway.policies.overrides import Override, Per, override_list, refuse_slow_refill
 from gateway.policies.routes import JsonPointer
 from gateway.policies.trust import list_name
@@ -18,6 +19,9 @@ LimitHeader = Literal["ratelimit", "x-ratelimit"]
 Over = Literal["queue", "hold", "drop", "reject"]
 StoreAway = Literal["allow", "deny", "local"]
 Unreadable = Literal["refuse", "max", "1"]
+Unknown = Literal["report", "repeat"]
+OF_SENDS = ("hold", "hours", "unknown")
+"""Keys that a limit with `over: queue` has for the sends that it keeps."""
 ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 PREFIX = re.compile(r"ip/([0-9]{1,3})(?:/([0-9]{1,3}))?")
 SUBJECTS: tuple[Per, ...] = ("session", "workspace", "ip", "event")
@@ -60,10 +64,16 @@ class BodyCost(JsonPointer):
     """Where it does not: the request is refused, costs the whole burst, or one token."""
 
 
+COST = {
+    "json": "JSON pointer: a number stands there, or the length of a list or object counts.",
+    "unreadable": "Where the body does not say it: 400, or it costs the whole burst, or one token.",
+}
+
+
 def _cost(value: Value) -> int | BodyCost:
     if not value.is_mapping:
         return parsers.count(value)
-    with value.fields() as fields:
+    with value.fields(COST) as fields:
         return BodyCost(
             fields.need("json", of(parsers.json_pointer), "", "json: /recipients"),
             fields.take("unreadable", choice("refuse", "max", "1"), "refuse"),
@@ -73,11 +83,16 @@ def _cost(value: Value) -> int | BodyCost:
 ONE: int | BodyCost = 1
 
 
+MODE = {
+    "enforce": "For this share of the subjects, always the same ones; the others are only counted.",
+}
+
+
 def _enforce(value: Value) -> float:
     """The share of subjects for which it is enforced."""
     if not value.is_mapping:
         return {"observe": 0.0, "enforce": 1.0}[choice("observe", "enforce")(value)]
-    with value.fields() as fields:
+    with value.fields(MODE) as fields:
         return fields.need("enforce", of(units.percentage), 1.0, "enforce: 25%")
 
 
@@ -96,21 +111,31 @@ class Limit:
     """Event types or globs (`session_*`); empty: every request, with or without an event type."""
     per: tuple[Per, ...] = ()
     rate: Rate = setting(parsers.rate, Rate(1, 1.0), missing="rate: 1000/minute")
+    """How fast a bucket fills, and how much it lets through in the long run."""
     burst: int = setting(parsers.count, 0)
     """Where it is not written, it is the amount of the rate."""
     over: Over = setting(choice("queue", "hold", "drop", "reject"), "reject")
+    """Without tokens: 429 (`reject`), wait in line (`hold`), be stored and passed on at this pace (`queue`), or be
+    answered 202 and forgotten (`drop`)."""
     exempt: tuple[str, ...] = setting(each(list_name), (), name="except")
     """Names of trusted lists that this limit leaves alone (`except` in the file)."""
     enforce: float = setting(_enforce, 1.0, name="mode")
-    """The share of subjects it is enforced for: 1.0 all, 0.0 none (`mode: observe`); the others are only counted."""
+    """The share of subjects it is enforced for: `enforce` all, `observe` none; the others are only counted."""
     when_store_away: StoreAway = setting(choice("allow", "deny", "local"), "local")
+    """While the store does not answer: everything passes, nothing does, or each gateway lets its share through."""
     cost: int | BodyCost = setting(_cost, ONE)
     """Tokens of one request, or where its body says how many (`gateway.limits.applicable.cost_of`)."""
     prefixes: Prefixes = PREFIXES
     """For `per: ip`."""
     overrides: tuple[Override, ...] = ()
     hold: float = setting(_hold, MAX_HOLD)
-    """Seconds that `over: hold` keeps a request waiting at most."""
+    """Seconds that `over: hold` keeps a request waiting at most, and `over: queue` the caller of a send."""
+    hours: Hours | None = setting(hours, None)
+    """When sends that it keeps are given to their workers; None: always."""
+    unknown: Unknown = setting(choice("report", "repeat"), "report")
+    """What is done with a send that a worker was given and of which nobody knows whether it went out."""
+    of_sends: tuple[str, ...] = ()
+    """Which of `OF_SENDS` are written."""
 
     @property
     def observe(self) -> bool:
@@ -126,8 +151,15 @@ def limit_list(value: Value) -> tuple[Limit, ...]:
     return found
 
 
+ABOUT = {
+    "per": "Each of these has its own bucket; none: all share one. `ip/24`: by IPv4 network, `ip/24/56`: IPv6 too.",
+    "id": "1 to 64 of A-Z a-z 0-9 _ . -; its buckets are called by it, so it stays when numbers change.",
+    "overrides": "Other numbers for some of its subjects; the most specific one counts.",
+}
+
+
 def _limit(value: Value, taken: dict[str, str]) -> Limit:
-    with value.fields() as fields:
+    with value.fields(ABOUT) as fields:
         nobody: tuple[tuple[Per, ...], Prefixes] = ((), PREFIXES)
         per, prefixes = fields.take("per", _per, nobody)
         read = fields.read(Limit, id="", per=per, prefixes=prefixes)
@@ -137,12 +169,20 @@ def _limit(value: Value, taken: dict[str, str]) -> Limit:
         limit = replace(read, id=name, burst=read.burst or read.rate.amount)
         _refuse_share_of_nobody(fields, limit)
         _refuse_cost_over_burst(fields, limit)
-        if "hold" in fields and limit.over != "hold" and fields.sound("over", "hold"):
-            fields.wrong("hold", Malformed("is said, and nothing is held", "write over: hold, or remove it"))
+        _refuse_without_over(fields, limit)
         if fields.sound("rate", "burst"):
             refuse_slow_refill(fields, limit.rate, limit.burst)
         overrides: tuple[Override, ...] = fields.take("overrides", lambda items: override_list(items, written), ())
-    return replace(limit, overrides=overrides)
+    of_sends = tuple(key for key in OF_SENDS if key in fields) if limit.over == "queue" else ()
+    return replace(limit, overrides=overrides, of_sends=of_sends)
+
+
+def _refuse_without_over(fields: Fields, limit: Limit) -> None:
+    if "hold" in fields and limit.over not in ("hold", "queue") and fields.sound("over", "hold"):
+        fields.wrong("hold", Malformed("is said, and nothing is held", "write over: hold, or remove it"))
+    for key in ("hours", "unknown"):
+        if key in fields and limit.over != "queue" and fields.sound("over", key):
+            fields.wrong(key, Malformed("is said, and nothing is queued", "write over: queue, or remove it"))
 
 
 def _refuse_share_of_nobody(fields: Fields, limit: Limit) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.policies.admin import AdminPolicy, admin
+from gateway.policies.alerts import AlertPolicy, alerts
 from gateway.policies.clients import Clients
 from gateway.policies.limits import Limit, LimitHeader, limit_list
 from gateway.policies.routes import Route, route
@@ -45,26 +46,39 @@ class Policies:
     revision: str
     """First 12 hex digits of the SHA-256 of the file."""
     listen: tuple[Listener, ...] = setting(listening.listeners, (listening.at(Listen("127.0.0.1", 8080)),))
-    """Where the gateway answers."""
+    """Where the gateway answers: one address, a list of them, or entries by name. Not written: `127.0.0.1:8080`."""
     data: Path = setting(of(_folder), Path(".sluice"))
-    """Absolute; in the file it may be relative to the file."""
+    """Folder of the embedded store, logs and locks; in the file it may be relative to the file."""
     bodies: int = setting(parsers.size, BODIES)
     """Bytes of request bodies that one process holds in memory."""
     store: StorePolicy = setting(common.store, StorePolicy())
+    """Where all that outlives a process lies."""
     trust: Trust = setting(trust, Trust())
+    """Whose word counts, and who gets no answer."""
     clients: Clients = setting(section(Clients), Clients())
     """How long, and how much, one client may take."""
     upstreams: Mapping[str, Upstream] = setting(named(upstream), {})
+    """Fixed addresses to which requests go, by name."""
     signatures: Mapping[str, Signature] = setting(named(common.signature), {})
+    """How requests prove who sent them, and how ours do, by name."""
     routes: tuple[Route, ...] = setting(each(route), ())
+    """What happens to requests of a path and method. The first that matches wins."""
     limits: tuple[Limit, ...] = setting(limit_list, ())
+    """All that apply to a request are decided; one that refuses takes nothing from the others. At most 128."""
     limit_headers: frozenset[LimitHeader] = setting(_limit_headers, frozenset({"ratelimit"}))
     """What answers say of the limits they met: RateLimit-Policy and RateLimit, X-RateLimit-*, both or nothing."""
     relay: RelayPolicy = setting(section(RelayPolicy, check_relay), RelayPolicy())
+    """What is stored before it is answered, and to whom it is delivered."""
     sessions: SessionsPolicy = setting(sessions, SessionsPolicy())
+    """Who runs which WhatsApp login."""
     admin: AdminPolicy = setting(admin, AdminPolicy())
+    """Where `/_sluice/` answers, and whom."""
     console: ConsolePolicy = setting(section(ConsolePolicy), ConsolePolicy(None))
+    """Tokens of the console and its API."""
+    alerts: AlertPolicy = setting(alerts, AlertPolicy())
+    """Who is told what goes wrong."""
     log: LogPolicy = setting(common.log, LogPolicy())
+    """What is logged, where, and how much of it is kept."""
     warnings: tuple[str, ...] = ()
     written: Mapping[tuple[str, ...], Written] = field(default_factory=dict, compare=False, repr=False)
     """Key by key what the file says, in its author's words; by it edits are described."""

@@ -52,8 +52,19 @@ def override_list(value: Value, limit: Limit) -> tuple[Override, ...]:
     return each(lambda item: _override(item, limit, taken))(value)
 
 
+ABOUT = {
+    "session": "Sessions; `*` stands for any rest of a name.",
+    "workspace": "Workspaces, likewise.",
+    "list": "Addresses in this list of `trust.lists`.",
+    "until": "A day in UTC or a time, after which it no longer counts.",
+    "unlimited": "They have no limit.",
+    "rate": "Not written: that of the limit.",
+    "burst": "Not written: that of the limit.",
+}
+
+
 def _override(value: Value, limit: Limit, taken: Taken) -> Override:
-    with value.fields() as fields:
+    with value.fields(ABOUT) as fields:
         by: OverriddenBy = fields.only_one(SUBJECTS, "is for nobody") or "session"
         names: tuple[str, ...] = fields.take("session", NAMES, ())
         names = fields.take("workspace", NAMES, names)
@@ -75,8 +86,8 @@ def _override(value: Value, limit: Limit, taken: Taken) -> Override:
 def _numbers(value: Value, fields: Fields, limit: Limit) -> tuple[Rate | None, int]:
     """Rate and burst; no rate: unlimited."""
     unlimited = fields.take("unlimited", _true, False)
-    rate = fields.take("rate", parsers.rate, limit.rate)
-    burst = fields.take("burst", parsers.count, limit.burst or rate.amount)
+    rate = fields.take("rate", parsers.rate, None) or limit.rate
+    burst = fields.take("burst", parsers.count, None) or limit.burst or rate.amount
     given = [name for name in ("rate", "burst") if name in fields]
     # Another key among them is unknown, and refused as such.
     if len(fields) == sum(name in fields for name in (*SUBJECTS, "until")):

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.policies.admin import joined
+from gateway.policies.applicability import queues_sends
 from gateway.policies.contradictions import contradictions
 from gateway.policies.model import Policies
 from gateway.policies.warnings import warnings
-from relay.policies import shielded
+from relay.policies import OF_SENDS, OUTBOX, shielded
 from sluice.config import document
 from sluice.config.fields import Reading, Value
 from sluice.config.problems import Malformed, PolicyError, Problem, quoted
@@ -62,12 +63,14 @@ def _content(path: Path) -> bytes:
 
 def policies_from(root: Value, revision: str) -> Policies:
     """What the keys say; what is wrong with them is noted in the reading."""
-    with root.fields() as fields:
+    with root.fields({"version": "Of the form of this file."}) as fields:
         fields.need("version", _known_version, VERSION, "version: 1 at the top")
-        fields.later("alerts")
         found = fields.read(Policies, source=root.reading.source, revision=revision)
         if found.sessions.workers and found.sessions.shields.events:
             found = replace(found, relay=shielded(found.relay))
+        if any(queues_sends(limit, route) for limit in found.limits for route in found.routes):
+            endpoints = {**found.relay.endpoints, OUTBOX: OF_SENDS}
+            found = replace(found, relay=replace(found.relay, endpoints=endpoints))
         lists = found.trust.lists
         if found.admin.allowed <= lists.keys():
             found = replace(found, admin=joined(found.admin, lists))

@@ -113,8 +113,26 @@ class Route:
         return self.body or (BODY if whole else UNLIMITED)
 
 
+ABOUT = {
+    "path": "`*` is any text within a segment, `**` any rest, `{session}` a segment with a name.",
+    "session": "Where the session stands; `{session}` in the path is enough.",
+    "workspace": "Where the workspace stands; `{workspace}` in the path is enough.",
+    "methods": "Empty: all.",
+    "verify": "Name of the signature that a request must have; else 401.",
+    "event": "The event type itself, or where it stands.",
+    "body": "Then 413. Not written: 50MiB to workers, 32MiB relayed, 1MiB where it is looked into.",
+    "ambiguous_paths": "What others may read differently (`//`, `..`, `%2F`), where something depends on the path.",
+    "on": "Names of the listeners whose requests it takes, one or a list; empty: all.",
+    "headers": "From the end of the request to the answer. Not written: 60s to workers, else the upstream's.",
+    "idle": "For which nothing of request or answer moves. Not written: 60s to workers, else the upstream's.",
+    "upstream": "The name of one, to which requests are passed on.",
+    "relay": "The name of an endpoint, or a list: stored, answered 202, and delivered.",
+    "workers": "To one with room (`place`), the session's `owner`, or `any` live one; the others are answered here.",
+}
+
+
 def route(value: Value) -> Route:
-    with value.fields() as fields:
+    with value.fields(ABOUT) as fields:
         path = fields.need("path", of(paths.pattern), "", "path: /api/**")
         action = _action(fields)
         headers, idle = _times(action, fields)
@@ -227,9 +245,16 @@ def _segment_of(path: str, name: str) -> SessionSource | None:
     return PathSegment(name) if name in paths.captures(path) else None
 
 
+PLACES = {
+    "json": "JSON pointer into the body.",
+    "header": "Name of a header.",
+    "path": "Name of a `{segment}` of the path.",
+}
+
+
 def _source(value: Value, cure: str, places: Mapping[str, Callable[[Value], Source]]) -> Source | None:
     """What stands under the one of these keys that is there."""
-    with value.fields() as fields:
+    with value.fields(PLACES) as fields:
         found = [fields.take(name, parse, None) for name, parse in places.items()]
         # None of them among other keys: those are unknown, and refused as such.
         if sum(name in fields for name in places) > 1 or not len(fields):

@@ -31,15 +31,23 @@ def _networks(value: Value) -> AddressList:
 @dataclass(frozen=True, slots=True)
 class Trust:
     proxies: AddressList = setting(_networks, AddressList())
+    """CIDRs whose `X-Forwarded-*` are believed; from anybody else they are dropped."""
     hosts: tuple[str, ...] = setting(each(of(host)), ())
+    """The only hosts that are answered, without ports; empty: any single valid Host."""
     lists: Lists = field(default_factory=dict)
     deny: AddressList = field(default_factory=AddressList)
     denied: frozenset[str] = frozenset()
     """Names of the lists in `deny`."""
 
 
+ABOUT = {
+    "lists": "Networks under a name, for `except`, `exempt`, `overrides`, `allow` and `deny`.",
+    "deny": "CIDRs or names of lists that get 403.",
+}
+
+
 def trust(value: Value) -> Trust:
-    with value.fields() as fields:
+    with value.fields(ABOUT) as fields:
         lists: Lists = fields.take("lists", named(_list), {})
         found = fields.read(Trust, lists=lists)
         nothing = AddressList(), frozenset[str]()
@@ -54,11 +62,19 @@ def networks_or_lists(value: Value, lists: Lists) -> tuple[AddressList, frozense
     return AddressList.joined(found), frozenset(names)
 
 
+LISTED = {
+    "network": "A CIDR or an address.",
+    "networks": "CIDRs or addresses.",
+    "until": "A day in UTC or a time, after which it no longer counts.",
+    "note": "Such as a ticket; 200 characters at most.",
+}
+
+
 def _list(_name: str, value: Value) -> AddressList:
     """`[10.0.0.0/8]`, or a mapping whose note and end are those of all its networks."""
     if not value.is_mapping:
         return AddressList(each(_entry)(value))
-    with value.fields() as fields:
+    with value.fields(LISTED) as fields:
         entries: tuple[ListEntry, ...] = fields.need("networks", each(_entry), (), "networks: [10.0.0.0/8]")
         until, note = _until_and_note(fields)
     return AddressList(
@@ -69,7 +85,7 @@ def _list(_name: str, value: Value) -> AddressList:
 def _entry(value: Value) -> ListEntry:
     if not value.is_mapping:
         return ListEntry(units.network(value.text()))
-    with value.fields() as fields:
+    with value.fields(LISTED) as fields:
         network = fields.need("network", of(units.network), NOWHERE.network, "network: 192.0.2.7")
         return ListEntry(network, *_until_and_note(fields))
 

@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from sluice.config import Secret, parsers, units, urls
+from sluice.config import Secret, parsers, urls
 from sluice.config.fields import Fields, Value, section, setting
 from sluice.config.parsers import each, of
 from sluice.config.problems import Malformed, quoted
@@ -57,10 +57,10 @@ def _path(text: str) -> str:
     return text
 
 
-def _every(text: str) -> float:
-    seconds = units.duration(text)
+def _every(value: Value) -> float:
+    seconds = parsers.duration(value)
     if seconds < CHECK_EVERY_AT_LEAST:
-        raise Malformed(f"{quoted(text)} is too often", "write 1s or more")
+        raise Malformed(f"{quoted(value.text())} is too often", "write 1s or more")
     return seconds
 
 
@@ -89,8 +89,8 @@ class Health:
 
     path: str = setting(of(_path), "/up")
     """Answered with 2xx or 3xx by a member that is well."""
-    every: float = setting(of(_every), 5.0)
-    """Seconds from one check of a member to the next; one that is left out is checked each second."""
+    every: float = setting(_every, 5.0)
+    """Seconds from one check of a member to the next, 1s or more; one that is left out is checked each second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,14 @@ class Upstream:
         return self.urls or (self.url,)
 
 
+ABOUT = {
+    "url": "http://, https://, or `unix:/run/laravel.sock`.",
+    "urls": "In place of `url`, of one application: each request goes to the one with the fewest under way.",
+}
+
+
 def upstream(name: str, value: Value) -> Upstream:
-    with value.fields() as fields:
+    with value.fields(ABOUT) as fields:
         if "urls" in fields:
             members: tuple[str, ...] = fields.take("urls", _addresses, ())
             if "url" in fields:
@@ -150,3 +156,6 @@ def _refuse_without_effect(found: Upstream, fields: Fields) -> None:
 @dataclass(frozen=True, slots=True)
 class ConsolePolicy:
     token: Secret | None = setting(parsers.secret_value, None)
+    """Opens the console and its API."""
+    read: Secret | None = setting(parsers.secret_value, None)
+    """Opens them for those who may look and change nothing."""

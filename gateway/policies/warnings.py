@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from gateway.policies import paths
-from gateway.policies.applicability import can_apply, streams
+from gateway.policies.alert_warnings import alert_warnings
+from gateway.policies.applicability import can_apply, streams, takes_sends
 from gateway.policies.limits import Limit
 from gateway.policies.list_warnings import list_warnings
 from gateway.policies.lists import AddressList, ListEntry
@@ -48,6 +49,7 @@ def warnings(policies: Policies, now: float) -> Iterator[str]:
     yield from _open_list(policies)
     yield from _keys_of_all(policies)
     yield from vault_warnings(policies)
+    yield from alert_warnings(policies)
     yield from _hidden_from_workers(policies.routes)
     yield from _keyless(policies)
     yield from _commands_left_out(policies, now)
@@ -63,6 +65,8 @@ def _short_secrets(policies: Policies) -> Iterator[str]:
     ]
     if policies.console.token is not None:
         found.append(("console.token", policies.console.token))
+    if policies.console.read is not None:
+        found.append(("console.read", policies.console.read))
     for place, secret in dict.fromkeys(found):
         if 0 < len(secret.reveal()) < SHORTEST_SECRET:
             cure = "make one with openssl rand -hex 32"
@@ -191,13 +195,14 @@ def _signatures_used(policies: Policies) -> set[str | None]:
     verified = {route.verify for route in policies.routes} | {policies.sessions.verify, policies.relay.verify}
     verified |= {key.signature for key in policies.sessions.keys}
     verified |= {policies.sessions.vault.verify} if policies.sessions.vault else set()
+    verified |= {receiver.sign for receiver in policies.alerts.receivers.values()}
     return verified | {endpoint.sign for endpoint in policies.relay.endpoints.values()}
 
 
 def _limit_warnings(place: str, limit: Limit, routes: tuple[Route, ...]) -> Iterator[str]:
     met = [route for route in routes if can_apply(limit, route)]
-    if limit.over == "queue" and met and not any(isinstance(route.action, ToRelay) for route in met):
-        yield f"{place}: over: queue delays what is relayed, and no route it meets relays; it rejects"
+    if limit.over == "queue" and met and not any(isinstance(it.action, ToRelay) or takes_sends(it) for it in met):
+        yield f"{place}: over: queue keeps what is relayed and sends, and no route it meets takes any; it rejects"
     for route in met if isinstance(limit.cost, JsonPointer) else ():
         if streams(route):
             most = route.most(whole=True)

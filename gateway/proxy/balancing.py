@@ -39,6 +39,7 @@ class BalancedUpstream(UpstreamClient):
         safe = repeatable(outgoing)
         while True:
             member, probe = self.choose(tried, may_probe=safe)
+            began = monotonic()
             tried.append(member)
             request = self._probe_of(outgoing) if probe else outgoing
             try:
@@ -63,7 +64,9 @@ class BalancedUpstream(UpstreamClient):
             finally:
                 if probe:
                     member.probed()
-            metrics.upstream_failed_over(self.upstream.name)
+            metrics.upstream_failed_over(self.upstream.name, monotonic() - began)
+            if client.exchange.span is not None:
+                client.exchange.span.failed_over(self.upstream.name, member.address, began)
 
     def choose(self, tried: list[Member], *, may_probe: bool) -> tuple[Member, bool]:
         """Whom to ask next, and whether as a probe."""

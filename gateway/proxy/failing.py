@@ -33,7 +33,7 @@ class Failing:
         """`now` in seconds. To be called after each look at what is recent."""
         by_upstream: defaultdict[str, dict[str, int]] = defaultdict(dict)
         for (upstream, outcome), n in metrics.RECENT_REQUESTS.sums().items():
-            by_upstream[upstream][outcome] = n
+            by_upstream[upstream][outcome] = int(n)
         for upstream, outcomes in by_upstream.items():
             if is_failing(outcomes):
                 metrics.upstream_fails_for(upstream, now - self._since.setdefault(upstream, now))

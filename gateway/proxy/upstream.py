@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +40,7 @@ _NOT_FOR_THE_CLIENT: Final = CONNECTION | HOP_BY_HOP | TRANSFER_ENCODING | UPGRA
 _NOT_IN_INTERIM: Final = _NOT_FOR_THE_CLIENT | CONTENT_LENGTH
 OF_GATEWAYS: Final = frozenset((502, 504))
 """What we answer ourselves, too: the log says whose it is."""
-_perf_counter: Final = time.perf_counter
+_monotonic: Final = time.monotonic
 
 
 @dataclass(slots=True, init=False)
@@ -109,6 +109,7 @@ class Downstream:
         "_listener",
         "_share",
         "awaits_client",
+        "before_sending",
         "exchange",
         "given_up",
         "refusal",
@@ -124,7 +125,9 @@ class Downstream:
         self.awaits_client = False
         """It is the client's turn: more of its body is to come, and the upstream has what came so far."""
         self.sent_at = 0.0
-        """When the request had been sent whole (`time.perf_counter`), if that took a while."""
+        """When the request had been sent whole (`time.monotonic`), if that took a while."""
+        self.before_sending: Callable[[], Awaitable[None]] | None = None
+        """Awaited when there is a connection, right before the first byte leaves; where it raises, none does."""
         self._cut = cut
         self._connection: http1.Connection | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -197,7 +200,7 @@ class Downstream:
         except (http1.UpstreamError, http1.BadBody):
             return  # whoever awaits the response learns of it, or of an early answer
         finally:
-            self.sent_at = _perf_counter()
+            self.sent_at = _monotonic()
             response.sent()
 
     async def _send_on(self, connection: http1.Connection, most: int, stuck_after: float) -> bool:
@@ -256,12 +259,12 @@ class UpstreamClient:
         client.take_share(self._shares, outgoing.head.client)
         if self._circuit is not None:
             admission = self._circuit.admit() or await admitted(self._circuit, name)
-        began = _perf_counter()
+        began = client.exchange.asked_at = _monotonic()
         try:
             response = await self.attempt(outgoing, client)
             if admission is not None:
                 judge(admission, response, self._fails)
-            seconds = client.exchange.upstream_seconds = _perf_counter() - (client.sent_at or began)
+            seconds = client.exchange.upstream_seconds = _monotonic() - (client.sent_at or began)
             metrics.upstream_answered(name, response.status, seconds)
             return response
         except http1.UpstreamError as error:
@@ -289,6 +292,10 @@ class UpstreamClient:
             connection = (None if fresh else self._pool.kept()) or await self._pool.acquire(fresh=fresh)
             client.exchange.upstream = connection.peer
             try:
+                if client.before_sending is not None:
+                    await client.before_sending()
+                    if client.given_up or connection.is_over:
+                        raise http1.ConnectFailed("the connection was lost before anything was sent")
                 if client.given_up:
                     raise http1.UpstreamReset("given up before it was sent")
                 response = connection.send(first, framing, outgoing.body or b"", head_only=head_only)

@@ -24,7 +24,7 @@ from sessions import divided
 from sessions.division import first_homes, home_of
 from sessions.existing import WatchedWorker
 from sessions.policies import SessionsPolicy
-from sessions.registry import Registry, Unknown
+from sessions.registry import Registry, Unknown, Unowned
 from sluice.http import client as http1
 from sluice.http.fields import (
     CONNECTION,
@@ -75,6 +75,7 @@ class Division:
         self._workers = policy.workers
         self._names = [worker.name for worker in policy.workers]
         self._shared_profiles = policy.shared_profiles
+        self._cleans = policy.cleanup is not None
         self._store = store
         self._registry = registry
         self._watched = watched
@@ -142,8 +143,14 @@ class Division:
                     {one.session: (homes[one.session], {"workspace_id": one.workspace}) for one in some}
                 )
             found.update(zip(homes, await registry.owners_of(list(homes)), strict=True))
+        await self._ask_for([session for session in names if isinstance(found[session], Unowned)])
         await divided.note(self._store, worker, time.time())
         return frozenset(session for session in names if home_of(found[session], self._workers) == worker)
+
+    async def _ask_for(self, unowned: Sequence[str]) -> None:
+        """So that the cleaner does not take them for orphans."""
+        for at in range(0, len(unowned) if self._cleans else 0, _ASSIGNED_AT_ONCE):
+            await self._registry.ask_for(unowned[at : at + _ASSIGNED_AT_ONCE])
 
     async def _loads(self) -> dict[str, int]:
         """Of those that are alive; of all, where none is."""

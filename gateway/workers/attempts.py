@@ -29,12 +29,16 @@ class Attempt:
         self.session = session
         self.size = size
         """Of the request's body while it runs, then of its outcome."""
+        self.stored_as = ""
+        """The id under which it is stored; empty: it is not."""
         self.callers: list[Exchange] = []
         """Who waits here for its outcome."""
         self.began = time.monotonic()
         self.outcome: Outcome | None = None
         self.was_sent = True
         """False: it has ended, and no worker was asked."""
+        self.is_unknown = False
+        """Its worker has answered, and nobody knows whether it has sent it."""
         self.is_given = False
         """Its caller was given its outcome, and has taken it as far as is known."""
         self.ended = asyncio.Event()
@@ -56,7 +60,8 @@ class Attempt:
     @property
     def is_answered(self) -> bool:
         """A refusal of ours tells nothing of what a worker has made of it, if one was asked."""
-        return self.outcome is not None and not (self.was_sent and isinstance(self.outcome, Refusal))
+        unknown = self.is_unknown or (self.was_sent and isinstance(self.outcome, Refusal))
+        return self.outcome is not None and not unknown
 
 
 class Attempts:

@@ -55,7 +55,7 @@ class Bulk:
         self, session: str, outgoing: UpstreamRequest, ask: Ask, going_on: Callable[[], None]
     ) -> RecordedExchange:
         """`going_on` is called after each piece. Raises what `ask` raises for the first piece."""
-        fields = _fields_of(outgoing)
+        fields = fields_of(outgoing)
         recipients = fields.get("recipients") if fields else None
         if fields is None or not isinstance(recipients, list) or len(recipients) <= self._fitting(session, FIRST):
             return await ask(outgoing)
@@ -71,7 +71,7 @@ class Bulk:
                 run.give_up(run.left, "not sent: the gateway stops")
                 break
             try:
-                answer = await ask(_of_piece(outgoing, fields, piece))
+                answer = await ask(of_piece(outgoing, fields, piece))
             except Refusal as refusal:
                 if not run.done:
                     raise
@@ -79,11 +79,11 @@ class Bulk:
                 run.give_up(piece, f"{'it is not known whether it was sent' if sent else 'not sent'}: {refusal.detail}")
                 run.give_up(run.left, "not sent, as an earlier one failed")
                 break
-            value = _value_of(answer)
+            value = value_of(answer)
             if value is None:
                 if not run.done:
                     return answer
-                run.give_up(piece, f"the worker answered {answer.status}: {_error_of(answer)}")
+                run.give_up(piece, f"the worker answered {answer.status}: {error_of(answer)}")
                 run.give_up(run.left, "not sent, as an earlier one failed")
                 break
             seconds = time.monotonic() - began
@@ -141,7 +141,7 @@ class _Run:
         """As the worker answers one piece."""
         first = self._first
         assert first is not None
-        body = _dumps(
+        body = dumps(
             {
                 "success": True,
                 "total": self._total,
@@ -158,7 +158,7 @@ class _Run:
         return made
 
 
-def _loads(body: bytes) -> Any:
+def loads(body: bytes) -> Any:
     """Half an emoji and numbers of any size, too, as a worker reads them. Raises ValueError."""
     try:
         return foreign_json.loads(body)
@@ -172,23 +172,23 @@ def _loads(body: bytes) -> Any:
             raise ValueError("nested too deeply") from None
 
 
-def _dumps(value: object) -> bytes:
+def dumps(value: object) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
         return json.dumps(value).encode()
 
 
-def _fields_of(outgoing: UpstreamRequest) -> dict[str, Any] | None:
+def fields_of(outgoing: UpstreamRequest) -> dict[str, Any] | None:
     """None: it is no JSON object, and the worker shall say so."""
     try:
-        value = _loads(outgoing.body or b"")
+        value = loads(outgoing.body or b"")
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
 
-def _of_piece(outgoing: UpstreamRequest, fields: Mapping[str, Any], recipients: Sequence[Any]) -> UpstreamRequest:
+def of_piece(outgoing: UpstreamRequest, fields: Mapping[str, Any], recipients: Sequence[Any]) -> UpstreamRequest:
     whole = uncompressed(outgoing).head
     kept = Fields(whole.fields.without(CONTENT_LENGTH))
     head = Head(
@@ -202,13 +202,13 @@ def _of_piece(outgoing: UpstreamRequest, fields: Mapping[str, Any], recipients: 
         whole.via,
         id_line=whole.id_line,
     )
-    return UpstreamRequest(head, _dumps({**fields, "recipients": recipients}), idle=outgoing.idle)
+    return UpstreamRequest(head, dumps({**fields, "recipients": recipients}), idle=outgoing.idle)
 
 
-def _value_of(answer: RecordedExchange) -> Mapping[str, Any] | None:
+def value_of(answer: RecordedExchange) -> Mapping[str, Any] | None:
     """None: it is not what a worker says of a bulk-send."""
     try:
-        value = _loads(answer.body)
+        value = loads(answer.body)
     except ValueError:
         return None
     if answer.status != 200 or not isinstance(value, dict):
@@ -216,9 +216,9 @@ def _value_of(answer: RecordedExchange) -> Mapping[str, Any] | None:
     return value if isinstance(value.get("results"), list) and isinstance(value.get("errors"), list) else None
 
 
-def _error_of(answer: RecordedExchange) -> str:
+def error_of(answer: RecordedExchange) -> str:
     try:
-        value = _loads(answer.body)
+        value = loads(answer.body)
     except ValueError:
         return "no JSON"
     error = value.get("error") if isinstance(value, dict) else None

@@ -29,6 +29,8 @@ Call = Literal[
 ]
 STARTS: frozenset[Call] = frozenset({"create", "reconnect", "regenerate_qr", "restore"})
 """Those that may open a browser on the login of the session."""
+QUEUED: frozenset[Call] = frozenset({"send", "send_media", "bulk_send", "other"})
+"""Those that may be stored and given to a worker later: sends, and what the contract knows nothing of."""
 _SESSION = "*"
 _CALLS: dict[tuple[str, tuple[str, ...]], Call] = {
     ("POST", ("api", "sessions")): "create",

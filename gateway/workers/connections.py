@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final
 
 from gateway.policies import Upstream
 from gateway.problems import Refusal
 from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import OF_GATEWAYS, REPEATABLE, Downstream, UpstreamClient, UpstreamRequest, refusal_for
 from gateway.workers import metrics
+from gateway.workers.activity import Activity
+from gateway.workers.calls import Call, call_of
 from gateway.workers.last_known import MAX_BODY
 from gateway.workers.target import Target
 from gateway.workers.under_way import UnderWay
 from sessions.keys import strange
+from sessions.lifecycle.traffic import Traffic
 from sluice.http import client as http1
 from sluice.http.server import Exchange
 from sluice.observe.log import Log
@@ -25,6 +29,10 @@ LOOK_EVERY = 1.0
 """Seconds between two looks for workers whose lease has ended while they are asked something."""
 _MAX_WORKERS = 256
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_BRING_AN_EVENT: frozenset[Call] = frozenset({"send", "send_media"})
+"""What a session cannot do without an event of it. A bulk-send is answered 200 though all of it failed."""
+_NOT_ASKED: Final = 400
+"""In place of a status: no worker has taken the request, so it brings no event."""
 _NO_ANSWER = (http1.ConnectFailed, http1.ConnectTimeout)
 
 
@@ -92,6 +100,8 @@ class WorkerConnections:
         self._workers: OrderedDict[str, UpstreamClient] = OrderedDict()
         self._deadlines: dict[float, http1.Deadlines] = {}
         self._under_way = UnderWay()
+        self.activity = Activity()
+        self.traffic = Traffic()
 
     async def ask(
         self,
@@ -102,19 +112,27 @@ class WorkerConnections:
         *,
         cut: bool = True,
         session: str = "",
+        more: Sequence[http1.Field] = (),
+        before_sending: Callable[[], Awaitable[None]] | None = None,
     ) -> Answer | None:
         """None: it turned out not to be the one, and nothing was done: it answers 421, no connection is made, or it has
         lost the session meanwhile, or its lease, and the request is safe to repeat.
 
         `timeout`: seconds until the head of its answer. `cut` False: a client that goes away does not end the question.
-        Raises ClientGone, NoAnswer, and Refusal for what is wrong with its answer.
+        `more`: what the worker is told beside what the target says. `before_sending`: awaited right before the first
+        byte leaves; what it raises goes through, and none leaves. Raises ClientGone, NoAnswer, and Refusal for what is
+        wrong with its answer.
         """
         worker, client = self._client_of(target.url), Downstream(exchange, cut=cut)
+        client.before_sending = before_sending
         method, idle = outgoing.head.method, outgoing.idle
-        outgoing = UpstreamRequest(outgoing.head, outgoing.body, target.fields, self._within(timeout), idle)
+        outgoing = UpstreamRequest(outgoing.head, outgoing.body, [*target.fields, *more], self._within(timeout), idle)
         answer: Answer | None = None
         about = session if method in _SAFE else ""
         self._under_way.add(client, target, about)
+        self.activity.begin(session)
+        sending = self.traffic.begin(session) if _brings_an_event(method, outgoing.head.path, session) else None
+        status: int | None = _NOT_ASKED
         try:
             response = await worker.ask(outgoing, client)
             if response.status == MISDIRECTED and target.fence is not None:
@@ -122,16 +140,22 @@ class WorkerConnections:
                 LOG.info("session.misdirected", worker=target.worker, fence=target.fence)
             else:
                 answer = Answer(target.worker, response, worker, client, idle)
+                status = response.status
         except _NO_ANSWER:
             return None
         except http1.UpstreamError as error:
             if not client.given_up:
-                raise NoAnswer(error, target.worker) from None
+                refusal = NoAnswer(error, target.worker)
+                status = None if refusal.sent else _NOT_ASKED
+                raise refusal from None
             LOG.info("session.lost_while_asked", worker=target.worker, fence=target.fence, why=str(error))
             if method not in REPEATABLE:
                 raise NoAnswer(http1.HeadTimeout(str(error)), target.worker) from None
         finally:
             self._under_way.remove(client, target, about)
+            self.activity.end(session)
+            if sending is not None:
+                self.traffic.end(sending, status)
             if answer is None:
                 client.close()
         return answer
@@ -178,6 +202,10 @@ class WorkerConnections:
     async def close(self) -> None:
         for client in self._workers.values():
             await client.close()
+
+
+def _brings_an_event(method: str, path: bytes, session: str) -> bool:
+    return method == "POST" and session != "" and call_of(method, path) in _BRING_AN_EVENT
 
 
 class NoAnswer(Refusal):

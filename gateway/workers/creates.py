@@ -3,7 +3,8 @@
     reserve ──▶ Reserved: the worker is asked ──▶ 2xx: confirm, else cancel, before the client has its answer
        │                      └── its answer never came: it may have it. The place is kept until its list tells, or ends
        ├──▶ Owner: it runs, and is answered from its owner, which would start a second browser on the same login
-       └──▶ no room because of places that are only held, or the worker with its login away: the request is held
+       └──▶ no room because of places that are only held, or until one more worker is started, or the worker with its
+            login away: the request is held
 
 Of several creates of one session one is asked; the others then find that it runs.
 """
@@ -23,10 +24,11 @@ from gateway.workers.connections import Answer, NoAnswer, WorkerConnections
 from gateway.workers.holding import Holding
 from gateway.workers.last_known import MAX_BODY
 from gateway.workers.owners import Owners, target_at
-from gateway.workers.reach import HOLD_FOR_NOBODY
+from gateway.workers.reach import HOLD_AT_MOST, HOLD_FOR_NOBODY
 from gateway.workers.request import WorkerRequest, as_reconnect, own_get, status_path
+from gateway.workers.restarts import held_back
 from gateway.workers.target import Target
-from sessions.registry import NoCapacity, Owner, OwnerAway, Registry, Reserved
+from sessions.registry import NoCapacity, Owner, OwnerAway, Purging, Registry, Reserved
 from sluice.http import client as http1
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
@@ -36,6 +38,10 @@ _STATUS_WITHIN = 5.0
 _RUNS = frozenset(("qr_scanning", "authenticated", "connected"))
 _KEPT = ("workspace_id", "account_id", "priority")
 _MAX_KEPT = 200  # characters of each
+
+
+class _NoWorkerYet(Refusal):
+    """Workers are being started, which takes them a while."""
 
 
 class Creates:
@@ -61,7 +67,8 @@ class Creates:
             outcome = await self._once(request, began)
             if isinstance(outcome, int):
                 return outcome
-            with self._holding.waiting(request.session, request.size, self._hold, request.exchange) as waiting:
+            seconds = HOLD_AT_MOST if isinstance(outcome, _NoWorkerYet) else self._hold
+            with self._holding.waiting(request.session, request.size, seconds, request.exchange) as waiting:
                 while await waiting.again():
                     outcome = await self._once(request, began)
                     if isinstance(outcome, int):
@@ -97,17 +104,29 @@ class Creates:
             return Refusal(503, "no session can be created right now: the store does not answer", retry_after=b"1")
         match found:
             case NoCapacity(0, _):
+                self._connections.activity.found_no_room(request.session)
+                if await self._more_workers_come():
+                    return _NoWorkerYet(503, "no worker is registered", retry_after=b"5")
                 nobody = Refusal(503, "no worker is registered", retry_after=b"5")
                 if time.monotonic() - began < HOLD_FOR_NOBODY:
                     return nobody
                 raise nobody
             case NoCapacity(workers, reserved):
-                full = Refusal(503, f"all {workers} workers are full (sessions.per_worker)", retry_after=b"5")
+                self._connections.activity.found_no_room(request.session)
+                full = f"all {workers} workers are full (sessions.per_worker)"
+                if await self._more_workers_come():
+                    return _NoWorkerYet(503, full, retry_after=b"5")
                 if reserved:
-                    return full
-                raise full
+                    return Refusal(503, full, retry_after=b"5")
+                raise Refusal(503, full, retry_after=b"5")
             case OwnerAway(worker):
                 detail = f"worker {worker}, where session {request.session} is logged in, does not answer"
+                return Refusal(503, detail, retry_after=b"5")
+            case Purging():
+                detail = (
+                    f"session {request.session} was ended long ago and is being purged with its profile "
+                    "(sessions.cleanup.purge); it can be created when that is done"
+                )
                 return Refusal(503, detail, retry_after=b"5")
             case Owner():
                 return await self._at_owner(request, found)
@@ -149,6 +168,9 @@ class Creates:
                 fields = {"success": True, "session_id": request.session, "status": status}
                 await answer_json(request.exchange.send, 200, fields)
                 return 200
+            refusal = await held_back(self._registry, request.session)
+            if refusal is not None:
+                return refusal
             if status is not None:
                 outgoing = as_reconnect(request)
             elif await self._restores(target, request):
@@ -198,6 +220,13 @@ class Creates:
             return None
         finally:
             answer.close()
+
+    async def _more_workers_come(self) -> bool:
+        """`sluice up --workers 2..8` starts them when they are wanted."""
+        try:
+            return (await self._registry.scaling()).grows
+        except (StoreAway, StoreRefused):
+            return False
 
     async def _confirm(self, session: str, fence: int) -> None:
         """While the store is away the worker's next list, or beat, does it."""

@@ -28,7 +28,7 @@ class _Cached:
 
 
 def target_at(owner: Owner) -> Target:
-    return Target(owner.worker, owner.url, owner.fence, owner.existing)
+    return Target(owner.worker, owner.url, owner.fence, owner.existing, owner.takes_ids)
 
 
 class Owners:

@@ -11,7 +11,7 @@ from gateway.proxy.shares import ShareRule
 from gateway.proxy.upstream import UpstreamRequest
 from gateway.request import Head
 from gateway.routing import segments_of
-from gateway.workers.calls import call_of
+from gateway.workers.calls import STARTS, call_of
 from gateway.workers.connections import WorkerConnections
 from gateway.workers.creates import Creates
 from gateway.workers.deletes import Deletes
@@ -24,10 +24,12 @@ from gateway.workers.listing import Listing
 from gateway.workers.owners import Owners
 from gateway.workers.reach import Reach
 from gateway.workers.request import WorkerRequest
+from gateway.workers.restarts import held_back
 from gateway.workers.restoring import Restoring
 from gateway.workers.status import StatusCalls
 from gateway.workers.streams import Streams
 from gateway.workers.until_restored import UntilRestored
+from gateway.workers.ways import Ways
 from gateway.workers.websocket import SessionWebSocket
 from sessions.changes import Change, Everything
 from sessions.policies import SessionsPolicy
@@ -47,6 +49,7 @@ class WorkerProxy:
         self, registry: Registry, timeouts: Upstream, policy: SessionsPolicy, bodies: BodyBudget, rule: ShareRule
     ) -> None:
         self._timeouts = timeouts
+        self._registry = registry
         self._owners = Owners(registry)
         self._connections = WorkerConnections(timeouts, rule)
         self._fleet = Fleet(registry)
@@ -57,12 +60,14 @@ class WorkerProxy:
         self._health = FleetHealth(self._fleet, registry)
         self._reach = Reach(registry, self._owners, self._fleet, self._connections, self._holding)
         self._creates = Creates(registry, self._owners, self._connections, self._holding, self._reach.hold)
+        self.activity, self.traffic = self._connections.activity, self._connections.traffic
         self.deletes = Deletes(registry, self._owners, self._reach, self._last_known)
         keys = Keys(policy.workers)
         self._listing = Listing(registry, keys)
         self._restoring = Restoring(registry, self._last_known)
         self._status = StatusCalls(registry, self._reach, self._last_known, keys, self._restoring)
         self._until_restored = UntilRestored(self._reach, self._holding, self._restoring)
+        self.ways = Ways(self._reach, self._connections, self._until_restored)
         self.apply(policy)
 
     def apply(self, policy: SessionsPolicy) -> None:
@@ -85,12 +90,17 @@ class WorkerProxy:
         request = WorkerRequest(call, session, outgoing, plan.json, plan.rules.headers_within, exchange)
         if to.how == "place":
             self.deletes.created(session)
+            self._until_restored.forget(session)
             return await self._creates.answer(request)
         if to.how == "owner":
             if call == "status" and self._shield:
                 return await self._status.answer(request)
             if call == "delete":
                 return await self.deletes.answer(request)
+        if call in STARTS and self._creates.shield and session:
+            refusal = await held_back(self._registry, session)
+            if refusal is not None:
+                raise refusal
         return await self._pass_on(request)
 
     async def instead(
@@ -134,6 +144,7 @@ class WorkerProxy:
         """Somebody else has a session, or nobody knows what has changed."""
         if isinstance(what, Change):
             self._owners.forget(what.session)
+            self._until_restored.forget(what.session)
             if what.worker != what.before:  # else it is told to stop, and still answers
                 fence = what.fence - 1 if what.worker else what.fence
                 self._connections.lost(what.session, fence, unowned=not what.worker)
@@ -141,6 +152,7 @@ class WorkerProxy:
             self._streams.changed(what.session, what.worker)
             return
         self._owners.forget_all()
+        self._until_restored.forget_all()
         self._holding.wake_all()
         if self._streams.sessions and (self._checking is None or self._checking.done()):
             self._checking = asyncio.create_task(self._check_streams())

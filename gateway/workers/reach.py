@@ -18,7 +18,7 @@ from sluice.http.server import Exchange
 from sluice.store.client import StoreAway, StoreRefused
 
 _TRIES = 8
-_HOLD_AT_MOST = 25.0
+HOLD_AT_MOST = 25.0
 """Seconds; Laravel waits for 30."""
 _OVER_A_LEASE = 5.0
 HOLD_FOR_NOBODY = 5.0
@@ -45,7 +45,7 @@ class Reach:
     def __init__(
         self, registry: Registry, owners: Owners, fleet: Fleet, connections: WorkerConnections, holding: Holding
     ) -> None:
-        self.hold = min(_HOLD_AT_MOST, registry.lease + _OVER_A_LEASE)
+        self.hold = min(HOLD_AT_MOST, registry.lease + _OVER_A_LEASE)
         """Seconds: a worker that was killed is followed by another within a lease."""
         self._owners = owners
         self._fleet = fleet
@@ -70,6 +70,10 @@ class Reach:
         """Without waiting for anybody. A worker that turns out not to have the session, or refuses the connection, is
         followed by whoever has it by now."""
         return await self._attempt(request.session, self._asking(request, cut=cut))
+
+    async def once(self, session: str, ask: Ask[T]) -> T | Unreached:
+        """What comes of asking whoever has the session, without waiting for anybody. Raises Refusal."""
+        return await self._attempt(session, ask)
 
     async def through(
         self, session: str, ask: Ask[T], *, size: int = 0, exchange: Exchange | None = None, hold: float | None = None

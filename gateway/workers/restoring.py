@@ -42,13 +42,16 @@ class Restoring:
             return None
         return row
 
-    async def had(self, session: str) -> bool:
-        """Whether an existing worker had it, connected, when it was last looked at."""
+    async def had(self, session: str, within: float) -> bool:
+        """Whether an existing worker had it, connected, when it was last looked at, or is missing it for less than
+        `within` seconds."""
         try:
             row = await self._registry.wanted(session)
         except (StoreAway, StoreRefused):
             return False
-        return row is not None and row.existing and row.state == _CONNECTED and row.missing_since is None
+        if row is None or not row.existing or row.state != _CONNECTED:
+            return False
+        return row.missing_since is None or time.time() - row.missing_since < within
 
     async def missing(self, session: str, worker: str) -> SessionRow | Noted | None:
         """What is known of a session that its worker says it does not run; None: so it is, or it is missing for too

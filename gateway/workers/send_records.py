@@ -1,4 +1,4 @@
-"""What gateways tell each other of attempts to send, in the store: owns `sl:{send:<digest>}`.
+"""What gateways tell each other of attempts to send, in the store: owns `sl:{send:<nn>}:<digest>`.
 
 Each attempt is noted before a worker is asked, so that a repeat which reaches another gateway finds it, also after the
 one that makes it was killed (docs/decisions/0012). While the store is away only this process knows of its own.
@@ -7,6 +7,7 @@ one that makes it was killed (docs/decisions/0012). While the store is away only
 from __future__ import annotations
 
 import asyncio
+import binascii
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,7 +25,9 @@ from sluice.store.client import Store, StoreAway, StoreRefused, load_script
 LOG = Log("gateway")
 KEPT_FOR = 120.0
 """Seconds in which the same send is taken for a repeat of one whose outcome did not reach its caller."""
-KEY_PATTERNS = ("sl:{send:<digest>}",)
+KEY_PATTERNS = ("sl:{send:<nn>}:<digest>",)
+_SLOTS = 16
+"""Each slot has a clock of its own, which stays."""
 LARGEST = 2**20
 """Bytes of an outcome; of one that is longer other gateways learn only that it is not known."""
 _BEGUN_FOR = 2 * KEPT_FOR
@@ -190,4 +193,4 @@ UNKNOWN = Refusal(
 
 
 def _key(digest: str) -> str:
-    return f"sl:{{send:{digest}}}"
+    return f"sl:{{send:{binascii.crc_hqx(digest.encode(), 0) % _SLOTS:02d}}}:{digest}"

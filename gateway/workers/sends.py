@@ -12,15 +12,16 @@ import asyncio
 import time
 from hashlib import blake2b
 
+from gateway.outbox.outbox import Outbox
 from gateway.plan import Plan
 from gateway.problems import ClientGone, Refusal
 from gateway.proxy.upstream import UpstreamRequest
 from gateway.request import Head
 from gateway.workers import metrics
 from gateway.workers.attempts import Attempt, Attempts
-from gateway.workers.bulk import Bulk
 from gateway.workers.calls import Call, call_of
 from gateway.workers.connections import NoAnswer
+from gateway.workers.outcomes import BrokenOff, Outcomes
 from gateway.workers.proxy import WorkerProxy
 from gateway.workers.send_records import KEPT_FOR, UNKNOWN, Found, Outcome, SendRecords, packed, unpacked
 from sessions.shields import Shields
@@ -31,8 +32,6 @@ from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("gateway")
 SENDS: frozenset[Call] = frozenset({"send", "send_media", "bulk_send"})
-MAX_ANSWER, MAX_BULK_ANSWER = 256 * 2**10, 8 * 2**20
-"""Bytes of a worker's answer."""
 _FROM_ANOTHER_CONNECTION = 0.05
 """Seconds in which the end of the connection of the attempt before arrives."""
 _RESET_WITHIN = 0.5
@@ -44,16 +43,17 @@ _DRAINED_WITHIN = 5.0
 class Sends:
     """Of one process. `bodies`: of its budget attempts hold a part."""
 
-    def __init__(self, workers: WorkerProxy, records: SendRecords, bodies: BodyBudget) -> None:
+    def __init__(self, workers: WorkerProxy, records: SendRecords, bodies: BodyBudget, outbox: Outbox) -> None:
         self._workers = workers
+        self._outbox = outbox
         self._records = records
-        self._bulk = Bulk()
+        self._outcomes = Outcomes(workers, records, outbox)
         self._shields = Shields()
         self._attempts = Attempts(bodies)
 
     def apply(self, shields: Shields) -> None:
         """What an edit changes."""
-        self._shields = shields
+        self._shields = self._outcomes.shields = shields
 
     def digest_of(self, plan: Plan, head: Head, body: bytes | None) -> str | None:
         """By what the same send is known; None: it is none, or not shielded."""
@@ -80,11 +80,15 @@ class Sends:
         attempt = Attempt(digest, call_of(outgoing.head.method, outgoing.head.path), session, size)
         if not self._attempts.has_room(size):
             metrics.send("unshielded")
+            if plan.queued:
+                return await self._outbox.serve(plan, outgoing, exchange, attempt.began)
             return await self._workers.answer(plan, outgoing, exchange)
+        if plan.queued:
+            attempt.id = attempt.stored_as = self._outcomes.id_of(digest, plan, outgoing)
         if self._shields.repeats:
             found = await self._records.begin(digest, attempt.id)
             if found is not None:
-                return await self._join_elsewhere(attempt, found, exchange)
+                return await self._join_elsewhere(attempt, found, plan, outgoing, exchange)
             if exchange.disconnected:
                 self._records.note(digest, attempt.id, "given")
                 raise ClientGone
@@ -96,18 +100,22 @@ class Sends:
         attempt.task = asyncio.create_task(self._run(attempt, plan, outgoing, exchange))
         return await self._wait(attempt, exchange)
 
-    async def _join_elsewhere(self, attempt: Attempt, found: Found, exchange: Exchange) -> int:
+    async def _join_elsewhere(
+        self, attempt: Attempt, found: Found, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange
+    ) -> int:
         """From now on the attempt of another gateway is known here like one of its own."""
         _log_joined(attempt.session)
         here = self._attempts.by_id(attempt.digest, found.attempt)
         if here is None:
             here, attempt.id, attempt.size = attempt, found.attempt, 0
+            attempt.stored_as = attempt.id if plan.queued else ""
             self._attempts.add(here)
-            here.task = asyncio.create_task(self._follow(here, found, exchange.head))
+            here.task = asyncio.create_task(self._follow(here, found, plan, outgoing, exchange.head))
         return await self._wait(here, exchange)
 
     async def _wait(self, attempt: Attempt, exchange: Exchange) -> int:
         attempt.callers.append(exchange)
+        exchange.stored_as = attempt.stored_as
         left = asyncio.Event()
         exchange.on_disconnect(left.set)
         waiting = [asyncio.create_task(event.wait()) for event in (attempt.ended, left)]
@@ -170,10 +178,10 @@ class Sends:
     async def _run(self, attempt: Attempt, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange) -> None:
         outcome: Outcome = UNKNOWN
         try:
-            outcome = await self._outcome(attempt, plan, outgoing, exchange)
+            outcome = await self._outcomes.outcome(attempt, plan, outgoing, exchange.head)
         except Refusal as refusal:
             outcome = refusal
-            attempt.was_sent = isinstance(refusal, _BrokenOff) or (isinstance(refusal, NoAnswer) and refusal.sent)
+            attempt.was_sent = isinstance(refusal, BrokenOff) or (isinstance(refusal, NoAnswer) and refusal.sent)
         except Exception as error:  # noqa: BLE001 (its caller may be gone, and nobody behind us would report it)
             LOG.error("send.failed", session=attempt.session, exception=error)
         finally:
@@ -181,7 +189,7 @@ class Sends:
 
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         self._attempts.end(attempt, outcome)
-        if attempt.was_sent and not attempt.is_answered:
+        if attempt.was_sent and not attempt.is_answered and not attempt.stored_as:
             _log_unknown(attempt)
         if not attempt.was_sent and not attempt.callers:
             self._forget(attempt)
@@ -190,32 +198,19 @@ class Sends:
             self._records.note(attempt.digest, attempt.id, "ended", packed(outcome))
         attempt.keep(KEPT_FOR, self._forget)
 
-    async def _outcome(
-        self, attempt: Attempt, plan: Plan, outgoing: UpstreamRequest, exchange: Exchange
-    ) -> RecordedExchange:
-        async def ask(request: UpstreamRequest) -> RecordedExchange:
-            answer = RecordedExchange(exchange.head, MAX_BULK_ANSWER if attempt.call == "bulk_send" else MAX_ANSWER)
-            await self._workers.answer(plan, request, answer)
-            if not answer.complete:
-                detail = "the worker broke off its answer, or answered more than is kept"
-                raise _BrokenOff(502, detail).because(answer.why or "it is too long")
-            return answer
-
-        if attempt.call != "bulk_send" or not self._shields.bulk:
-            return await ask(outgoing)
-
-        def goes_on() -> None:
-            self._records.note(attempt.digest, attempt.id, "goes_on")
-
-        return await self._bulk.answer(attempt.session, outgoing, ask, goes_on)
-
-    async def _follow(self, attempt: Attempt, found: Found, head: RequestHead) -> None:
-        """An attempt that another gateway makes."""
+    async def _follow(
+        self, attempt: Attempt, found: Found, plan: Plan, outgoing: UpstreamRequest, head: RequestHead
+    ) -> None:
+        """An attempt that another gateway makes. Of one that is gone it is known what it has stored."""
         outcome: Outcome = UNKNOWN
         try:
             kept = await self._records.outcome(attempt.digest, found)
             if kept is not None:
                 outcome = unpacked(kept, head)
+            elif plan.queued:
+                outcome = await self._outcomes.stored(attempt, plan, outgoing, head)
+        except Refusal as refusal:
+            outcome = refusal
         except (StoreAway, StoreRefused) as error:
             LOG.warning("send.not_followed", session=attempt.session, reason=str(error))
         finally:
@@ -223,7 +218,7 @@ class Sends:
 
     def stop(self) -> None:
         """What is not begun of bulk-sends stays unsent."""
-        self._bulk.stop()
+        self._outcomes.stop()
 
     async def close(self) -> None:
         """Attempts under way have a few seconds to end; what is left then nobody knows the outcome of."""
@@ -240,10 +235,6 @@ class Sends:
                 attempt.task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._records.noted()
-
-
-class _BrokenOff(Refusal):
-    """Of an answer that had begun."""
 
 
 def _digest_of(shields: Shields, plan: Plan, head: Head, body: bytes | None) -> str | None:

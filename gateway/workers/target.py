@@ -19,6 +19,8 @@ class Target:
     url: str
     fence: int | None = None
     existing: bool = False
+    takes_ids: bool = False
+    """It sends what has an id only once while the fence stays."""
     fields: Sequence[http1.Field] = field(init=False, compare=False)
     """What it is told beside the client's own."""
 

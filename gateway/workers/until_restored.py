@@ -7,6 +7,7 @@ session is being restored is asked of its worker, as a 404 may be about somethin
 
 from __future__ import annotations
 
+import time
 from typing import Literal
 
 from gateway.problems import Refusal
@@ -16,12 +17,17 @@ from gateway.workers.reach import Reach
 from gateway.workers.request import WorkerRequest, own_get, status_path
 from gateway.workers.restoring import Restoring
 from sluice.http import client as http1
+from sluice.process.cache import Latest
 
 _State = Literal["gone", "restoring", "runs"]
 _SENDS = frozenset({"send", "send_media", "bulk_send"})
 _ANSWER_WITHIN = 2.0  # seconds
-_STOPS_WITHIN = 2.0
-"""Seconds: a worker that is told to end closes its sessions one after the other, says 404 of those, and is gone."""
+_STOPS_WITHIN = 5.5
+"""Seconds: a worker that is told to end closes its sessions one after the other, says 404 of those, lists them no more,
+and is gone; PM2 kills it after 5 s."""
+_GONE_FOR = 10.0
+"""Seconds for which a session is known to have been closed by a worker that goes on."""
+_MAX_BYTES = 2**20
 
 
 class UntilRestored:
@@ -29,6 +35,15 @@ class UntilRestored:
         self._reach = reach
         self._holding = holding
         self._restoring = restoring
+        self._gone: Latest[str, float] = Latest(_MAX_BYTES)
+        """Until when (`time.monotonic`) nobody need wait for the end of its worker again."""
+
+    def forget(self, session: str) -> None:
+        """It is created, or somebody else has it."""
+        self._gone.drop(session)
+
+    def forget_all(self) -> None:
+        self._gone.clear()
 
     async def answer(self, request: WorkerRequest) -> Answer:
         """As `Reach.answer`, but not what a worker says of a session that it is restoring: after a bounded time that
@@ -36,30 +51,34 @@ class UntilRestored:
         if request.call == "bulk_send" and await self._state(request, hold=True) == "restoring":
             return await self._later(request)
         answer = await self._reach.answer(request)
-        if not _may_be_restored(request, answer):
-            return answer
         try:
-            await answer.whole(_ANSWER_WITHIN)
-            state = await self._state(request)
-        except http1.UpstreamError:
-            return answer  # whoever gives it meets that, too
+            state = await self.about(request, answer)
         except BaseException:
             answer.close()
             raise
         if state == "gone":
-            try:
-                state = await self._once_more(request)
-            except BaseException:
-                answer.close()
-                raise
-            if state == "gone":
-                return answer
+            return answer
         answer.close()
         if state == "runs":  # it may have been restored since, and what was refused is safe to repeat
             reached = await self._reach.attempt(request)
             if isinstance(reached, Answer):
                 return reached
         return await self._later(request)
+
+    async def is_restoring(self, request: WorkerRequest) -> bool:
+        """Whether its worker restores the session right now. Raises ClientGone."""
+        return await self._state(request) == "restoring"
+
+    async def about(self, request: WorkerRequest, answer: Answer) -> _State:
+        """How it is with the session of which this is said; "gone": its worker means it. Raises ClientGone."""
+        if not _may_be_restored(request, answer):
+            return "gone"
+        try:
+            await answer.whole(_ANSWER_WITHIN)
+            state = await self._state(request)
+        except http1.UpstreamError:
+            return "gone"  # whoever gives the answer meets that, too
+        return await self._once_more(request) if state == "gone" else state
 
     async def _later(self, request: WorkerRequest) -> Answer:
         with self._holding.waiting(request.session, request.size, self._reach.hold, request.exchange) as waiting:
@@ -85,18 +104,28 @@ class UntilRestored:
 
     async def _once_more(self, request: WorkerRequest) -> _State:
         """Of a session that its worker had a moment ago: "restoring" once that worker is gone, as it had closed the
-        session to end."""
-        if not await self._restoring.had(request.session):
+        session to end. The first to have waited for that in vain has done so for all who ask soon."""
+        session = request.session
+        if self._is_gone(session) or not await self._restoring.had(session, _STOPS_WITHIN):
             return "gone"
-        with self._holding.waiting(request.session, request.size, _STOPS_WITHIN, request.exchange) as waiting:
+        began = time.monotonic()
+        with self._holding.waiting(session, request.size, _STOPS_WITHIN, request.exchange) as waiting:
             while await waiting.again():
+                if self._is_gone(session):
+                    return "gone"
                 status, _, _ = await self._get(request, status_path(request.session))
                 if status == 0:
                     return "restoring"
                 state = await self._state(request)
                 if state != "gone":
                     return state
+        if time.monotonic() - began >= _STOPS_WITHIN:  # else there was no room to wait
+            self._gone.keep(session, time.monotonic() + _GONE_FOR, session.__sizeof__())
         return "gone"
+
+    def _is_gone(self, session: str) -> bool:
+        until = self._gone.get(session)
+        return until is not None and time.monotonic() < until
 
     async def _listed(self, request: WorkerRequest, *, hold: bool = False) -> _State:
         status, worker, body = await self._get(request, status_path(request.session), hold=hold)

@@ -46,7 +46,10 @@ _MULTI_STATUS, _OK = 207, 200
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
+    """`handled`: what the receiver's answer says that it did with the event, `inline` or `queued`; empty: nothing."""
+
     status: int
+    handled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,15 @@ Outcome = Delivered | Failed | Paused | Refused | Rejected | NotSent | Supersede
 
 
 _DELIVERED = {status: Delivered(status) for status in range(200, 300)}
+_INLINE, _QUEUED = Delivered(200, "inline"), Delivered(200, "queued")
+_SAYS = 256
+"""Bytes in which an answer says how the event was handled, as Laravel's does: `{"status":"processed_inline"}`."""
 
 
 def outcome_of(status: int, headers: Iterable[tuple[bytes, bytes]], answer: bytes, now: float | None = None) -> Outcome:
     """`answer`: the beginning of the body, for people to read. `now`: unix seconds."""
     if 200 <= status < 300:
-        return _DELIVERED[status]
+        return _delivered(status, answer)
     retry_after = parse_retry_after(headers, time.time() if now is None else now)
     if status == 429 or (status == 503 and retry_after is not None):
         return Paused(f"answered {status}", retry_after or 0.0, status)
@@ -124,6 +130,16 @@ def outcome_of(status: int, headers: Iterable[tuple[bytes, bytes]], answer: byte
         return Failed(f"answered {status}", retry_after, status)
     shown = _shown(headers, answer)
     return Rejected(f"answered {status}" + (f": {shown}" if shown else ""), status)
+
+
+def _delivered(status: int, answer: bytes) -> Delivered:
+    if status == _OK and answer:
+        said = answer[:_SAYS]
+        if b'"processed_inline"' in said:
+            return _INLINE
+        if b'"queued"' in said:
+            return _QUEUED
+    return _DELIVERED[status]
 
 
 def _shown(headers: Iterable[tuple[bytes, bytes]], answer: bytes) -> str:

@@ -24,7 +24,7 @@ from relay.deliver.outcome import (
 from relay.policies import Endpoint
 from relay.queue.codec import Delivery, Headers
 from sluice.config import Signature
-from sluice.http import addresses, client as http1
+from sluice.http import addresses, client as http1, trace
 from sluice.http.lenient_json import is_json
 from sluice.http.senders import ID_HEADERS
 from sluice.http.signatures import proof_of
@@ -81,17 +81,19 @@ class Sender:
             added.append(_PLAIN_ANSWER)
         self._added = tuple(added)
         self._replaced = made.union(name.lower() for name, _ in self._added)
-        self._forwarded = OF_CONTENT.union(ID_HEADERS, (VIA,), _lower(endpoint.forward))
+        self._forwarded = OF_CONTENT.union(ID_HEADERS, (VIA,), trace.NAMES, _lower(endpoint.forward))
 
-    async def post(self, delivery: Delivery, begin_by: float = math.inf) -> Outcome:
+    async def post(self, delivery: Delivery, begin_by: float = math.inf, headers: Headers | None = None) -> Outcome:
         """The whole attempt takes at most the endpoint's timeout. Never raises for anything the receiver does.
 
-        `begin_by`: a moment of `boottime`, after which nothing is sent.
+        `begin_by`: a moment of `boottime`, after which nothing is sent. `headers`: instead of those of the delivery.
         """
+        if headers is None:
+            headers = delivery.headers
         try:
-            head_start = self._head_starts.get((delivery.target, delivery.headers))
+            head_start = self._head_starts.get((delivery.target, headers))
             if head_start is None:
-                head_start = self._make_head_start(delivery.target, delivery.headers)
+                head_start = self._make_head_start(delivery.target, headers)
         except http1.BadHead as error:
             return Rejected(f"cannot be sent: {error}", None)
         head = self._head(head_start, delivery.public_id.encode(), delivery.attempt, delivery.body)

@@ -20,6 +20,7 @@ from relay.policies import Retry
 from relay.queue.codec import Delivery
 from relay.queue.newest import Newest
 from relay.queue.queue import Settlement
+from sluice.http.trace import id_in
 from sluice.observe.log import Log
 from sluice.process.boottime import boottime
 from sluice.store.client import StoreAway, StoreRefused
@@ -167,7 +168,8 @@ def _log(endpoint: str, outcome: Outcome, settled: Settlement, seconds: float, s
     delivery = settled.delivery
     since_accepted = max(0.0, store_now - delivery.accepted_at)
     kind = _KINDS[type(outcome)]
-    metrics.attempted(endpoint, kind, seconds, since_accepted)
+    handled = outcome.handled if isinstance(outcome, Delivered) else ""
+    metrics.attempted(endpoint, kind, seconds, since_accepted, delivery.attempt, handled)
     LOG.line(
         "delivery.attempted",
         {
@@ -176,6 +178,7 @@ def _log(endpoint: str, outcome: Outcome, settled: Settlement, seconds: float, s
             "event": delivery.type,
             "session": delivery.session,
             "attempt": delivery.attempt,
+            "trace": id_in(delivery.headers),
             "outcome": kind,
             "status": outcome.status,
             "reason": None if isinstance(outcome, Delivered) else outcome.reason,

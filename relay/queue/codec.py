@@ -41,7 +41,8 @@ class Superseding:
 
     key: str
     order: int = 0
-    """When it was accepted (unix ms), if that is not said by its own record: it is sent once more."""
+    """Unix ms. 0: when it was accepted, by its own record. Else when that was, where it is sent once more; or as the
+    registry decided which session stays (`sessions/lua/ready.lua`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from relay.queue.codec import LANE_LETTERS, Delivery, delivery_of, id_of
+from relay.queue.codec import LANE_LETTERS, Delivery, Lane, delivery_of, id_of
 from relay.queue.inbox import Destination
 from relay.queue.lanes import quotas
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, wake_channel
@@ -95,6 +95,8 @@ class Counts:
     """Of delivered events whose bodies are kept."""
     oldest_due: float
     """Seconds since the event that has been due for longest became due; 0 when none is."""
+    oldest_by_lane: Mapping[Lane, float]
+    """The same of each lane."""
     accepted: int
     delivered: int
     retried: int
@@ -303,12 +305,16 @@ class Queue:
         times, rest = answers[:PARTITIONS], answers[PARTITIONS:]
         rows = [rest[i : i + 7] for i in range(0, len(rest), 7)]
         counted = {name: sum(int(row[3][i] or 0) for row in rows) for i, name in enumerate(_COUNTED)}
-        overdue = [now - float(lane[1]) for (now, _), row in zip(times, rows, strict=True) for lane in row[4:] if lane]
+        overdue = dict[Lane, float].fromkeys(LANE_LETTERS, 0.0)
+        for (now, _), row in zip(times, rows, strict=True):
+            for lane, first in zip(LANE_LETTERS, row[4:], strict=True):
+                overdue[lane] = max(overdue[lane], (now - float(first[1])) / 1000) if first else overdue[lane]
         return Counts(
             waiting=sum(row[0] - row[1] for row in rows),
             leased=sum(row[1] for row in rows),
             dead=sum(row[2] for row in rows),
-            oldest_due=max(0.0, *overdue) / 1000 if overdue else 0.0,
+            oldest_due=max(overdue.values()),
+            oldest_by_lane=overdue,
             buried=counted.pop("dead"),
             claims=counted.pop("token"),
             sorting=any(row[3][-1] == b"sorting" for row in rows),

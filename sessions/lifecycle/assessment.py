@@ -18,6 +18,8 @@ class Removal:
     account: Account
     why: Why
     detail: str
+    stays: str = ""
+    """The session that has its phone; empty: that is not why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def assess(accounts: Sequence[Account], keep: Keep, stale_after: StaleAfter, now
         stays = instead.get(one.session)
         stale = stale_after.why(one.status, None if one.since is None else now - one.since)
         if stays is not None:
-            removals.append(Removal(one, "duplicate", f"{one.status}; {_name(by_session[stays])} has its phone"))
+            removals.append(Removal(one, "duplicate", f"{one.status}; {_name(by_session[stays])} has its phone", stays))
         elif stale is not None:
             removals.append(Removal(one, "stale", stale))
         else:

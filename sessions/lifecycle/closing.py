@@ -13,7 +13,7 @@ from sluice.observe.log import Log
 
 LOG = Log("sessions.lifecycle")
 Outcome = Literal["ended", "changed", "not_closed"]
-_WITHIN = 20.0
+WITHIN = 20.0
 """Seconds for a worker to close one."""
 
 
@@ -26,10 +26,21 @@ class Closing:
         self._workers = {worker.name: worker for worker in workers}
 
     async def end(
-        self, session: str, why: Why, *, by: str, stays: str = "", state: str = "", since: float | None = None
+        self,
+        session: str,
+        why: Why,
+        *,
+        by: str,
+        stays: str = "",
+        state: str = "",
+        since: float | None = None,
+        unowned: bool = False,
     ) -> Outcome:
-        """`state`, `since`: as it must still be. Raises StoreAway and StoreRefused."""
-        found = await self._registry.end(session, why, by=by, stays=stays, state=state, since=since)
+        """`state`, `since`: as it must still be; `unowned`: only where nobody has it.
+
+        Raises StoreAway and StoreRefused.
+        """
+        found = await self._registry.end(session, why, by=by, stays=stays, state=state, since=since, unowned=unowned)
         if isinstance(found, StillRuns):
             if not await self._closed(found.worker, session):
                 return "not_closed"
@@ -40,7 +51,7 @@ class Closing:
         worker = self._workers.get(name)
         if worker is None:
             return False
-        asking = Asking(worker, _WITHIN)
+        asking = Asking(worker, WITHIN)
         try:
             await asking.delete(session)
         except NoAnswer as error:

@@ -10,6 +10,7 @@ local worker = worker_of(id)
 if not worker or worker.instance ~= ARGV[2] then return 0 end
 for _, session in ipairs(sessions_of(places, id)) do release(record_of(session), 'released: ' .. id .. ' left', id) end
 call('HDEL', fleet, id)
+call('HDEL', dropped, id)
 call('ZREM', live, id)
 call('ZREM', lost, id)
 seen_workers[id], touched[id] = false, true

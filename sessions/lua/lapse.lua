@@ -34,6 +34,7 @@ for _, id in ipairs(call('ZRANGEBYSCORE', lost, '-inf', digits(now - LOST_FOR), 
   if not worker or worker.existing == 0 or tonumber(call('ZSCORE', lost, id)) < now - LOST_EXISTING_FOR then
     call('ZREM', lost, id)
     call('HDEL', fleet, id)
+    call('HDEL', dropped, id)
   end
 end
 

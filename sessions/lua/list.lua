@@ -5,7 +5,8 @@
 -- ARGV       1 where to go on ('0': the beginning); '': the session that is named  2 about how many to look at
 --            3 '1': only those of the workspace  4 workspace  5 session
 -- Return     {now, where to go on ('0': that was all), {session, about (JSON), workspace, state, phone, reason, since, worker,
---             url, existing, fence, milliseconds left, last owner, lost since, missing since, ended, rival, …}, changes of the named one}
+--             url, existing, fence, milliseconds left, last owner, lost since, missing since, ended, rival, asked for, its activity
+--             or '', its fault or '', …}, changes of the named one}
 -- Twice      is a second look.
 
 local go_on, found = '0', {}
@@ -29,7 +30,8 @@ for i = 1, #found, 2 do
       record.session, record.about, record.workspace, record.state, record.phone, record.reason, digits(record.since),
       owned and record.worker or '', owned and holder.url or '', record.existing, digits(record.fence),
       owned and left_of(record.worker) or 0, last, digits(lost_since or record.lost), digits(record.missing),
-      record.ended, record.rival,
+      record.ended, record.rival, digits(record.asked), call('HGET', activity, record.session) or '',
+      call('HGET', faults, record.session) or '',
     }) do table.insert(rows, value) end
   end
 end

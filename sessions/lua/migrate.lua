@@ -1,14 +1,15 @@
 -- Purpose    Takes over the sessions of a store that an earlier version has filled, some at a time.
 -- Guarantee  Each moves whole, in one step, and once. One that is known already is left as it is. What a worker of ours may
 --            still run is granted to nobody before its old lease ends; what an existing one had waits for it.
--- KEYS       1 to 20 see prelude.lua; those of the earlier version: 21 wanted (HASH session -> about), 22 states (HASH session
---            -> "<since> <JSON of state and phone>"), 23 owners (HASH session -> "<fence> <worker>"), 24 leases, 25 observed
---            (ZSETs session -> end), 26 workers (HASH worker -> JSON), 27 beats, 28 held, 29 counts
+-- KEYS       see prelude.lua; behind those the nine of the earlier version: wanted (HASH session -> about), states (HASH session
+--            -> "<since> <JSON of state and phone>"), owners (HASH session -> "<fence> <worker>"), leases, observed
+--            (ZSETs session -> end), workers (HASH worker -> JSON), beats, held, counts
 -- ARGV       1 how many  2 allowed moves of the state
 -- Return     sessions that are left
 -- Twice      the second one goes on with the rest.
 
-local wanted, states, owners, leases, observed, workers = KEYS[21], KEYS[22], KEYS[23], KEYS[24], KEYS[25], KEYS[26]
+local at = #KEYS - 9 -- the last one is that of the clock
+local wanted, states, owners, leases, observed, workers = unpack(KEYS, at, at + 5)
 
 local function workspace_in(about)
   local known, decoded = pcall(cjson.decode, about)
@@ -42,5 +43,5 @@ for i = 1, #found, 2 do
   for _, key in ipairs({leases, observed}) do call('ZREM', key, session) end
 end
 local left = call('HLEN', wanted)
-if left == 0 then call('UNLINK', states, owners, leases, observed, workers, KEYS[27], KEYS[28], KEYS[29]) end
+if left == 0 then call('UNLINK', states, owners, leases, observed, workers, unpack(KEYS, at + 6, at + 8)) end
 return done(left)

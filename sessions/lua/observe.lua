@@ -3,7 +3,8 @@
 --            forgotten after the list was asked for is not brought back. What another live worker has stays there, but for a
 --            session that is connected here, and there, on another existing worker, is not, or is missing or only reserved.
 --            One that was connected stays so while its worker, started again, restores its login. What was ended after the
---            list was asked for stays ended; what is seen to run later is wanted again.
+--            list was asked for stays ended; what is seen to run later is wanted again. What was to be closed (end.lua) and is not
+--            listed any more is ended.
 -- KEYS       see prelude.lua
 -- ARGV       1 worker  2 url  3 capacity  4 lease in ms  5 when the list was asked for  6 allowed moves of the state
 --            7 who stays of several with one phone  then per session seen: session, state, phone, reason, what is known about it (JSON), its workspace
@@ -39,6 +40,8 @@ local function logs_in_again(record, state)
   return record.again == 0 or now - record.again < LOGS_IN_WITHIN
 end
 
+local CLOSES_WITHIN = 60 * 1000
+
 local seen, disputed, missing = {}, {}, {}
 for i = 8, #ARGV, 6 do
   local session, state, phone, reason = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
@@ -62,6 +65,7 @@ for i = 8, #ARGV, 6 do
     if first then before = give(record, id, 'found at', id)
     elseif record.reserved == 1 then accept(record, id) end
     record.missing = 0
+    if record.closing ~= '' and began > record.closing[1] + CLOSES_WITHIN then record.closing, changed = '', true end
     if returns and logs_in_again(record, state) then
       if record.again == 0 then record.again, changed = now, true end
       state, phone, reason = '', record.phone, record.reason
@@ -80,7 +84,10 @@ for _, session in ipairs(sessions_of(places, id)) do
   if not seen[session] then
     local record = record_of(session)
     if record.reserved == 0 and record.since < began then
-      if record.missing == 0 then
+      local closing = record.closing
+      if closing ~= '' and tonumber(closing[1]) <= began then
+        finish(record, closing[2], closing[3], closing[4])
+      elseif record.missing == 0 then
         record.missing = now
         note(record, 'missing at ' .. id, id)
         save(record)

@@ -9,7 +9,8 @@
 -- KEYS[7] room              ZSET    live worker of ours that takes more sessions -> how many it holds
 -- KEYS[8] room_existing     ZSET    the same of existing workers
 -- KEYS[9] loads             HASH    "<worker>" -> sessions it owns; "<worker> r": that are only reserved; "<worker> w": waiting
--- KEYS[10] numbers          HASH    "o <state>", "u <state>" -> owned and unowned sessions; "changes", "impossible"
+-- KEYS[10] numbers          HASH    "o <state>", "u <state>" -> owned and unowned sessions; "changes", "impossible"; "announced"
+--                                   (ready.lua)
 -- KEYS[11] reserved         ZSET    session -> when its reservation ends
 -- KEYS[12] forgotten        ZSET    session -> when it was forgotten, for a while
 -- KEYS[13] history          HASH    session -> its last changes, a line each: "<moment>\t<what>\t<who>"
@@ -20,6 +21,12 @@
 -- KEYS[18] ended            ZSET    session that is kept, and run by nobody until it is created again or restored -> since when
 -- KEYS[19] rivals           ZSET    session connected on an existing worker whose phone another one has -> when it may be claimed
 -- KEYS[20] notices          HASH    session that was ended -> what Laravel is to be told of it, until it was
+-- KEYS[21] idle_phones      ZSET    "<workspace> <phone> <session>" of those that had that phone and are not connected, all scores 0
+-- KEYS[22] phones_due       ZSET    "<workspace> <phone> " whose idle sessions the cleaner is to look at -> when it may be claimed
+-- KEYS[23] activity         HASH    session -> what is known of its sends, events and connection: ACTIVITY_FIELDS below
+-- KEYS[24] faults           HASH    session that is not well though somebody runs it -> why: FAULT_FIELDS below
+-- KEYS[25] untold           LIST    what Laravel is still to be told of faults, a JSON object each (fault.lua)
+-- KEYS[26] dropped          HASH    worker -> events that it could not pass on lately; none: not in it
 --
 -- Moments are milliseconds of the scripts' time (sluice/store/lua/clock.lua). The lease belongs to the worker: a session
 -- has an owner while its record names a worker that is live, and is not only reserved there. `save` and `drop` derive every
@@ -28,8 +35,11 @@ local records, fleet, live, places, waiting, orphans = KEYS[1], KEYS[2], KEYS[3]
 local room, room_existing, loads, numbers, reserved = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local forgotten, history, last_fence, changes, lost = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 local phones, ended, rivals, notices = KEYS[17], KEYS[18], KEYS[19], KEYS[20]
+local idle_phones, phones_due = KEYS[21], KEYS[22]
+local activity, faults, untold, dropped = KEYS[23], KEYS[24], KEYS[25], KEYS[26]
 
--- Fields at the end of a record that are as in EMPTY are left away.
+-- Fields at the end of a record that are as in EMPTY are left away. Those that a later release has added are not read; version
+-- 0.1.0 fails at them, so none may be added before layout 2.
 --   since      of the last change of state, phone or owner      existing   1: its holder, or its last one, is an existing worker
 --   worker     its holder; fence: under which                   last       its last owner, while it has no holder
 --   lost       since when nobody has it                         missing    since when its holder does not list it
@@ -40,15 +50,28 @@ local phones, ended, rivals, notices = KEYS[17], KEYS[18], KEYS[19], KEYS[20]
 --   again      since when an existing worker that was started again lists it as not logged in yet
 --   ended      why it is run by nobody, though it is kept: 'superseded' or 'deleted'; 'purging': it is being forgotten
 --   rival      the session that has its phone, while it is connected, too
+--   closing    {moment, why, in whose favour, who}: its existing worker is just being asked to close it, and then it is ended
+--   asked      when it was last asked for while nobody had it: by a create, or by Laravel's list of accounts
+--   announced  the order in which Laravel was last told that it is connected (ready.lua); 0: it never was
 local FIELDS = {'state', 'since', 'worker', 'fence', 'about', 'workspace', 'phone', 'existing', 'last', 'lost', 'reason',
                 'missing', 'reserved', 'claims', 'fresh', 'leaving', 'avoid', 'before', 'odd', 'again', 'ended',
-                'rival'}
+                'rival', 'closing', 'asked', 'announced'}
 local EMPTY = {state = 'created', since = 0, worker = '', fence = 0, about = '{}', workspace = '', phone = '', existing = 0,
                last = '', lost = 0, reason = '', missing = 0, reserved = 0, claims = 0, fresh = 0, leaving = '', avoid = '',
-               before = '', odd = '', again = 0, ended = '', rival = ''}
-local WORKER_FIELDS = {'instance', 'url', 'capacity', 'existing', 'draining', 'memory', 'cpu'}
+               before = '', odd = '', again = 0, ended = '', rival = '', closing = '', asked = 0, announced = 0}
+-- `drains`: since when it is to drain, as somebody else wants it to; `draining`: it says so itself
+local WORKER_FIELDS = {'instance', 'url', 'capacity', 'existing', 'draining', 'memory', 'cpu', 'takes_ids', 'drains'}
 local FULL_AT = 0.9
 local KEPT_CHANGES, ANNOUNCED = 20, 1000
+
+-- Each a line of values with tabs between them; moments in milliseconds, 0 or '': none.
+--   heard       its last event               asked     the first send after that which should have brought one
+--   sending     when a send was in flight    lost      the last moments at which its connection was lost, by spaces
+--   restarts    the last moments at which it was restarted    restarting    until when that may still go on
+local ACTIVITY_FIELDS = {'heard', 'sent', 'sending', 'lost', 'restarts', 'restarting'}
+local NO_ACTIVITY = '0\t0\t0\t\t\t0'
+local FAULT_FIELDS = {'kind', 'since', 'noted', 'reason'}
+local KEPT_MOMENTS = 20
 
 -- Lua would write 1.7e+12.
 local function digits(number)
@@ -74,7 +97,8 @@ local function worker_of(id)
     local worker = false
     if packed then
       worker = {}
-      for i, value in ipairs(cmsgpack.unpack(packed)) do worker[WORKER_FIELDS[i]] = value end
+      local values = cmsgpack.unpack(packed)
+      for i = 1, math.min(#values, #WORKER_FIELDS) do worker[WORKER_FIELDS[i]] = values[i] end
     end
     seen_workers[id] = worker
   end
@@ -83,7 +107,7 @@ end
 
 local function save_worker(id, worker)
   local values = {}
-  for i, name in ipairs(WORKER_FIELDS) do values[i] = worker[name] end
+  for i, name in ipairs(WORKER_FIELDS) do values[i] = worker[name] or 0 end
   call('HSET', fleet, id, cmsgpack.pack(values))
   seen_workers[id], touched[id] = worker, true
 end
@@ -117,7 +141,7 @@ end
 
 local function has_room(id)
   local worker = worker_of(id)
-  return worker and left_of(id) > 0 and worker.draining == 0 and worker.memory < FULL_AT and worker.cpu < FULL_AT
+  return worker and left_of(id) > 0 and worker.draining == 0 and (worker.drains or 0) == 0 and worker.memory < FULL_AT and worker.cpu < FULL_AT
     and taken_by(id) < worker.capacity
 end
 
@@ -170,29 +194,34 @@ local function phone_prefix(record)
   return digits_of_it ~= '' and string.gsub(record.workspace, ' ', '_') .. ' ' .. digits_of_it .. ' '
 end
 
--- What follows from a record: {index, member in it, score, field of `loads`, field of `numbers`, member of `phones`}
+-- What follows from a record: {index, member in it, score, field of `loads`, field of `numbers`, member of `phones`, member of
+-- `idle_phones`}
 local function derived(record)
   local session, workspace = record.session, record.workspace
   local hidden = record.fresh == 1 or record.leaving == '!'
   local holds, owned = record.worker ~= '', record.worker ~= '' and record.reserved == 0
   local counted = not hidden and ((record.ended ~= '' and 'e ' or owned and 'o ' or 'u ') .. record.state)
+  local prefix = record.phone ~= '' and not hidden and record.ended == '' and phone_prefix(record)
+  local phone = prefix and prefix .. session
   if holds then
     local field = record.reserved == 1 and record.worker .. ' r' or record.worker
-    local connected = owned and not hidden and record.ended == '' and record.state == 'connected' and phone_prefix(record)
-    return {places, prefix_of(record.worker, workspace) .. session, 0, field, counted, connected and connected .. session}
+    local connected = owned and record.state == 'connected'
+    return {places, prefix_of(record.worker, workspace) .. session, 0, field, counted, connected and phone,
+            not connected and phone}
   elseif record.ended ~= '' then
-    return {ended, session, record.since, false, counted, false}
+    return {ended, session, record.since, false, counted, false, false}
   elseif record.existing == 1 and record.last ~= '' then
-    return {waiting, prefix_of(record.last, workspace) .. session, 0, record.last .. ' w', counted, false}
+    return {waiting, prefix_of(record.last, workspace) .. session, 0, record.last .. ' w', counted, false, phone}
   end
-  return {orphans, session, record.lost, false, counted, false}
+  return {orphans, session, record.lost, false, counted, false, phone}
 end
 
 local DEFAULTS = {__index = EMPTY}
 
 local function opened(session, packed)
   local record = setmetatable({session = session, packed = packed}, DEFAULTS)
-  for i, value in ipairs(cmsgpack.unpack(packed)) do record[FIELDS[i]] = value end
+  local values = cmsgpack.unpack(packed)
+  for i = 1, math.min(#values, #FIELDS) do record[FIELDS[i]] = values[i] end
   return record
 end
 
@@ -202,7 +231,7 @@ local function record_of(session)
   return packed and opened(session, packed) or nil
 end
 
-local NOWHERE = {false, false, 0, false, false, false}
+local NOWHERE = {false, false, 0, false, false, false, false}
 
 local function new_record(session, about, workspace)
   return setmetatable({session = session, about = about, workspace = workspace, since = now}, DEFAULTS)
@@ -227,9 +256,70 @@ local function reindex(record, packed, is)
     add(numbers, was[5], -1)
     add(numbers, is[5], 1)
   end
-  if was[6] ~= is[6] then
-    if was[6] then call('ZREM', phones, was[6]) end
-    if is[6] then call('ZADD', phones, 0, is[6]) end
+  for i, index in ipairs({phones, idle_phones}) do
+    local before, after = was[5 + i], is[5 + i]
+    if before ~= after then
+      if before then call('ZREM', index, before) end
+      if after then call('ZADD', index, 0, after) end
+    end
+  end
+end
+
+-- --- how it does
+
+-- What stands in a line of values with tabs between them.
+local function split(line, names, into)
+  local i = 0
+  for value in string.gmatch(line .. '\t', '([^\t]*)\t') do
+    i = i + 1
+    if names[i] then into[names[i]] = value end
+  end
+  return into
+end
+
+local function joined(found, names)
+  local values = {}
+  for i, name in ipairs(names) do values[i] = type(found[name]) == 'number' and digits(found[name]) or found[name] end
+  return table.concat(values, '\t')
+end
+
+local function activity_of(session)
+  local found = split(call('HGET', activity, session) or NO_ACTIVITY, ACTIVITY_FIELDS, {})
+  for _, name in ipairs({'heard', 'sent', 'sending', 'restarting'}) do found[name] = tonumber(found[name]) or 0 end
+  return found
+end
+
+local function save_activity(session, found)
+  call('HSET', activity, session, joined(found, ACTIVITY_FIELDS))
+end
+
+-- Moments by spaces, with this one, the newest KEPT_MOMENTS.
+local function with_now(moments)
+  local all = {}
+  for one in string.gmatch(moments, '%d+') do table.insert(all, one) end
+  table.insert(all, digits(now))
+  return table.concat(all, ' ', math.max(1, #all - KEPT_MOMENTS + 1))
+end
+
+local function lost_connection(session)
+  local found = activity_of(session)
+  found.lost = with_now(found.lost)
+  save_activity(session, found)
+end
+
+local function fault_of(session)
+  local line = call('HGET', faults, session)
+  return line and split(line, FAULT_FIELDS, {}) or nil
+end
+
+-- `fault` nil: there is none any more.
+local function save_fault(session, before, fault)
+  if before then add(numbers, 'fault_' .. before.kind, -1) end
+  if fault then
+    call('HSET', faults, session, joined(fault, FAULT_FIELDS))
+    add(numbers, 'fault_' .. fault.kind, 1)
+  elseif before then
+    call('HDEL', faults, session)
   end
 end
 
@@ -267,6 +357,8 @@ local function drop(record)
   call('HDEL', records, record.session)
   call('HDEL', history, record.session)
   call('HDEL', notices, record.session)
+  call('HDEL', activity, record.session)
+  save_fault(record.session, fault_of(record.session), nil)
   call('ZREM', rivals, record.session)
   call('ZREM', reserved, record.session)
   reindex(record, false, NOWHERE)
@@ -284,10 +376,14 @@ end
 
 -- --- who has it
 
+local function last_given()
+  return given or tonumber(call('GET', last_fence) or 0)
+end
+
 -- Never below the clock, so a store that has lost its last second goes on with greater ones; and never ahead of it, as
 -- no script grants more than one a microsecond.
 local function next_fence()
-  given = math.max(micros, (given or tonumber(call('GET', last_fence) or 0)) + 1)
+  given = math.max(micros, last_given() + 1)
   return given
 end
 
@@ -296,17 +392,18 @@ local function owns(record)
     and left_of(record.worker) > 0
 end
 
--- {'owner', worker, url, fence, milliseconds left, existing, missing since}
+-- {'owner', worker, url, fence, milliseconds left, existing, missing since, takes ids}
 local function owner_in(record)
   local worker = worker_of(record.worker)
   return {'owner', record.worker, worker.url, digits(record.fence), left_of(record.worker), worker.existing,
-          digits(record.missing)}
+          digits(record.missing), worker.takes_ids or 0}
 end
 
 local function settle(record)
   if record.reserved == 1 then call('ZREM', reserved, record.session) end
   record.reserved, record.claims, record.fresh, record.before = 0, 0, 0, ''
   record.last, record.lost, record.missing, record.leaving, record.avoid, record.again = '', 0, 0, '', '', 0
+  record.closing, record.asked = '', 0
 end
 
 -- It is wanted again.
@@ -318,7 +415,7 @@ end
 
 local function unrival(record)
   if record.rival == '' then return end
-  record.rival = ''
+  record.rival, record.closing = '', ''
   call('ZREM', rivals, record.session)
 end
 
@@ -386,6 +483,7 @@ end
 -- What a session said of itself. `moves`: the allowed ones, ' from>to from>to '; of a new owner's first word, any.
 local function report(record, state, phone, reason, moves, who)
   if state == '' then state = record.state end
+  if phone == '' and state ~= 'connected' then phone = record.phone end -- the one that it had
   if state ~= record.state and moves and not string.find(moves, ' ' .. record.state .. '>' .. state .. ' ', 1, true) then
     if record.odd == state then return false end
     record.odd = state
@@ -394,7 +492,9 @@ local function report(record, state, phone, reason, moves, who)
     return true
   end
   if state == record.state and phone == record.phone and reason == record.reason then return false end
+  if record.state == 'connected' and state ~= 'connected' then lost_connection(record.session) end
   if state ~= record.state then note(record, record.state .. ' > ' .. state .. (reason ~= '' and ': ' .. reason or ''), who) end
+  record.closing = ''
   record.state, record.phone, record.reason, record.since, record.odd = state, phone, reason, now, ''
   if state ~= 'connected' then unrival(record) end
   return true
@@ -407,12 +507,12 @@ local RUNNING = {starting = true, authenticated = true, connected = true}
 -- It is kept, and nobody runs it any more. One of ours that does stops it first; of an existing one whoever calls this has
 -- seen to it. Laravel is told.
 local function finish(record, why, by, who)
-  record.ended = why
+  record.ended, record.closing = why, ''
   unrival(record)
   if RUNNING[record.state] then record.state = 'disconnected' end
   record.reason, record.since = by == '' and why or why .. ' by ' .. by, now
   note(record, record.reason, who)
-  call('HSET', notices, record.session, cmsgpack.pack({digits(now), record.workspace, record.reason}))
+  call('HSET', notices, record.session, cmsgpack.pack({digits(now), record.workspace, record.reason, who}))
   if record.worker ~= '' and record.existing == 0 and left_of(record.worker) > 0 then
     record.leaving = '-'
     save(record)
@@ -426,10 +526,21 @@ end
 
 local PHONE_AT_ONCE = 16
 
+-- The cleaner is to look at what else has had this phone, if there is anything.
+local function look_at_phone(record)
+  local prefix = phone_prefix(record)
+  if not prefix then return end
+  local from, to = range_of(prefix)
+  for _, member in ipairs(call('ZRANGEBYLEX', idle_phones, from, to, 'LIMIT', 0, 2)) do
+    if member ~= prefix .. record.session then return call('ZADD', phones_due, digits(now), prefix) end
+  end
+end
+
 -- A session that is connected now has a phone. `keep`: who stays of several in a workspace, 'newest', 'oldest' or 'allow'. A
 -- worker of ours is told to stop the others; what an existing one runs is only marked. It is not saved yet.
 local function one_phone(record, keep, who)
   local prefix = record.state == 'connected' and record.ended == '' and phone_prefix(record)
+  if prefix then look_at_phone(record) end
   if keep == 'allow' or not prefix then return unrival(record) end
   local from, to = range_of(prefix)
   for _, member in ipairs(call('ZRANGEBYLEX', phones, from, to, 'LIMIT', 0, PHONE_AT_ONCE)) do

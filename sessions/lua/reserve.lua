@@ -2,12 +2,13 @@
 -- Guarantee  A session that somebody has stays where it is; one that is being created is joined. One whose login lies on an
 --            existing worker goes there only, unless profiles are shared. Never more than the capacity of the worker that
 --            was chosen; where a login lies, it goes in any case. A new fence. What was known before is kept for `cancel`. One
---            that was ended is wanted again when its worker has accepted.
+--            that was ended is wanted again when its worker has accepted. The cleaner is to look at what else has had its phone.
 -- KEYS       see prelude.lua
 -- ARGV       1 session  2 what is known about it (JSON)  3 its workspace  4 worker that was chosen; '': none yet
 --            5 its instance  6 the most sessions it may hold by now; else the choice is made again; -1: any
 --            7 milliseconds for which a place is held  8 '1': profiles are shared  9 who asks
--- Return     {'owner', …} as in prelude.lua; {'reserved', worker, url, fence, existing, did another hold it}; {'away', worker}; or
+-- Return     {'owner', …} as in prelude.lua; {'reserved', worker, url, fence, existing, did another hold it}; {'away', worker};
+--            {'purging'}; or
 --            {'choose', live workers, places that are held, avoid, {worker, instance, held, capacity, of the workspace, …}}
 -- Twice      joins the place that the first one holds: it then takes a second `cancel` to give it back, or its end.
 
@@ -24,6 +25,8 @@ local function hold(id)
   if record then
     record.before = {record.about, record.workspace}
     if about ~= '{}' then record.about, record.workspace = about, workspace end
+    record.asked = now
+    look_at_phone(record)
   else
     record = new_record(session, about, workspace)
     record.fresh = 1
@@ -40,7 +43,9 @@ if record then
     if left_of(record.worker) > 0 then return {'away', record.worker} end
     forget(record)
     record = nil
-  elseif record.ended == 'purging' or (record.leaving == '-' and left_of(record.worker) > 0) then
+  elseif record.ended == 'purging' then
+    return {'purging'}
+  elseif record.leaving == '-' and left_of(record.worker) > 0 then
     return {'away', record.worker}
   elseif record.reserved == 1 then
     if left_of(record.worker) > 0 then

@@ -7,12 +7,12 @@ deleted: the login is gone. So both are kept with each generation, and compared 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from sessions.profiles.errors import ProfileError
+from sluice.process.ending import kill
 
 _NAMED = re.compile(
     r"(?:(?P<product>[A-Za-z][A-Za-z ()]{0,40}?) )?(?P<version>\d{1,5}(?:\.\d{1,6}){1,3})(?: .*)?", re.S
@@ -77,9 +77,7 @@ async def browser_at(executable: str) -> Browser:
     except TimeoutError:
         raise ProfileError(f"{executable} --version did not answer within {_ANSWERS:g} s") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await kill(process)
     browser = named(said.decode("utf-8", "replace"))
     if not browser.version:
         raise ProfileError(f"{executable} --version said {said[:100]!r}, which names no version")

@@ -43,10 +43,12 @@ class ObservedVault(Vault):
             await troubles.note(self._store, "stale", session, troubles.STALE)
         return saved
 
-    async def restore(self, session: str, profile: Path, known: Profile | None = None) -> Restored | NothingKept:
+    async def restore(
+        self, session: str, profile: Path, known: Profile | None = None, *, passed_over: Sequence[str] = ()
+    ) -> Restored | NothingKept:
         began = time.monotonic()
         try:
-            found = await super().restore(session, profile, known)
+            found = await super().restore(session, profile, known, passed_over=passed_over)
         except StoreAway:
             metrics.restore("away")
             raise

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sessions.profiles.errors import ProfileError
+from sluice.process.descendants import descendants
 
 LIMIT = 0.25
 """Seconds that a browser stands still at most. WhatsApp Web and its server wait for each other for much longer."""
@@ -64,7 +65,7 @@ class Pause:
         self._stop(self._root, guard)
         while True:
             stopped = all(_stands(pid) for pid in self._processes)
-            new = [pid for pid in _below(self._root) if pid not in self._processes]
+            new = [pid for pid in descendants(self._root) if pid not in self._processes]
             for pid in new:
                 self._stop(pid, guard)
             if stopped and not new:
@@ -158,16 +159,6 @@ def _check_browser(pid: int, profile: Path) -> None:
         )
     if _state(f"/proc/{pid}/stat") == b"T":
         raise NotPaused(f"process {pid}, the browser on {profile}, stands still already: `kill -CONT {pid}`")
-
-
-def _below(pid: int) -> list[int]:
-    """All processes below it, at this moment."""
-    found: list[int] = []
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            for child in map(int, _read(f"/proc/{pid}/task/{task}/children").split()):
-                found += (child, *_below(child))
-    return found
 
 
 def _stands(pid: int) -> bool:

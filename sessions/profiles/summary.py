@@ -19,6 +19,7 @@ from sessions.profiles.errors import ProfileError
 from sessions.profiles.generations import KEYS, Generations, Profile
 from sessions.profiles.migrated import Entry
 from sessions.profiles.policies import Folder, Place, VaultPolicy
+from sessions.records import SessionRow
 from sessions.registry import Registry
 from sluice.observe.log import Log
 from sluice.process.disk import Disk, disk_of
@@ -195,12 +196,12 @@ async def look(policy: VaultPolicy, store: Store, registry: Registry, probe: Pro
     profiles, complete = await _all(Generations(store))
     (answer,) = await store.run_all([clock.look(KEYS[0])])
     now = clock.seconds(answer)
-    overdue = {one.session: since for one in profiles if (since := _waits_since(one)) < now - policy.late}
-    connected = await _connected_since(registry, overdue) if overdue else {}
+    overdue = [one for one in profiles if may_be_late(one, policy, now)]
+    rows = {row.session: row for row in await registry.sessions()} if overdue else {}
+    late = [one for one in overdue if is_late(one, rows.get(one.session), policy, now)]
     probed = await probe.ask(_saved_first(profiles))
     summary = await asyncio.to_thread(summarized, profiles, policy, now)  # of many sessions it takes a while
     summary = replace(summary, away=probed.away, misplaced=probed.misplaced, disk=probed.disk, complete=complete)
-    late = [one for one in profiles if one.session in connected and connected[one.session] < now - policy.late]
     summary = _with_waiting(summary, profiles, await migrated.entries(store), now)
     return _with_deleted(_with_late(summary, late, now), profiles, now)
 
@@ -294,6 +295,18 @@ def _with_waiting(
     return replace(summary, waiting=tuple(found[:NAMED]), waiting_total=len(found))
 
 
+def is_late(profile: Profile, row: SessionRow | None, policy: VaultPolicy, now: float) -> bool:
+    """Whether it should have been saved since: it is connected, and nobody has for `policy.late`. `now` in seconds."""
+    if row is None or row.worker is None or row.state != _CONNECTED:
+        return False
+    return max(_waits_since(profile), row.since) < now - policy.late  # one that has just come back is not late
+
+
+def may_be_late(profile: Profile, policy: VaultPolicy, now: float) -> bool:
+    """Without a look at its session."""
+    return _waits_since(profile) < now - policy.late
+
+
 def _waits_since(profile: Profile) -> float:
     """Unix seconds from which it should have been saved: its newest snapshot, or its last start, whose fence is a
     moment. A deleted one waits for nothing."""
@@ -311,14 +324,3 @@ async def _all(generations: Generations) -> tuple[list[Profile], bool]:
         if go_on == "0":
             return list(found.values()), True
     return list(found.values()), False
-
-
-async def _connected_since(registry: Registry, sessions: Mapping[str, float]) -> dict[str, float]:
-    """Of these, those that are connected, and since when nobody has saved them: one that has just come back is not
-    late."""
-    rows = await registry.sessions()
-    return {
-        row.session: max(sessions[row.session], row.since)
-        for row in rows
-        if row.session in sessions and row.worker is not None and row.state == _CONNECTED
-    }

@@ -85,15 +85,17 @@ class Vault:
                 return saved
         raise AssertionError("a generation that builds on none has moved")
 
-    async def restore(self, session: str, profile: Path, known: Profile | None = None) -> Restored | NothingKept:
-        """Into `profile`, which is replaced when the whole of a generation is there. Raises NoneReadable, OSError,
-        StoreAway, StoreRefused, ContentsAway."""
+    async def restore(
+        self, session: str, profile: Path, known: Profile | None = None, *, passed_over: Sequence[str] = ()
+    ) -> Restored | NothingKept:
+        """Into `profile`, which is replaced when the whole of a generation is there. `passed_over`: what is wrong with
+        newer ones that are not in `known`. Raises NoneReadable, OSError, StoreAway, StoreRefused, ContentsAway."""
         kept = self.kept(session)
         for _ in range(_LOOKS):
             known = known or await self.generations.of(session)
             if known is None or known.deleted is not None or not known.generations:
                 return NothingKept(deleted=known is not None and known.deleted is not None)
-            restored = await self._restore(kept, known, profile)
+            restored = await self._restore(kept, known, profile, passed_over)
             if restored is not None:
                 return restored
             known = None
@@ -131,9 +133,9 @@ class Vault:
             raise Broken(f"session {session} has no generation {number}")
         return await self.kept(session).manifest(generation)
 
-    async def _restore(self, kept: Kept, known: Profile, profile: Path) -> Restored | None:
+    async def _restore(self, kept: Kept, known: Profile, profile: Path, passed_over: Sequence[str]) -> Restored | None:
         """None: what could not be read is not kept any more, so look again."""
-        skipped: list[str] = []
+        skipped = list(passed_over)
         why = ""
         for generation in known.generations:
             try:

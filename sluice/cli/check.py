@@ -74,7 +74,7 @@ def _summary(policies: Policies) -> str:
         ("routes", str(len(policies.routes))),
         ("limits", ", ".join(limit.id for limit in policies.limits) or "none"),
         *([("vault", _vault(policies.sessions.vault))] if policies.sessions.vault else []),
-        ("endpoints", ", ".join(f"{e.name} ({e.url})" for e in policies.relay.endpoints.values()) or "none"),
+        ("endpoints", ", ".join(f"{e.name} ({e.url})" for e in policies.relay.receivers.values()) or "none"),
     ]
     return "".join(f"  {name:<11} {value}\n" for name, value in rows)
 

@@ -1,4 +1,4 @@
-"""`sluice event`: what has happened to one event, and why it is not there yet; events found, and sent once more."""
+"""`sluice event`: what has happened to one event, and why it is not there yet; found, sent once more, or as a test."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from sluice.cli.errors import CommandError
 from sluice.cli.options import count, moment, rate, target_options
 from sluice.cli.screen import print_json, print_rows, screen
 from sluice.cli.target import ask
+from sluice.console.actions.endpoint_trial import TryEndpoint
 from sluice.console.actions.events import EventDetails, ShowEvent
 from sluice.console.actions.finding import FindEvents
-from sluice.console.operations import FIND_EVENTS, SHOW_EVENT
+from sluice.console.operations import FIND_EVENTS, SHOW_EVENT, TRY_ENDPOINT
 from sluice.observe.printable import on_one_line
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("id", metavar="ID | find | resend", help="an event; or find or resend, and which")
-    parser.add_argument("ids", nargs="*", metavar="ID", help="resend: these events that were delivered")
+    parser.add_argument("id", metavar="ID | find | resend | try", help="an event; or find, resend or try, and which")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="resend: these that were delivered; try: the endpoint")
     parser.add_argument("--session", metavar="ID", help="find, resend: of this session")
     parser.add_argument("--type", metavar="TYPE", help="find, resend: of this event type or glob")
     parser.add_argument("--endpoint", metavar="NAME", help="find, resend: for this endpoint")
@@ -28,6 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", type=moment, metavar="WHEN", help=since)
     parser.add_argument("--limit", type=count, metavar="N", help="find: at most so many (default: 100)")
     parser.add_argument("--until", type=moment, metavar="WHEN", help="resend: delivered before it")
+    parser.add_argument("--path", metavar="PATH", help="try: behind the endpoint's url")
+    parser.add_argument("--dry-run", action="store_true", help="try: only say what would be sent")
     parser.add_argument("--all", action="store_true", help="resend: all that the filters leave")
     parser.add_argument("--rate", type=rate, metavar="RATE", help="resend: 1000/minute at most")
     parser.add_argument("--yes", action="store_true", help="resend: do it; without it only what would happen is said")
@@ -40,6 +43,11 @@ _OF_BOTH = ("session", "type", "endpoint", "since")
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.id == "try":
+        _refuse(options, ("limit", "since"), "find")
+        _refuse(options, (*_OF_RESEND, "endpoint"), "resend")
+        return _try(options)
+    _refuse(options, ("path", "dry_run"), "try")
     if options.id == "resend":
         _refuse(options, ("limit",), "find")
         return event_resend.run(options)
@@ -55,6 +63,27 @@ def _run(options: argparse.Namespace) -> int:
         print_json(event)
     else:
         _print(event)
+    return 0
+
+
+def _try(options: argparse.Namespace) -> int:
+    if len(options.ids) != 1:
+        raise CommandError("say to which endpoint: sluice event try ENDPOINT")
+    request = TryEndpoint(
+        endpoint=options.ids[0],
+        event=options.type or "sluice_test",
+        path=options.path or "",
+        session=options.session or "",
+        dry_run=options.dry_run,
+    )
+    tried = ask(options, TRY_ENDPOINT, request)
+    if options.json:
+        print_json(tried)
+        return 0
+    signed = "signed" if tried.signed else "not signed, as the endpoint has no sign"
+    line = f"{tried.body} {'would go' if tried.id is None else 'goes'} to {tried.url}, {signed}"
+    follow = [] if tried.id is None else [f"sluice event {tried.id} says what becomes of it"]
+    sys.stdout.write("".join(f"{on_one_line(one)}\n" for one in (line, *follow)))
     return 0
 
 
@@ -93,7 +122,7 @@ def _print(event: EventDetails) -> None:
     size = f", {event.bytes} bytes" if event.bytes is not None else ""
     lines = [
         f"{event.id}: {event.event or 'an event'} of {session}, {event.lane}{size}",
-        f"{_moment(event.accepted_at)}  accepted",
+        f"{_moment(event.accepted_at)}  accepted{f', trace {event.trace}' if event.trace else ''}",
     ]
     for name, part in event.endpoints.items():
         lines += ["", f"{name}: {part.why}"]

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from sluice.cli import target
-from sluice.cli.options import command, ip, subcommands, target_options
+from sluice.cli.options import command, ip, seconds, subcommands, target_options
 from sluice.cli.screen import print_json, print_rows
 from sluice.console.actions.limits import BucketLevel, LimitsReset, ReleaseDelayed, ResetLimits, ShowLimits
+from sluice.console.actions.limits_nearest import NearestLimits
 from sluice.console.messages.wording import age
-from sluice.console.operations import RELEASE_DELAYED, RESET_LIMITS, SHOW_LIMITS
+from sluice.console.operations import NEAREST_LIMITS, RELEASE_DELAYED, RESET_LIMITS, SHOW_LIMITS
 
 _DOES = {"queue": "delays", "hold": "holds", "drop": "drops", "reject": "refuses"}
 _TITLES = ("limit", "for", "tokens", "rate", "now", "numbers of")
@@ -34,7 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         commands, "release", "send now what limits with over: queue delay, and clear their debt", _release
     )
     release.add_argument("--session", metavar="ID", required=True)
-    for one in (show, reset, release):
+    near = command(commands, "nearest", "who is nearest to a limit, or over it, of those seen lately", _nearest)
+    near.add_argument("--for", type=seconds, default=600.0, metavar="TIME", dest="lasting", help="default: 10m")
+    for one in (show, reset, release, near):
         one.add_argument("--limit", metavar="ID", help="only this limit")
         target_options(one)
 
@@ -51,6 +54,19 @@ def _show(options: argparse.Namespace) -> None:
     _print(found.buckets)
     for other in found.others:
         sys.stdout.write(f"{other.limit}: {other.why}\n")
+
+
+def _nearest(options: argparse.Namespace) -> None:
+    found = target.ask(options, NEAREST_LIMITS, NearestLimits(options.limit, int(options.lasting)))
+    if options.json:
+        print_json(found)
+        return
+    if found.began is None:
+        _write(["the access log of this machine has no requests of that time (log: {to: files, requests: json})"])
+        return
+    _print([one.bucket for one in found.subjects])
+    less = "" if found.complete else ", which is all that the log has or that is looked at"
+    _write([f"of {found.requests} requests since {found.began:%Y-%m-%d %H:%M:%S} UTC{less}"])
 
 
 def _print(buckets: Sequence[BucketLevel]) -> None:

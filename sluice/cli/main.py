@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from sluice import __version__
+from sluice import __version__, is_compiled
 from sluice.cli import streams
 from sluice.cli.errors import CommandError
 from sluice.config import PolicyError
@@ -32,8 +32,10 @@ COMMANDS = (
     ("check", "is a policies file valid", "check:add_options"),
     ("schema", "JSON Schema of policies.yaml, by which editors complete and check it", "schema:add_options"),
     ("status", "one screen: traffic, circuits, queues, sessions", "status:add_options"),
+    ("history", "the last hour, day or 14 days: traffic, deliveries, sessions", "history:add_options"),
     ("explain", "what would become of a request, and why", "explain:add_options"),
     ("diff", "what an edit of the policies changes; exit code 0 nothing, 1 something", "diff:add_options"),
+    ("policies", "the text in force, and what another one would do", "policies_trial:add_options"),
     ("replay", "who would have been refused, by the access log; exit code 1: somebody", "replay:add_options"),
     ("event", "what has happened to an event, and why it is not there yet", "event:add_options"),
     ("dead", "dead letters: deliveries that wait for a person", "dead:add_options"),
@@ -41,7 +43,14 @@ COMMANDS = (
     ("circuit", "circuits of the endpoints: left to the results, or held by a person", "circuit:add_options"),
     ("limits", "how full the buckets of a subject are; full again, and what they delay let go", "limits:add_options"),
     ("sessions", "who runs which login", "sessions:add_options"),
+    ("workers", "a worker of yours is emptied, and taken back", "workers:add_options"),
+    (
+        "alerts",
+        "what goes wrong by the rules, who was told; silences, and a test of the receivers",
+        "alerts:add_options",
+    ),
     ("vault", "logins that are kept: listed, verified, pruned, sealed anew", "vault:add_options"),
+    ("audit", "who has changed what, and from where", "audit:add_options"),
     ("completion", "completion of commands and options for a shell", "completion:add_options"),
 )
 """Name, help, and the function that adds its options."""
@@ -84,7 +93,8 @@ def _parser(given: Sequence[str], *, every: bool = False) -> argparse.ArgumentPa
     parser = argparse.ArgumentParser(
         prog="sluice", description="The gate between a Laravel application and its WhatsApp-Web session workers."
     )
-    parser.add_argument("--version", action="version", version=f"sluice {__version__}")
+    how = "compiled" if is_compiled() else "plain Python"
+    parser.add_argument("--version", action="version", version=f"sluice {__version__}, {how}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     meant = next((one for one in given if not one.startswith("-")), "")
     for name, about, place in COMMANDS:

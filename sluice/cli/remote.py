@@ -24,18 +24,21 @@ from sluice.console.operations import API, D, Operation, Q, R
 from sluice.http.decode import Undecodable, decode, encode
 from sluice.process.addresses import Reached, reached
 
-_LOCAL_TIMEOUT, _TIMEOUT = 3.0, 30.0
+_LOCAL_TIMEOUT = 3.0
+_MARGIN = 10.0
+"""Seconds that an answer may take beside what the operation takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """`named_by` and `token_from` say to a person where the address and the token were found; `timeout` in seconds."""
+    """`named_by` and `token_from` say to a person where the address and the token were found. `timeout` in seconds;
+    None: as long as the operation takes."""
 
     at: Reached
     token: bytes
     named_by: str
     token_from: str
-    timeout: float
+    timeout: float | None
 
     async def ask(self, operation: Operation[D, Q, R], request: Q) -> R:
         """Raises CommandError."""
@@ -57,12 +60,12 @@ class Gateway:
     async def _send(self, operation: Operation[Any, Any, Any], request: object) -> httpx2.Response:
         path, query, body = _parts(operation, request)
         headers = {b"Authorization": b"Bearer " + self.token}
-        url = self.at.url + API + path
+        url, within = self.at.url + API + path, self.timeout or operation.takes + _MARGIN
         try:
-            async with asyncio.timeout(self.timeout), local_http.client(self.at, self.timeout) as client:
+            async with asyncio.timeout(within), local_http.client(self.at, within) as client:
                 return await client.request(operation.method, url, params=query, content=body, headers=headers)
         except (TimeoutError, httpx2.TimeoutException):
-            raise CommandError(f"{self.at} did not answer within {self.timeout:g}s; look at its log") from None
+            raise CommandError(f"{self.at} did not answer within {within:g}s; look at its log") from None
         except httpx2.ConnectError as error:
             if isinstance(error.__cause__ and error.__cause__.__cause__, ssl.SSLError) or "SSL" in str(error):
                 raise CommandError(f"{self.at} cannot be trusted: {error}") from None
@@ -140,7 +143,7 @@ def elsewhere(url: str, token_file: Path) -> Gateway:
         raise CommandError(
             f"--token-file: {error.message}; write the value of the gateway's console.token into it"
         ) from None
-    return Gateway(Reached(base), token.reveal(), "--gateway", f"the token in {token_file}", _TIMEOUT)
+    return Gateway(Reached(base), token.reveal(), "--gateway", f"the token in {token_file}", None)
 
 
 def _checked(url: str) -> str:

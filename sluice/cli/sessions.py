@@ -6,7 +6,16 @@ import argparse
 import sys
 from dataclasses import replace
 
-from sluice.cli import session_cleaning, session_import, session_migration, session_moves
+from sluice.cli import (
+    session_cleaning,
+    session_closing,
+    session_import,
+    session_migration,
+    session_moves,
+    session_pairing,
+    session_rebalancing,
+    session_watching,
+)
 from sluice.cli.options import command, subcommands, target_options
 from sluice.cli.screen import print_json, screen, table
 from sluice.cli.target import ask
@@ -21,15 +30,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--workspace", metavar="ID")
     listing.add_argument("--worker", metavar="NAME", help="that it has, or had last")
     listing.add_argument("--state", metavar="STATE", help="such as connected")
+    listing.add_argument("--search", metavar="TEXT", help="with this in its name or phone")
     listing.add_argument("--orphaned", action="store_true", help="that nobody has, and why")
     target_options(listing)
     show = command(commands, "show", "everything about one, with its last changes", _show)
     show.add_argument("session", metavar="SESSION")
     target_options(show)
+    session_pairing.add_commands(commands)
+    session_closing.add_commands(commands)
     session_moves.add_commands(commands)
     session_migration.add_commands(commands)
     session_import.add_command(commands)
     session_cleaning.add_command(commands)
+    session_rebalancing.add_command(commands)
+    session_watching.add_commands(commands)
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -44,11 +58,15 @@ def _list(options: argparse.Namespace) -> None:
     for one in found.sessions:
         lease = f"{one.lease_left:.0f}s" if one.lease_left is not None else "-"
         last = one.orphaned or "-" if options.orphaned else lease
-        rows.add_row(*map(on_one_line, (one.session, one.state, one.phone or "-", _worker(one), last)))
+        rows.add_row(*map(on_one_line, (one.session, _state(one), one.phone or "-", _worker(one), last)))
     out = screen()
     out.print(rows)
     unowned = sum(one.worker is None and not one.ended for one in found.sessions)
     out.print(f"{len(found.sessions)} sessions" + (f", {unowned} without a worker" if unowned else ""))
+
+
+def _state(one: Session) -> str:
+    return one.state if one.fault is None else f"{one.state} ({one.fault.kind})"
 
 
 def _worker(one: Session) -> str:
@@ -62,7 +80,7 @@ def _worker(one: Session) -> str:
 def _all(options: argparse.Namespace) -> SessionList:
     """Page after page."""
     found: dict[str, Session] = {}
-    names = ("workspace", "worker", "state", "orphaned")
+    names = ("workspace", "worker", "state", "orphaned", "search")
     wanted = ListSessions(**{name: getattr(options, name) for name in names})
     page = SessionList((), "")
     while page.after is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 
@@ -13,18 +14,23 @@ from rich.text import Text
 
 from gateway.policies import Policies
 from gateway.proxy.failing import failed, is_failing
-from sluice.cli import remote
+from sluice.cli import remote, watching
+from sluice.cli.errors import CommandError
+from sluice.cli.history import last_hour
 from sluice.cli.options import target_options
 from sluice.cli.policies import policies_of
 from sluice.cli.screen import print_json, screen
 from sluice.cli.target import gateway_elsewhere
+from sluice.console.actions.history import ShowHistory
 from sluice.console.messages import age
 from sluice.console.messages.wording import size, some
-from sluice.console.operations import SHOW_STATUS
+from sluice.console.operations import SHOW_HISTORY, SHOW_STATUS
 from sluice.console.status import (
     EndpointStatus,
+    Handled,
     LimitDecisions,
     ListenerStatus,
+    ScalingStatus,
     SessionCounts,
     ShowStatus,
     Status,
@@ -33,23 +39,50 @@ from sluice.console.status import (
     VaultStatus,
     WorkerStatus,
 )
+from sluice.history.rings import STEP
 from sluice.observe.printable import on_one_line
 
+_LATELY = 600.0
+"""Seconds for which a move is worth a word."""
 _COLOURS = {"closed": "green", "half-open": "yellow", "open": "red"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--watch", action="store_true", help="the whole terminal, anew every two seconds; q ends it")
     target_options(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.watch:
+        if options.json:
+            raise CommandError("--watch and --json exclude each other: look at it, or let a program read it")
+        watching.check()
     gateway = gateway_elsewhere(options) or remote.local(policies_of(options))
+    if options.watch:
+        asyncio.run(watching.watch(_Overview(gateway).look))
+        return
     status = asyncio.run(gateway.ask(SHOW_STATUS, ShowStatus()))
     if options.json:
         print_json(status)
     else:
         screen().print(render(status))
+
+
+class _Overview:
+    """The status, and the last hour, which changes less often."""
+
+    def __init__(self, gateway: remote.Gateway) -> None:
+        self._gateway = gateway
+        self._hour: RenderableType = Text()
+        self._hour_until = 0.0
+
+    async def look(self) -> RenderableType:
+        status = await self._gateway.ask(SHOW_STATUS, ShowStatus())
+        if time.monotonic() >= self._hour_until:
+            self._hour = last_hour(await self._gateway.ask(SHOW_HISTORY, ShowHistory()))
+            self._hour_until = time.monotonic() + STEP
+        return Group(render(status), self._hour)
 
 
 async def fetch(policies: Policies) -> Status:
@@ -66,11 +99,15 @@ def render(status: Status) -> RenderableType:
         parts.append(_upstreams(status.upstreams))
     if status.endpoints:
         parts.append(_endpoints(status.endpoints))
+    if status.last_minute.handled:
+        parts.append(_handled(status.last_minute.handled))
     if status.traffic.limits:
         parts.append(_limits(status.traffic.limits))
     if status.workers:
         parts.append(_workers(status.workers))
     parts.append(_sessions(status.sessions))
+    if status.scaling is not None:
+        parts.append(_scaling(status.scaling))
     if status.vault is not None:
         parts.append(_vault(status.vault))
     return Group(*(line for part in parts for line in (part, Text())))
@@ -147,6 +184,15 @@ def _endpoints(endpoints: Mapping[str, EndpointStatus]) -> Table:
     return table
 
 
+def _handled(handled: Mapping[str, Mapping[str, Handled]]) -> Text:
+    """What receivers say of the last minute's events."""
+    line = Text.assemble(("handled   ", "bold"))
+    for endpoint, by in handled.items():
+        each = (f"{one.events:,} {how}, {one.mean_s * 1000:,.0f} ms each" for how, one in by.items())
+        line.append(f"{endpoint}: {'; '.join(each)}  ")
+    return line.append("in the last minute", "dim")
+
+
 def _limits(limits: Mapping[str, LimitDecisions]) -> Table:
     table = _table("limit", *(field.name.replace("_", " ") for field in fields(LimitDecisions)))
     for name, decisions in limits.items():
@@ -174,6 +220,17 @@ def _workers(workers: Sequence[WorkerStatus]) -> Table:
 def _sessions(sessions: SessionCounts) -> Text:
     line = _counts("sessions  ", sessions.total, sessions.states)
     return line.append(f"  unowned {sessions.unowned:,}", "yellow") if sessions.unowned else line
+
+
+def _scaling(scaling: ScalingStatus) -> Text:
+    each = f"{some(scaling.sessions, 'session', 'sessions')}, {scaling.per_worker:,.0f} for each at most"
+    line = Text.assemble(("workers   ", "bold"), f"{scaling.live} live, {scaling.wanted} wanted  ", (each, "dim"))
+    if scaling.gives is not None:
+        line.append(f"  {on_one_line(scaling.gives)} gives sessions to others", "yellow")
+    if scaling.last is not None and scaling.last.ago_s < _LATELY:
+        last = scaling.last
+        line.append(f"  {on_one_line(f'{last.session} left {last.left} for {last.to}')} {age(last.ago_s)} ago", "dim")
+    return line
 
 
 def _table(first: str, *rest: str) -> Table:

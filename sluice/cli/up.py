@@ -11,36 +11,55 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 
 from gateway.policies import Policies, edits, load
+from sessions.registry import Registry
 from sluice.cli import local_http, status
 from sluice.cli.errors import CommandError
+from sluice.cli.fleet import Fleet, WorkerCount, worker_count, worker_name
 from sluice.cli.options import POLICIES, count, seconds
-from sluice.cli.processes import bind_for_several, is_free, processes_option, promise_is_kept, store_answers
+from sluice.cli.processes import (
+    bind_for_several,
+    is_free,
+    is_readable,
+    processes_option,
+    promise_is_kept,
+    store_answers,
+)
 from sluice.config import data_folder, last_good, live
 from sluice.console.status import Status
 from sluice.demo import deployment as demo
 from sluice.http.server import serving
 from sluice.http.server.binding import Bound, to_inherit
 from sluice.observe import log, metrics
+from sluice.process import service
 from sluice.process.addresses import EMBEDDED, reached, store_url
 from sluice.process.loops import Stop
 from sluice.process.supervisor import Program, Supervisor
 from sluice.store import embedded
+from sluice.store.client import Store, StoreAway
 
 _STORE_TIMEOUT = 120.0  # an append-only file of some GiB takes its time to load
 _GATEWAY_TIMEOUT = 30.0
 _SUMMARY_EVERY = 5.0
+_SCALING_TIMEOUT = 5.0
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     processes_option(parser)
     parser.add_argument("--policies", type=Path, metavar="FILE", help="default: policies.yaml, or the demo's own")
-    parser.add_argument("--workers", type=count, metavar="N", help="demo workers to run (default: 0, with --demo 2)")
+    parser.add_argument(
+        "--workers",
+        type=worker_count,
+        metavar="N",
+        help="workers to run, such as 2; 2..8: as many as the sessions want (default: 2 with --demo, 1 with "
+        "sessions.browser, else 0)",
+    )
     parser.add_argument("--demo", action="store_true", help="with a Laravel that plays its limiter, workers, traffic")
     parser.add_argument("--minute", type=seconds, default=60.0, metavar="60s", help="the demo's; shorter is faster")
     parser.add_argument("--sessions", type=count, default=50, metavar="N", help="the demo's sessions (default: 50)")
@@ -48,10 +67,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _up(options: argparse.Namespace) -> None:
-    path = options.policies or (demo.make_policies() if options.demo else POLICIES)
+    policies = load(options.policies or (demo.make_policies() if options.demo else POLICIES))
+    options.driver = "browser" if policies.sessions.browser is not None and not options.demo else "demo"
     if options.workers is None:
-        options.workers = 2 if options.demo else 0
-    run(load(path), options)
+        number = 2 if options.demo else _browser_workers(policies)
+        options.workers = WorkerCount(number, number)
+    run(policies, options)
+
+
+def _browser_workers(policies: Policies) -> int:
+    """One where the policies ask for browsers and there is one."""
+    if policies.sessions.browser is None:
+        return 0
+    from sessions.worker.browser.available import missing  # nobody else has to load it
+
+    lacks = missing(policies.sessions.browser)
+    if lacks is not None:
+        say(f"no session runs in a browser here: {lacks}")
+    return 0 if lacks else 1
 
 
 def run(policies: Policies, options: argparse.Namespace) -> None:
@@ -91,6 +124,7 @@ async def _run_gateways(policies: Policies, processes: int) -> None:
     supervisor = Supervisor(_gateways(policies, processes, ours, bound), say)
     stop.on_signals(_kill(supervisor))
     stop.on_parent_gone()
+    telling = asyncio.create_task(service.tell(stop))
     try:
         if not await store_answers(policies, stop):
             return
@@ -104,11 +138,13 @@ async def _run_gateways(policies: Policies, processes: int) -> None:
             say(f"gateway   {_addresses(policies)}   ({processes} processes)")
             say(f"logs      {ours.logs}")
             say("stop with Ctrl-C")
+            service.ready()
         await _report_edits(policies, stop)
     finally:
         say("stopping: what is in flight is finished")
         _close(bound)
         await supervisor.stop()
+        telling.cancel()
         say("stopped")
 
 
@@ -116,21 +152,26 @@ async def _run(policies: Policies, options: argparse.Namespace) -> None:
     stop = Stop()
     stop.on_signals()
     bound = _listening(policies, options.processes)
+    ours = _Ours(policies, "metrics", policies.data / "logs")
     try:
-        programs = _programs(policies, options, bound)
+        programs = _programs(policies, options, ours, bound)
     except (CommandError, serving.CannotListen):
         _close(bound)
         raise
     supervisor = Supervisor(programs, say)
     stop.on_signals(_kill(supervisor))
+    telling = asyncio.create_task(service.tell(stop))
     if policies.store.url == EMBEDDED and await asyncio.to_thread(embedded.stop_orphan, policies.data):
         say("an earlier run was killed and left its store behind; it was stopped, its data is kept")
     try:
         await _unless_stopped(stop, _start(supervisor, policies, options))
         if not stop.requested:
             _print_addresses(policies, options)
+            service.ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(_report_edits(policies, stop))
+            if not options.workers.is_fixed:
+                group.create_task(_scale(policies, options, ours, supervisor, stop))
             while await stop.sleep(_SUMMARY_EVERY):
                 if options.demo:
                     await _summary(policies)
@@ -138,6 +179,7 @@ async def _run(policies: Policies, options: argparse.Namespace) -> None:
         say("stopping: workers, gateway, relay, store; what is in flight is finished")
         _close(bound)
         await supervisor.stop()
+        telling.cancel()
         say("stopped")
 
 
@@ -161,10 +203,19 @@ def _kill(supervisor: Supervisor) -> Callable[[int], None]:
     return kill
 
 
+async def _store_is_ready(policies: Policies) -> None:
+    await embedded.answering(store_url(policies), _STORE_TIMEOUT)
+    await is_readable(policies)
+
+
 async def _start(supervisor: Supervisor, policies: Policies, options: argparse.Namespace) -> None:
+    if policies.store.url != EMBEDDED:
+        with contextlib.suppress(StoreAway):  # its processes wait for it, and look then
+            await is_readable(policies)
     await supervisor.start()
+    workers = options.workers.least if options.workers.is_fixed else 0
     if options.demo:
-        await demo.want_sessions(store_url(policies), policies.sessions.lease, options.sessions, options.workers)
+        await demo.want_sessions(store_url(policies), policies.sessions.lease, options.sessions, workers)
 
 
 def _listening(policies: Policies, processes: int) -> list[Bound]:
@@ -175,28 +226,50 @@ def _listening(policies: Policies, processes: int) -> list[Bound]:
     return bind_for_several(policies) if processes > 1 else serving.bind(policies.listeners)
 
 
-def _programs(policies: Policies, options: argparse.Namespace, bound: Sequence[Bound]) -> list[Program]:
+def _programs(policies: Policies, options: argparse.Namespace, ours: _Ours, bound: Sequence[Bound]) -> list[Program]:
     """In the order they are started."""
-    ours = _Ours(policies, "metrics", policies.data / "logs")
     programs = []
     if policies.store.url == EMBEDDED:
         programs.append(
             Program(
                 "store",
                 embedded.command(policies.data, policies.store.promise),
-                ready=lambda: embedded.answering(store_url(policies), _STORE_TIMEOUT),
+                ready=lambda: _store_is_ready(policies),
             )
         )
-    pace = ("--minute", f"{options.minute * 1000:.0f}ms")
     if options.demo:
-        programs.append(ours("laravel", "demo-laravel", "--listen", _laravel_address(policies), *pace))
+        laravel = ("demo-laravel", "--listen", _laravel_address(policies), *_pace(options))
+        programs.append(ours("laravel", *laravel))
     programs.append(ours("relay", "relay"))
     programs += _gateways(policies, options.processes, ours, bound)
-    for number in range(1, options.workers + 1):
-        traffic = ("--traffic", *pace) if options.demo else ()
-        name = f"demo-{number}"
-        programs.append(ours(name, "worker", "--driver", "demo", "--name", name, *traffic))
+    if options.workers.is_fixed:
+        programs += [
+            _worker(ours, options, worker_name(options.driver, number))
+            for number in range(1, options.workers.least + 1)
+        ]
     return programs
+
+
+def _worker(ours: _Ours, options: argparse.Namespace, name: str) -> Program:
+    traffic = ("--traffic", *_pace(options)) if options.demo else ()
+    return ours(name, "worker", "--driver", options.driver, "--name", name, *traffic)
+
+
+def _pace(options: argparse.Namespace) -> tuple[str, str]:
+    return "--minute", f"{options.minute * 1000:.0f}ms"
+
+
+async def _scale(
+    policies: Policies, options: argparse.Namespace, ours: _Ours, supervisor: Supervisor, stop: Stop
+) -> None:
+    """Until stopped."""
+    store = Store(store_url(policies), timeout=_SCALING_TIMEOUT)
+    registry = Registry(store, policies.sessions.lease)
+    try:
+        program = partial(_worker, ours, options)
+        await Fleet(options.workers, registry, supervisor, program, say, options.driver).run(stop)
+    finally:
+        await store.close()
 
 
 def _gateways(policies: Policies, processes: int, ours: _Ours, bound: Sequence[Bound]) -> list[Program]:
@@ -247,7 +320,7 @@ async def _soon() -> None:
 
 
 def _laravel_address(policies: Policies) -> str:
-    endpoint = next(iter(policies.relay.endpoints.values()), None)
+    endpoint = next(iter(policies.relay.receivers.values()), None)
     url = urlsplit(endpoint.url if endpoint else "")
     if url.hostname not in ("127.0.0.1", "localhost", "::1") or not url.port:
         raise CommandError("relay.endpoints: the demo plays the first endpoint itself; its url must be on 127.0.0.1")

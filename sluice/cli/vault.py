@@ -85,7 +85,9 @@ def _print_profiles(found: KeptProfiles) -> None:
 def _cells(one: KeptProfile, key: str | None) -> tuple[str, ...]:
     if one.newest is None or one.made is None or one.size is None:
         return one.session, "-", "-", "-", "-", "-", "-", "deleted" if one.deleted else "nothing saved"
-    state = f"deleted {one.deleted:%Y-%m-%dT%H:%M:%SZ}" if one.deleted else "old key" if _is_old(one, key) else "-"
+    state = "old key" if _is_old(one, key) else "late" if one.late else "-"
+    if one.deleted:
+        state = f"deleted {one.deleted:%Y-%m-%dT%H:%M:%SZ}"
     newest = f"{one.newest} of {one.generations}"
     browser = " ".join(filter(None, (one.browser, one.backend))) or "-"
     saved = f"{one.made:%Y-%m-%dT%H:%M:%SZ}"
@@ -105,7 +107,8 @@ def _show(options: argparse.Namespace) -> None:
         print_json(found)
         return
     deleted = f", deleted {found.deleted:%Y-%m-%dT%H:%M:%SZ}" if found.deleted else ""
-    sys.stdout.write(on_one_line(f"{found.session}: fence {found.fence}{deleted}") + "\n")
+    late = ", late: its session is connected, and nobody saves it" if found.late else ""
+    sys.stdout.write(on_one_line(f"{found.session}: fence {found.fence}{deleted}{late}") + "\n")
     if found.generations:
         _print_generations(found)
     else:

@@ -32,8 +32,9 @@ MIN_LOG, MAX_LOGS = 64 * 2**10, 1000
 @dataclass(frozen=True, slots=True)
 class StorePolicy:
     url: str = setting(of(urls.store_url), "embedded")
-    """`embedded`, or a redis://, rediss://, unix:// address."""
+    """`embedded`, or `redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`."""
     promise: Promise = setting(choice("memory", "second", "always", "replica"), "second")
+    """What a 202 buys: in memory, on the disk within a second, on the disk at once, or on a replica as well."""
     timeout: float = setting(parsers.duration, 0.25)
     """The longest the limiter waits for the store before a limit's `when_store_away` decides."""
 
@@ -44,8 +45,6 @@ def _check_replica(store: StorePolicy, fields: Fields) -> None:
     if store.url == "embedded":
         cure = "set store.url to one of yours that has a replica, or write always"
         fields.wrong("promise", Malformed("the embedded store has no replica", cure))
-    if store.url.startswith("redis+cluster:"):
-        fields.wrong("promise", Malformed("a cluster does not tell what its replicas have", "write second or always"))
 
 
 store = section(StorePolicy, _check_replica)
@@ -66,16 +65,24 @@ class Signature:
     header: str = setting(of(headers.own_name), "")
     """Empty: the preset's own."""
     timestamp_header: str = setting(of(headers.own_name), "")
+    """Where the time of signing stands, of preset `dotted`."""
     prefix: str | None = setting(of(headers.plain), None)
-    """What stands before the proof in its header; None: what is usual in that header."""
+    """What stands before the proof in its header; not written: what is usual in that header."""
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         return (self.secret, *self.older)
 
 
+SIGNATURE = {
+    "preset": "Whose way of signing it is (docs/signatures.md).",
+    "secret": "`env:NAME` or `file:PATH`.",
+    "secrets": "In place of `secret`, while they are exchanged: signed with the first, verified with any.",
+}
+
+
 def signature(name: str, value: Value) -> Signature:
-    with value.fields() as fields:
+    with value.fields(SIGNATURE) as fields:
         preset: Preset = fields.take("preset", choice(*OPTIONS), "blazz")
         newest, *older = _secrets(fields, preset)
         found = fields.read(Signature, name=name, preset=preset, secret=newest, older=tuple(older))

@@ -31,6 +31,7 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": ["string", "number", "boolean"]}
 """A single value is text to us, whatever YAML takes it for."""
 SETTING = "setting"
+NOTHING: Mapping[str, str] = {}
 KINDS = {yaml.MappingNode: "a mapping", yaml.SequenceNode: "a list", yaml.ScalarNode: "a single value"}
 CURES = {
     yaml.MappingNode: "write {key: value}",
@@ -108,7 +109,8 @@ class Value:
         self._must_be(yaml.SequenceNode)
         return [Value(f"{self.key}[{i}]", node, self.reading) for i, node in enumerate(self.node.value)]
 
-    def fields(self) -> Fields:
+    def fields(self, about: Mapping[str, str] = NOTHING) -> Fields:
+        """`about`: what its keys say, for `sluice schema`, where no section declares them."""
         self._must_be(yaml.MappingNode)
         return Fields(self)
 
@@ -192,13 +194,6 @@ class Fields:
                 declared: Setting = attribute.metadata[SETTING]
                 known[attribute.name] = declared.take(self, declared.name or attribute.name)
         return section(**known)
-
-    def later(self, *names: str) -> None:
-        """Keys of the design that are not built yet."""
-        for name in names:
-            if name in self._entries:
-                self._refused.add(name)
-                self._entries[name][0].note(Malformed("not in this version yet", "remove it"))
 
     def named(self) -> Iterator[tuple[Value, Value]]:
         """Every entry, where the keys are names that people give; first the key, then its value."""

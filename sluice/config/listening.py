@@ -77,12 +77,20 @@ def listeners(value: Value) -> tuple[Listener, ...]:
     return tuple(one for _, one in found)
 
 
+ABOUT = {
+    "address": "`127.0.0.1:8080`, `[::1]:8080` or `unix:/run/sluice.sock`.",
+    "cert": "PEM, read again when it changes: TLS 1.2 or newer.",
+    "key": "PEM, of `cert`.",
+    "mode": "Of a unix socket; 0660 where nothing is written.",
+}
+
+
 def _entries(value: Value, found: list[tuple[Value, Listener]]) -> Iterator[tuple[Value, str]]:
     """Each with its name, or without; a single mapping goes into `found` itself."""
     if value.is_list:
         yield from ((item, "") for item in value.items())
     elif value.is_mapping:
-        with value.fields() as fields:
+        with value.fields(ABOUT) as fields:
             if "address" in fields:
                 found.append((value, _declared("", fields)))
                 return
@@ -100,7 +108,7 @@ def _listener(name: str, value: Value) -> Listener:
     if not value.is_mapping:
         address = _address(value)
         return Listener(name or str(address), address)
-    with value.fields() as fields:
+    with value.fields(ABOUT) as fields:
         return _declared(name, fields)
 
 

@@ -52,6 +52,18 @@ def of(parse: Callable[[str], T]) -> Callable[[Value], T]:
 duration, size, rate, until = of(units.duration), of(units.size), of(units.rate), of(units.until)
 
 
+def duration_or_none(value: Value) -> float:
+    """0: none."""
+    value.takes(pattern(f"{DURATION}|none"))
+    text = value.text()
+    if text == "none":
+        return 0.0
+    try:
+        return units.duration(text)
+    except Malformed as malformed:
+        raise Malformed(malformed.message, f"{malformed.hint}, or none") from None
+
+
 def matching(regex: re.Pattern[str], what: str, cure: str) -> Callable[[str], str]:
     def parse_text(text: str) -> str:
         if not regex.fullmatch(text):
@@ -115,8 +127,11 @@ def choice(*options: Word) -> Callable[[Value], Word]:
     return parse_word
 
 
+BOOLEAN: Schema = {"type": "boolean"}
+
+
 def boolean(value: Value) -> bool:
-    value.takes({"type": "boolean"})
+    value.takes(BOOLEAN)
     return choice("true", "false")(value) == "true"
 
 

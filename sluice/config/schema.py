@@ -12,7 +12,7 @@ import contextlib
 import inspect
 import itertools
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
 
-from sluice.config.fields import SETTING, TEXT, Fields, Reading, Schema, Value
+from sluice.config import parsers, units
+from sluice.config.fields import NOTHING, SETTING, TEXT, Fields, Reading, Schema, Value
+from sluice.config.model import Rate
 from sluice.config.problems import Malformed
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class _StandIn:
     def items(self) -> list[Value]:
         raise Malformed("is no list", "")
 
-    def fields(self) -> Fields:
+    def fields(self, about: Mapping[str, str] = NOTHING) -> Fields:
         raise Malformed("is no mapping", "")
 
     def note(self, malformed: Malformed) -> None:
@@ -137,15 +139,16 @@ class _Mapping(_StandIn):
         self.keys: _Keys | None = None
         self._there = there
 
-    def fields(self) -> Fields:
-        self.keys = _Keys(there=self._there)
+    def fields(self, about: Mapping[str, str] = NOTHING) -> Fields:
+        self.keys = _Keys(about, there=self._there)
         return cast(Fields, self.keys)
 
 
 class _Keys:
     """The keys of a mapping, as `Fields` is asked for them."""
 
-    def __init__(self, *, there: bool) -> None:
+    def __init__(self, about: Mapping[str, str], *, there: bool) -> None:
+        self._about = about
         self.properties: dict[str, Schema] = {}
         self.required: list[str] = []
         self._there = there
@@ -181,7 +184,13 @@ class _Keys:
         return self._there
 
     def take(self, name: str, parse: Callable[[Value], T], default: T) -> T:
-        self.properties[name] = of(parse)
+        form = of(parse)
+        may_be_left_out = name not in self.required and name not in self._one_of
+        if may_be_left_out and (written := in_the_file(default, form)) is not None:
+            form = {**form, "default": written}
+        if name in self._about:
+            form = {**form, "description": self._about[name]}
+        self.properties[name] = form
         return default
 
     def need(self, name: str, parse: Callable[[Value], T], stand_in: T, cure: str) -> T:
@@ -199,9 +208,6 @@ class _Keys:
                 self.properties[name] = {**self.properties[name], "description": text}
         return found
 
-    def later(self, *names: str) -> None:
-        """Not in this version, so not in its schema."""
-
     def named(self) -> Iterator[tuple[Value, Value]]:
         yield cast(Value, _Noted(self._name)), cast(Value, _Noted(self._entry))
 
@@ -216,6 +222,60 @@ class _Keys:
 
     def sound(self, *names: str) -> bool:
         return False
+
+
+def in_the_file(default: object, form: Schema) -> str | int | float | bool | list[str] | None:
+    """A default as a person would write it; None: it stands for the key's absence, or has no short form."""
+    match default:
+        case bool():
+            return default if form == parsers.BOOLEAN else None
+        case int() if "pattern" not in form:
+            return default if default >= 1 else None
+        case str() if default and default in form.get("enum", (default,)):
+            return default
+        case Path():
+            return str(default)
+        case Rate():
+            return _rate(default)
+        case frozenset():
+            return sorted(map(str, default)) or None
+        case (str(), *_) if all(isinstance(one, str) for one in cast(tuple[object, ...], default)):
+            return list(cast(tuple[str, ...], default))
+        case int() | float():
+            return _number(default, form)
+    return None
+
+
+def _number(number: float, form: Schema) -> str | float | None:
+    match form:
+        case {"pattern": str() as pattern} if parsers.DURATION in pattern:
+            absent = next((word for word in ("none", "off") if pattern.endswith(f"|{word})$")), None)
+            return _in_units(round(number * 1000), _MILLISECONDS) if number else absent
+        case {"pattern": str() as pattern} if parsers.SIZE in pattern:
+            return _in_units(round(number), units.BYTES)
+        case {"pattern": str() as pattern} if units.PERCENTAGE.pattern in pattern:
+            return f"{number:.0%}"
+        case {"type": "number"}:
+            return number
+    return None
+
+
+_MILLISECONDS = {unit: round(seconds * 1000) for unit, seconds in units.SECONDS.items()}
+_PERIODS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}
+
+
+def _rate(rate: Rate) -> str | None:
+    for period, name in sorted(_PERIODS.items(), reverse=True):
+        if rate.period % period == 0:
+            number = round(rate.period / period)
+            return f"{rate.amount}/{name}" if number == 1 else f"{rate.amount}/{number} {name}s"
+    return None
+
+
+def _in_units(number: int, factors: Mapping[str, int]) -> str:
+    """In the largest unit in which it is a whole number."""
+    unit = max((unit for unit, factor in factors.items() if number % factor == 0), key=lambda unit: factors[unit])
+    return f"{number // factors[unit]}{unit}"
 
 
 @lru_cache

@@ -59,7 +59,10 @@ def changes(before: Mapping[Path, Written], after: Mapping[Path, Written]) -> It
                 yield Change(".".join(path), *_both(old, new))
             continue
         side, other_prefixes = (before, whole[0]) if new is None else (after, whole[1])
-        top = next(path[:size] for size in range(min(2, len(path)), len(path) + 1) if path[:size] not in other_prefixes)
+        tops = [path[:size] for size in range(min(2, len(path)), len(path) + 1) if path[:size] not in other_prefixes]
+        if not tops:
+            continue  # it is empty on one side, and what the other side has there is told
+        top = tops[0]
         if top not in described:
             described.add(top)
             text = _shorten(", ".join(_described(top, one, side[one]) for one in side if one[: len(top)] == top))
@@ -67,7 +70,8 @@ def changes(before: Mapping[Path, Written], after: Mapping[Path, Written]) -> It
 
 
 def written(root: yaml.Node, secrets: Mapping[str, Secret]) -> dict[Path, Written]:
-    """By path. An item of a list is called by its `id`, name, path, network or whom it is for, not by its number.
+    """By path. An item of a list is called by its `id`, name, path, network, kind or whom it is for, not by its
+    number.
 
     `secrets`: those that were read, by the key that problems are told with (`signatures.workers.secret`).
     """
@@ -101,7 +105,7 @@ def _name(item: yaml.Node, index: int) -> str:
     entries = {key.value: value for key, value in item.value} if isinstance(item, yaml.MappingNode) else {}
     if "path" in entries:
         return " ".join((*sorted(_texts(entries.get("methods"))), *_texts(entries["path"])))
-    for name in ("id", "name", "network", "url"):
+    for name in ("id", "name", "network", "url", "when"):
         if name in entries:
             return ", ".join(_texts(entries[name]))
     for name in ("session", "workspace", "list"):

@@ -3,15 +3,16 @@
     {"at": "…Z", "who": "console.token", "from": "203.0.113.7", "through": "api", "action": "hold_circuit",
      "request": {"endpoint": "laravel", "hold": "open"}, "result": {"changed": true}}
 
+What a gateway does to sessions by itself is there, too (`gateway/lifecycle.py`).
+
 A change that ended in an exception has `error` instead of `result`: some of it may have been done. What was refused
-has changed nothing, and has no line; nor has a dry run. No secret of the policies is ever in a line.
+has changed nothing, and has no line; nor has a dry run. Who was shown the QR code of a session has one, too, as he
+could link a phone by it: once in ten minutes, however often a page asks. No secret of the policies is ever in a line.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import time
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
@@ -21,13 +22,31 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from gateway.policies import Policies
-from sluice.config import LogPolicy
 from sluice.console.actions.deployment import Deployment, Problem
 from sluice.console.operations import D, Operation, Q, R
 from sluice.http.decode import encode
-from sluice.observe.log_outputs import make_room
+from sluice.observe.audit_file import append, path_in
+from sluice.process.cache import Latest
 
 _LOCK_TIMEOUT = 1.0  # seconds
+_AGAIN = 600.0
+"""Seconds after which it is written once more that somebody is shown the same."""
+_READERS = 128 * 1024  # bytes
+
+
+class Readers:
+    """Who was shown what lately, by one gateway process."""
+
+    def __init__(self) -> None:
+        self._known: Latest[bytes, float] = Latest(_READERS)
+
+    def is_new(self, shown: bytes) -> bool:
+        """And it is not any more."""
+        now, before = time.monotonic(), self._known.get(shown)
+        if before is not None and now - before < _AGAIN:
+            return False
+        self._known.keep(shown, now, len(shown))
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +55,30 @@ class Actor:
 
     who: str
     place: str
-    through: Literal["api", "command line"]
+    through: Literal["api", "page", "command line"]
 
 
 async def perform(
-    operation: Operation[D, Q, R], deployment: D, request: Q, actor: Actor, on_failure: Callable[[str, bytes], None]
+    operation: Operation[D, Q, R],
+    deployment: D,
+    request: Q,
+    actor: Actor,
+    on_failure: Callable[[str, bytes], None],
+    readers: Readers | None = None,
 ) -> R | Problem:
-    """Runs it and, where it is a change, writes it into the audit log.
+    """Runs it and, where it is a change, writes it into the audit log; and who was shown what he can act by, unless
+    `readers` know it already.
 
     What is done is done when the log cannot be written: then `on_failure` is given the reason and the line.
     Raises StoreAway or StoreRefused.
     """
     if not operation.changes or getattr(request, "dry_run", False):
-        return await operation.run(deployment, request)
+        seen = await operation.run(deployment, request)
+        if operation.reveals is not None and not isinstance(seen, Problem) and operation.reveals(seen):
+            about = encode([operation.id, request, actor])
+            if readers is None or readers.is_new(about):
+                await _write(deployment, _line(deployment, operation.id, request, actor, seen), on_failure)
+        return seen
     outcome: R | Problem | BaseException
     try:
         outcome = await operation.run(deployment, request)
@@ -107,42 +137,10 @@ def _masked(value: Any, secrets: list[str]) -> Any:
 async def _write(deployment: Deployment, line: bytes, on_failure: Callable[[str, bytes], None]) -> None:
     path = path_of(deployment.policies)
     try:
-        await asyncio.to_thread(_append, path, line, deployment.policies.log)
+        await asyncio.to_thread(append, path, line, deployment.policies.log)
     except OSError as error:
         on_failure(f"{path} cannot be written ({(error.strerror or str(error)).lower()})", line)
 
 
 def path_of(policies: Policies) -> Path:
-    return policies.data / "logs" / "audit.jsonl"
-
-
-def _append(path: Path, line: bytes, policy: LogPolicy) -> None:
-    """Several processes write it, each in its turn. A full one is moved away, and a new one begins."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = os.open(path.with_name(".audit.lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(file)
-        if path.exists() and path.stat().st_size + len(line) > policy.size:
-            make_room(path, policy.files)
-        with open(path, "ab+", opener=_private) as log:
-            size = log.seek(0, os.SEEK_END)
-            cut = size > 0 and os.pread(log.fileno(), 1, size - 1) != b"\n"  # by a full disk
-            log.write(b"\n" + line if cut else line)
-    finally:
-        os.close(file)
-
-
-def _lock(file: int) -> None:
-    """Raises OSError where another process holds it for too long, as one that was stopped does."""
-    deadline = time.monotonic() + _LOCK_TIMEOUT
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    return path_in(policies.data)

@@ -31,7 +31,7 @@ PROBLEM = {
 _REFUSALS = {
     "400": "Something in the request is wrong.",
     "401": "The token is missing or wrong.",
-    "403": "The gateway runs without console.token.",
+    "403": "The gateway runs without console.token, or console.read asks for what takes console.token.",
     "429": "Too many wrong tokens came from this address (admin.refused).",
     "503": "The store, or what the call needs besides it, does not answer; try again.",
 }
@@ -56,7 +56,11 @@ def document() -> dict[str, Any]:
         "components": {
             "schemas": {**schemas.made, "Problem": PROBLEM},
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "The value of console.token."}
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The value of console.token; or of console.read, which changes nothing.",
+                }
             },
         },
     }

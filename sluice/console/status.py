@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Literal
 
 from sluice.console.actions.circuits import CircuitOfEndpoint
+from sluice.console.cleanup import CleanupStatus
+from sluice.console.outbox import OutboxStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,13 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Handled:
+    events: int
+    mean_s: float
+    """Seconds that one attempt took."""
+
+
+@dataclass(frozen=True, slots=True)
 class LastMinute:
     """Of all processes on this machine, as of two seconds ago at most."""
 
@@ -114,6 +123,8 @@ class LastMinute:
     """Requests whose limits were decided without the store."""
     refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Events not stored, by endpoint and reason."""
+    handled: Mapping[str, Mapping[str, Handled]] = field(default_factory=dict)
+    """By endpoint, and by what its answers say that it did with the event: inline, queued."""
     unsigned: Mapping[str, Share] = field(default_factory=dict)
     """Requests that were refused with 401, by route, of those with `verify`."""
     unrouted: Share | None = None
@@ -140,6 +151,8 @@ class LastMinute:
     """Requests refused as their client's address uses its share of the connections to an upstream, by its name."""
     sends: Mapping[str, int] = field(default_factory=dict)
     """What the shield of sends did, and what it could not do: joined, unknown, unshielded, given_up."""
+    outbox: Mapping[str, int] = field(default_factory=dict)
+    """What became of sends that limits keep (`sluice_outbox_sends_total`)."""
     connections_refused: int = 0
     """Connections that got 503, as the open files of a gateway are used up."""
     websockets_cut: Mapping[str, int] = field(default_factory=dict)
@@ -473,6 +486,10 @@ class WorkerStatus:
     memory: float = 0.0
     cpu: float = 0.0
     """By its own account, 0 to 1; from 0.9 on it takes no more sessions."""
+    drains_s: float | None = None
+    """Seconds for which it is to drain: its sessions go to others, as fewer workers are wanted; null: it is not."""
+    dropped_events: int = 0
+    """Of its sessions: those that it could not pass on within the last hour."""
     named: bool = True
     """Of an existing one: the policies name it still."""
     notes: tuple[str, ...] = ()
@@ -493,12 +510,93 @@ class SessionCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class MovedSessionStatus:
+    """The session that was sent to another worker last, without a person."""
+
+    session: str
+    left: str
+    to: str
+    by: str
+    """rebalancing; drain: the worker that it leaves is to drain; a person."""
+    ago_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingStatus:
+    """How many workers of ours are wanted, and what they are wanted for."""
+
+    wanted: int
+    live: int
+    """Without those that drain."""
+    sessions: int
+    """That they are to run, with the next two."""
+    unowned: int
+    unplaced: int
+    """Creates that were refused within the last minute, as all workers were full."""
+    per_worker: float
+    """Sessions that one of them runs."""
+    full: bool
+    """All of them take no more, by their own account of memory and CPU."""
+    gives: str | None = None
+    """The worker whose sessions go to others now, to balance them."""
+    last: MovedSessionStatus | None = None
+    most: int | None = None
+    """How many `sluice up --workers` has at most; null: nobody starts workers by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultStatus:
+    """Sessions that are not well though somebody runs them, for one kind of reason."""
+
+    kind: str
+    """silent, flapping, or the state in which they are stuck."""
+    sessions: int
+    examples: tuple[str, ...]
+    """Some of them, by name."""
+    restarted: bool
+    """The policies have them restarted."""
+
+
+@dataclass(frozen=True, slots=True)
 class RivalStatus:
     """A session that is connected on an existing worker, while another one of its workspace has its phone."""
 
     session: str
     stays: str
     worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class UntoldEndings:
+    """Sessions that were ended, of which Laravel has not been told yet: a hundred at most."""
+
+    sessions: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AlertReceiverStatus:
+    """Of one that did not take the last message, or `(heartbeat)`."""
+
+    receiver: str
+    failing_s: float
+    failures: int
+    """One after the other."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsStatus:
+    """As the gateway process that was asked has read it a few seconds ago."""
+
+    firing: int
+    """What is wrong by a rule, for long enough."""
+    silences: int
+    failing: tuple[AlertReceiverStatus, ...] = ()
+    never: tuple[str, ...] = ()
+    """Rules that cannot fire, and why."""
+    full: bool = False
+    """So much is wrong by the rules that the rest is not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,6 +623,13 @@ class Status:
     rivals: tuple[RivalStatus, ...] = ()
     """Some of them."""
     one_phone_enforced: bool = False
+    one_phone: str = "newest"
+    """Which of several connected sessions of a phone stays."""
+    cleanup: CleanupStatus | None = None
+    """Null: stale sessions are not ended by themselves, or the store does not tell."""
+    untold: UntoldEndings | None = None
+    """Null while there is none."""
+    faults: tuple[FaultStatus, ...] = ()
     division: DivisionStatus = field(default_factory=DivisionStatus)
     last_minute: LastMinute = field(default_factory=LastMinute)
     listeners: tuple[ListenerStatus, ...] = ()
@@ -536,5 +641,13 @@ class Status:
     """Seconds since this gateway process was started."""
     vault: VaultStatus | None = None
     """Null: there is none, or it was not looked at yet."""
+    scaling: ScalingStatus | None = None
+    """Null: there are no workers of ours, and none is wanted."""
+    outbox: OutboxStatus | None = None
+    """Null: no limit keeps sends, or the store does not tell."""
+    alerts: AlertsStatus | None = None
+    """Null: the policies ask for none."""
     messages: tuple[str, ...] = ()
     """What needs a person, in sentences; empty: all is well."""
+    message_topics: tuple[str, ...] = ()
+    """What each of them is about: the same whatever its numbers say, such as `endpoint laravel` or `store`."""

@@ -17,12 +17,14 @@ def notes_on(worker: WorkerRow, seen: ExistingWorkerStatus | None, *, named: boo
 def _own(worker: WorkerRow) -> Iterator[str]:
     if worker.reserved:
         yield f"{worker.reserved:,} reserved"
-    if worker.draining:
+    if worker.draining or worker.drains is not None:
         yield "draining"
     if worker.memory >= FULL_AT:
         yield f"memory {worker.memory:.0%}"
     if worker.cpu >= FULL_AT:
         yield f"CPU {worker.cpu:.0%}"
+    if worker.dropped:
+        yield f"{worker.dropped:,} dropped"
 
 
 def _existing(worker: WorkerRow, seen: ExistingWorkerStatus | None, *, named: bool) -> Iterator[str]:

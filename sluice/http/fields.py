@@ -35,6 +35,9 @@ REQUEST_ID: Final = 1024
 """By which a request is found in several logs: `sluice/http/request_id.py`."""
 REFERER: Final = 2048
 USER_AGENT: Final = 4096
+TRACEPARENT: Final = 8192
+TRACESTATE: Final = 16384
+"""Both: `sluice/http/trace.py`."""
 
 _KINDS: Final = {
     b"host": HOST,
@@ -57,6 +60,8 @@ _KINDS: Final = {
     b"x-request-id": REQUEST_ID,
     b"referer": REFERER,
     b"user-agent": USER_AGENT,
+    b"traceparent": TRACEPARENT,
+    b"tracestate": TRACESTATE,
     b"x-ratelimit-limit": QUOTA,
     b"x-ratelimit-remaining": QUOTA,
     b"x-ratelimit-reset": QUOTA,
@@ -64,7 +69,9 @@ _KINDS: Final = {
 _FORWARDING_PREFIXES: Final[tuple[bytes, ...]] = (b"x-forwarded-", b"x-sluice-")
 _AS_DASHES: Final = bytes.maketrans(b"_.", b"--")
 """PHP, and whoever else keeps fields as CGI variables (RFC 3875 section 4.1.18), has one name for all three."""
-_TAKEN_FOR: Final = frozenset(name for name, kind in _KINDS.items() if not kind & (QUOTA | REFERER | USER_AGENT))
+_TAKEN_FOR: Final = frozenset(
+    name for name, kind in _KINDS.items() if not kind & (QUOTA | REFERER | USER_AGENT | TRACEPARENT | TRACESTATE)
+)
 _TAKEN_FOR_PREFIXES: Final[tuple[bytes, ...]] = (*_FORWARDING_PREFIXES, b"sec-websocket-")
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL: Final = bytes([*range(9), *range(10, 32), 127])
@@ -208,6 +215,6 @@ def _learn(line: bytes) -> Field:
     field = Field(name, value.strip(b" \t"))
     if field.kind == TRANSFER_ENCODING and b"\t" in line:
         raise BadField("a tab beside a transfer coding, which not everybody passes over")
-    if len(line) <= _MAX_LINE:
+    if len(line) <= _MAX_LINE and field.kind != TRACEPARENT:  # of which each is another one
         _fields.keep(line, field, 5 * len(line) + 200 + 128 * len(field.options))
     return field

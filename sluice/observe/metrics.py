@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import REGISTRY
 
-from sluice.observe.recent import SUFFIX, Labels, Recent
+from sluice.observe.recent import SUFFIX, Labels, Recent, Totals
 from sluice.observe.tallies import Counts, Histograms, flush
 
 _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
@@ -33,7 +33,20 @@ def recent(counts: Counts, name: str, labels: Sequence[str], fold: Callable[[Lab
     description = f"Of {name}: those of the last minute. For alerts, take the rate of the counter."
     name = name.removesuffix("_total") + SUFFIX
     gauge = Gauge(name, description, labels, multiprocess_mode="livesum")
-    return Recent(counts, gauge) if fold is None else Recent(counts, gauge, fold)
+
+    def totals() -> Totals:
+        return counts.totals
+
+    return Recent(totals, gauge) if fold is None else Recent(totals, gauge, fold)
+
+
+def recent_seconds(histograms: Histograms, name: str, labels: Sequence[str]) -> None:
+    """Shows how many were observed in the last minute, and how many seconds they took together."""
+    shown = f"Of {name}: those of the last minute. For alerts, take the rate of the histogram."
+    number = Gauge(f"{name.removesuffix('_seconds')}{SUFFIX}", shown, labels, multiprocess_mode="livesum")
+    seconds = Gauge(f"{name}{SUFFIX}", f"{shown} Together.", labels, multiprocess_mode="livesum")
+    Recent(lambda: {one: known.number for one, known in histograms.observed.items()}, number)
+    Recent(lambda: {one: known.total for one, known in histograms.observed.items()}, seconds)
 
 
 def histograms(name: str, description: str, labels: Sequence[str], bounds: Sequence[float]) -> Histograms:

@@ -15,8 +15,8 @@ _DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _MODES = ("livemax", "livemin", "livesum", "livemostrecent", "mostrecent")
 KINDS = ("counter", "histogram", *(f"gauge_{mode}" for mode in _MODES))
 """Of those files: the beginnings of their names."""
-SIZE = 256 * 1024
-"""Bytes of each: some two thousand values."""
+SIZE = 512 * 1024
+"""Bytes of each: some four thousand values."""
 
 
 def preallocate() -> None:

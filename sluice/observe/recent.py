@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import Gauge
 
 from sluice.observe import tallies
-from sluice.observe.tallies import Counts
 
 EVERY = 2.0
 """Seconds between two looks."""
@@ -20,7 +19,7 @@ WINDOW = 60.0
 SUFFIX = "_last_minute"
 
 Labels = tuple[str, ...]
-Totals = dict[Labels, int]
+Totals = Mapping[Labels, float]
 
 
 def _as_counted(labels: Labels) -> Labels:
@@ -28,10 +27,12 @@ def _as_counted(labels: Labels) -> Labels:
 
 
 class Recent:
-    """Of one counter. `fold`: the labels under which those of the counter are shown, where fewer are enough."""
+    """`totals`: what was counted up to now. `fold`: the labels under which those are shown, where fewer are enough."""
 
-    def __init__(self, counts: Counts, gauge: Gauge, fold: Callable[[Labels], Labels] = _as_counted) -> None:
-        self._counts = counts
+    def __init__(
+        self, totals: Callable[[], Totals], gauge: Gauge, fold: Callable[[Labels], Labels] = _as_counted
+    ) -> None:
+        self._totals = totals
         self._gauge = gauge
         self._fold = fold
         self.started = time.monotonic()
@@ -44,18 +45,19 @@ class Recent:
 
     def note(self, now: float) -> None:
         """`now`: monotonic seconds."""
-        if not self._counts.totals:
+        totals = self._totals()
+        if not totals:
             return
-        self._past.append((now, dict(self._counts.totals)))
+        self._past.append((now, dict(totals)))
         while len(self._past) > 1 and self._past[1][0] <= now - WINDOW:
             self._past.popleft()
         for labels, n in self.sums().items():
             (self._gauge.labels(*labels) if labels else self._gauge).set(n)
 
-    def sums(self) -> Totals:
+    def sums(self) -> dict[Labels, float]:
         """What this process has counted in the last minute, as of the last look."""
         before, after = self._past[0][1], self._past[-1][1]
-        sums: Totals = {}
+        sums: dict[Labels, float] = {}
         for labels, n in after.items():
             shown = self._fold(labels)
             sums[shown] = sums.get(shown, 0) + n - before.get(labels, 0)

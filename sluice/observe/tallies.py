@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -71,14 +72,29 @@ class _Observed:
         """How many fell under each bound and not under the one before; the last: over all of them."""
 
 
+class Sum:
+    """How many were observed, and what they come to."""
+
+    __slots__ = ("number", "total")
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.total = 0.0
+
+
 class Histograms:
     """What is observed for one histogram, by its labels. `bounds` are those the histogram was made with, rising."""
 
-    __slots__ = ("_bounds", "_histogram", "_new")
+    __slots__ = ("_bounds", "_histogram", "_new", "observed", "totals")
 
     def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
         self._histogram = histogram
         self._bounds = tuple(bounds)
+        self.totals = dict.fromkeys((*bounds, math.inf), 0)
+        """What this process has observed up to the last flush, whatever the labels: how much fell under each bound and
+        not under the one before."""
+        self.observed: dict[tuple[str, ...], Sum] = {}
+        """The same, by labels."""
         self._new: dict[tuple[str, ...], _Observed] = {}
         _tallies.append(self)
 
@@ -99,12 +115,17 @@ class Histograms:
     def flush(self) -> None:
         new, self._new = self._new, {}
         for labels, observed in new.items():
-            child = self._histogram.labels(*labels)
+            child = self._histogram.labels(*labels) if labels else self._histogram
             # It has no public way to observe many at once (see the bound in pyproject.toml).
             child._sum.inc(observed.total)
+            known = self.observed.setdefault(labels, Sum())
+            known.number += sum(observed.counts)
+            known.total += observed.total
             for bucket, n in zip(child._buckets, observed.counts, strict=True):
                 if n:
                     bucket.inc(n)
+            for bound, n in zip(self.totals, observed.counts, strict=True):
+                self.totals[bound] += n
 
 
 def flush() -> None:

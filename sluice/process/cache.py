@@ -88,6 +88,10 @@ class Latest(Generic[K, V]):
         self.used -= found[1]
         return found[0]
 
+    def items(self) -> list[tuple[K, V]]:
+        """As it is at this moment, what was kept longest ago first."""
+        return [(key, value) for key, (value, _) in self._entries.items()]
+
     def clear(self) -> None:
         self._entries.clear()
         self.used = 0

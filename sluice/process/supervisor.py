@@ -2,7 +2,8 @@
 
 A child that dies is started again after a wait that doubles with each quick death; its last lines are shown. Children
 are in sessions of their own, so that Ctrl-C in the terminal reaches only us, and we decide the order. They hold our
-end of a pipe as their standard input: when we are killed they read its end, and stop by themselves.
+end of a pipe as their standard input: when we are killed they read its end, and stop by themselves. Others may be added
+while these run, and removed again.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Supervisor:
             if not (program.beside and self._steps):
                 self._steps.append([])
             self._steps[-1].append(_Child(program, say))
+        self._say = say
+        self._added: dict[str, _Child] = {}
 
     async def start(self) -> None:
         """One after the other, each once the one before is ready. Raises whatever a `ready` raises."""
@@ -68,13 +71,24 @@ class Supervisor:
                 await child.program.ready()
 
     async def stop(self) -> None:
-        """In reverse order, each given time to finish what it is doing."""
+        """Those that were added, then the others in reverse order, each given time to finish what it is doing."""
+        await asyncio.gather(*(child.end() for child in self._added.values()))
         for step in reversed(self._steps):
             await asyncio.gather(*(child.end() for child in step))
 
+    def add(self, program: Program) -> None:
+        """Starts one more, by a name that no other has, until it is removed or all are stopped."""
+        self._added[program.name] = child = _Child(program, self._say)
+        child.start()
+
+    async def remove(self, name: str) -> None:
+        """Stops one that was added, and gives it time to finish what it is doing."""
+        await self._added[name].end()
+        del self._added[name]
+
     def kill(self) -> None:
         """All that still run, at once, with what they have started. Nothing that was accepted is lost by it."""
-        for child in (child for step in self._steps for child in step):
+        for child in (*self._added.values(), *(child for step in self._steps for child in step)):
             child.kill()
 
 

@@ -136,6 +136,14 @@ class Store:
                 replies[i] = dict(zip(replies[i][::2], replies[i][1::2], strict=True))
         return replies
 
+    async def each(self, *commands: Command) -> list[list[Any]]:
+        """The replies of each server that has keys, as a cluster has several. Raises StoreAway or StoreRefused."""
+        answered = [await ask(commands) for ask in await self._routes.servers()]
+        for reply in (reply for replies in answered for reply in replies):
+            if type(reply) is ErrorReply:
+                raise raised(reply) from reply
+        return answered
+
     async def ping(self) -> None:
         """Raises StoreAway or StoreRefused unless the store answers."""
         await self.commands(("PING",))

@@ -45,17 +45,16 @@ async def check(policy: StorePolicy) -> None:
 
 
 async def broken(store: Store, promise: Promise) -> list[str]:
-    """What the store would have to be set to, in words; empty when it keeps the promise.
+    """What the store (each server of a cluster) would have to be set to, in words; empty when it keeps the promise.
 
     Raises Unknowable or StoreAway.
     """
-    wrong = []
+    wrong = list[str]()
     for name, allowed in (_NEEDED[promise] | _ALWAYS_NEEDED).items():
         try:
-            (setting,) = await store.commands(("CONFIG", "GET", name))
+            answers = await store.each(("CONFIG", "GET", name))
         except StoreRefused as error:
             raise Unknowable(str(error)) from error
-        found = setting[1].decode() if setting else "unknown"
-        if found not in allowed:
-            wrong.append(f"{name} is {found}, it must be {' or '.join(sorted(allowed))}")
+        found = {setting[1].decode() if setting else "unknown" for (setting,) in answers}
+        wrong += [f"{name} is {other}, it must be {' or '.join(sorted(allowed))}" for other in sorted(found - allowed)]
     return wrong

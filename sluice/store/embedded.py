@@ -157,17 +157,18 @@ def stop_orphan(data: Path, timeout: float = 10.0) -> bool:
 
 
 async def answering(address: str, timeout: float) -> None:
-    """Waits until the store answers. Raises StoreAway after `timeout` seconds."""
-    store = Store(address, timeout=1.0)
+    """Waits until the store answers. Raises StoreAway after `timeout` seconds, with what was wrong the last time."""
+    store, reason = Store(address, timeout=1.0), "it has not been asked"
     try:
         async with asyncio.timeout(timeout):
             while True:
                 try:
                     await store.ping()
                     return
-                except (StoreAway, StoreRefused):
+                except (StoreAway, StoreRefused) as error:
+                    reason = str(error)
                     await asyncio.sleep(0.02)
     except TimeoutError:
-        raise StoreAway(f"the store does not answer after {timeout:g}s") from None
+        raise StoreAway(f"the store was not usable within {timeout:g}s: {reason}") from None
     finally:
         await store.close()

@@ -28,9 +28,15 @@ class StoreHealth:
 
 
 async def health_of(store: Store) -> StoreHealth:
-    """Of a cluster or behind Sentinels: of the node that answers. Raises StoreAway or StoreRefused."""
-    (reply,) = await store.commands(("INFO",))
-    return health_in(reply.decode("utf-8", "replace"))
+    """Behind Sentinels: of the master. Of a cluster: of the server that is worst, as one that cannot write or is full
+    refuses its part of everything. Raises StoreAway or StoreRefused."""
+    known = [health_in(reply.decode("utf-8", "replace")) for (reply,) in await store.each(("INFO",))]
+    return max(known, key=_badness)
+
+
+def _badness(health: StoreHealth) -> tuple[bool, bool, float]:
+    most = health.max_memory or health.machine
+    return bool(health.failing), not health.appends, health.memory / most if most else 0.0
 
 
 def health_in(info: str) -> StoreHealth:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from redis.exceptions import RedisError
-
-from sluice.store.client import Store, StoreAway
+from sluice.store.client import Store
 from sluice.store.protocol import deployment
+from sluice.store.protocol.errors import ErrorReply, raised
 
 _AT_A_TIME = 1000
 _TIMEOUT = 10.0  # seconds, for each thousand
@@ -16,13 +15,20 @@ _TIMEOUT = 10.0  # seconds, for each thousand
 async def scan(store: Store, pattern: str) -> AsyncIterator[bytes]:
     """Those that are there from beginning to end are met, some more than once; of a cluster on all of its servers.
 
-    Raises StoreAway.
+    Raises StoreAway or StoreRefused.
     """
-    client = deployment.client_of_all(store.url, _TIMEOUT)
+    routes = deployment.routes(store.url, _TIMEOUT)
     try:
-        async for key in client.scan_iter(match=pattern, count=_AT_A_TIME):
-            yield key
-    except (RedisError, OSError) as error:
-        raise StoreAway(str(error)) from error
+        for ask in await routes.servers():
+            cursor = b"0"
+            while True:
+                (reply,) = await ask((("SCAN", cursor, "MATCH", pattern, "COUNT", _AT_A_TIME),))
+                if isinstance(reply, ErrorReply):
+                    raise raised(reply) from reply
+                cursor, keys = reply
+                for key in keys:
+                    yield key
+                if cursor == b"0":
+                    break
     finally:
-        await deployment.close_client(client)
+        await routes.close()

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.contract.whatsapp import Watched
+from tests.pictures import grey
 
 Emit = Callable[[str, dict[str, Any]], None]
 """Sends a webhook: event and data."""
-QR_CODE = "data:image/png;base64," + "iVBORw0KGgo" * 560
-"""6.2 kB."""
+_SIDE = 66
+"""Pixels of a code's picture, which makes 6 kB of text."""
 
 
 class LaunchFailed(Exception):
@@ -165,9 +166,10 @@ class Browsers:
         count = 0
         while not browser.scanned.done():
             count += 1
-            self._mark(browser, status="qr_scanning", qr_code=QR_CODE)
+            code = grey(_SIDE, random.Random(count).randbytes(_SIDE * _SIDE))
+            self._mark(browser, status="qr_scanning", qr_code=code)
             self._say(
-                browser, "qr_code_generated", qr_code=QR_CODE, expires_in=60, qr_count=count, is_regeneration=count > 1
+                browser, "qr_code_generated", qr_code=code, expires_in=60, qr_count=count, is_regeneration=count > 1
             )
             await asyncio.wait([browser.scanned], timeout=self._timing.qr)
         return browser.scanned.result()

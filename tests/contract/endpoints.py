@@ -181,11 +181,17 @@ def _message(worker: Worker, session: Session, phone: str, message: str) -> str:
     chat = f"{phone.lstrip('+').removesuffix('@c.us')}@c.us"
     identity = f"true_{chat}_{os.urandom(10).hex().upper()}"
     worker.sent.append({"session_id": session.id, "to": phone, "message": message, "message_id": identity})
-    worker.watched.say("sent", session=session.id, to=phone, message=message)
+    worker.watched.say("sent", session=session.id, to=phone, message=message, id=identity)
     session.last_activity = now()
     told = {"id": identity, "from": chat, "to": chat, "body": message, "timestamp": int(time.time()), "from_me": True}
     about = {"workspace_id": session.workspace, "session_id": session.id, "source": "api"}
     worker.emit("message_sent", {**about, "message": {**told, "type": "chat", "status": "sent"}})
+    if worker.options.receipts:
+        del about["source"]
+        told = {"message_id": identity, "status": "delivered", "ack_level": 3, "timestamp": int(time.time())}
+        worker.emit("message_status_updated", {**about, **told})
+        about |= {"message_id": identity, "recipient": chat}
+        worker.emit("message_read", {**about, "timestamp": int(time.time())})
     return identity
 
 

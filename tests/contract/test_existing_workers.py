@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contract.conftest import Build
-from tests.contract.fleet import KEY, Fleet
+from tests.contract.fleet import KEY, TOKEN, Fleet
 from tests.heard import Heard
 from tests.waiting import until
 
@@ -318,10 +318,20 @@ async def test_status_stays_connected_while_a_worker_that_was_away_for_long_rest
 
 
 @pytest.mark.slow
-async def test_a_question_for_a_session_that_its_worker_has_closed_to_end_waits_until_it_is_back(build: Build) -> None:
+@pytest.mark.parametrize("lists", [True, False])
+async def test_a_question_for_a_session_that_its_worker_has_closed_to_end_waits_until_it_is_back(
+    build: Build, lists: bool
+) -> None:
+    """`lists`: whether its worker was seen to list it last."""
     async with _slow(build, scale=0.02) as made:
         path, gone = "/api/messages/s0/validate", (404, {"error": "Session not found"})
-        await made.workers[0].set(says={path: gone, "/api/sessions/s0/status": gone})
+        closed = {path: gone, "/api/sessions/s0/status": gone}
+        await until(lambda: _is_listed(made, "s0"), timeout=20)
+        if not lists:
+            closed["/api/sessions"] = (200, {"success": True, "sessions": []})
+            await made.workers[0].set(says=closed)
+            await until(lambda: _is_missing(made), timeout=20)
+        await made.workers[0].set(says=closed)
         asking = asyncio.create_task(made.ask("GET", path))
         await asyncio.sleep(0.3)
         assert not asking.done()
@@ -340,7 +350,35 @@ async def test_a_send_for_a_session_that_its_worker_does_not_run_is_answered_soo
     fields |= {"session_id": "s0", "recipient_phone": "no number"}
     answer = await two.ask("POST", "/api/messages/send", **fields)
     assert (answer.status_code, answer.json()) == (400, {"error": "Invalid phone number"})
-    assert time.monotonic() - began < 6.0
+    assert time.monotonic() - began < 15.0
+
+
+@pytest.mark.slow
+async def test_only_the_first_waits_to_see_whether_the_worker_of_a_session_that_was_deleted_past_us_ends(
+    build: Build,
+) -> None:
+    async with _slow(build, scale=0.02, lease="30s") as made:  # so that it is not listed anew meanwhile
+        path, about = "/api/messages/s0/validate", {"session_id": "s0", "workspace_id": 0, "account_id": 1}
+        await until(lambda: _is_listed(made, "s0"), timeout=20)
+        await made.workers[0].ask("DELETE", "/api/sessions/s0", json={"api_key": KEY})
+        first, late = asyncio.create_task(made.ask("GET", path)), []
+        await asyncio.sleep(1.0)
+        assert not first.done()
+        for _ in range(4):
+            began = time.monotonic()
+            assert (await made.ask("GET", path)).status_code == 404
+            late.append(time.monotonic() - began)
+        assert (await first).json() == {"error": "Session not found"}
+        assert min(late[1:]) < 4.0, late
+
+        assert (await made.ask("POST", "/api/sessions", **about)).status_code == 200
+        await until(lambda: _is_listed(made, "s0"), timeout=20)
+        gone = (404, {"error": "Session not found"})
+        await made.workers[0].set(says={path: gone, "/api/sessions/s0/status": gone})
+        asking = asyncio.create_task(made.ask("GET", path))
+        await asyncio.sleep(1.0)
+        assert not asking.done(), "it may be closed to end"
+        asking.cancel()
 
 
 async def test_without_the_shield_the_workers_own_answer_is_given(build: Build) -> None:
@@ -360,3 +398,13 @@ async def _slow(build: Build, *, scale: float = 0.2, **more: Any) -> AsyncIterat
         await made.start_all()
         await made.connected("s0")
         yield made
+
+
+async def _is_listed(made: Fleet, session: str) -> bool:
+    """The watch over existing workers has seen it."""
+    answer = await made.http.get("/_sluice/api/sessions", headers={"Authorization": f"Bearer {TOKEN}"})
+    return any(row["session"] == session and row["worker"] is not None for row in answer.json()["sessions"])
+
+
+async def _is_missing(made: Fleet) -> bool:
+    return any(row["missing"] for row in (await made.status())["existing"])

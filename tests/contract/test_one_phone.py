@@ -25,10 +25,10 @@ async def test_it_is_told_where_existing_workers_may_not_be_asked_to_close_one(t
     await another_account(two, "new", "490")
 
     async def told() -> bool:
-        said = "session s0 at w0 is connected with the phone of session new: close it: send DELETE /api/sessions/s0"
+        said = "session s0 at w0 is connected with the phone of session new: end it: sluice sessions clean --duplicates"
         return any(one.startswith(said) for one in (await two.status())["messages"])
 
-    await until(told, timeout=20)
+    await until(told, timeout=60)
     assert (await two.workers[0].status("s0")) == "connected"
 
 

@@ -297,14 +297,14 @@ async def test_a_bad_signature_and_an_old_one_are_401_and_the_limiter_comes_afte
         for headers in ({}, {"X-HMAC-Signature": "0", "X-Timestamp": "1"}):
             answer = await app.ask("POST", "/api/whatsapp/webhooks/webjs", content=b"{}", headers=headers)
             assert (answer.status_code, list(answer.json())) == (401, ["message"])
-        async with worker(free_port(), app.url, tmp_path, None, "--sender-scale", "0.01") as one:
+        async with worker(free_port(), app.url, tmp_path, None, "--sender-scale", "0.1") as one:
             for _ in range(3):
                 await one.emit("typing_indicator", session_id="s1", workspace_id=1)
 
             async def lost() -> bool:
                 return bool((await one.state())["sender"]["lost"] == ["429"])
 
-            await until(lost)
+            await until(lost, timeout=30)
             assert (await one.state())["sender"]["attempts"] == {"200": 2, "429": 4}
 
 

@@ -72,6 +72,7 @@ class Sent:
     session: str
     to: str
     message: str
+    id: str
     at: float
 
 
@@ -176,7 +177,7 @@ class WhatsApp:
         self.emitted[line["pid"], line["number"]].outcome = line["outcome"]
 
     def _sent(self, line: Line) -> None:
-        self.sent.append(Sent(line["worker"], line["session"], line["to"], line["message"], line["at"]))
+        self.sent.append(Sent(line["worker"], line["session"], line["to"], line["message"], line["id"], line["at"]))
 
     def _throw_out(self, browser: Browser, reason: str, at: float) -> None:
         browser.thrown_out = at

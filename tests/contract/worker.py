@@ -226,6 +226,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sender-scale", type=float, default=1.0, help="of the webhooks' timeout and pauses")
     parser.add_argument("--bulk-pause", type=float, default=1.0, help="after each recipient of bulk-send")
     parser.add_argument("--send-time", type=float, default=0.05, help="that one message takes")
+    parser.add_argument("--receipts", action="store_true", help="each message is delivered and read at once")
     return parser.parse_args(arguments)
 
 

@@ -20,6 +20,8 @@ class Account:
     """Why the sender, by its contract, did not send it again."""
     taken: list[tuple[Sent, str, float]] = field(default_factory=list)
     """What the receiver answered with 200: the event, its id, and when."""
+    sent: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Of each message that a worker has sent, by its text: the ids under which it went out."""
     answers: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
     steps: int = 0

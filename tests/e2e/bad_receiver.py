@@ -42,14 +42,20 @@ async def bad_receiver(
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError), contextlib.closing(writer):
             while True:
                 got = await _read(reader)
-                data = orjson.loads(got.body)["data"]
+                if not got.body:  # no webhook
+                    writer.write(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                event = orjson.loads(got.body)
+                data = event["data"]
                 session = data["session_id"]
                 status = 200 if calm.is_set() else _status(session, time.monotonic() - began, chance)
                 account.answers[str(status or "hung")] += 1
                 if status == HANGS:
                     await asyncio.sleep(_HANG)
                     return
-                if status == OK[0]:
+                if status == OK[0] and event["event"] == "message_sent":
+                    account.sent[data["message"]["body"]].add(data["message"]["id"])
+                elif status == OK[0] and "sequence" in data:  # what else workers tell of their sessions has none
                     sent = (session, data["sequence"])
                     account.taken.append((sent, got.all("webhook-id")[0].decode(), time.monotonic()))
                 writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
@@ -81,5 +87,6 @@ async def _read(reader: asyncio.StreamReader) -> Got:
     line, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[:-2]
     headers = [(name, value) for name, _, value in (each.partition(b": ") for each in lines)]
     got = Got(line, headers, b"")
-    got.body = await reader.readexactly(int(got.all("content-length")[0]))
+    for length in got.all("content-length"):
+        got.body = await reader.readexactly(int(length))
     return got

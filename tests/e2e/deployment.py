@@ -119,19 +119,23 @@ class Deployment:
         """`minute` in seconds."""
         listen = f"127.0.0.1:{self._laravel_port}"
         await self.sluice("demo-laravel", "--listen", listen, "--minute", f"{minute * 1000:.0f}ms")
-        await until(lambda: answers(f"{self.laravel}/ledger"), timeout=20, what="the demo's Laravel")
+        await until(lambda: answers(f"{self.laravel}/ledger"), timeout=60, what="the demo's Laravel")
 
     async def start_up(self, *arguments: str) -> None:
         self.up = await self.sluice("up", *arguments)
-        await until(self.ready, timeout=30, what=lambda: f"sluice up; it said:\n{self.said()}")
+        await until(self.ready, timeout=90, what=lambda: f"sluice up; it said:\n{self.said()}")
 
     async def start_worker(self, name: str) -> asyncio.subprocess.Process:
         return await self.sluice("worker", "--driver", "demo", "--name", name)
 
     async def sluice(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await self.module("sluice", *arguments)
+
+    async def module(self, name: str, *arguments: str) -> asyncio.subprocess.Process:
+        """A process of that module, with the policies."""
         with self._output.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
-                *(*self.under, sys.executable, "-P", "-m", "sluice", *arguments, "--policies", str(self.file)),
+                *(*self.under, sys.executable, "-P", "-m", name, *arguments, "--policies", str(self.file)),
                 env={**os.environ, **SECRETS, **self.environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

@@ -1,136 +1,99 @@
-"""The store fails over under load, again and again; what was promised with `replica` must all be there in the end.
+"""A whole Sluice whose store fails over under load; what was promised with `replica` must all be there in the end.
 
-Two stores and a sentinel. In turn, the master is cut off (frozen, so that it neither answers nor replicates, and wakes
-up later as a master that nobody follows), or its replica is cut off for a while and the master killed right after.
+Webhooks come in as the existing workers send them. Two workers run sessions, of which callers ask the status and have
+messages sent, which the outbox keeps. What must hold: nothing accepted is lost, each message goes out once, and no
+answer is wrong: the session's own worker gives it, or it says to come again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from redis.exceptions import RedisError
+import httpx2
 
 from gateway.policies import load
 from tests.e2e.account import Account
 from tests.e2e.bad_receiver import bad_receiver, sessions
 from tests.e2e.chaos import producing
 from tests.e2e.deployment import SECRETS, Deployment, deployment
-from tests.sluice.store.store_servers import Server
+from tests.e2e.store_failovers import Failovers
+from tests.sluice.store.store_deployments import Servers, cluster, redis, valkey, watched
+from tests.store_user import CLUSTER, MASTER, REPLICA, SENTINELS, rights
 from tests.waiting import until
 
+Kind = Literal["cluster", "sentinel"]
 _UNDER_LOAD = (1.0, 2.0)  # seconds between two failovers
-_CUT_OFF = 1.0
-_SESSIONS = 12
-_LONGEST = 30.0
+_SESSIONS, _CALLED = 12, 6
+_LONGEST = 120.0
+_CALL_EVERY = 0.3
+_AGAIN = {429, 502, 503, 504}
+"""What says that it was not to be, or that nobody knows: who sends with a key may ask again."""
 
 
-class Stores:
-    """Two of them, and a sentinel that decides alone."""
+@dataclass
+class Calls:
+    """What callers were told."""
 
-    def __init__(self, folder: Path, free_port: Callable[[], int]) -> None:
-        for name in ("one", "two", "watch"):
-            (folder / name).mkdir()
-        soon = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "5", "--appendonly", "yes")
-        one = Server(folder / "one", free_port(), *soon)
-        two = Server(folder / "two", free_port(), *soon, "--replicaof", "127.0.0.1", str(one.port))
-        settings = folder / "watch" / "sentinel.conf"
-        settings.write_text(
-            f"sentinel monitor mymaster 127.0.0.1 {one.port} 1\n"
-            "sentinel down-after-milliseconds mymaster 500\n"
-            "sentinel failover-timeout mymaster 2000\n"
-        )
-        self.sentinel = Server(folder / "watch", free_port(), settings=settings)
-        self._servers = {one.port: one, two.port: two}
-        self.url = f"redis+sentinel://127.0.0.1:{self.sentinel.port}/mymaster/0"
-
-    async def start(self) -> None:
-        for server in (*self._servers.values(), self.sentinel):
-            server.start()
-        await until(lambda: self._told_of_a_replica(), timeout=_LONGEST, what="the sentinel to find the replica")
-        await self.whole()
-
-    def stop(self) -> None:
-        for server in (*self._servers.values(), self.sentinel):
-            server.kill()
-
-    @property
-    def master(self) -> Server:
-        _, port = self.sentinel.tell("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")
-        return self._servers[int(port)]
-
-    @property
-    def replica(self) -> Server:
-        master = self.master
-        (other,) = (server for server in self._servers.values() if server is not master)
-        return other
-
-    def _told_of_a_replica(self) -> bool:
-        return bool(self.sentinel.tell("INFO", "sentinel")["master0"]["slaves"] == 1)
-
-    async def whole(self) -> None:
-        """Until the replica follows the master."""
-
-        def follows() -> bool:
-            try:
-                about = self.replica.tell("INFO", "replication")
-            except (RedisError, OSError):
-                return False
-            return about["role"] == "slave" and about["master_link_status"] == "up"
-
-        await until(follows, timeout=_LONGEST, what="the replica to follow the master")
-
-    async def cut_off_the_master(self) -> None:
-        before = self.master
-        before.freeze()
-        await self._until_another_than(before)
-        await asyncio.sleep(_CUT_OFF)  # it goes on elsewhere, while this one still believes that it is the master
-        before.thaw()
-        await self.whole()
-
-    async def cut_off_the_replica_and_kill_the_master(self) -> None:
-        before, replica = self.master, self.replica
-        replica.freeze()
-        await asyncio.sleep(_CUT_OFF)
-        replica.thaw()
-        before.kill()
-        await self._until_another_than(before)
-        before.start()
-        await self.whole()
-
-    async def _until_another_than(self, before: Server) -> None:
-        def promoted() -> bool:
-            return self.master is not before and self.master.tell("ROLE")[0] == b"master"
-
-        await until(promoted, timeout=_LONGEST, what="the replica to be promoted")
+    owners: dict[str, str] = field(default_factory=dict)
+    """Of each session the worker that created it."""
+    told: dict[str, int] = field(default_factory=dict)
+    """The last answer to each message, by its text."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
 
 
-async def failover(folder: Path, free_port: Callable[[], int], *, failovers: int, seed: int) -> Account:
+async def failover(
+    folder: Path, free_port: Callable[[], int], *, kind: Kind, failovers: int, seed: int
+) -> tuple[Account, Calls]:
     """Ends once everything accepted was delivered. Raises AssertionError if that takes too long."""
-    chance, account = random.Random(seed), Account()
+    chance, account, calls = random.Random(seed), Account(), Calls()
     ports = (free_port(), free_port())
-    async with (
-        _running(Stores(folder, free_port)) as stores,
-        bad_receiver(ports[1], account, random.Random(seed + 1)) as calm,
-        deployment(folder, ports) as deployed,
-    ):
-        await _start(deployed, stores)
-        async with producing(deployed, sessions(_SESSIONS, ()), account):
-            for number in range(failovers):
-                await asyncio.sleep(chance.uniform(*_UNDER_LOAD))
-                if number % 2:
-                    account.kills["master, its replica cut off before"] += 1
-                    await stores.cut_off_the_replica_and_kill_the_master()
-                else:
-                    account.kills["master cut off"] += 1
-                    await stores.cut_off_the_master()
-                await _more_answered(account)
-        calm.set()
-        await until(deployed.drained, timeout=60, what=f"everything to be delivered: {account}")
-    return account
+    with ExitStack() as stack:
+        servers = stack.enter_context(_servers(folder, free_port, kind))
+        failing = Failovers(servers, chance)
+        async with (
+            bad_receiver(ports[1], account, random.Random(seed + 1)) as calm,
+            deployment(folder, ports) as deployed,
+        ):
+            await _start(deployed, servers, calls)
+            async with producing(deployed, sessions(_SESSIONS, ()), account), asyncio.TaskGroup() as group:
+                stop = asyncio.Event()
+                for session in calls.owners:
+                    group.create_task(_call(deployed.gateway, session, calls, stop))
+                for _ in range(failovers):
+                    await asyncio.sleep(chance.uniform(*_UNDER_LOAD))
+                    await failing.next(account.kills)
+                    await _more_answered(account)
+                stop.set()
+            calm.set()
+            await until(
+                lambda: _ended(deployed), timeout=_LONGEST, what=lambda: f"all to be delivered: {account} {calls}"
+            )
+    return account, calls
+
+
+def _servers(folder: Path, free_port: Callable[[], int], kind: Kind) -> AbstractContextManager[Servers]:
+    options = ("--appendonly", "yes")
+    if kind == "cluster":
+        return cluster(folder, free_port, valkey(), *options, "--cluster-node-timeout", "2000")
+    return watched(folder, free_port, redis(folder), *options)
+
+
+async def _ended(deployed: Deployment) -> bool:
+    """All events are delivered, and all sends given to a worker; none is a dead letter."""
+    if not await deployed.drained():
+        return False
+    sends = (await deployed.status())["endpoints"]["outbox"]
+    assert sends["dead"] == 0, sends
+    return bool(sends["waiting"] == 0 and sends["leased"] == 0)
 
 
 async def _more_answered(account: Account) -> None:
@@ -138,20 +101,70 @@ async def _more_answered(account: Account) -> None:
     await until(lambda: len(account.answered) > before, timeout=_LONGEST, what="events to be accepted")
 
 
-async def _start(deployed: Deployment, stores: Stores) -> None:
+async def _start(deployed: Deployment, servers: Servers, calls: Calls) -> None:
+    servers.allow(rights() + rights(MASTER if servers.sentinel else CLUSTER, REPLICA), rights(SENTINELS))
     text = deployed.file.read_text().replace("rate: 3000/minute, burst: 500", "rate: 60000/minute, burst: 10000")
-    text = text.replace("store: {promise: second}", f'store: {{url: "{stores.url}", promise: replica}}')
-    deployed.file.write_text(text)
+    text = text.replace("store: {promise: second}", f'store: {{url: "{servers.url}", promise: replica}}')
+    text = text.replace("{lease: 3s,", "{lease: 60s,")
+    sends = "  - {id: sends, event: message_send, per: [session], rate: 6000/minute, burst: 100, over: queue}\n"
+    deployed.file.write_text(text.replace("limits:\n", f"limits:\n{sends}"))
     deployed.policies = load(deployed.file, environment=SECRETS)
-    for kind in ("gateway", "relay"):
-        await deployed.sluice(kind)
-    await until(deployed.ready, timeout=_LONGEST, what=f"gateway and relay; they said:\n{deployed.said()}")
+    await deployed.start_up()
+    for name in ("w1", "w2"):
+        await deployed.start_worker(name)
+
+    async def both() -> bool:
+        return {row["worker"] for row in (await deployed.status())["workers"]} == {"w1", "w2"}
+
+    await until(both, timeout=_LONGEST, what="two workers to register")
+    async with httpx2.AsyncClient(base_url=deployed.gateway, trust_env=False, timeout=30) as client:
+        for number in range(_CALLED):
+            body = {"session_id": f"called-{number}", "workspace_id": 1, "account_id": number, "api_key": "k"}
+            answer = await client.post("/api/sessions", json=body)
+            assert answer.status_code == 200, answer.text
+            calls.owners[body["session_id"]] = answer.headers["x-demo-worker"]
+
+        async def connected() -> bool:
+            answers = [await client.get(f"/api/sessions/{session}/status") for session in calls.owners]
+            return all(answer.json().get("status") == "connected" for answer in answers)
+
+        await until(connected, timeout=_LONGEST, what="the sessions to be connected")
 
 
-@asynccontextmanager
-async def _running(stores: Stores) -> AsyncIterator[Stores]:
-    try:
-        await stores.start()
-        yield stores
-    finally:
-        stores.stop()
+async def _call(gateway: str, session: str, calls: Calls, stop: asyncio.Event) -> None:
+    """One message after the other, each until its caller knows, and the status in between."""
+    number = 0
+    async with httpx2.AsyncClient(base_url=gateway, trust_env=False, timeout=60) as client:
+        while not stop.is_set():
+            await _ask_status(client, session, calls)
+            await _send(client, session, f"{session} {number:05d}", calls)
+            number += 1
+            await asyncio.sleep(_CALL_EVERY)
+
+
+async def _ask_status(client: httpx2.AsyncClient, session: str, calls: Calls) -> None:
+    answer = await client.get(f"/api/sessions/{session}/status")
+    calls.statuses[answer.status_code] += 1
+    worker = answer.headers.get("x-demo-worker", calls.owners[session])
+    if answer.status_code not in (200, *_AGAIN) or worker != calls.owners[session]:
+        calls.wrong.append(f"status of {session}: {answer.status_code} by {worker}: {answer.text[:200]}")
+    elif answer.status_code == 200 and answer.json().get("session_id") != session:
+        calls.wrong.append(f"status of {session}: {answer.text[:200]}")
+
+
+async def _send(client: httpx2.AsyncClient, session: str, text: str, calls: Calls) -> None:
+    body = {"session_id": session, "recipient_phone": "628123456789", "message": text, "api_key": "k"}
+    deadline = time.monotonic() + _LONGEST
+    while time.monotonic() < deadline:
+        answer = await client.post("/api/messages/send", json=body, headers={"Idempotency-Key": text})
+        calls.told[text] = answer.status_code
+        if answer.status_code not in _AGAIN:
+            break
+        await asyncio.sleep(0.2)
+    if calls.told[text] not in (200, 202):
+        calls.wrong.append(f"{text}: {answer.status_code} {answer.text[:200]}")
+
+
+def repeated(account: Account) -> list[str]:
+    """Messages that went out under more than one id. The workers post each webhook once, so some are never heard of."""
+    return [text for text, ids in account.sent.items() if len(ids) > 1]

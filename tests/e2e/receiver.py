@@ -24,6 +24,7 @@ class Got:
     id: str
     session: str
     sequence: int
+    """0: it has none, as those of a worker of the contract."""
     status: int
 
 
@@ -34,6 +35,8 @@ class Receiver:
         """Sessions whose events are answered 422."""
         self.down = False
         """Everything is answered 503, and shall be sent again."""
+        self.status = 200
+        """What is answered otherwise."""
         self.waiting = 0
         """Requests that are held back by `lets_go`."""
         self.lets_go = asyncio.Event()
@@ -47,8 +50,8 @@ class Receiver:
         self.waiting += 1
         await self.lets_go.wait()
         self.waiting -= 1
-        status = 503 if self.down else 422 if data["session_id"] in self.refuses else 200
-        self.got.append(Got(request.headers["webhook-id"], data["session_id"], data["sequence"], status))
+        status = 503 if self.down else 422 if data["session_id"] in self.refuses else self.status
+        self.got.append(Got(request.headers["webhook-id"], data["session_id"], data.get("sequence", 0), status))
         return JSONResponse(
             {"message": "The session is unknown." if status == 422 else "ok"},
             status_code=status,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ LEASE = 3.0
 def test_it_is_short() -> None:
     lines = [line.strip() for line in (EXAMPLE / "worker.js").read_text().splitlines()]
     code = [line for line in lines if line and not line.startswith("//")]
-    assert len(code) <= 80
+    assert len(code) <= 100
     assert max(map(len, code)) <= 120
 
 
@@ -61,30 +62,41 @@ async def test_a_session_is_placed_shown_as_a_qr_code_and_taken_over_by_another_
             return await state() == "connected"
 
         start = (deployed.gateway, SECRET, folder, tmp_path)
-        async with http, node_worker("n1", free_port(), *start) as first:
-            await until(lambda: registered("n1"), timeout=30, what=first.said())
+        port = free_port()
+        async with http, node_worker("n1", port, *start) as first:
+            await until(lambda: registered("n1"), timeout=30, what=first.said)
             body = {"session_id": "s1", "workspace_id": 7, "api_key": "k"}
             created = await http.post("/api/sessions", json=body)
             assert (created.status_code, created.json()["session_id"]) == (200, "s1"), created.text
-            await until(lambda: arrived("qr_code_generated"), timeout=60, what=first.said())
-            await until(lambda: arrived("session_ready"), timeout=60, what=first.said())
+            await until(lambda: arrived("qr_code_generated"), timeout=60, what=first.said)
+            await until(lambda: arrived("session_ready"), timeout=60, what=first.said)
             await until(connected, timeout=30, what="the session to be connected")
-            assert (await row_of(deployed, "s1"))["worker"] == "n1"
+            row = await row_of(deployed, "s1")
+            assert row["worker"] == "n1"
+
+            send = {"session_id": "s1", "recipient_phone": "628120000002", "message": "hello"}
+            headers = {"X-Sluice-Fence": str(row["fence"]), "X-Sluice-Message-Id": "msg-1"}
+            at = f"http://127.0.0.1:{port}/api/messages/send"
+            sent, again = await asyncio.gather(*(http.post(at, json=send, headers=headers) for _ in range(2)))
+            assert (sent.status_code, sent.json().get("message_id")) == (200, "msg-1"), sent.text
+            assert again.json() == sent.json()  # it was sent only once
+            await until(lambda: arrived("message_status_updated"), timeout=30, what=first.said)
+            assert [one["event"] for one in await deployed.arrived()].count("message_sent") == 1
 
             async with node_worker("n2", free_port(), *start) as second:
-                await until(lambda: registered("n2"), timeout=30, what=second.said())
+                await until(lambda: registered("n2"), timeout=30, what=second.said)
                 await first.kill()
 
                 async def taken_over() -> bool:
                     return (await row_of(deployed, "s1"))["worker"] == "n2"
 
-                await until(taken_over, timeout=LEASE + 30, what=second.said())
-                await until(connected, timeout=60, what=second.said())  # the login lies in the folder that both have
+                await until(taken_over, timeout=LEASE + 30, what=second.said)
+                await until(connected, timeout=60, what=second.said)  # the login lies in the folder that both have
 
                 deleted = await http.request("DELETE", "/api/sessions/s1", json={"api_key": "k"})
                 assert deleted.status_code == 200, deleted.text
                 second.terminate()
-                await until(lambda: second.process.returncode == 0, timeout=30, what=second.said())
+                await until(lambda: second.process.returncode == 0, timeout=30, what=second.said)
 
                 async def left() -> bool:
                     return not await registered("n2")

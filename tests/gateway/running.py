@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import time
 from collections import deque
@@ -109,9 +110,9 @@ class Receiver:
 
 
 @asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
+async def receiver(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]:
     made = Receiver()
-    async with upstream(made.answer) as made.upstream:
+    async with upstream(made.answer, tls=tls) as made.upstream:
         yield made
 
 

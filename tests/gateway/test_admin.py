@@ -46,7 +46,7 @@ EVERYWHERE = ("/_sluice/healthz", "/_sluice/readyz")
 OF_ADMIN = (
     "/_sluice",
     "/_sluice/",
-    "/_sluice/console.js",
+    "/_sluice/assets/now/app/main.js",
     "/_sluice/api/status",
     "/_sluice/metrics",
     "/_sluice/nothing",

@@ -314,7 +314,7 @@ async def test_without_a_store_nothing_is_accepted_falsely_and_laravel_is_still_
     tmp_path: Path, laravel: Receiver, hold_for: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold_for(3.0)
-    monkeypatch.setattr(reach, "_HOLD_AT_MOST", 2.0)
+    monkeypatch.setattr(reach, "HOLD_AT_MOST", 2.0)
     async with gateway(tmp_path, "unix:///nonexistent/store.sock", laravel.url) as gate:
         begin = time.monotonic()
         webhook, passed, undecided, listed, owned, placed, ready, healthy, metrics = await asyncio.gather(

@@ -72,7 +72,7 @@ async def test_so_is_a_websocket(tmp_path: Path, store_url: str) -> None:
 
 async def test_so_is_a_worker_that_is_the_gateway_itself(tmp_path: Path, store_url: str, store: Store) -> None:
     async with gateway_behind_itself(tmp_path, store_url) as (gate, address):
-        registry = Registry(store, 15.0)
+        registry = Registry(store, 600.0)
         await registry.register(Worker("a", "1", address, 5))
         assert problem(await gate.http.get("/info")) == (508, RETURNED)
 

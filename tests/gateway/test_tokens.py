@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.policies import ConsolePolicy
 from gateway.tokens import TokenGuard
 from sluice.config import Rate, Secret
 from sluice.http.problem import Refusal
 from tests.gateway.making import a_client
 
-TOKEN = Secret(b"the-right-one")
+POLICY = ConsolePolicy(Secret(b"the-right-one"), Secret(b"the-one-to-read"))
 RIGHT, WRONG = "Bearer the-right-one", "Bearer guessed"
 
 
 def status(guard: TokenGuard, authorization: str, now: float, address: str = "192.0.2.7") -> int:
     try:
-        guard.check(authorization, TOKEN, a_client(address), now)
+        guard.check(authorization, POLICY, a_client(address), now)
     except Refusal as refusal:
         return refusal.status
     return 200
@@ -57,4 +58,16 @@ def test_a_flood_of_addresses_does_not_fill_the_memory() -> None:
 @pytest.mark.parametrize("token", [None, Secret(b"")])
 def test_without_a_token_in_the_policies_nobody_gets_in(token: Secret | None) -> None:
     with pytest.raises(Refusal, match="console.token is not set"):
-        TokenGuard().check("Bearer ", token, a_client(), 0.0)
+        TokenGuard().check("Bearer ", ConsolePolicy(token, Secret(b"x")), a_client(), 0.0)
+
+
+def test_each_token_has_its_role() -> None:
+    guard = TokenGuard(Rate(1, 60.0))
+    assert guard.check(RIGHT, POLICY, a_client(), 0.0) == "operator"
+    assert guard.check("bearer the-one-to-read", POLICY, a_client(), 0.0) == "reader"
+
+
+def test_without_a_token_to_read_an_empty_one_opens_nothing() -> None:
+    for read in (None, Secret(b"")):
+        with pytest.raises(Refusal, match="send Authorization"):
+            TokenGuard().check("Bearer ", ConsolePolicy(POLICY.token, read), a_client(), 0.0)

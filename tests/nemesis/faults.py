@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from tests.nemesis.fleet import EXISTING, GATEWAYS, KEY, LEASE, OWN, Fleet
+from tests.nemesis.fleet import EXISTING, GATEWAYS, KEY, LEASE, Fleet
 from tests.nemesis.load import Clients
 
 Fault = Callable[[Fleet, Clients, random.Random], Awaitable[str]]
@@ -18,7 +18,7 @@ _STEP = 600.0  # seconds
 
 
 async def own_worker_is_frozen(fleet: Fleet, _: Clients, chance: random.Random) -> str:
-    name = chance.choice(OWN)
+    name = chance.choice([*fleet.own])
     fleet.own[name].freeze()
     await asyncio.sleep(chance.uniform(*_LONGER_THAN_A_LEASE))
     fleet.own[name].thaw()
@@ -26,7 +26,7 @@ async def own_worker_is_frozen(fleet: Fleet, _: Clients, chance: random.Random) 
 
 
 async def own_worker_is_killed(fleet: Fleet, _: Clients, chance: random.Random) -> str:
-    name = chance.choice(OWN)
+    name = chance.choice([*fleet.own])
     await fleet.own[name].kill()
     await asyncio.sleep(chance.uniform(0.0, LEASE + 2))
     await fleet.own[name].start()
@@ -35,7 +35,7 @@ async def own_worker_is_killed(fleet: Fleet, _: Clients, chance: random.Random) 
 
 async def own_worker_has_a_twin(fleet: Fleet, _: Clients, chance: random.Random) -> str:
     """A second process under its id, at another address."""
-    name = chance.choice(OWN)
+    name = chance.choice([*fleet.own])
     twin = fleet.twin_of(name)
     await twin.start()
     await asyncio.sleep(chance.uniform(2.0, LEASE + 2))

@@ -1,7 +1,8 @@
 """One of our own workers that writes down what it does: `python -m tests.nemesis.own_worker FILE NAME PORT …`.
 
 It is the demo's worker under the real membership. For each session that it runs it acts every so often: it emits an
-event that carries the fence, and sends it until somebody answers for good.
+event that carries the fence, and sends it until somebody answers for good. With `--sends` it does not: then it takes
+ids, and writes down each message that goes out, in the order they do.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import random
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import orjson
 import uvloop
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.policies import load
-from sessions.membership import Membership
+from sessions.worker.joining import join
 from sluice.config import Signature
 from sluice.demo.worker import DemoWorker
 from sluice.http.server import serving
@@ -33,6 +38,22 @@ _TIMEOUT = 5.0
 _AGAIN = 0.3
 _TRIES_FOR = 60.0  # seconds
 _WAITING = 1000  # events of a session
+_ANSWERS_AFTER = (0.0, 0.05)  # seconds in which a kill leaves a send of which nobody knows the outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session for which its worker may act at this moment."""
+
+    session: str
+    fence: int
+
+
+class Holder(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def held(self) -> Sequence[Held]: ...
 
 
 class NotingWorker(DemoWorker):
@@ -46,10 +67,16 @@ class NotingWorker(DemoWorker):
         await super().start(session, fence)
         self._note("login", session, fence)
 
-    async def stop(self, session: str) -> None:
+    async def _end(self, session: str, *, log_out: bool = False) -> None:
         login = self.login(session)
-        await super().stop(session)
+        await super()._end(session, log_out=log_out)
         self._note("logout", session, login.fence if login else 0)
+
+    def held(self) -> list[Held]:
+        return [Held(login.session, login.fence) for login in self.logins() if self.may_act(login.session)]
+
+    def note_sent(self, session: str, text: str, identity: str) -> None:
+        self._history.note("sent", session=session, text=text, id=identity, worker=self.name)
 
     def _note(self, kind: str, session: str, fence: int) -> None:
         self._history.note(kind, session=session, fence=fence, worker=self.name, pid=os.getpid())
@@ -58,7 +85,7 @@ class NotingWorker(DemoWorker):
 class Actor:
     """Acts for every session that the worker runs."""
 
-    def __init__(self, worker: DemoWorker, history: History, gateways: list[str], signature: Signature) -> None:
+    def __init__(self, worker: Holder, history: History, gateways: list[str], signature: Signature) -> None:
         self._worker = worker
         self._history = history
         self._gateways = gateways
@@ -70,25 +97,25 @@ class Actor:
     async def run(self, stop: Stop) -> None:
         async with asyncio.TaskGroup() as group:
             while not stop.requested:
-                for login in self._worker.logins():
-                    queue = self._waiting.get(login.session)
+                at = time.monotonic()
+                for held in self._worker.held():
+                    queue = self._waiting.get(held.session)
                     if queue is None:
-                        queue = self._waiting[login.session] = asyncio.Queue(_WAITING)
-                        group.create_task(self._send_all(login.session, queue, stop))
-                    self._act(login, queue)
+                        queue = self._waiting[held.session] = asyncio.Queue(_WAITING)
+                        group.create_task(self._send_all(held.session, queue, stop))
+                    self._act(at, held, queue)
                 await stop.sleep(_EVERY)
         await self._http.aclose()
 
-    def _act(self, login: Any, queue: asyncio.Queue[tuple[str, int]]) -> None:
+    def _act(self, at: float, held: Held, queue: asyncio.Queue[tuple[str, int]]) -> None:
         """The moment is taken before the lease is looked at: a process that is frozen in between proves nothing."""
-        at, fence = time.monotonic(), login.fence
-        if queue.full() or not self._worker.may_act(login):
+        if queue.full():
             return
         self._acted += 1
         event = f"{self._worker.name}-{os.getpid()}-{self._acted}"
-        about = {"session": login.session, "fence": fence, "worker": self._worker.name, "pid": os.getpid()}
+        about = {"session": held.session, "fence": held.fence, "worker": self._worker.name, "pid": os.getpid()}
         self._history.note("act", at=at, event=event, **about)
-        queue.put_nowait((event, fence))
+        queue.put_nowait((event, held.fence))
 
     async def _send_all(self, session: str, queue: asyncio.Queue[tuple[str, int]], stop: Stop) -> None:
         """One after the other, so that none of them overtakes another."""
@@ -127,6 +154,20 @@ class Actor:
             return None
 
 
+def late(app: ASGIApp) -> ASGIApp:
+    """The message has gone out, and its answer comes a moment later."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def later(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["path"] == "/api/messages/send":
+                await asyncio.sleep(random.uniform(*_ANSWERS_AFTER))
+            await send(message)
+
+        await app(scope, receive, later)
+
+    return answer
+
+
 async def _run(options: argparse.Namespace) -> None:
     stop, history = Stop(), History(options.history)
     stop.on_signals()
@@ -135,18 +176,10 @@ async def _run(options: argparse.Namespace) -> None:
     url = f"http://127.0.0.1:{options.port}"
     signature = policies.signatures["workers"]
     worker = NotingWorker(history, options.name, options.gateways[0], signature, url, traffic=False)
-    membership = Membership(
-        options.gateways[0],
-        signature,
-        worker=options.name,
-        url=url,
-        capacity=policies.sessions.per_worker,
-        start=worker.start,
-        stop=worker.stop,
-        state=worker.state,
-    )
-    worker.fence_of, worker.on_gone = membership.fence_of, membership.end
-    actor, left = Actor(worker, history, options.gateways, signature), Stop()
+    membership = join(worker, options.gateways[0], signature, url, policies.sessions.most)
+    if options.sends:
+        worker.on_sent = worker.note_sent
+    left = Stop()
 
     async def belong() -> None:
         try:
@@ -155,8 +188,9 @@ async def _run(options: argparse.Namespace) -> None:
             left.request()
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(serving.serve(worker.app(), bound, left))
-        group.create_task(actor.run(stop))
+        group.create_task(serving.serve(late(worker.app()), bound, left))
+        if not options.sends:
+            group.create_task(Actor(worker, history, options.gateways, signature).run(stop))
         group.create_task(belong())
     await worker.close()
     history.close()
@@ -169,6 +203,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--policies", type=Path, required=True)
     parser.add_argument("--gateways", nargs="+", required=True, help="their base URLs; it is a member at the first")
+    parser.add_argument("--sends", action="store_true", help="takes ids, notes messages, and does not act")
     options = parser.parse_args()
     logs.start(options.name)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

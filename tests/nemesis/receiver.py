@@ -22,9 +22,16 @@ async def receiving(port: int, history: History, accounts: Mapping[str, int]) ->
     """`accounts`: session → workspace, of the existing workers; they start what they are told of these."""
 
     async def webhook(request: Request) -> Response:
-        data = orjson.loads(await request.body())["data"]
+        told = orjson.loads(await request.body())
+        data = told["data"]
         about = {name: data.get(name) for name in ("fence", "worker")}
-        event = data["message"]["id"] if isinstance(data.get("message"), dict) else request.headers["webhook-id"]
+        message = data["message"] if isinstance(data.get("message"), dict) else {}
+        event = message.get("id") or request.headers["webhook-id"]
+        about |= {
+            "type": told["event"],
+            "message": message.get("id", data.get("message_id")),
+            "text": message.get("body"),
+        }
         history.note("delivered", session=data["session_id"], event=event, **about)
         return JSONResponse({"status": "received"})
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import httpx2
 
-from tests.nemesis import history
+from tests.nemesis import browsers as judging, history
 from tests.nemesis.checker import Verdict, check
 from tests.nemesis.faults import TO_THE_REST, TO_WORKERS, Fault
-from tests.nemesis.fleet import KEY, LEASE, OWN, Fleet, fleet
+from tests.nemesis.fleet import KEY, LEASE, Fleet, Kind, fleet
 from tests.nemesis.load import Clients, requesting
 from tests.waiting import until
 
@@ -23,6 +23,7 @@ LONGEST_GAP = LEASE + 2.0
 _PAUSE = (0.3, 1.2)  # seconds between two faults
 _SETTLED = LEASE + 6.0
 _DRAINED_WITHIN = 120.0
+_OPENED_WITHIN = 180.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +42,39 @@ async def nemesis(
     longest_gap: float = LONGEST_GAP,
     own: int = 30,
     existing: int = 30,
+    browsers: int = 0,
 ) -> Outcome:
-    """`own` and `existing`: how many sessions of each kind."""
+    """`own` and `existing`: how many sessions of each kind. `browsers`: workers of ours with real ones besides."""
     chance = random.Random(seed)
     done: Counter[str] = Counter()
-    async with fleet(folder, free_port, accounts=existing) as made:
+    async with fleet(folder, free_port, accounts=existing, kind=Kind(browsers=browsers)) as made:
         sessions = await created(made, own)
         began = time.monotonic()
-        async with requesting(made, sessions) as clients:
-            await asyncio.sleep(2.0)
-            lanes = (TO_WORKERS, TO_THE_REST)
-            for_each = [faults // 3, faults - faults // 3]  # those of workers take longer
-            async with asyncio.TaskGroup() as group:
-                for lane, count in zip(lanes, for_each, strict=True):
-                    group.create_task(_faults(lane, count, made, clients, random.Random(chance.random()), done))
-            await asyncio.sleep(_SETTLED)
-        await quiet(made)
+        async with judging.used(made, sessions):
+            async with requesting(made, sessions) as clients:
+                await asyncio.sleep(2.0)
+                await _opened(made, browsers)
+                lanes = (TO_WORKERS, TO_THE_REST)
+                for_each = [faults // 3, faults - faults // 3]  # those of workers take longer
+                async with asyncio.TaskGroup() as group:
+                    for lane, count in zip(lanes, for_each, strict=True):
+                        group.create_task(_faults(lane, count, made, clients, random.Random(chance.random()), done))
+                await asyncio.sleep(_SETTLED)
+            await quiet(made)
         noted_twice(made)
         seconds = time.monotonic() - began
     entries = history.read(folder / "history")
     return Outcome(check(entries, longest_gap=longest_gap, own=sessions), done, seconds)
+
+
+async def _opened(made: Fleet, count: int) -> None:
+    """So many of the sessions that run in browsers are connected."""
+
+    def connected() -> bool:
+        there = made.whatsapp.connections if made.whatsapp is not None else []
+        return sum(one.ended == float("inf") for one in there) >= count
+
+    await until(connected, timeout=_OPENED_WITHIN, what=f"{count} browsers to be connected")
 
 
 async def _faults(
@@ -94,7 +108,7 @@ async def created(made: Fleet, count: int) -> list[str]:
             fields = {"session_id": session, "workspace_id": number, "account_id": 1, "api_key": KEY}
             answer = await client.post("/api/sessions", json=fields)
             assert answer.status_code == 200, answer.text
-            found[answer.headers.get("x-demo-worker") in OWN].append(session)
+            found[answer.headers.get("x-demo-worker") in made.own].append(session)
         for session in found[False]:
             answer = await client.request("DELETE", f"/api/sessions/{session}", json={"api_key": KEY})
             assert answer.status_code == 200, answer.text

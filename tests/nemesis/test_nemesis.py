@@ -13,7 +13,7 @@ from tests.nemesis.run import LONGEST_GAP, nemesis
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-SEED = 17
+SEED, SEED_OF_BROWSERS = 17, 13
 ON_A_BUSY_MACHINE = LONGEST_GAP + 20.0
 
 
@@ -28,6 +28,23 @@ async def test_no_fault_makes_two_act_or_loses_what_was_accepted_or_lies_to_lara
     assert outcome.faults.total() == faults
     assert outcome.verdict.wrong == ()
     assert outcome.verdict.counts["delivered"] > 100
+
+
+async def test_no_fault_makes_two_browsers_of_a_session_run(short_folder: Path, free_port: Callable[[], int]) -> None:
+    """Workers with real browsers are among the others; sessions go from one kind to the other."""
+    outcome = await nemesis(
+        *(short_folder, free_port),
+        faults=9,
+        seed=SEED_OF_BROWSERS,
+        longest_gap=ON_A_BUSY_MACHINE,
+        own=4,
+        existing=2,
+        browsers=2,
+    )
+    print(f"seed {SEED_OF_BROWSERS}: {outcome}")
+    assert outcome.verdict.wrong == ()
+    assert outcome.verdict.counts["browser"] > 2
+    assert outcome.verdict.counts["connected"] >= 2
 
 
 async def test_a_rolling_restart_fails_no_request_and_brings_every_session_back(

@@ -51,9 +51,18 @@ def run(tree: Path, script: str, **environment: str) -> tuple[int, list[str]]:
     return ran.returncode, calls.read_text().splitlines() if calls.exists() else []
 
 
-def test_what_runs_is_installed_by_the_lock_of_what_runs(tree: Path) -> None:
-    _, (call,) = run(tree, "pip_install runtime -e .")
-    assert call == "-m pip install --quiet --disable-pip-version-check -c requirements.lock -e ."
+@pytest.mark.parametrize(
+    ("what", "lock"),
+    [("runtime", "requirements.lock"), ("browser", "requirements-browser.lock"), ("dev", "requirements-dev.lock")],
+)
+def test_all_that_is_installed_is_in_the_lock_file_with_hashes(tree: Path, what: str, lock: str) -> None:
+    for file in ("pyproject.toml", lock):
+        (tree / file).touch()
+    code, (packages, ours) = run(tree, f"install_packages {what}")
+    assert code == 0
+    assert packages == f"-m pip install --quiet --disable-pip-version-check --require-hashes -r {lock}"
+    assert "--no-deps --no-build-isolation -e ." in ours
+    assert run(tree, f"install_packages {what}") == (0, [packages, ours]), "once is enough"
 
 
 @pytest.mark.parametrize("built", [0, 1])
@@ -61,7 +70,7 @@ def test_what_compiles_stays_apart_and_goes_again(tree: Path, built: int) -> Non
     code, (install, build) = run(tree, "compile --while 7", BUILT=str(built))
     assert code == built
     tools = install.split("--target ")[1].split()[0]
-    assert install.endswith(f" --target {tools} -r .venv/build.txt")
+    assert install.endswith(f" --require-hashes --target {tools} -r requirements-build.lock")
     assert build == f"scripts/hot_path.py build --while 7 PYTHONPATH={tree}/{tools} tools={tools}"
     assert list((tree / ".venv").glob("build-tools*")) == []
 

@@ -35,7 +35,7 @@ class Tree:
         self.home = root / ".venv" / "hot-path"
         for package in ("gateway", "relay", "sessions", "sluice", "scripts", ".venv"):
             (root / package).mkdir()
-        for name in ("pyproject.toml", "README.md", "requirements-dev.lock"):
+        for name in ("pyproject.toml", "README.md", "requirements-build.lock"):
             (root / name).touch()
         shutil.copy(SCRIPT, root / "scripts")
         self.edge.write_text("one")

@@ -77,14 +77,14 @@ def beat(**fields: object) -> dict[str, object]:
 
 async def test_a_worker_registers_beats_and_leaves(api: Api, registry: Registry) -> None:
     registered = await api.post("", WORKER)
-    assert (registered.status_code, registered.json()) == (200, {"lease": 15.0, "beat": 5.0})
+    assert (registered.status_code, registered.json()) == (200, {"lease": 15.0, "beat": 5.0, "creates_above": 0})
     await registry.want({"s1": {}})
     assert await registry.place_orphans() == 1
     held = (await api.post("/a/beat", beat())).json()
     owner = await registry.owner_of("s1")
     assert isinstance(owner, Owner)
     assert owner.url == "http://127.0.0.1:3001"
-    assert held == {"lease": 15.0, "sessions": {"s1": owner.fence}}
+    assert held == {"lease": 15.0, "sessions": {"s1": owner.fence}, "creates_above": owner.fence}
 
     report = {"fence": owner.fence, "state": "connected", "phone": "628"}
     assert (await api.post("/a/beat", beat(sessions={"s1": report}))).json() == held
@@ -93,6 +93,19 @@ async def test_a_worker_registers_beats_and_leaves(api: Api, registry: Registry)
 
     assert (await api.post("/a/leave", {"instance": "1"})).json() == {"left": True}
     assert isinstance(await registry.owner_of("s1"), Unowned)
+
+
+@pytest.mark.parametrize("said", [{"takes_ids": True}, {"takes_ids": False}, {}])
+async def test_a_worker_says_whether_it_takes_ids(api: Api, registry: Registry, said: dict[str, bool]) -> None:
+    await api.post("", WORKER | said)
+    await registry.want({"s1": {}})
+    assert await registry.place_orphans() == 1
+    held = (await api.post("/a/beat", beat())).json()["sessions"]
+    report = {"fence": held["s1"], "state": "connected"}
+    await api.post("/a/beat", beat(sessions={"s1": report}, draining=True))  # which changes what is known of the worker
+    owner = await registry.owner_of("s1")
+    assert isinstance(owner, Owner)
+    assert owner.takes_ids is said.get("takes_ids", False)
 
 
 async def test_a_session_that_a_person_ended_is_forgotten(api: Api, registry: Registry) -> None:
@@ -216,7 +229,8 @@ ID = "1 to 128 of A-Z a-z 0-9 . _ : [ ] -"
         ("capacity", -1, "capacity: -1 is not a whole number from 0 to 2000"),
         ("capacity", 2001, "capacity: 2001 is not a whole number from 0 to 2000"),
         ("capacity", None, "capacity: null is not a whole number from 0 to 2000"),
-        ("colour", "red", '"colour" is not known here; there are capacity, id, instance, url'),
+        ("colour", "red", '"colour" is not known here; there are capacity, id, instance, takes_ids, url'),
+        ("takes_ids", "yes", 'takes_ids: "yes" is not true or false'),
     ],
 )
 async def test_a_wrong_field_of_a_worker_is_told(api: Api, field: str, value: object, said: str) -> None:
@@ -252,6 +266,7 @@ NAME = "a text of at most 200 characters"
         ),
         ({"gone": ["s1"]}, 'gone: ["s1"] is not a JSON object of at most 2000 items'),
         ({"gone": {"s1": 1.5}}, f"gone.s1: 1.5 is not {FENCE}"),
+        ({"creates_above": -1}, f"creates_above: -1 is not {FENCE}"),
         ({"gone": {f"s{i}": 1 for i in range(2001)}}, "gone: "),
     ],
 )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from sessions.behind_url import KEPT, Began, began, several_began, several_list
 
@@ -52,6 +52,7 @@ def test_a_machine_that_slept_is_no_other_process() -> None:
     assert not several_began(samples([1000.0] * 5 + [1600.0] * 5))
 
 
+@example(polls=[(0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (14.0, 1.0)], restarts={1, 2})
 @given(st.lists(st.tuples(st.floats(0, 15), st.floats(0, 1)), min_size=2, max_size=KEPT), st.sets(st.integers(1, 23)))
 def test_one_process_is_one_however_slowly_it_answers_and_whenever_it_restarts(
     polls: list[tuple[float, float]], restarts: set[int]

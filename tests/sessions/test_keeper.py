@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from prometheus_client import REGISTRY
 
 from sessions.changes import Changes
 from sessions.keeper import Keeper
 from sessions.placement import AT_ONCE
-from sessions.registry import Owner, Registry, Worker
+from sessions.registry import Owner, Registry, Unowned, Worker
+from sluice.observe import metrics
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.sessions.making import beat, named, register, want
@@ -57,6 +59,37 @@ async def test_the_sessions_of_a_lost_worker_have_another_right_after_its_lease(
     assert LEASE - 0.05 <= took <= LEASE + GRACE
     after = await beat(long, "b")
     assert all(after[session] > fence for session, fence in held.items())
+
+
+async def test_for_how_long_nobody_had_a_session_is_counted_but_not_for_those_that_nobody_ever_had(
+    store: Store,
+) -> None:
+    registry, long = Registry(store, LEASE), Registry(store, 60.0)
+    began, had_waited = _failovers()
+    await register(registry, "a")
+    async with keeping(registry, store):
+        await want(registry, *named(3))
+        await until(owned_by(registry, named(3)[-1], "a"))
+        assert _failovers() == (began, had_waited)
+        await until(lambda: _is_lost(registry), timeout=30)
+        await register(long, "b")
+        for session in named(3):
+            await until(owned_by(registry, session, "b"), timeout=30)
+    ended, waited = _failovers()
+    assert ended - began == 3
+    assert 0 < waited - had_waited < 60
+
+
+async def _is_lost(registry: Registry) -> bool:
+    return isinstance(await registry.owner_of(named(1)[0]), Unowned)
+
+
+def _failovers() -> tuple[float, float]:
+    """How many, and their seconds."""
+    metrics.flush()
+    parts = [f"sluice_session_failover_seconds_{part}" for part in ("count", "sum")]
+    many, seconds = (REGISTRY.get_sample_value(part) or 0.0 for part in parts)
+    return many, seconds
 
 
 async def test_an_orphan_is_granted_at_once_and_not_with_the_next_look(store: Store) -> None:

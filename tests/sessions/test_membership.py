@@ -16,7 +16,7 @@ from sessions.changes import Changes
 from sessions.keeper import Keeper
 from sessions.keys import Key, Keys
 from sessions.membership import Membership
-from sessions.registry import Owner, Registry, Unknown, UnknownWorker, Unowned
+from sessions.registry import Owner, Registry, Reserved, Unknown, UnknownWorker, Unowned
 from sessions.wakeups import Wakeups
 from sluice.config import Secret, Signature
 from sluice.http.bodies import BodyBudget
@@ -130,7 +130,7 @@ async def gateway(registry: Registry, store: Store) -> AsyncIterator[Gateway]:
 async def join(gateway: Gateway) -> AsyncIterator[Join]:
     async with AsyncExitStack() as members:
 
-        def join(name: str, capacity: int = 10, url: str = "", **options: Any) -> Member:
+        def join(name: str, capacity: int | Callable[[], int] = 10, url: str = "", **options: Any) -> Member:
             browser, stop = Browser(), Stop()
             membership = Membership(
                 gateway.url,
@@ -171,6 +171,36 @@ async def test_a_worker_runs_exactly_what_it_was_given(registry: Registry, join:
     await until(lambda: set(a.browser.running) == {"s0", "s2"})
     assert a.membership.fence_of("s1") is None
     assert a.membership.fence_of("s2") == a.browser.running["s2"]
+
+
+async def test_a_worker_that_measures_how_many_it_can_run_says_so_with_each_beat(
+    registry: Registry, join: Join
+) -> None:
+    room, lost = 3, 0
+    join("a", capacity=lambda: room, dropped=lambda: lost)
+
+    async def known() -> tuple[int, int] | None:
+        rows = await registry.workers()
+        return (rows[0].capacity, rows[0].dropped) if rows else None
+
+    async def is_known() -> bool:
+        return await known() == (room, lost)
+
+    await until(is_known)
+    room, lost = 5, 2
+    await until(is_known)
+
+
+async def test_a_worker_that_takes_ids_says_so(registry: Registry, join: Join) -> None:
+    await want(registry, 1)
+    join("a", takes_ids=True)
+    await until(lambda: listed(registry, "a")())
+
+    async def takes_them() -> bool:
+        found = await registry.owner_of("s0")
+        return isinstance(found, Owner) and found.takes_ids
+
+    await until(takes_them)
 
 
 async def test_what_the_worker_says_of_its_sessions_is_known(registry: Registry, join: Join) -> None:
@@ -294,6 +324,20 @@ async def test_a_worker_that_closes_slowly_keeps_its_leases_until_it_has_closed(
     assert not b.browser.running
     a.browser.slow_stop.set()
     await until(lambda: len(b.browser.running) == 2)
+
+
+async def test_what_a_worker_cannot_close_in_time_goes_to_others_only_when_its_lease_is_over(
+    registry: Registry, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessions.membership._DRAIN", 0.5)
+    a = join("a")
+    await want(registry, 1)
+    await until(lambda: len(a.browser.running) == 1)
+    a.browser.slow_stop = asyncio.Event()
+    await a.ends()
+    assert [row.worker for row in await registry.workers()] == ["a"]
+    a.browser.slow_stop.set()
+    await until(lambda: not a.browser.running)
 
 
 async def test_a_session_that_a_person_ended_is_stopped_and_forgotten(registry: Registry, join: Join) -> None:
@@ -478,3 +522,68 @@ async def test_a_worker_that_stops_hands_its_sessions_over_one_after_the_other(r
     await a.task
     assert max(gone_for.values()) < 2 * LEASE, gone_for
     assert a.browser.peak_stopping == 2
+
+
+async def a_place(registry: Registry, session: str) -> int:
+    """The fence of a place that is held for it, at the only worker."""
+    held = await registry.reserve(session, {})
+    assert isinstance(held, Reserved)
+    return held.fence
+
+
+async def test_a_create_for_a_held_place_is_begun_and_goes_on_without_anybody_confirming_it(
+    registry: Registry, join: Join
+) -> None:
+    a = join("a")
+    await until(lambda: listed(registry, "a")())
+    await until(lambda: a.membership.accept("first", 2**53 - 1))  # its lease is sure
+    await until(lambda: a.browser.stopped_at)  # nobody has a place for that one
+    fence = await a_place(registry, "s")
+    assert a.membership.accept("s", fence)
+    assert a.membership.accept("s", fence), "who asks twice"
+    assert a.membership.fence_of("s") == fence
+
+    async def owned() -> bool:
+        found = await registry.owner_of("s")
+        return isinstance(found, Owner) and found.fence == fence
+
+    await until(owned)
+    assert a.browser.running == {"s": fence}
+    assert "s" not in a.browser.stopped_at, "an answer that knew nothing of it yet was about others"
+
+
+async def test_a_create_does_not_wait_for_the_starts_of_others(registry: Registry, join: Join) -> None:
+    a = join("a", start_at_once=0)  # nothing that is only given is ever started
+    await want(registry, 1)
+
+    async def accepted() -> bool:
+        found = await registry.owner_of("s0")
+        return isinstance(found, Owner) and a.membership.accept("s0", found.fence)
+
+    await until(accepted)  # as soon as a beat has told of it
+    await until(lambda: list(a.browser.running) == ["s0"])
+
+
+async def test_a_create_that_was_sent_under_a_former_fence_is_not_begun(
+    registry: Registry, gateway: Gateway, join: Join
+) -> None:
+    a = join("a")
+    await until(lambda: listed(registry, "a")())
+    late, places = await a_place(registry, "s"), []
+    assert await registry.forget("s", closed=False)
+
+    async def free() -> bool:
+        found = await registry.reserve("s", {})
+        if isinstance(found, Reserved):
+            places.append(found.fence)
+        return bool(places)
+
+    await until(free)  # after two beats: it was told the fence, and has said so
+    (fence,) = places
+    assert not a.membership.accept("s", late)
+    assert a.membership.accept("s", fence)
+    assert not a.membership.accept("s", late), "it runs under another fence"
+
+    gateway.answering.clear()
+    await until(lambda: a.membership.fence_of("s") is None, timeout=LEASE * 3)
+    assert not a.membership.accept("t", 2**53 - 1), "its lease is over"

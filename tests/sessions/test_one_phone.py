@@ -146,6 +146,31 @@ async def test_an_existing_worker_that_has_closed_a_session_is_asked_for_it_no_m
     assert (row.ended, row.worker, row.state) == ("", "x", "connected")
 
 
+@pytest.mark.parametrize(("listed", "over"), [(False, "deleted"), (True, "")])
+async def test_what_was_to_be_closed_is_ended_once_its_worker_lists_it_no_more_whoever_was_killed_in_between(
+    registry: Registry, listed: bool, over: str
+) -> None:
+    seen = {"a": ObservedSession("qr_scanning"), "b": ObservedSession("connected")}
+    await registry.observe(EXISTING, seen)
+    assert await registry.end("a", "deleted", by="cleanup", state="qr_scanning") == StillRuns("x")
+    after = seen if listed else {"b": seen["b"]}
+    await registry.observe(EXISTING, after, await registry.time() + 1)
+    row = await registry.session("a")
+    assert row is not None
+    assert (row.ended, row.missing_since) == (over, None)
+    assert [(one.session, one.by) for one in await registry.notices()] == ([] if listed else [("a", "cleanup")])
+
+
+async def test_what_has_changed_since_it_was_to_be_closed_is_missing_and_not_ended(registry: Registry) -> None:
+    await registry.observe(EXISTING, {"a": ObservedSession("qr_scanning")})
+    await registry.end("a", "deleted")
+    await registry.observe(EXISTING, {"a": ObservedSession("connected")})
+    await registry.observe(EXISTING, {}, await registry.time() + 1)
+    row = await registry.session("a")
+    assert row is not None
+    assert (row.ended, row.missing_since is not None) == ("", True)
+
+
 async def test_only_what_is_as_it_was_is_ended(registry: Registry) -> None:
     held = await two(registry)
     await says(registry, held, "a", state="qr_scanning", phone="")
@@ -220,3 +245,78 @@ async def test_whatever_two_workers_say_in_whatever_order_one_of_them_is_left(re
         rows = [row for row in await registry.sessions() if row.state == "connected" and not row.ended]
         assert len(rows) <= 1
     assert len(runs) == 1
+
+
+# --- before Laravel hears of it
+
+
+async def test_the_one_that_stays_is_announced_last_whatever_comes_first(registry: Registry) -> None:
+    held = await two(registry)
+    first = await registry.ready("a", PHONE, fence=held["a"][1])
+    second = await registry.ready("b", PHONE, fence=held["b"][1])
+    assert first is not None
+    assert second is not None
+    assert (first.yields, second.yields) == ("", "")
+    assert second.order > first.order, "so that it supersedes the other one, though that may be stored later"
+    late = await registry.ready("a", PHONE, fence=held["a"][1])
+    assert late is not None
+    assert late.yields == "superseded by b"
+    row = await registry.session("b")
+    assert row is not None
+    assert (row.state, row.phone) == ("connected", PHONE)
+
+
+async def test_with_oldest_the_later_one_is_not_announced(registry: Registry) -> None:
+    registry.keep = "oldest"
+    held = await two(registry)
+    await registry.ready("a", PHONE, fence=held["a"][1])
+    found = await registry.ready("b", PHONE, fence=held["b"][1])
+    assert found is not None
+    assert found.yields == "superseded by a"
+
+
+async def test_where_both_may_stay_one_that_has_lost_its_row_at_laravel_is_not_announced_again(
+    registry: Registry,
+) -> None:
+    registry.keep = "allow"
+    held = await two(registry)
+
+    async def ready(session: str) -> str:
+        found = await registry.ready(session, PHONE, fence=held[session][1])
+        assert found is not None
+        return found.yields
+
+    assert (await ready("a"), await ready("b")) == ("", ""), "Laravel removes the row of a, and b has the phone"
+    assert (await ready("a"), await ready("b")) == ("b", "")
+    await says(registry, held, "b", state="disconnected")
+    assert await ready("a") == ""
+
+
+async def test_nobody_can_say_of_a_session_that_is_not_the_senders(registry: Registry) -> None:
+    held = await two(registry)
+    assert await registry.ready("a", PHONE, fence=held["a"][1] - 1) is None
+    assert await registry.ready("a", PHONE, worker="x") is None
+    assert await registry.ready("nobody", PHONE, fence=1) is None
+    place = await registry.reserve("new", {})
+    assert not isinstance(place, Reserved) or await registry.ready("new", PHONE, fence=place.fence) is None
+
+
+async def test_a_session_of_an_existing_worker_that_is_to_yield_is_not_announced_again(registry: Registry) -> None:
+    await registry.observe(EXISTING, {name: ObservedSession("authenticated", "", {"workspace_id": 1}) for name in "ab"})
+    for name in "ab":
+        await registry.ready(name, PHONE, worker="x")
+    again = await registry.ready("a", PHONE, worker="x")
+    assert again is not None
+    assert again.yields == "b"
+    (rival,) = await registry.rivals()
+    assert (rival.session, rival.stays) == ("a", "b")
+
+
+async def test_a_session_that_was_just_closed_for_another_is_not_announced_by_a_late_webhook(
+    registry: Registry,
+) -> None:
+    await registry.observe(EXISTING, {"a": ObservedSession("connected", PHONE)})
+    await registry.end("a", "superseded", stays="b", closed=True)
+    late = await registry.ready("a", PHONE, worker="x")
+    assert late is not None
+    assert late.yields == "superseded by b"

@@ -238,21 +238,21 @@ async def test_a_worker_whose_beat_lapsed_must_register_again(hasty: Registry) -
 
 
 async def test_a_second_live_process_under_an_id_is_refused_until_the_first_has_left(registry: Registry) -> None:
-    assert await registry.register(worker("a", url="http://one:1")) == Registered()
+    assert isinstance(await registry.register(worker("a", url="http://one:1")), Registered)
     held = await run(registry, "a", "s")
     refused = await registry.register(worker("a", instance="2", url="http://two:1"))
     assert isinstance(refused, Taken)
     assert (refused.url, LONG - 1 < refused.lease_left <= LONG) == ("http://one:1", True)
     assert await beat(registry, "a", held) == held
     await registry.deregister("a", "1")
-    assert await registry.register(worker("a", instance="2", url="http://two:1")) == Registered()
+    assert isinstance(await registry.register(worker("a", instance="2", url="http://two:1")), Registered)
 
 
 async def test_a_second_process_gets_the_id_when_the_first_has_lapsed(hasty: Registry) -> None:
     await register(hasty, "a")
 
     async def registered() -> bool:
-        return await hasty.register(worker("a", instance="2", url="http://two:1")) == Registered()
+        return isinstance(await hasty.register(worker("a", instance="2", url="http://two:1")), Registered)
 
     await until(registered)
 
@@ -260,7 +260,7 @@ async def test_a_second_process_gets_the_id_when_the_first_has_lapsed(hasty: Reg
 async def test_a_process_that_was_started_again_at_the_same_url_frees_what_the_old_one_held(registry: Registry) -> None:
     await register(registry, "a")
     old = await run(registry, "a", "s")
-    assert await registry.register(worker("a", instance="2")) == Registered()
+    assert isinstance(await registry.register(worker("a", instance="2")), Registered)
     assert isinstance(await registry.owner_of("s"), Unowned)
     await keep(registry)
     assert (await beat(registry, "a", instance="2"))["s"] > old["s"]
@@ -275,11 +275,19 @@ async def test_the_name_of_an_existing_worker_is_taken(registry: Registry) -> No
     assert (await owner(registry, "s")).existing
 
 
-async def test_a_worker_that_registers_twice_as_the_same_process_keeps_what_it_holds(registry: Registry) -> None:
+async def test_a_process_that_registers_again_keeps_its_sessions_under_new_fences(registry: Registry) -> None:
+    """It has stopped them, and does not know any more which messages of their former runs had gone out."""
     await register(registry, "a")
-    held = await run(registry, "a", "s")
+    before = await run(registry, "a", "s", "leaves")
+    place = await reserved(registry, "promised")
+    await registry.end("leaves", "deleted")
     await register(registry, "a")
-    assert await beat(registry, "a", held) == held
+    after = await beat(registry, "a")
+    assert after.keys() == {"s"}
+    assert after["s"] > before["s"]
+    assert await beat(registry, "a", {"s": before["s"]}) == {}, "whoever still runs it so stops it first"
+    assert await beat(registry, "a", after) == after
+    assert await registry.confirm("promised", place.fence), "its worker is being asked"
 
 
 async def test_a_worker_that_leaves_frees_its_sessions_at_once(registry: Registry) -> None:
@@ -382,6 +390,25 @@ async def test_what_is_stopped_is_released_only_under_its_own_fence(registry: Re
     await register(registry, "a")
     held = await run(registry, "a", "s")
     assert await registry.beat("a", "1", {}, {}, {"s": held["s"] - 1}) == held
+
+
+async def test_a_worker_may_say_with_each_beat_how_many_it_runs_and_what_it_dropped(registry: Registry) -> None:
+    await register(registry, "a")
+    for capacity, dropped, expected in ((1, 3, (1, 3)), (None, 0, (1, 0)), (7, 0, (7, 0))):
+        await registry.beat("a", "1", {}, {}, capacity=capacity, dropped=dropped)
+        (row,) = await registry.workers()
+        assert (row.capacity, row.dropped) == expected
+
+
+async def test_a_worker_whose_memory_has_shrunk_is_given_no_more_until_it_has_grown(registry: Registry) -> None:
+    await register(registry, "a")
+    await registry.beat("a", "1", {}, {}, capacity=1)
+    await want(registry, "s1", "s2")
+    await keep(registry)
+    (held,) = [row for row in await registry.sessions() if row.worker == "a"]
+    await registry.beat("a", "1", {held.session: Report(held.fence, "connected")}, {}, capacity=2)
+    await keep(registry)
+    assert [row.worker for row in await registry.sessions()] == ["a", "a"]
 
 
 @pytest.mark.parametrize("load", [{"memory": 0.9}, {"cpu": 0.95}])

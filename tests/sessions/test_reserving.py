@@ -12,6 +12,7 @@ from sessions.registry import (
     NoCapacity,
     Owner,
     OwnerAway,
+    Registered,
     Registry,
     Report,
     Reserved,
@@ -299,3 +300,62 @@ async def test_a_session_that_is_forgotten_while_it_is_being_created_stays_forgo
     assert await registry.owner_of("s1") == Unknown()
     assert await beat(registry, "a") == {}
     assert await registry.sessions() == []
+
+
+async def test_a_forgotten_place_is_nobody_elses_until_its_worker_begins_no_create_under_that_fence(
+    registry: Registry,
+) -> None:
+    await register(registry, "a")
+    held = await reserved(registry, "s")
+    assert await registry.forget("s", closed=False), "its create may be on its way"
+    await register(registry, "b")
+    assert await registry.reserve("s", {}) == OwnerAway("a")
+    told = await registry.beat("a", "1", {}, {})
+    assert told.creates_above >= held.fence
+    assert await registry.reserve("s", {}) == OwnerAway("a"), "it may not have had this answer"
+    await registry.beat("a", "1", {}, {}, creates_above=told.creates_above)
+    again = await reserved(registry, "s")
+    assert again.fence > told.creates_above
+
+
+async def test_a_forgotten_session_whose_late_create_was_begun_is_stopped_before_another_gets_it(
+    registry: Registry,
+) -> None:
+    await register(registry, "a")
+    held = await reserved(registry, "s")
+    await registry.forget("s", closed=False)
+    assert not await registry.confirm("s", held.fence)
+    told = await registry.beat("a", "1", {"s": Report(held.fence, "starting")}, {})
+    assert told == {}, "stop it"
+    told = await registry.beat("a", "1", {"s": Report(held.fence, "starting")}, {}, creates_above=told.creates_above)
+    assert await registry.reserve("s", {}) == OwnerAway("a"), "it has not stopped it yet"
+    await registry.beat("a", "1", {}, {}, creates_above=told.creates_above)
+    assert await registry.owner_of("s") == Unknown()
+    await reserved(registry, "s")
+
+
+async def test_a_refused_create_ends_a_forgotten_place_at_once(registry: Registry) -> None:
+    await register(registry, "a")
+    held = await reserved(registry, "s")
+    await registry.forget("s", closed=False)
+    assert await registry.cancel("s", held.fence)
+    await reserved(registry, "s")
+
+
+async def test_creates_for_the_places_of_a_worker_are_never_told_to_be_too_late(registry: Registry) -> None:
+    await register(registry, "a")
+    first, second = await reserved(registry, "s"), await reserved(registry, "t")
+    assert (await registry.beat("a", "1", {}, {})).creates_above == first.fence - 1
+    await registry.confirm("s", first.fence)
+    assert (await registry.beat("a", "1", {}, {})).creates_above == second.fence - 1
+    await registry.confirm("t", second.fence)
+    assert (await registry.beat("a", "1", {}, {})).creates_above == second.fence
+
+
+async def test_a_new_process_is_told_the_last_fence_of_what_was_sent_to_the_one_before(registry: Registry) -> None:
+    await register(registry, "a")
+    held = await reserved(registry, "s")
+    assert await registry.register(worker("a", instance="2")) == Registered(held.fence)
+    again = await reserved(registry, "s")
+    assert again.fence > held.fence
+    assert not await registry.confirm("s", held.fence)

@@ -15,7 +15,7 @@ def nothing_recent() -> None:
     """As if this process had just begun to count, and were called nothing."""
     tallies.flush()
     for one in recent._all:
-        one._past = deque([(time.monotonic(), dict(one._counts.totals))])
+        one._past = deque([(time.monotonic(), dict(one._totals()))])
         one._gauge.clear()
         if not one._gauge._labelnames:
             one._gauge.set(0)

@@ -10,6 +10,7 @@ from gateway import access_log
 from gateway.request import Head
 from sluice.http.request_id import id_of, new_line
 from sluice.http.server import metrics
+from sluice.http.trace import id_of as trace_id, parent_of
 from sluice.observe.log import Log
 
 LOG = Log("gateway")
@@ -91,6 +92,8 @@ class WebSocketLogEntry:
         }
         if self.head is not None:
             access_log.tell_client(self.head.fields, said)
+            parent = parent_of(self.head.fields)
+            said["trace"] = None if parent is None else trace_id(parent)
         LOG.line("websocket", {name: value for name, value in said.items() if value is not None})
 
 

@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Annotated
 
+from gateway.outbox.results import Results
+from relay.policies import OUTBOX
 from relay.queue import newest
 from relay.queue.dead_letter_filter import Filter
 from relay.queue.dead_letter_pages import DeadLetter, DeadPlace, by_ids, oldest_first
 from relay.queue.dead_letters import DeadLetters, partition_times
 from relay.queue.locating import whole_event
 from sluice.config.problems import quoted
-from sluice.console.actions.bodies import content_of
+from sluice.console.actions.bodies import content_of, masked
 from sluice.console.actions.deployment import (
     Deployment,
     Problem,
@@ -216,7 +218,15 @@ async def replay(deployment: Deployment, request: ReplayDeadLetters) -> Replayed
     if request.endpoint is not None and request.endpoint not in endpoints:
         names = await endpoint_names(deployment, request.endpoint)
         return names if isinstance(names, Problem) else _nobody_sends(request.endpoint)
-    outcome = await _act(deployment, request, [*endpoints], DeadLetters.replay)
+
+    async def act(dead: DeadLetters, letters: Sequence[DeadLetter]) -> int:
+        if dead.endpoint == OUTBOX:  # else it would be taken for one that was given to a worker
+            results = Results(deployment.store, "")
+            for letter in letters:
+                await results.forget(letter.event.id)
+        return await dead.replay(letters)
+
+    outcome = await _act(deployment, request, [*endpoints], act)
     return outcome if isinstance(outcome, Problem) else Replayed(*outcome)
 
 
@@ -336,7 +346,7 @@ def _summary(endpoint: str, letter: DeadLetter) -> DeadLetterSummary:
         accepted_at=moment(letter.event.accepted_at),
         died_at=moment(letter.died_at),
         reason=letter.reason,
-        target=letter.event.target.decode("latin-1"),
+        target=masked(letter.event.target.decode("latin-1")),
         bytes=letter.size,
         sequence=letter.sequence,
     )

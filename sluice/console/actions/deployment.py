@@ -48,6 +48,10 @@ def not_found(message: str) -> Problem:
     return Problem(ProblemKind.NOT_FOUND, message)
 
 
+def unavailable(message: str) -> Problem:
+    return Problem(ProblemKind.UNAVAILABLE, message)
+
+
 def unknown_endpoint(name: str, endpoints: Collection[str]) -> Problem:
     return not_found(f"there is no endpoint {quoted(name)}; there are {', '.join(endpoints) or 'none'}")
 

@@ -14,6 +14,7 @@ from relay.why import why
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, moment, not_found
 from sluice.console.actions.paging import endpoint_names
+from sluice.http.trace import id_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class EventDetails:
     bytes: int | None
     """Of its body."""
     accepted_at: datetime
+    trace: str | None
+    """The id of the trace that it came with (`traceparent`), while its content is there."""
     endpoints: Mapping[str, EventAtEndpoint]
 
 
@@ -78,6 +81,7 @@ async def show(deployment: Deployment, request: ShowEvent) -> EventDetails | Pro
         lane=history.lane,
         bytes=len(history.event.body) if history.event else None,
         accepted_at=moment(history.accepted_at),
+        trace=id_in(history.event.headers) if history.event else None,
         endpoints={part.endpoint: await _at_endpoint(deployment, history, part, relays) for part in history.endpoints},
     )
 
@@ -91,7 +95,14 @@ async def _at_endpoint(
     else:
         circuit = await open_circuit(deployment.store, endpoint).view()
         pace = endpoint.rate.interval if endpoint.rate else None
-        because = why(part, history, circuit, pace=pace, attempts=endpoint.retry.attempts, relays=relays)
+        because = why(
+            part,
+            history,
+            circuit,
+            pace=pace,
+            attempts=endpoint.retry.attempts,
+            relays=1 if endpoint.internal else relays,
+        )
     return EventAtEndpoint(
         state=part.state,
         why=because,

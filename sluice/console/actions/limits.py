@@ -112,7 +112,7 @@ async def show(deployment: Deployment, request: ShowLimits) -> LimitLevels | Pro
     if isinstance(found, Problem):
         return found
     others = [OtherLimit(one.limit.id, one.why_none) for one in found if one.bucket is None]
-    return LimitLevels(await _levels(deployment.store, found), tuple(others))
+    return LimitLevels(await bucket_levels(deployment.store, found), tuple(others))
 
 
 async def reset(deployment: Deployment, request: ResetLimits) -> LimitsReset | Problem:
@@ -121,7 +121,7 @@ async def reset(deployment: Deployment, request: ResetLimits) -> LimitsReset | P
     if isinstance(found, Problem):
         return found
     buckets = [one.bucket for one in found if one.bucket is not None]
-    levels = await _levels(deployment.store, found)
+    levels = await bucket_levels(deployment.store, found)
     lacking = [i for i, level in enumerate(levels) if level.level < level.burst - _HAIR]
     if lacking and not request.dry_run:
         await deployment.store.commands(*(("DEL", buckets[i].key) for i in lacking))
@@ -142,7 +142,7 @@ async def release(deployment: Deployment, request: ReleaseDelayed) -> DelayedRel
         if request.limit in (None, limit.id) and "session" in limit.per
     ]
     # The debt first: what is accepted in between is delayed no longer than what comes after.
-    levels = await _levels(deployment.store, found)
+    levels = await bucket_levels(deployment.store, found)
     debts = [level for level in levels if level.debt]
     await _give(deployment.store, [one.bucket for one in found if one.bucket is not None], levels)
     events = 0
@@ -208,8 +208,8 @@ def _unprintable(name: str) -> bool:
     return not name.isprintable()
 
 
-async def _levels(store: Store, found: Sequence[Found]) -> tuple[BucketLevel, ...]:
-    """Of those that have a bucket."""
+async def bucket_levels(store: Store, found: Sequence[Found]) -> tuple[BucketLevel, ...]:
+    """Of those that have a bucket. Raises StoreAway or StoreRefused."""
     there = [(one, one.bucket) for one in found if one.bucket is not None]
     levels = await levels_of(store, [bucket for _, bucket in there])
     return tuple([_level(one, bucket, level) for (one, bucket), level in zip(there, levels, strict=True)])

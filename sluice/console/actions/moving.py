@@ -59,8 +59,9 @@ async def move(deployment: Deployment, request: MoveQueue) -> MovedQueue | Probl
 
 async def _problem(deployment: Deployment, request: MoveQueue) -> Problem | None:
     endpoints = deployment.policies.relay.endpoints
-    if request.new not in endpoints:
-        return unknown_endpoint(request.new, endpoints)
+    receivers = deployment.policies.relay.receivers
+    if request.new not in receivers:
+        return unknown_endpoint(request.new, receivers)
     if request.old in endpoints:
         message = (
             f"{request.old} is an endpoint of the policies, so relays deliver to it: remove or rename it there first"

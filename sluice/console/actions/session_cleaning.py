@@ -9,9 +9,11 @@ from datetime import datetime
 from typing import Annotated
 
 from sessions.lifecycle.cleaning import StaleSession, clean, find
+from sessions.lifecycle.cleanings import cleanings
 from sessions.lifecycle.closing import Closing
 from sessions.lifecycle.policies import Cleanup
 from sluice.console.actions.deployment import Deployment, Problem, invalid, moment
+from sluice.console.cleanup import CleanupStatus, cleanup_status
 from sluice.http.decode import Bounds
 
 PERSON = "a person"
@@ -46,6 +48,8 @@ class CleanedSessions:
     outcomes: Mapping[str, int]
     more: bool
     """There may be others."""
+    cleanup: CleanupStatus | None = None
+    """When it is done by itself, and what came of it the last time; null: it is not (sessions.cleanup)."""
 
 
 async def clean_sessions(deployment: Deployment, request: CleanSessions) -> CleanedSessions | Problem:
@@ -53,13 +57,15 @@ async def clean_sessions(deployment: Deployment, request: CleanSessions) -> Clea
     if not request.confirm and not request.dry_run:
         return invalid("set confirm to true, or look first with dry_run set to true")
     policy = deployment.policies.sessions
-    rule = (policy.cleanup or Cleanup()).stale_after
+    rule = policy.cleanup or Cleanup()
     closing, done = Closing(deployment.registry, policy.workers), list[CleanedSession]()
     async for one in find(deployment.registry, rule, request.limit):
         outcome = None if request.dry_run else await clean(closing, one, PERSON)
         done.append(_cleaned(one, outcome))
     outcomes = Counter(one.outcome for one in done if one.outcome is not None)
-    return CleanedSessions(tuple(done), dict(outcomes), len(done) == request.limit)
+    seen = await cleanings(deployment.store) if policy.cleanup else None
+    by_itself = cleanup_status(policy.cleanup, seen)
+    return CleanedSessions(tuple(done), dict(outcomes), len(done) == request.limit, by_itself)
 
 
 def _cleaned(one: StaleSession, outcome: str | None) -> CleanedSession:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from sessions.orphans import Fleet, why_orphaned
 from sessions.records import HistoryLine, SessionRow
+from sessions.signs import NotedFault
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, invalid, moment, not_found
 from sluice.http.decode import Bounds
@@ -30,6 +31,8 @@ class ListSessions:
     state: str | None = None
     orphaned: bool = False
     """That nobody has, though it is wanted."""
+    search: str | None = None
+    """With this in its name or phone, in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,17 @@ class SessionChange:
     at: datetime
     what: str
     who: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFault:
+    """What is wrong with a session that somebody runs."""
+
+    kind: str
+    """silent, flapping, or the state in which it is stuck."""
+    since: datetime
+    noted: datetime
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,12 @@ class Session:
     """Why it is kept and run by nobody, until it is created again or restored: superseded or deleted."""
     rival: str | None
     """The session of its workspace that has its phone, while both are connected."""
+    fault: SessionFault | None
+    """What is wrong with it though somebody runs it; null: nothing (sluice sessions watch)."""
+    last_event: datetime | None
+    """When its last event came; null: none did that is known."""
+    restarts: tuple[datetime, ...]
+    """When it was restarted where it runs: the last 20 times."""
     history: tuple[SessionChange, ...] = ()
     """The last 20 changes, the newest last; only where one session is asked for."""
 
@@ -118,7 +138,12 @@ def _wanted(row: SessionRow, request: ListSessions) -> bool:
         (request.worker is None or request.worker in (row.worker, row.last_owner))
         and (request.state is None or request.state == row.state)
         and not (request.orphaned and (row.worker is not None or row.ended))
+        and (request.search is None or _has(row, request.search.casefold()))
     )
+
+
+def _has(row: SessionRow, text: str) -> bool:
+    return text in row.session.casefold() or text in (row.phone or "").casefold()
 
 
 def _session(row: SessionRow, fleet: Fleet) -> Session:
@@ -141,8 +166,15 @@ def _session(row: SessionRow, fleet: Fleet) -> Session:
         orphaned=None if row.ended else why_orphaned(row, fleet),
         ended=row.ended or None,
         rival=row.rival or None,
+        fault=_fault(row.fault),
+        last_event=_moment(row.signs.heard),
+        restarts=tuple(moment(one) for one in row.signs.restarts),
         history=tuple(_change(line) for line in row.history),
     )
+
+
+def _fault(noted: NotedFault | None) -> SessionFault | None:
+    return None if noted is None else SessionFault(noted.kind, moment(noted.since), moment(noted.noted), noted.reason)
 
 
 def _change(line: HistoryLine) -> SessionChange:

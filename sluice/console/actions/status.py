@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from gateway.look import Look, look
+from gateway.look import Look, look, nothing_known
 from gateway.policies import Policies
 from gateway.resources import Resources
 from relay.policies import Endpoint
 from relay.queue.queue import Counts, Notice
 from sessions.existing import WatchedWorker
-from sessions.registry import Summary, WorkerRow
+from sessions.lifecycle.policies import KINDS, Watch
+from sessions.registry import Notice as SessionNotice, Summary, WorkerRow
 from sluice.config.live import LivePolicies
+from sluice.console.actions.alert_status import alert_status
 from sluice.console.actions.circuits import circuit_of
 from sluice.console.actions.deployment import moment
 from sluice.console.actions.division import division_of
-from sluice.console.actions.traffic import counted
+from sluice.console.actions.scaling_status import scaling_status
+from sluice.console.actions.traffic import Counted, counted
 from sluice.console.actions.vault_status import vault_status
+from sluice.console.cleanup import cleanup_status
 from sluice.console.messages import messages
+from sluice.console.outbox import outbox_status
 from sluice.console.status import (
     Backlog,
     ClockJump,
@@ -29,6 +34,7 @@ from sluice.console.status import (
     DisputedSession,
     EndpointStatus,
     ExistingWorkerStatus,
+    FaultStatus,
     Lately,
     ListenerStatus,
     PoliciesStatus,
@@ -39,16 +45,30 @@ from sluice.console.status import (
     ShowStatus,
     Status,
     StoreStatus,
+    UntoldEndings,
     WorkerStatus,
 )
 from sluice.console.worker_notes import notes_on
 from sluice.http.server.binding import unserved
 
+_EXAMPLES = 3
+
 
 async def show(gateway: Resources, _: ShowStatus) -> Status:
     """Everything on one screen; while the store is away, what only it knows is null or empty."""
-    policies, now = gateway.policies, time.time()
-    seen, of_processes = await asyncio.gather(look(gateway), asyncio.to_thread(counted, policies, now))
+    now = time.time()
+    seen, of_processes = await asyncio.gather(look(gateway), asyncio.to_thread(counted, gateway.policies, now))
+    return _status(gateway, seen, of_processes, now)
+
+
+async def here(gateway: Resources) -> Status:
+    """What this machine knows without the store: the rest is null or empty, as if all were well there."""
+    now = time.time()
+    return _status(gateway, nothing_known(gateway), await asyncio.to_thread(counted, gateway.policies, now), now)
+
+
+def _status(gateway: Resources, seen: Look, of_processes: Counted, now: float) -> Status:
+    policies = gateway.policies
     lease, sessions = gateway.registry.lease, seen.sessions
     named = {one.name for one in policies.sessions.workers}
     existing = {one.worker: _existing(gateway, one, now) for one in gateway.watched()}
@@ -68,6 +88,11 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         upstreams=of_processes.upstreams,
         existing=tuple(existing.values()),
         rivals=tuple(RivalStatus(one.session, one.stays, one.worker) for one in seen.rivals),
+        one_phone=policies.sessions.one_phone.keep,
+        outbox=outbox_status(seen.sends),
+        cleanup=cleanup_status(policies.sessions.cleanup, seen.cleanings),
+        untold=_untold(seen.untold, now),
+        faults=_faults(seen, policies.sessions.watch),
         one_phone_enforced=policies.sessions.one_phone.enforce,
         advertise=policies.sessions.advertise,
         division=division_of(policies.sessions, gateway.watched(), seen.divided, now),
@@ -77,9 +102,17 @@ async def show(gateway: Resources, _: ShowStatus) -> Status:
         disk=DiskStatus(seen.disk.path, seen.disk.free, seen.disk.total) if seen.disk else None,
         processes=of_processes.processes,
         up_s=time.monotonic() - gateway.began,
+        scaling=scaling_status(seen, rebalances=policies.sessions.rebalance is not None),
+        alerts=alert_status(policies, gateway.alerts()),
         vault=vault_status(policies.sessions.vault, seen.vault, seen.troubles, sessions),
     )
-    return replace(status, messages=tuple(messages(status)))
+    said = messages(status)
+    return replace(status, messages=tuple(text for _, text in said), message_topics=tuple(topic for topic, _ in said))
+
+
+def _untold(seen: Sequence[SessionNotice], now: float) -> UntoldEndings | None:
+    oldest = min((one.at for one in seen), default=None)
+    return None if oldest is None else UntoldEndings(len(seen), max(0.0, now - oldest / 1000))
 
 
 def _policies(live: LivePolicies[Policies]) -> PoliciesStatus:
@@ -181,8 +214,10 @@ def _worker(
         reserved=row.reserved,
         waiting=row.waiting,
         draining=row.draining,
+        drains_s=row.drains,
         memory=row.memory,
         cpu=row.cpu,
+        dropped_events=row.dropped,
         named=is_named,
         notes=notes_on(row, existing.get(row.worker), named=is_named),
     )
@@ -192,6 +227,16 @@ def _sessions(seen: Summary | None) -> SessionCounts:
     if seen is None:
         return SessionCounts(None, None, {}, None)
     return SessionCounts(seen.total, seen.connected, seen.states, seen.unowned, seen.ended)
+
+
+def _faults(seen: Look, policy: Watch) -> tuple[FaultStatus, ...]:
+    counts = seen.sessions.faults if seen.sessions else {}
+    names = {kind: sorted(name for name, one in seen.faults.items() if one.kind == kind) for kind in KINDS}
+    return tuple(
+        FaultStatus(kind, counts[kind], tuple(names[kind][:_EXAMPLES]), kind in policy.restart)
+        for kind in KINDS
+        if counts.get(kind)
+    )
 
 
 def _existing(gateway: Resources, seen: WatchedWorker, now: float) -> ExistingWorkerStatus:

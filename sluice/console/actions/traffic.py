@@ -12,6 +12,7 @@ from prometheus_client.samples import Sample
 
 from gateway.policies import Policies, Upstream
 from sluice.console.status import (
+    Handled,
     LastMinute,
     LimitDecisions,
     MemberStatus,
@@ -32,6 +33,7 @@ _RECENT_REFUSED = "sluice_events_refused_last_minute"
 _RECENT_ANSWERS = "sluice_requests_last_minute"
 _RECENT_UPSTREAM = "sluice_upstream_requests_last_minute"
 _RECENT_HANDSHAKES = "sluice_tls_handshakes_failed_last_minute"
+_RECENT_HANDLED = "sluice_handled_seconds_last_minute"
 _WORKERS = "workers"
 _NO_ROUTE = "-"
 
@@ -109,6 +111,9 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
             for endpoint in policies.relay.endpoints
             if (refused := dict(samples.sums(_RECENT_REFUSED, "reason", endpoint=endpoint)))
         },
+        handled={
+            endpoint: handled for endpoint in policies.relay.endpoints if (handled := _handled(samples, endpoint))
+        },
         unsigned={
             route.path: Share(answers["401"], sum(answers.values()))
             for route in policies.routes
@@ -135,6 +140,9 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
             for what, sends in samples.sums("sluice_shielded_sends_last_minute", "what").items()
             if sends
         },
+        outbox={
+            what: int(sends) for what, sends in samples.sums("sluice_outbox_sends_last_minute", "what").items() if sends
+        },
         connections_refused=int(samples.value("sluice_connections_refused_last_minute")),
         websockets_cut=dict(samples.sums("sluice_websockets_cut_last_minute", "side", code="1008")),
         websockets_stuck=int(samples.value("sluice_websockets_cut_last_minute", code="1013")),
@@ -142,6 +150,14 @@ def _recent(samples: _Samples, policies: Policies) -> LastMinute:
         reserved=dict(samples.sums("sluice_reserved_refused_last_minute", "reason")),
         log_writes=int(samples.value("sluice_log_writes_failed_last_minute")),
     )
+
+
+def _handled(samples: _Samples, endpoint: str) -> dict[str, Handled]:
+    events = samples.sums("sluice_handled_last_minute", "handled", endpoint=endpoint)
+    return {
+        how: Handled(number, samples.value(_RECENT_HANDLED, endpoint=endpoint, handled=how) / number)
+        for how, number in events.items()
+    }
 
 
 def _upstreams(samples: _Samples, policies: Policies) -> dict[str, UpstreamStatus]:

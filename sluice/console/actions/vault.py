@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 from sessions.profiles.errors import Broken, ContentsAway, WrongKey
 from sessions.profiles.generations import Generation, Profile
+from sessions.profiles.summary import is_late, may_be_late
 from sluice.config.problems import quoted
 from sluice.console.actions.deployment import Deployment, Problem, invalid, moment
 from sluice.console.actions.vault_pages import (
@@ -77,6 +79,8 @@ class KeptProfile:
     """Of its last start; whoever has an older one saves nothing more."""
     deleted: datetime | None
     """By a logout, or by a person; null: it is not."""
+    late: bool
+    """Its session is connected, and nobody has saved it for three times sessions.vault.every."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ class ProfileDetails:
     fence: int
     deleted: datetime | None
     """By a logout, or by a person; null: it is not."""
+    late: bool
+    """Its session is connected, and nobody has saved it for three times sessions.vault.every."""
     generations: tuple[KeptGeneration, ...]
     """Newest first."""
 
@@ -144,9 +150,9 @@ async def list_profiles(deployment: Deployment, request: ListProfiles) -> KeptPr
         return vault
     found = await following(vault, request.after, request.limit + 1)
     page = found[: request.limit]
-    return KeptProfiles(
-        tuple(map(_kept, page)), _key_of_now(deployment), page[-1].session if len(found) > len(page) else None
-    )
+    late = await _late(deployment, page)
+    kept = tuple(_kept(one, late=one.session in late) for one in page)
+    return KeptProfiles(kept, _key_of_now(deployment), page[-1].session if len(found) > len(page) else None)
 
 
 async def show(deployment: Deployment, request: ShowProfile) -> ProfileDetails | Problem:
@@ -161,7 +167,8 @@ async def show(deployment: Deployment, request: ShowProfile) -> ProfileDetails |
     except ContentsAway as error:
         return unavailable(str(error))
     generations = tuple(_generation(*pair) for pair in zip(profile.generations, problems, strict=True))
-    return ProfileDetails(profile.session, profile.fence, moment_or_none(profile.deleted), generations)
+    late = bool(await _late(deployment, [profile]))
+    return ProfileDetails(profile.session, profile.fence, moment_or_none(profile.deleted), late, generations)
 
 
 async def delete(deployment: Deployment, request: DeleteProfile) -> DeletedProfile | Problem:
@@ -206,7 +213,17 @@ async def _known(deployment: Deployment, session: str) -> tuple[Vault, Profile] 
     return unknown_profile(session) if profile is None else (vault, profile)
 
 
-def _kept(profile: Profile) -> KeptProfile:
+async def _late(deployment: Deployment, profiles: Sequence[Profile]) -> set[str]:
+    """The sessions of those that should have been saved since."""
+    policy, registry = deployment.policies.sessions.vault, deployment.registry
+    if policy is None:
+        return set()
+    now = await registry.time() / 1000
+    overdue = [one for one in profiles if may_be_late(one, policy, now)]
+    return {one.session for one in overdue if is_late(one, await registry.session(one.session), policy, now)}
+
+
+def _kept(profile: Profile, *, late: bool) -> KeptProfile:
     newest = profile.newest
     return KeptProfile(
         session=profile.session,
@@ -220,6 +237,7 @@ def _kept(profile: Profile) -> KeptProfile:
         stored=sum(one.stored for one in profile.generations),
         fence=profile.fence,
         deleted=moment_or_none(profile.deleted),
+        late=late,
     )
 
 

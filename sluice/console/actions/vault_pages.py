@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 from sessions.profiles.errors import ContentsAway
 from sessions.profiles.generations import Profile
 from sluice.config.problems import quoted
-from sluice.console.actions.deployment import Deployment, Problem, ProblemKind, moment, not_found
+from sluice.console.actions.deployment import (
+    Deployment,
+    Problem,
+    ProblemKind,
+    moment,
+    not_found,
+    unavailable as unavailable,
+)
 
 if TYPE_CHECKING:
     from sessions.profiles.vault import Vault
@@ -85,10 +92,6 @@ def unknown_profile(session: str) -> Problem:
 
 def conflict(message: str) -> Problem:
     return Problem(ProblemKind.CONFLICT, message)
-
-
-def unavailable(message: str) -> Problem:
-    return Problem(ProblemKind.UNAVAILABLE, message)
 
 
 def moment_or_none(seconds: float | None) -> datetime | None:

@@ -18,7 +18,7 @@ from relay.queue.dead_letters import partition_times
 from relay.queue.locating import locate, whole_event
 from relay.queue.waiting import Place, Removal, Waiting, WaitingEvent
 from sluice.config.problems import quoted
-from sluice.console.actions.bodies import content_of
+from sluice.console.actions.bodies import content_of, masked
 from sluice.console.actions.deployment import (
     Deployment,
     Problem,
@@ -343,6 +343,6 @@ def _summary(endpoint: str, one: WaitingEvent) -> WaitingSummary:
         due_in_s=one.due_in,
         failed=one.failed,
         reason=one.last_attempt.reason or None if one.last_attempt else None,
-        target=one.event.target.decode("latin-1"),
+        target=masked(one.event.target.decode("latin-1")),
         bytes=one.bytes,
     )

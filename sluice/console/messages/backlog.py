@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sluice.console.messages.wording import age, some
+from relay.policies import OUTBOX
+from sluice.console.messages.wording import SENDS_CURE, age, some, things
 from sluice.console.status import EndpointStatus, Lately
 
 _NEARLY_FULL = 0.8
@@ -15,11 +16,14 @@ def backlog(name: str, endpoint: EndpointStatus) -> Iterator[str]:
     """Of the endpoint `name`, whose counts are known."""
     full = max((endpoint.waiting or 0) / endpoint.backlog.events, (endpoint.bytes or 0) / endpoint.backlog.bytes)
     if full >= _NEARLY_FULL:
-        yield f"the backlog is {full:.0%} full; at 100% events are refused, or leave this endpoint out (relay.backlog)"
+        sends, events = f"sends are refused: {SENDS_CURE}", "events are refused, or leave this endpoint out"
+        then = sends if name == OUTBOX else f"{events} (relay.backlog)"
+        yield f"the backlog is {full:.0%} full; at 100% {then}"
     refused, left_out, dropped = endpoint.refused, endpoint.left_out, endpoint.dead_dropped
     if refused and refused.last_s > _LAST_MINUTE:
-        were = some(refused.times, "event was", "events were")
-        yield f"{were} refused {_when(refused)}, as the backlog was full: deliver faster, or raise relay.backlog"
+        were = things(name, refused.times, "was", "were")
+        cure = SENDS_CURE if name == OUTBOX else "deliver faster, or raise relay.backlog"
+        yield f"{were} refused {_when(refused)}, as the backlog was full: {cure}"
     if left_out:
         were = some(left_out.times, "event was", "events were")
         yield (

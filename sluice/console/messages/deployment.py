@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from relay.policies import OUTBOX
 from sluice.console.messages.wording import age, listed, some
 from sluice.console.status import ClockJump, Status, StoreStatus
 
 
-def deployment(status: Status) -> Iterator[str]:
-    yield from _store(status.store)
-    yield from _relays(status)
-    yield from _policies(status)
-    yield from _clock(status.clock_jump)
-
-
-def _store(store: StoreStatus) -> Iterator[str]:
+def store_away(store: StoreStatus) -> Iterator[str]:
     if not store.ok:
         yield f"the store does not answer ({store.why}): webhooks are held, then refused; nothing accepted is lost"
 
 
-def _clock(jump: ClockJump | None) -> Iterator[str]:
+def clock(jump: ClockJump | None) -> Iterator[str]:
     if jump is None:
         return
     direction = "back" if jump.jumped_s < 0 else "forward"
@@ -33,12 +27,12 @@ def _clock(jump: ClockJump | None) -> Iterator[str]:
     )
 
 
-def _relays(status: Status) -> Iterator[str]:
-    if status.relays == 0 and status.endpoints:
+def relays(status: Status) -> Iterator[str]:
+    if status.relays == 0 and status.endpoints.keys() - {OUTBOX}:
         yield "no relay is running: events are accepted and wait"
 
 
-def _policies(status: Status) -> Iterator[str]:
+def policies(status: Status) -> Iterator[str]:
     file = status.policies
     if file.problems:
         first, others = file.problems[0], len(file.problems) - 1

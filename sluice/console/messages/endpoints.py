@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from relay.circuit import MAX_KEYS
+from relay.policies import OUTBOX
 from sluice.console.actions.circuits import AnswersOfEndpoint, CircuitOfEndpoint
 from sluice.console.messages.backlog import backlog
-from sluice.console.messages.wording import age, each_minute, some
+from sluice.console.messages.wording import age, each_minute, some, things
 from sluice.console.status import EndpointStatus, RemovedEndpoint
 
 _LATE = 10.0  # seconds past its time: less is how a pace and a busy second look
@@ -33,7 +34,7 @@ def _endpoint(name: str, endpoint: EndpointStatus, now: datetime) -> Iterator[st
     elif circuit is not None and circuit.state != "closed":
         yield _circuit(name, circuit, waiting, now)
     elif (endpoint.oldest_due_s or 0.0) >= _LATE and not too_much:
-        yield _late(endpoint)
+        yield _late(name, endpoint)
     if endpoint.stalled_s and circuit is not None and circuit.state == "closed":
         yield (
             f"no relay has taken what is due for {age(endpoint.stalled_s)}, though the circuit is closed: restart the "
@@ -49,6 +50,9 @@ def _endpoint(name: str, endpoint: EndpointStatus, now: datetime) -> Iterator[st
 
 
 def _removed(removed: RemovedEndpoint) -> Iterator[str]:
+    if removed.endpoint == OUTBOX:
+        yield from _no_longer_kept(removed)
+        return
     parts = []
     if removed.waiting or removed.leased:
         parts.append(some(removed.waiting + removed.leased, "event waits", "events wait"))
@@ -60,9 +64,18 @@ def _removed(removed: RemovedEndpoint) -> Iterator[str]:
     )
 
 
+def _no_longer_kept(removed: RemovedEndpoint) -> Iterator[str]:
+    if removed.waiting or removed.leased:
+        sends = some(removed.waiting + removed.leased, "send waits", "sends wait")
+        yield f"{sends} that no limit keeps any more (over: queue): they are given to their workers without a pace"
+    if removed.dead:
+        sends = some(removed.dead, "send is a dead letter", "sends are dead letters")
+        yield f"{sends} that no limit keeps any more (over: queue): sluice dead list --endpoint outbox, and drop them"
+
+
 def _circuit(name: str, circuit: CircuitOfEndpoint, waiting: int, now: datetime) -> str:
     because = f" ({circuit.why})" if circuit.why else ""
-    wait = f"{some(waiting, 'event waits', 'events wait')}, nothing is lost{_failing(name, circuit, now)}"
+    wait = f"{things(name, waiting, 'waits', 'wait')}, nothing is lost{_failing(name, circuit, now)}"
     if circuit.state == "half-open":
         return f"the circuit is half-open{because}: a few probes go through; {wait}"
     left = f"open for {age(circuit.retry_after)} more" if circuit.retry_after else "open until the next probe"
@@ -93,7 +106,7 @@ def _held(name: str, circuit: CircuitOfEndpoint, waiting: int) -> str:
     if circuit.state == "closed":
         means = "everything is sent, whatever comes of it"
     else:
-        means = f"nothing is sent; {some(waiting, 'event waits', 'events wait')}, nothing is lost"
+        means = f"nothing is sent; {things(name, waiting, 'waits', 'wait')}, nothing is lost"
     return f"the circuit is held {circuit.state} by a person{because}: {means}; sluice circuit release {name}"
 
 
@@ -110,8 +123,8 @@ def _too_much(name: str, endpoint: EndpointStatus) -> str:
     )
 
 
-def _late(endpoint: EndpointStatus) -> str:
+def _late(name: str, endpoint: EndpointStatus) -> str:
     waiting, oldest = endpoint.waiting or 0, endpoint.oldest_due_s or 0.0
-    late = f"{some(waiting, 'event waits', 'events wait')}, the oldest for {age(oldest)}"
+    late = f"{things(name, waiting, 'waits', 'wait')}, the oldest for {age(oldest)}"
     rate = endpoint.rate
     return f"{late}; the endpoint's rate lets {rate:.3g} a second through" if rate is not None else late

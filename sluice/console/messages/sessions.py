@@ -19,6 +19,8 @@ def sessions(
     spare = any(not w.existing and not w.lost and w.sessions < w.capacity for w in workers)
     for worker in workers:
         yield from _worker(worker, silent.get(worker.worker), spare=spare)
+        if worker.dropped_events:
+            yield _dropped(worker)
     elsewhere = sum(one.sessions if one.lost else one.waiting for one in workers)
     orphans = (counts.unowned or 0) - elsewhere
     if orphans > 0:
@@ -32,16 +34,18 @@ def sessions(
         yield from _disputed(one)
 
 
-def rivals(found: Sequence[RivalStatus], *, enforced: bool) -> Iterator[str]:
+def rivals(found: Sequence[RivalStatus], *, keep: str = "newest", enforced: bool) -> Iterator[str]:
     """Of one phone two sessions are connected, and an existing worker is told nothing."""
     for one in found:
         cure = (
             "it is being closed there (sessions.one_phone)"
             if enforced
-            else f"close it: send DELETE /api/sessions/{quote(one.session, safe='')} to the gateway, or let Sluice do "
-            "it: sessions.one_phone: {keep: newest, enforce: true}"
+            else "end it: sluice sessions clean --duplicates, or let Sluice do it: sessions.one_phone: "
+            f"{{keep: {keep}, enforce: true}}"
         )
-        yield f"session {one.session} at {one.worker} is connected with the phone of session {one.stays}: {cure}"
+        untold = ", and Laravel is not told that it is ready (one_phone: oldest)" if keep == "oldest" else ""
+        both = f"session {one.session} at {one.worker} is connected with the phone of session {one.stays}"
+        yield f"{both}{untold}: {cure}"
 
 
 def past_us(existing: Sequence[ExistingWorkerStatus], advertise: str | None) -> Iterator[str]:
@@ -138,6 +142,14 @@ def _worker(worker: WorkerStatus, seen: ExistingWorkerStatus | None, *, spare: b
             f"its memory is at {worker.memory:.0%}" if worker.memory >= FULL_AT else f"its CPU is at {worker.cpu:.0%}"
         )
         yield f"worker {name} takes no more sessions, as {what}: give it more, or start one more of yours"
+
+
+def _dropped(worker: WorkerStatus) -> str:
+    events = some(worker.dropped_events, "event", "events")
+    return (
+        f"worker {worker.worker} could not pass on {events} of its sessions within the last hour: its log says of "
+        "which, and why; sluice sessions restart SESSION looks in that one's chats for what Laravel was not told"
+    )
 
 
 def _next_worker(spare: bool) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from sluice.console.messages.wording import listed, some
+from relay.policies import OUTBOX
+from sluice.console.messages.wording import SENDS_CURE, listed, some, things
 from sluice.console.status import LastMinute, LimitDecisions, Share
 
 _A_LARGE_SHARE = 0.5
@@ -169,13 +170,14 @@ def _refused(endpoint: str, refused: Mapping[str, int]) -> Iterator[str]:
     full, away, stale = refused.get("backlog_full", 0), refused.get("store_away", 0), refused.get("stale_fence", 0)
     others = sum(refused.values()) - full - away - stale
     if full:
+        delayed = "cure what delays the deliveries (sluice circuit list), or raise relay.backlog"
         yield (
-            f"{endpoint}: {some(full, 'event was', 'events were')} refused in the last minute because the backlog is "
-            "full: cure what delays the deliveries (sluice circuit list), or raise relay.backlog"
+            f"{endpoint}: {things(endpoint, full, 'was', 'were')} refused in the last minute because the backlog is "
+            f"full: {SENDS_CURE if endpoint == OUTBOX else delayed}"
         )
     if away:
         yield (
-            f"{endpoint}: {some(away, 'event was', 'events were')} refused in the last minute because the store did "
+            f"{endpoint}: {things(endpoint, away, 'was', 'were')} refused in the last minute because the store did "
             "not take them: see what is wrong with the store"
         )
     if stale:

@@ -113,7 +113,7 @@ def _trouble(group: Sequence[ProfileTrouble]) -> str:
         case "fell_back":
             return (
                 f"the login of {whose} was restored from an older generation ({when}), as the newest could not be "
-                f"read: {one.reason}; see that the session runs, and the disk of the vault"
+                f"used: {one.reason}; see that the session runs, and the disk of the vault"
             )
         case "save":
             return f"the login of {whose} could not be saved ({when}), and the one before is kept: {one.reason}"

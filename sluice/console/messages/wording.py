@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from relay.policies import OUTBOX
+
+SENDS_CURE = "raise the rate of the limits that keep them (over: queue), or relay.backlog"  # where the outbox is full
+
 
 def age(seconds: float) -> str:
     """`12s`, `3m 5s`, `2h 10m`, `3d 4h`."""
@@ -17,6 +21,12 @@ def age(seconds: float) -> str:
 
 def some(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
+
+
+def things(endpoint: str, number: int, one: str, many: str) -> str:
+    """What an endpoint's queue holds: `2 events wait`; of the outbox `2 sends wait`."""
+    noun = "send" if endpoint == OUTBOX else "event"
+    return f"{number} {noun} {one}" if number == 1 else f"{number} {noun}s {many}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -178,6 +178,11 @@ class Connection(Source):
         """The address it leads to, as logs have it; empty when it is over."""
         return self._wire.peer if self._wire is not None else ""
 
+    @property
+    def is_over(self) -> bool:
+        """It is gone, or was given back."""
+        return self._wire is None
+
     def __enter__(self) -> Connection:
         return self
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sluice.http.server.head import RequestHead
+from sluice.observe.tracing import Span
 
 CLIENT_GONE: Final = 499
 """nginx's number for a client that left before its answer began; never sent, only counted and logged."""
@@ -37,8 +38,14 @@ class Exchange:
     """Of the request's body, as far as it has come."""
     bytes_out = 0
     """Of the answer's body, as far as it was given to the client."""
+    stored_as = ""
+    """The id of what was made of it, where the application has stored it."""
     upstream = ""
     """The address of the last connection over which this was asked."""
+    asked_at = 0.0
+    """When somebody there was first asked (`time.monotonic`), if at all."""
+    span: Span | None = None
+    """Where tracing is on: its own, to which others belong."""
     upstream_seconds = -1.0
     """From asking there to the head of the answer; below 0: none came."""
 

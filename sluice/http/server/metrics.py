@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
+from sluice.history.charted import chart, chart_seconds
 from sluice.observe.metrics import SECONDS, counts, histograms, recent
 
 _KNOWN: Final = {
@@ -23,13 +24,28 @@ def _fold(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 recent(_REQUESTS, "sluice_requests_total", ["route", "answer"], _fold)
+chart("requests", _REQUESTS, lambda labels: ("", f"{labels[1][0]}xx"))
 _REQUEST_SECONDS: Final = histograms("sluice_request_seconds", "From request to answer.", ["route"], SECONDS)
+chart_seconds("request_seconds", _REQUEST_SECONDS)
 
 
 def request(route: str, status: int, seconds: float) -> None:
     """One answered request. `route` is the pattern from the policies, never the path: few values."""
     _REQUESTS.add(route, _TEXTS[status])
     _REQUEST_SECONDS.observe(seconds, route)
+
+
+_ADDED_SECONDS: Final = histograms(
+    "sluice_added_seconds",
+    "From request to asking its upstream or worker: what we add, and what its body takes where that is read first.",
+    [],
+    (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10),
+)
+
+
+def added(seconds: float) -> None:
+    """To a request that an upstream or worker was asked for."""
+    _ADDED_SECONDS.observe(seconds)
 
 
 _CUT: Final = counts(

@@ -2,19 +2,24 @@
 
 Who owns what is learnt when it is first needed, and again after a server redirected us or did not answer. A redirected
 command is sent on at once.
+
+WAIT speaks of the writes of its connection. So it goes out right behind the scripts, on the wire of each server that
+they are for, and what is confirmed in the end is what the server with the fewest replicas has confirmed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from sluice.store.protocol.address import Address
 from sluice.store.protocol.errors import ErrorReply, StoreAway
 from sluice.store.protocol.link import Link
 from sluice.store.protocol.packing import Command, pack
-from sluice.store.protocol.routes import first_answer
+from sluice.store.protocol.routes import Ask, first_answer
 from sluice.store.protocol.slots import Place, owners, redirection, slot_of
 
 _MAX_HOPS = 3
@@ -36,49 +41,88 @@ class Cluster:
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """What has no key goes out when the rest is answered, to any server."""
+        if commands and commands[-1][0] == "WAIT":
+            return await self._confirmed(commands[:-1], commands[-1])
+        replies: list[Any] = [None] * len(commands)
+        await self._ask_all(commands, replies, None)
+        return replies
+
+    async def servers(self) -> list[Ask]:
+        """How to ask each of those that own slots."""
+        async with self._in_time():
+            await self._learn()
+        return [partial(self._ask_one, place) for place in dict.fromkeys(filter(None, self._owners))]
+
+    async def _confirmed(self, commands: Sequence[Command], wait: Command) -> list[Any]:
+        replies: list[Any] = [None] * len(commands)
+        confirmed = await self._ask_all(commands, replies, wait)
+        # What is no number is the error of a server that is a replica itself by now.
+        return [*replies, min((each if isinstance(each, int) else 0 for each in confirmed), default=0)]
+
+    async def _ask_all(self, commands: Sequence[Command], replies: list[Any], wait: Command | None) -> list[Any]:
+        """Fills in the replies. Returns what each server has said to `wait`."""
         slots = [slot_of(command) for command in commands]
         keyed = [i for i, slot in enumerate(slots) if slot is not None]
         keyless = [i for i, slot in enumerate(slots) if slot is None]
-        replies: list[Any] = [None] * len(commands)
+        confirmed: list[Any] = []
+        async with self._in_time():
+            for part in (keyed, keyless):
+                if part:
+                    confirmed += await self._ask(part, slots, commands, replies, wait)
+        return confirmed
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._timeout):
-                for part in (keyed, keyless):
-                    if part:
-                        await self._ask(part, slots, commands, replies)
+                yield
         except TimeoutError:
             self._stale = True
             raise StoreAway(f"the cluster did not answer within {self._timeout:g} s") from None
         except StoreAway:
             self._stale = True
             raise
-        return replies
 
     async def close(self) -> None:
         self._closed = True
         await asyncio.gather(*(link.close() for link in self._links.values()))
 
     async def _ask(
-        self, part: list[int], slots: Sequence[int | None], commands: Sequence[Command], replies: list[Any]
-    ) -> None:
+        self,
+        part: list[int],
+        slots: Sequence[int | None],
+        commands: Sequence[Command],
+        replies: list[Any],
+        wait: Command | None,
+    ) -> list[Any]:
         if self._stale:
             await self._learn()
         by_place: dict[Place, list[int]] = {}
         for i in part:
             by_place.setdefault(self._owner(slots[i]), []).append(i)
+        wholes = [
+            [*(commands[i] for i in chosen), *_behind([commands[i] for i in chosen], wait)]
+            for chosen in by_place.values()
+        ]
         answered = await asyncio.gather(
-            *(self._ask_one(place, [commands[i] for i in chosen]) for place, chosen in by_place.items()),
+            *(self._ask_one(place, whole) for place, whole in zip(by_place, wholes, strict=True)),
             return_exceptions=True,
         )
+        confirmed: list[Any] = []
         for (place, chosen), answers in zip(by_place.items(), answered, strict=True):
             if isinstance(answers, BaseException):
                 raise answers
-            for i, answer in zip(chosen, answers, strict=True):
-                replies[i] = await self._followed(place, commands[i], answer)
+            confirmed += answers[len(chosen) :]
+            for i, answer in zip(chosen, answers, strict=False):
+                replies[i] = await self._followed(place, commands[i], answer, wait, confirmed)
+        return confirmed
 
     async def _ask_one(self, place: Place, commands: Sequence[Command]) -> list[Any]:
         return await self._link(place).ask(pack(commands), len(commands))
 
-    async def _followed(self, place: Place, command: Command, reply: Any) -> Any:
+    async def _followed(
+        self, place: Place, command: Command, reply: Any, wait: Command | None, confirmed: list[Any]
+    ) -> Any:
         """The reply of the server that the redirections lead to."""
         for _ in range(_MAX_HOPS):
             if isinstance(reply, ErrorReply) and reply.code in ("CLUSTERDOWN", "READONLY"):
@@ -87,12 +131,13 @@ class Cluster:
                 return reply
             code, slot, (host, port) = redirected
             place = (host or place[0], port)
+            asking: list[Command] = [("ASKING",)] if code == "ASK" else []
             if code == "MOVED":
                 self._stale = True
                 self._owners[slot] = place
-                (reply,) = await self._ask_one(place, (command,))
-            else:
-                _, reply = await self._ask_one(place, (("ASKING",), command))
+            answers = await self._ask_one(place, (*asking, command, *_behind([command], wait)))
+            reply = answers[len(asking)]
+            confirmed += answers[len(asking) + 1 :]
         return reply
 
     def _owner(self, slot: int | None) -> Place:
@@ -135,3 +180,8 @@ class Cluster:
         if b"cluster_state:ok" not in info:
             raise StoreAway(f"{place[0]}:{place[1]} says that the cluster is down")
         return owners(slots, place[0])
+
+
+def _behind(commands: Sequence[Command], wait: Command | None) -> list[Command]:
+    """Replicas of a server that is only read from have nothing to confirm."""
+    return [wait] if wait is not None and any(command[0] in ("EVAL", "EVALSHA") for command in commands) else []

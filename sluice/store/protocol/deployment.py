@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
@@ -42,6 +42,7 @@ def routes(url: str, timeout: float) -> Routes:
 def client(url: str, timeout: float) -> Redis:
     """redis-py's client, without its retries; of a cluster for the first server that the URL names."""
     options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
+    options["driver_info"] = None  # it would tell the server its version, for which our user needs no right
     once = Retry(NoBackoff(), 0)
     if _kind(url) == "sentinel":
         sentinels, masters, name = _sentinels(url)
@@ -56,19 +57,9 @@ def client(url: str, timeout: float) -> Redis:
     return client
 
 
-def client_of_all(url: str, timeout: float) -> Redis | RedisCluster:
-    """As `client`; of a cluster for all of its servers."""
-    if _kind(url) != "cluster":
-        return client(url, timeout)
-    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "protocol": 2}
-    return RedisCluster.from_url(_each(url, _STORE, _rest(url))[0], **options)
-
-
-async def close_client(client: Redis | RedisCluster) -> None:
+async def close_client(client: Redis) -> None:
     """With its connections to sentinels, which redis-py leaves open."""
     await client.aclose()
-    if isinstance(client, RedisCluster):
-        return
     if isinstance(client.connection_pool, SentinelConnectionPool):
         for sentinel in client.connection_pool.sentinel_manager.sentinels:
             await sentinel.aclose()

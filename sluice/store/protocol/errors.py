@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sluice.store.protocol import reasons
+
 
 class StoreAway(Exception):
     """The store did not answer, not in time, or asked to come later. Nothing is known about what it did."""
@@ -32,4 +34,4 @@ def raised(error: ErrorReply) -> StoreAway | StoreRefused:
     text = str(error)
     if error.code in _LATER or text.startswith("ERR max number of clients reached"):
         return StoreAway(text)
-    return StoreRefused(text)
+    return StoreRefused(reasons.of_command(text))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+from sluice.store.protocol import reasons
 from sluice.store.protocol.address import Address
 from sluice.store.protocol.errors import ErrorReply, StoreAway
 from sluice.store.protocol.packing import Command, pack
@@ -66,6 +67,8 @@ class Link:
         try:
             address = await self._locate()
             where = str(address)
+            if address.tls is not None:
+                wire.late = reasons.of_late_tls(where, self._timeout)
             await address.connect(cast(asyncio.Protocol, wire))
             if (refused := await self._greet(wire, address)) is None:
                 wire.ready()
@@ -74,7 +77,7 @@ class Link:
         except StoreAway as error:
             self._fail(wire, str(error))
         except (OSError, UnicodeError) as error:
-            self._fail(wire, f"no connection to {where}: {error}")
+            self._fail(wire, f"no connection to {where}: {reasons.of_connecting(error)}")
         except BaseException as error:
             self._fail(wire, f"no connection to {where}: {type(error).__name__}")
             raise
@@ -90,7 +93,7 @@ class Link:
             return None
         for command, reply in zip(greeting, await wire.greet(pack(greeting), len(greeting)), strict=True):
             if isinstance(reply, ErrorReply):
-                return f"refused {command[0]!s}: {_masked(str(reply), address.password)}"
+                return f"refused {command[0]!s}: {_masked(reasons.of_login(str(reply)), address.password)}"
             if command[0] == "ROLE" and reply[0] != b"master":
                 return "is not the master any more"
         return None

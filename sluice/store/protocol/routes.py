@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sluice.store.protocol.address import Address
@@ -12,6 +12,8 @@ from sluice.store.protocol.link import Link
 from sluice.store.protocol.packing import Command, pack
 
 T = TypeVar("T")
+Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+"""Commands, and their replies. Error replies are values. Raises StoreAway."""
 
 
 class Routes(Protocol):
@@ -20,6 +22,10 @@ class Routes(Protocol):
 
         Raises StoreAway.
         """
+        ...
+
+    async def servers(self) -> list[Ask]:
+        """How to ask each server that has keys, of which a cluster has several. Raises StoreAway."""
         ...
 
     async def close(self) -> None: ...
@@ -34,6 +40,9 @@ class One:
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         return moved(self._link, await self._link.ask(pack(commands), len(commands)))
+
+    async def servers(self) -> list[Ask]:
+        return [self.ask]
 
     async def close(self) -> None:
         await self._link.close()

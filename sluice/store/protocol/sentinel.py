@@ -10,7 +10,7 @@ from sluice.store.protocol.address import Address
 from sluice.store.protocol.errors import ErrorReply, StoreAway
 from sluice.store.protocol.link import Link
 from sluice.store.protocol.packing import Command, pack
-from sluice.store.protocol.routes import One, first_answer, moved
+from sluice.store.protocol.routes import Ask, One, first_answer, moved
 
 
 class Master:
@@ -28,6 +28,9 @@ class Master:
             if type(reply) is ErrorReply and reply.code == "READONLY":
                 raise StoreAway("the master has become a replica")
         return replies
+
+    async def servers(self) -> list[Ask]:
+        return [self.ask]
 
     async def close(self) -> None:
         await self._link.close()

@@ -19,7 +19,7 @@ Place = tuple[str, int]
 def slot_of(command: Command) -> int | None:
     """None for a command that has no key: any server will do. Raises ValueError where no single one would."""
     if command[0] == "WAIT":
-        raise ValueError("WAIT speaks of one server's replicas; a cluster has several servers")
+        raise ValueError("WAIT speaks of the commands before it: it is the last one, or nothing")
     if command[0] in ("EVALSHA", "EVAL"):
         return key_slot(_bytes(command[3])) if int(command[2]) else None
     if command[0] == "XREAD":

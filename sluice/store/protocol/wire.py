@@ -44,6 +44,8 @@ class Wire:
         self.lost = False
         self.opening: asyncio.Task[None] | None = None
         """Cancelled when the wire is lost meanwhile."""
+        self.late = f"the store did not answer within {timeout:g} s"
+        """What those who have waited too long are told; whoever opens the wire may know better."""
         self._loop = loop
         self._timeout = timeout
         self._reader = Reader(protocolError=ProtocolError, replyError=ErrorReply, notEnoughData=_MORE)
@@ -83,6 +85,7 @@ class Wire:
         """Sends what has waited."""
         self.opening = None
         self._ready = not self.lost
+        self.late = f"the store did not answer within {self._timeout:g} s"
         while self._held:
             exchange, packed = self._held.popleft()
             if exchange.future.done():
@@ -127,7 +130,7 @@ class Wire:
         elif oldest.due > now:
             self._timer = self._loop.call_at(oldest.due, self._look)
         elif again:
-            self.lose(f"the store did not answer within {self._timeout:g} s")
+            self.lose(self.late)
         else:
             # If this process was late itself, the answer has come and only waits to be read.
             self._timer = self._loop.call_later(_SECOND_LOOK, lambda: self._look(again=True))

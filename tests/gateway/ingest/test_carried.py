@@ -60,7 +60,7 @@ async def test_where_a_name_cannot_be_read_at_all_the_reason_is_exact(gate: Gate
 async def test_half_an_emoji_in_what_is_remembered_of_a_new_session_fails_nothing(
     gate: Gate, store: Store, laravel: Receiver
 ) -> None:
-    await Registry(store, 15.0).register(Worker("a", "1", laravel.url, 5))
+    await Registry(store, 600.0).register(Worker("a", "1", laravel.url, 5))
     content = rb'{"session_id": "s1", "workspace_id": "\ud83d", "priority": 1e9999}'
     assert (await gate.http.post("/api/sessions", content=content)).status_code == 200
     assert laravel.bodies == [content]

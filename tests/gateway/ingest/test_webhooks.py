@@ -52,7 +52,7 @@ class Gate:
             name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()
         }
         self.instances = Instances()
-        self.registry = Registry(store, 15.0)
+        self.registry = Registry(store, 600.0)
         hold = Hold(Inbox(store), BodyBudget(2**25))
         self.intake = Ingest(policies, self.queues, hold, self.instances, self.registry)
 

@@ -13,6 +13,7 @@ BAD = Path(__file__).parent / "bad"
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ENVIRONMENT = {
     "HMAC": "secret", "EMPTY": "", "LINES": "two\nlines", "BYTES": "\udcff",
+    "HOOK": "https://hooks.example.com/secret", "HOOK_LOGIN": "https://me:secret@hooks.example.com/",
     "LONG": "a secret of over sixteen bytes", "WHSEC": WHSEC, "WHSEC_SHORT": "whsec_c2hvcnQ=",
 }  # fmt: skip
 
@@ -83,6 +84,12 @@ EXPECTED: dict[str, list[str]] = {
     "admin_metrics_without_token": [
         "2:18: admin.metrics: requires console.token, which is not set; write console: {token: "
         "env:SLUICE_CONSOLE_TOKEN}, or open",
+    ],
+    "console_read_alone": [
+        "2:17: console.read: requires console.token, which is not set; set both, or only the token",
+    ],
+    "console_read_same": [
+        "2:34: console.read: is the same as console.token; make another: openssl rand -hex 32",
     ],
     "admin_values": [
         '2:18: admin.metrics: "closed" is not known here; write open or token',
@@ -191,7 +198,7 @@ EXPECTED: dict[str, list[str]] = {
     "unknown_key_far_off": [
         (
             "2:1: quux: unknown key; known here: version, listen, data, bodies, store, trust, clients, upstreams, "
-            "signatures, routes, limits, limit_headers, relay, sessions, admin, console, log"
+            "signatures, routes, limits, limit_headers, relay, sessions, admin, console, alerts, log"
         ),
     ],
     "unknown_key_in_store": [
@@ -211,10 +218,15 @@ EXPECTED: dict[str, list[str]] = {
     ],
     "unknown_key_merge": [
         "3:12: sessions.<<: unknown key; known here: lease, per_worker, workers, verify, "
-        "keys, advertise, shared_profiles, one_phone, cleanup, shields, restore, vault",
+        "keys, advertise, shared_profiles, one_phone, cleanup, rebalance, watch, shields, restore, browser, vault",
     ],
     "unknown_shield": [
         "2:22: sessions.shields.bulks: unknown key; did you mean bulk",
+    ],
+    "rebalance_too_eager": [
+        '3:22: sessions.rebalance.moves: "fast" is not a rate; write 1000/minute or 5/10 seconds',
+        '3:35: sessions.rebalance.quiet: "2s" is too short; write 3s or more',
+        "3:39: sessions.rebalance.pause: unknown key; known here: moves, quiet",
     ],
     "shield_not_a_truth": [
         '2:30: sessions.shields.divide: "no" is not known here; write true or false',
@@ -1105,14 +1117,71 @@ EXPECTED: dict[str, list[str]] = {
             "64 bytes in base64"
         ),
     ],
-    "later_alerts": [
-        "2:1: alerts: not in this version yet; remove it",
+    "alerts_list": [
+        "2:9: alerts: is a list, not a mapping; write {key: value}",
     ],
-    "later_sessions": [
+    "alerts_rules": [
+        '5:14: alerts.rules[0].when: "circuit_opened" is not known here; did you mean circuit_open',
+        "6:34: alerts.rules[1].over: circuit_open has no threshold; remove it",
+        '7:33: alerts.rules[2].over: "80%" is not a duration; write 250ms, 5s, 2m, 1h or 1d',
+        '8:34: alerts.rules[3].over: "120%" is out of range; write more than 0% and at most 100%',
+        '9:34: alerts.rules[4].over: "many" is not a whole number; write digits, without quotes',
+        '9:45: alerts.rules[4].to[0]: no receiver is called "chta"; did you mean chat',
+        '10:33: alerts.rules[5].for: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d, or none',
+        '10:47: alerts.rules[5].repeat: "5s" is too often; write 60s or more, or none',
+        "11:28: alerts.rules[6].evry: unknown key; known here: when, over, for, repeat, to, only",
+        "12:7: alerts.rules[7].when: is missing; write when: circuit_open",
+        "12:12: alerts.rules[7].to: names nobody; write to: [ops]",
+    ],
+    "alerts_receivers": [
+        "4:24: alerts.receivers.written.webhook: a secret must not stand in this file; write env:NAME or file:PATH",
+        "5:14: alerts.receivers.nowhere: sends nowhere; add webhook, mail or command",
+        "5:21: alerts.receivers.nowhere.sign: is for a webhook only; remove it",
+        "6:11: alerts.receivers.both: has webhook and mail; keep one of them",
+        "7:24: alerts.receivers.strange.webhook: is not an http address; it is https://…",
+        "8:22: alerts.receivers.login.webhook: has a user, password or fragment in it; write it without",
+        "9:20: alerts.receivers.nobody.mail: names nobody; write mail: ops@example.com",
+        '10:19: alerts.receivers.lines.mail: "ops@example.com\\nBcc: all@example.com" is not a mail address; write '
+        "ops@example.com",
+        '11:19: alerts.receivers.named.mail: "Ops <ops@example.com>" is not a mail address; write ops@example.com',
+        "12:24: alerts.receivers.nothing.command: names no program; write [/usr/local/bin/page]",
+        "13:22: alerts.receivers.shell.command: is a single value, not a list; write [a, b]",
+        "14:42: alerts.receivers.signed.sign: is for a webhook only; remove it",
+        '15:5: alerts.receivers.Chat: "Chat" is not a name; write 1 to 32 of a-z 0-9 _ -',
+    ],
+    "alerts_mail": [
+        '3:18: alerts.mail.server: "smtp://mail.example.com" is not a mail server; write smtp.example.com:587',
+        '3:51: alerts.mail.from: "Sluice" is not a mail address; write ops@example.com',
+        '3:64: alerts.mail.tls: "ssl" is not known here; write starttls, tls or none',
+        "3:75: alerts.mail.user: does nothing without password; add password: env:NAME or remove user",
+        "4:14: alerts.heartbeat.url: is missing; write url: env:HEARTBEAT_URL",
+        '4:22: alerts.heartbeat.every: "1s" is too often; write 5s or more',
+    ],
+    "alerts_mail_in_clear": [
+        "3:67: alerts.mail.tls: sends the password unencrypted; write tls: starttls, or tls: tls",
+    ],
+    "alerts_no_mail_server": [
+        "3:27: alerts.receivers.ops.mail: there is no server that takes mail; write alerts.mail: {server: "
+        "smtp.example.com:587, from: sluice@example.com}",
+    ],
+    "sessions_watch": [
+        '4:13: sessions.watch.silent: "soon" is not a duration; write 250ms, 5s, 2m, 1h or 1d, or off',
+        '5:15: sessions.watch.flapping: "30/10 minutes" counts too far; write 20 or fewer, such as 5/10 minutes',
+        '6:18: sessions.watch.qr_scanning: "0s" is no time at all; write 1ms or more, or off',
+        '7:15: sessions.watch.restart[0]: "stuck" is not known here; write silent, flapping, starting, qr_scanning, '
+        "authenticated or disconnected",
+        '8:15: sessions.watch.restarts: "often" is not a rate; write 1000/minute or 5/10 seconds',
+        "9:5: sessions.watch.quiet: unknown key; known here: silent, flapping, starting, qr_scanning, authenticated, "
+        "disconnected, restart, restarts",
+    ],
+    "sessions_more": [
         '3:14: sessions.one_phone: "both" is not known here; write newest, oldest or allow',
-        "4:13: sessions.cleanup.each: unknown key; known here: every, qr_scanning, disconnected, failed, purge, "
-        "at_once, dry_run",
-        "5:3: sessions.browser: not in this version yet; remove it",
+        "4:13: sessions.cleanup.each: unknown key; known here: every, qr_scanning, disconnected, failed, orphaned, "
+        "purge, at_once, dry_run",
+        "6:5: sessions.browser.profile: unknown key; known here: path, start_at_once",
+        '7:11: sessions.browser.path: "chromium" is no absolute path; write auto, or where it is, such as '
+        "/usr/bin/chromium",
+        "8:20: sessions.browser.start_at_once: 17 is out of range; write 1 to 16: each start takes a core for seconds",
     ],
     "store_sentinel_without_master": [
         "2:14: store.url: names no master; write redis+sentinel://host:26379,host:26379/mymaster",
@@ -1378,6 +1447,44 @@ EXPECTED: dict[str, list[str]] = {
     "worker_url_path": [
         '2:28: sessions.workers[0].url: "http://127.0.0.1:3001/é" has a path beyond ASCII; write it percent-encoded',
     ],
+    "endpoint_called_outbox": [
+        "2:29: relay.endpoints.outbox: is what the queue of sends to workers is called; call it differently"
+    ],
+    "limit_hours_bad": ['2:76: limits[0].hours: "8-20" are no hours of a time zone; write 08:00-20:00 Asia/Jakarta'],
+    "limit_hours_never": [
+        (
+            '2:76: limits[0].hours: "08:00-08:00 UTC" begins when it ends; write two times, or remove it: '
+            "then sends always go"
+        ),
+    ],
+    "limit_hours_no_time": [
+        '2:76: limits[0].hours: "08:00-25:00 UTC" has a time that no day has; write 08:00-20:00 Asia/Jakarta'
+    ],
+    "limit_hours_unknown_zone": [
+        (
+            '2:76: limits[0].hours: no time zone is called "Asia/Jakata"; write one of the IANA database, '
+            "such as Asia/Jakarta or UTC"
+        ),
+    ],
+    "limit_hours_without_queue": [
+        "2:75: limits[0].hours: is said, and nothing is queued; write over: queue, or remove it",
+        "2:103: limits[0].unknown: is said, and nothing is queued; write over: queue, or remove it",
+    ],
+    "limit_of_sends_on_relay": [
+        (
+            "5:91: limits[0].hold: is for sends, and no route that the limit meets takes any (POST, "
+            "workers: owner); remove it"
+        ),
+        (
+            "5:102: limits[0].hours: is for sends, and no route that the limit meets takes any (POST, "
+            "workers: owner); remove it"
+        ),
+        (
+            "5:130: limits[0].unknown: is for sends, and no route that the limit meets takes any (POST, "
+            "workers: owner); remove it"
+        ),
+    ],
+    "limit_unknown_bad": ['2:78: limits[0].unknown: "retry" is not known here; write report or repeat'],
 }
 
 

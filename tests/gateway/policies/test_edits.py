@@ -37,6 +37,16 @@ def limit(extra: str) -> str:
             "relay: {retention: {delivered: 2d}}",
             ["relay.retention.delivered changes from 1d to 2d"],
         ),
+        (
+            limit("mode: enforce"),
+            "limits: []",
+            ["limits.send is gone; it was id send, per session, rate 30/minute, burst 5, mode enforce"],
+        ),
+        (
+            "limits: []",
+            limit("mode: enforce"),
+            ["limits.send is new: id send, per session, rate 30/minute, burst 5, mode enforce"],
+        ),
         ("limit_headers: [ratelimit]", "limit_headers: []", ["limit_headers changes from ratelimit to none"]),
         (
             limit("overrides: [{session: vip-*, burst: 9}]"),

@@ -189,7 +189,7 @@ def test_default_relay(default: Policies) -> None:
 
 
 def test_default_sessions(default: Policies) -> None:
-    assert default.sessions == SessionsPolicy(15.0, 25, (), "workers", restore=600.0)
+    assert default.sessions == SessionsPolicy(15.0, None, (), "workers", restore=600.0)
 
 
 # --- what is left out
@@ -207,7 +207,7 @@ def test_a_file_with_a_version_alone_is_the_default_without_names(
     assert minimal.relay.dedupe == default.relay.dedupe
     assert minimal.relay.retention.dead == default.relay.retention.dead
     assert minimal.relay.backlog == default.relay.backlog
-    assert minimal.sessions == SessionsPolicy(15.0, 25, (), None)
+    assert minimal.sessions == SessionsPolicy(15.0, None, (), None)
     assert minimal.console.token is None
 
 
@@ -594,7 +594,7 @@ console: {token: env:TOKEN}
         TOKEN="t" * 16,
     )
     assert policies.warnings == (
-        "limits[0]: over: queue delays what is relayed, and no route it meets relays; it rejects",
+        "limits[0]: over: queue keeps what is relayed and sends, and no route it meets takes any; it rejects",
         "limits[1]: its cost makes /** read bodies, up to 65536 bytes, that it would stream",
         "limits[3].overrides[1]: 192.0.2.7/32 of list office shares its bucket with the rest of its /24",
         "limits[3].overrides[1]: 2001:db8::7/128 of list office shares its bucket with the rest of its /64",

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
+from gateway.policies.model import Policies
+from gateway.policies.read import load
 from sluice.config.fields import SETTING
 from tests.gateway.policies.schema_check import SCHEMA, problems_by_schema
 from tests.gateway.policies.test_bad_files import BAD
@@ -20,7 +23,13 @@ from tests.gateway.policies.test_read import DEFAULT
 DEMO = DEFAULT.parent / "sluice" / "demo" / "policies.yaml"
 MODULES = (
     *("gateway.policies.limits", "gateway.policies.model", "gateway.policies.trust", "gateway.policies.upstreams"),
-    *("relay.policies", "sessions.policies", "sessions.profiles.policies", "sluice.config.common"),
+    *(
+        "relay.policies",
+        "sessions.policies",
+        "sessions.profiles.policies",
+        "sessions.worker.policies",
+        "sluice.config.common",
+    ),
 )
 
 
@@ -56,6 +65,43 @@ def test_every_key_that_a_section_declares_is_in_it() -> None:
         declared = {it.metadata[SETTING].name or it.name for it in fields(section) if SETTING in it.metadata}
         assert any(declared <= keys for keys in known), section
     assert sum(SETTING in it.metadata for section in sections for it in fields(section)) > 60
+
+
+def test_every_key_is_explained() -> None:
+    unexplained = {name for keys in objects(SCHEMA) for name, form in keys.items() if not form.get("description")}
+    assert unexplained == set()
+
+
+def test_a_default_is_what_its_key_takes() -> None:
+    forms = [form for keys in objects(SCHEMA) for form in keys.values() if "default" in form]
+    assert len(forms) > 90
+    assert [form for form in forms if not Draft202012Validator(form).is_valid(form["default"])] == []
+
+
+def written_out(form: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a mapping with their defaults, as far as those are told and no name has to be given."""
+    found: dict[str, Any] = {}
+    for name, inner in form.get("properties", {}).items():
+        if "default" in inner:
+            found[name] = inner["default"]
+        elif inner.get("type") == "object" and not inner.get("required") and (below := written_out(inner)):
+            found[name] = below
+    return found
+
+
+def test_a_default_that_is_written_changes_nothing() -> None:
+    """Of the sections that are there without being written; a default of another kind would be read otherwise."""
+    nothing = policies_of({"version": 1})
+    names = ("store", "clients", "relay", "log", "admin", "bodies", "data", "limit_headers")
+    defaults = {name: one for name, one in written_out(SCHEMA).items() if name in names}
+    defaults["clients"].pop("exempt")  # names lists, which a file has to have
+    assert replace(policies_of({"version": 1, **defaults}), revision=nothing.revision) == nothing
+    watch = {"sessions": {"watch": written_out(SCHEMA)["sessions"]["watch"], "lease": "15s"}}
+    assert replace(policies_of({"version": 1, **watch}), revision=nothing.revision) == nothing
+
+
+def policies_of(document: dict[str, Any]) -> Policies:
+    return load(Path("policies.yaml"), content=yaml.safe_dump(document).encode(), environment={})
 
 
 def test_keys_are_explained_by_their_own_descriptions() -> None:

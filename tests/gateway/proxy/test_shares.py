@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,14 +14,14 @@ from gateway.problems import Refusal
 from gateway.proxy.shares import ShareRule, Shares
 from sluice.observe import metrics
 from tests.gateway.making import a_client, a_list
-from tests.gateway.running import POLICIES, PROXY, SECRET, Gate, Raw, Receiver, gateway
+from tests.gateway.running import POLICIES, PROXY, SECRET, Gate, Receiver, gateway
+from tests.gateway.sharing import LISTED, ONE, OTHER, Holding, all_answered, asking, refused_one_too_many, status_of
 from tests.heard import Heard
 from tests.sluice.http.client.upstream import OK, Call
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-ONE, OTHER, LISTED = "127.0.0.5", "127.0.0.6", "127.0.0.7"
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 MOST = 5
 """Two hundredths of 256 connections."""
@@ -36,21 +35,6 @@ trust:
   lists: {{listed: [127.0.0.7/32]}}"""
 
 
-class Holding:
-    """Answers nobody until it is let go."""
-
-    def __init__(self) -> None:
-        self.held = 0
-        self.lets_go = asyncio.Event()
-
-    async def play(self, call: Call) -> None:
-        while True:
-            await call.head()
-            self.held += 1
-            await self.lets_go.wait()
-            call.say(OK)
-
-
 @pytest.fixture
 async def gate(
     tmp_path: Path, store_url: str, laravel: Receiver, monkeypatch: pytest.MonkeyPatch
@@ -59,18 +43,6 @@ async def gate(
     text = POLICIES.replace("\ntrust:", SECTION, 1)
     async with gateway(tmp_path, store_url, laravel.url, text=text) as gate:
         yield gate
-
-
-@contextlib.asynccontextmanager
-async def asking(gate: Gate, address: str, times: int, sent: bytes = GET) -> AsyncIterator[list[Raw]]:
-    """So many connections from this address, with a request under way on each."""
-    async with contextlib.AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(gate.raw(sent, address=address)) for _ in range(times)]
-
-
-async def status_of(gate: Gate, address: str, sent: bytes = GET) -> bytes:
-    async with gate.raw(sent, address=address) as client:
-        return (await client.head()).split(b" ")[1]
 
 
 def counted(name: str, **labels: str) -> float:
@@ -88,18 +60,14 @@ async def test_what_is_over_the_share_of_an_address_is_503_and_others_get_throug
     holding = Holding()
     laravel.play = holding.play
     before = counted("sluice_client_shares_refused_total", upstream="laravel")
-    async with asking(gate, ONE, MOST) as held:
+    async with asking(gate, ONE, MOST, GET) as held:
         await until(lambda: holding.held == MOST)
-        async with gate.raw(GET, address=ONE) as refused:
-            head = await refused.head()
-            assert head.startswith(b"HTTP/1.1 503 ")
-            assert b"retry-after: 1\r\n" in head
-        async with asking(gate, OTHER, MOST) as others:
+        await refused_one_too_many(gate, ONE, GET)
+        async with asking(gate, OTHER, MOST, GET) as others:
             await until(lambda: holding.held == 2 * MOST)
             holding.lets_go.set()
-            for client in (*held, *others):
-                assert (await client.head()).startswith(b"HTTP/1.1 200 ")
-        assert await status_of(gate, ONE) == b"200", "what was answered gives its place back"
+            await all_answered(held + others)
+        assert await status_of(gate, ONE, GET) == b"200", "what was answered gives its place back"
     lines = [fields for message, fields in heard.lines if message == "request" and fields["status"] == 503]
     assert [fields["why"] for fields in lines] == [f"{ONE} {REFUSED}"]
     assert counted("sluice_client_shares_refused_total", upstream="laravel") == before + 1
@@ -127,10 +95,10 @@ async def test_slow_readers_keep_nobody_out_and_are_cut(gate: Gate, laravel: Rec
             client.take_nothing()
         await until(lambda: len(laravel.upstream.calls) == MOST)
         await asyncio.sleep(0.1)
-        assert await status_of(gate, ONE) == b"503"
-        assert await status_of(gate, OTHER) == b"200"
+        assert await status_of(gate, ONE, GET) == b"503"
+        assert await status_of(gate, OTHER, GET) == b"200"
         await until(lambda: heard.messages().count("client.cut") == MOST, timeout=20)
-        assert await status_of(gate, ONE) == b"200"
+        assert await status_of(gate, ONE, GET) == b"200"
     why = "the client took nothing of its answer for 3 seconds (clients.send)"
     await until(
         lambda: sum(fields.get("why") == why for message, fields in heard.lines if message == "request") == MOST
@@ -148,8 +116,8 @@ async def test_lists_in_exempt_and_proxies_have_no_share_and_clients_behind_a_pr
     laravel.play = holding.play
     behind = b"GET /x HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.%d\r\n\r\n"
     async with (
-        asking(gate, LISTED, MOST + 1),
-        asking(gate, PROXY, MOST + 1),
+        asking(gate, LISTED, MOST + 1, GET),
+        asking(gate, PROXY, MOST + 1, GET),
         asking(gate, PROXY, MOST, behind % 1),
         asking(gate, PROXY, MOST, behind % 2),
     ):
@@ -161,17 +129,17 @@ async def test_lists_in_exempt_and_proxies_have_no_share_and_clients_behind_a_pr
 async def test_an_edit_of_share_and_exempt_counts_at_once(gate: Gate, laravel: Receiver, heard: Heard) -> None:
     holding = Holding()
     laravel.play = holding.play
-    async with asking(gate, ONE, MOST):
+    async with asking(gate, ONE, MOST, GET):
         await until(lambda: holding.held == MOST)
-        assert await status_of(gate, ONE) == b"503"
+        assert await status_of(gate, ONE, GET) == b"503"
         file = gate.policies.source
         edited = file.with_suffix(".new")
         edited.write_text(file.read_text().replace("share: 2%", "share: 4%"))
         edited.replace(file)
         await until(lambda: "policies.loaded" in heard.messages())
-        async with asking(gate, ONE, MOST):
+        async with asking(gate, ONE, MOST, GET):
             await until(lambda: holding.held == 2 * MOST)
-            assert await status_of(gate, ONE) == b"503"
+            assert await status_of(gate, ONE, GET) == b"503"
             holding.lets_go.set()
 
 

@@ -71,7 +71,7 @@ async def told(gate: Gate, worker: str) -> list[str]:
 
 @pytest.fixture
 def registry(store: Store) -> Registry:
-    return Registry(store, 15.0)
+    return Registry(store, 600.0)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ async def silent(call: Call) -> None:
 @pytest.fixture
 async def workers(store: Store) -> AsyncIterator[Sequence[Receiver]]:
     """Two existing ones, w1 and w2, with three and two sessions."""
-    registry = Registry(store, 15.0)
+    registry = Registry(store, 600.0)
     async with AsyncExitStack() as stack:
         made = [await stack.enter_async_context(receiver()) for _ in range(2)]
         made[0].response, made[1].response = health(3, 3, 50.0), health(2, 1)
@@ -63,12 +63,12 @@ async def test_the_sessions_of_all_workers_are_added_up(gate: Gate, workers: Seq
 
 async def test_a_worker_that_the_policies_name_is_asked_before_anybody_has_seen_it(store: Store) -> None:
     """A gateway that has just started must not tell Laravel that nothing is connected."""
-    fleet = Fleet(Registry(store, 15.0))
+    fleet = Fleet(Registry(store, 600.0))
     fleet.apply(
         [ExistingWorker("http://127.0.0.1:3001", name="w1"), ExistingWorker("http://127.0.0.1:3002", name="w2")]
     )
     assert [row.worker for row in await fleet.workers()] == ["w1", "w2"]
-    await Registry(store, 15.0).observe(Worker("w1", "observed", "http://127.0.0.1:3001", 25), {})
+    await Registry(store, 600.0).observe(Worker("w1", "observed", "http://127.0.0.1:3001", 25), {})
     await asyncio.sleep(1.1)
     assert [(row.worker, row.capacity) for row in await fleet.workers()] == [("w1", 25), ("w2", 0)]
 

@@ -32,7 +32,7 @@ def answer(body: bytes, *fields: bytes) -> bytes:
 async def worker(store: Store) -> AsyncIterator[Receiver]:
     """An existing one, w1, with the session s1."""
     async with receiver() as made:
-        await Registry(store, 15.0).observe(
+        await Registry(store, 600.0).observe(
             Worker("w1", "observed", made.url, 25), {"s1": ObservedSession("connected")}
         )
         yield made

@@ -32,13 +32,13 @@ def answering(body: bytes) -> bytes:
 
 @pytest.fixture
 def registry(store: Store) -> Registry:
-    return Registry(store, 15.0)
+    return Registry(store, 600.0)
 
 
 @pytest.fixture
 def held_for_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """In gateways that are made from now on."""
-    monkeypatch.setattr(reach, "_HOLD_AT_MOST", 2.0)
+    monkeypatch.setattr(reach, "HOLD_AT_MOST", 2.0)
 
 
 @pytest.fixture
@@ -109,7 +109,8 @@ async def test_a_request_reaches_the_owner_with_the_fence_and_byte_for_byte(
     await registered(registry, "b", b.url)
     body = b'{"a":  1}'
     target = b"/api/sessions/s%201/send%20now?b=1&a=2"
-    head = b"POST " + target + b" HTTP/1.1\r\nHost: shop.example\r\nX-Sluice-Fence: 999\r\nContent-Length: 9\r\n\r\n"
+    forged = b"X-Sluice-Fence: 999\r\nx-sluice-message-id: mine\r\n"
+    head = b"POST " + target + b" HTTP/1.1\r\nHost: shop.example\r\n" + forged + b"Content-Length: 9\r\n\r\n"
     async with gate.raw(head, body) as client:
         assert (await client.head()).startswith(b"HTTP/1.1 200 ")
         assert await client.exactly(1) == b"a"
@@ -246,8 +247,8 @@ async def test_a_cached_owner_costs_no_round_trip(
     before = await scripts_run(store_url)
     for _ in range(50):
         assert (await gate.http.get("/api/sessions/s1/x")).text == "a"
-    # One for the limit of each request; the clock, keeper and others run now and then.
-    assert await scripts_run(store_url) - before < 50 + 25
+    # One for the limit of each request; the clock, keeper and others run now and then, some of them each second.
+    assert await scripts_run(store_url) - before < 50 + 45
 
 
 async def scripts_run(store_url: str) -> int:

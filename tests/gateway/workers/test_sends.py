@@ -10,8 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,103 +18,28 @@ import httpx2
 import orjson
 import pytest
 
-from gateway.workers import send_records, sends
+from gateway.workers import outcomes, send_records, sends
 from gateway.workers.attempts import Attempt, Attempts
 from sluice.http.bodies import BodyBudget
 from sluice.http.server import RecordedExchange
 from sluice.http.server.head import read_head
 from sluice.store.client import Store
-from tests.contract.running import ContractWorker, laravel, log_in, worker
-from tests.gateway.running import Gate, problem, start
+from tests.contract.running import laravel
+from tests.gateway.running import Gate, problem
+from tests.gateway.workers.sending import BULK, SEND, Place, a_send, at_work, connected, hang_up, knows
 from tests.heard import Heard
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parent.parent.parent.parent
 
-POLICIES = """
-version: 1
-listen: 127.0.0.1:{port}
-data: data
-store: {{{{url: "{{store}}", promise: memory, timeout: 5s}}}}
-routes:
-  - {{{{path: /api/messages/*, methods: [POST], session: {{{{json: /session_id}}}}, event: message_send, workers: owner,
-     headers: 45s}}}}
-  - {{{{path: "/api/sessions/{{{{session}}}}/**", workers: owner, headers: 60s}}}}
-limits: [{limits}]
-sessions: {{{{lease: 3s, workers: [{{{{name: w1, url: "{url}"}}}}]{sessions}}}}}
-"""
-SEND = "/api/messages/send"
-BULK = "/api/messages/bulk-send"
 Start = Callable[..., Awaitable[Gate]]
-
-
-@dataclass
-class Place:
-    """One worker that runs the sessions s1 and s2, and gateways in front of it."""
-
-    worker: ContractWorker
-    store: str
-    folder: Path
-    stack: AsyncExitStack
-    stops: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-
-    def text(self, port: int = 0, limits: str = "", sessions: str = "") -> str:
-        return POLICIES.format(url=self.worker.url, port=port or 1, limits=limits, sessions=sessions)
-
-    async def gateway(self, **text: str) -> Gate:
-        folder = self.folder / f"gateway-{len(self.stops)}"
-        folder.mkdir()
-        gate, task = start(folder, self.store, "http://127.0.0.1:1", text=self.text(**text))
-
-        async def stop() -> None:
-            gate.stop.request()
-            await task
-            await gate.http.aclose()
-
-        self.stops.append(stop)
-        self.stack.push_async_callback(stop)
-        await until(lambda: knows(gate), what="the gateway knows the session")
-        return gate
-
-    async def sent(self, message: str = "hello") -> int:
-        return sum(one["message"] == message for one in (await self.worker.state())["sent"])
-
-
-async def knows(gate: Gate) -> bool:
-    return bool((await gate.http.get("/api/sessions/s1/status")).status_code == 200)
-
-
-@asynccontextmanager
-async def at_work(store: str, folder: Path, port: int, *arguments: str) -> AsyncIterator[Place]:
-    for session, phone in (("s1", "491511"), ("s2", "491522")):
-        log_in(folder / f"profiles-{port}", session, 1, phone)
-    async with AsyncExitStack() as stack:
-        one = await stack.enter_async_context(worker(port, "http://127.0.0.1:1", folder, None, *arguments))
-        for session in ("s1", "s2"):
-            await one.ask("POST", "/api/sessions", json={"session_id": session, "workspace_id": 1, "account_id": "a"})
-        await until(lambda: connected(one))
-        yield Place(one, store, folder, stack)
-
-
-async def connected(one: ContractWorker) -> bool:
-    return [await one.status(session) for session in ("s1", "s2")] == ["connected", "connected"]
 
 
 @pytest.fixture
 async def place(tmp_path: Path, store_url: str, free_port: Callable[[], int]) -> AsyncIterator[Place]:
     async with at_work(store_url, tmp_path, free_port(), "--send-time", "0.8") as made:
         yield made
-
-
-def a_send(message: str = "hello", session: str = "s1", to: str = "4915112345678") -> dict[str, str]:
-    return {"session_id": session, "recipient_phone": to, "message": message}
-
-
-async def hang_up(gate: Gate, body: dict[str, Any], *, after: float = 0.3, path: str = SEND) -> None:
-    """Laravel's timeout."""
-    with pytest.raises(httpx2.TimeoutException):
-        await gate.http.post(path, json=body, timeout=after)
 
 
 # --- a repeat
@@ -443,7 +367,7 @@ async def test_whenever_callers_hang_up_no_message_goes_out_twice(place: Place, 
 
 
 async def test_an_answer_that_is_too_long_is_not_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sends, "MAX_ANSWER", 100)
+    monkeypatch.setattr(outcomes, "MAX_ANSWER", 100)
     gate = await place.gateway()
     await place.worker.set(says={SEND: [200, {"success": True, "more": "x" * 200}]})
     broken = "the worker broke off its answer, or answered more than is kept"
@@ -490,7 +414,7 @@ def test_that_a_caller_has_hung_up_is_known_before_this_process_hears_of_it() ->
 
 async def test_a_gateway_notes_who_has_hung_up_before_it_says_that_it_is_there(store: Store) -> None:
     records, other = send_records.SendRecords(store, "gateway"), send_records.SendRecords(store, "other")
-    shield = sends.Sends(None, records, BodyBudget(2**20))  # type: ignore[arg-type]
+    shield = sends.Sends(None, records, BodyBudget(2**20), None)  # type: ignore[arg-type]
     attempt = an_attempt(HungUp())
     shield._attempts.add(attempt)
     assert await records.begin("0a", attempt.id) is None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,13 @@ import pytest
 from sessions.registry import Registry, Worker
 from sluice.store.client import Store
 from tests.gateway.running import Gate, Receiver, gateway, receiver
+from tests.gateway.sharing import LISTED, ONE, OTHER, Holding, all_answered, asking, refused_one_too_many, status_of
 from tests.heard import Heard
 from tests.sessions.making import place
-from tests.sluice.http.client.upstream import OK, Call
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-ONE, OTHER, LISTED = "127.0.0.5", "127.0.0.6", "127.0.0.7"
 MOST = 2
 """A hundredth of the 256 connections to each worker."""
 TEXT = """
@@ -31,21 +28,6 @@ routes:
   - {{path: "/api/sessions/{{session}}/**", workers: owner, headers: {headers}}}
 # {laravel}
 """
-
-
-class Holding:
-    """A worker that answers nobody until it is let go."""
-
-    def __init__(self) -> None:
-        self.held = 0
-        self.lets_go = asyncio.Event()
-
-    async def play(self, call: Call) -> None:
-        while True:
-            await call.head()
-            self.held += 1
-            await self.lets_go.wait()
-            call.say(OK)
 
 
 @pytest.fixture
@@ -65,28 +47,20 @@ async def shared(tmp_path: Path, store_url: str, store: Store, laravel: Receiver
         yield gate
 
 
-def asking(session: str) -> bytes:
-    return b"GET /api/sessions/%b/chats HTTP/1.1\r\nHost: a\r\n\r\n" % session.encode()
+GET = b"GET /api/sessions/s1/chats HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def test_what_is_over_the_share_of_an_address_is_503_and_others_reach_the_worker(
     shared: Gate, holding: Holding, heard: Heard
 ) -> None:
-    async with AsyncExitStack() as stack:
-        held = [await stack.enter_async_context(shared.raw(asking("s1"), address=ONE)) for _ in range(MOST)]
+    async with asking(shared, ONE, MOST, GET) as held:
         await until(lambda: holding.held == MOST)
-        async with shared.raw(asking("s1"), address=ONE) as refused:
-            head = await refused.head()
-            assert head.startswith(b"HTTP/1.1 503 ")
-            assert b"retry-after: 1\r\n" in head
-        held += [await stack.enter_async_context(shared.raw(asking("s1"), address=OTHER)) for _ in range(MOST)]
-        held += [await stack.enter_async_context(shared.raw(asking("s1"), address=LISTED)) for _ in range(MOST + 1)]
-        await until(lambda: holding.held == 3 * MOST + 1)
-        holding.lets_go.set()
-        for client in held:
-            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
-        async with shared.raw(asking("s1"), address=ONE) as again:
-            assert (await again.head()).startswith(b"HTTP/1.1 200 "), "what was answered gives its place back"
+        await refused_one_too_many(shared, ONE, GET)
+        async with asking(shared, OTHER, MOST, GET) as others, asking(shared, LISTED, MOST + 1, GET) as listed:
+            await until(lambda: holding.held == 3 * MOST + 1)
+            holding.lets_go.set()
+            await all_answered(held + others + listed)
+        assert await status_of(shared, ONE, GET) == b"200", "what was answered gives its place back"
     (line,) = [fields for message, fields in heard.lines if message == "request" and fields["status"] == 503]
     assert line["why"] == (
         f"{ONE} has its share of the connections to workers, 2 of 256 (clients.share); if it is a proxy or an office "
@@ -95,25 +69,22 @@ async def test_what_is_over_the_share_of_an_address_is_503_and_others_reach_the_
 
 
 async def test_a_client_has_its_share_at_each_worker(shared: Gate, holding: Holding, store: Store) -> None:
-    async with receiver() as second, AsyncExitStack() as stack:
+    async with receiver() as second, asking(shared, ONE, MOST, GET):
         registry = Registry(store, 60.0)
         await registry.register(Worker("b", "1", second.url, 50))
         await place(registry, "s2")
-        for _ in range(MOST):
-            await stack.enter_async_context(shared.raw(asking("s1"), address=ONE))
         await until(lambda: holding.held == MOST)
-        async with shared.raw(asking("s2"), address=ONE) as client:
-            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+        assert await status_of(shared, ONE, GET.replace(b"s1", b"s2")) == b"200"
         holding.lets_go.set()
 
 
 async def test_a_client_that_leaves_gives_its_place_at_the_worker_back(
     shared: Gate, holding: Holding, heard: Heard
 ) -> None:
-    async with shared.raw(asking("s1"), address=ONE), shared.raw(asking("s1"), address=ONE) as leaving:
+    async with shared.raw(GET, address=ONE), shared.raw(GET, address=ONE) as leaving:
         await until(lambda: holding.held == MOST)
         leaving.hang_up()
         await until(lambda: any(fields.get("status") == 499 for _, fields in heard.lines))
-        async with shared.raw(asking("s1"), address=ONE):
+        async with shared.raw(GET, address=ONE):
             await until(lambda: holding.held == MOST + 1)
             holding.lets_go.set()

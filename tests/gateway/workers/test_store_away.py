@@ -35,7 +35,7 @@ async def one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Fleet]:
     """A session that is connected, behind a gateway whose way to the store can be blocked."""
-    monkeypatch.setattr(reach, "_HOLD_AT_MOST", 3.0)
+    monkeypatch.setattr(reach, "HOLD_AT_MOST", 3.0)
     laravel.response = accounts()
     async with fleet(tmp_path, store_url, laravel, free_port, lease="1s", gates_store=link.url) as made:
         await made.connected("s1", "491")

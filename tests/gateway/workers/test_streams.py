@@ -53,7 +53,7 @@ class SocketWorker:
 
 @pytest.fixture
 def registry(store: Store) -> Registry:
-    return Registry(store, 15.0)
+    return Registry(store, 600.0)
 
 
 @pytest.fixture

@@ -22,6 +22,23 @@ def test_2xx_is_delivered(status: int) -> None:
     assert outcome_of(status, [], b"") == Delivered(status)
 
 
+@pytest.mark.parametrize(
+    ("answer", "handled"),
+    [
+        (b'{"status":"processed_inline"}', "inline"),
+        (b'{"event": "message_sent", "status": "processed_inline"}', "inline"),
+        (b'{"status":"queued"}', "queued"),
+        (b'{"status":"received"}', ""),
+        (b"<p>processed_inline</p>", ""),
+        (b" " * 256 + b'{"status":"queued"}', ""),
+    ],
+)
+def test_an_answer_says_in_its_beginning_how_the_event_was_handled(answer: bytes, handled: str) -> None:
+    assert outcome_of(200, [], answer) == Delivered(200, handled)
+    assert outcomes_of(200, [], answer, 2) == [Delivered(200, handled)] * 2
+    assert outcome_of(500, [], answer) == Failed("answered 500", None, 500)
+
+
 @pytest.mark.parametrize("status", [408, 409, 423, 425, 500, 502, 503, 504, 301, 302, 307])
 def test_what_may_pass_by_itself_is_a_failure(status: int) -> None:
     assert outcome_of(status, [], b"") == Failed(f"answered {status}", None, status)

@@ -13,6 +13,8 @@ import orjson
 import pytest
 from starlette.applications import Starlette
 
+from gateway.alerts.board import silence
+from gateway.alerts.decide import Silence
 from gateway.policies import edits, load
 from gateway.resources import Resources
 from relay.process import open_queue
@@ -22,6 +24,8 @@ from sessions.registry import Registry, Worker
 from sluice.cli.main import main
 from sluice.console import http as api
 from sluice.console.operations import API, OPERATIONS
+from sluice.history.charted import Series
+from sluice.history.rings import Value, note
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 from sluice.store.client import Store
@@ -40,13 +44,19 @@ READS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "list_some_waiting": ("list", ("queue", "list", "--session", "s3", "--limit", "1"), "/queue?session=s3&limit=1"),
     "show_waiting": ("show", ("queue", "show", "evt_gone_1"), "/queue/-/evt_gone_1"),
     "list_circuits": ("list", ("circuit", "list"), "/circuits"),
+    "nearest_limits": ("list", ("limits", "nearest"), "/limits/nearest"),
+    "show_policies": ("show", ("policies", "show"), "/policies"),
     "show_limits": ("list", ("limits", "show", "--session", "s1"), "/limits?session=s1"),
     "find_events": ("find", ("event", "find", "--session", "s2"), "/events?session=s2"),
     "show_event": ("show", ("event", "evt_1"), "/events/evt_1"),
     "list_sessions": ("list", ("sessions", "list"), "/sessions"),
     "list_orphans": ("list", ("sessions", "list", "--orphaned"), "/sessions?orphaned=true"),
     "list_of_workspace": ("list", ("sessions", "list", "--workspace", "7"), "/sessions?workspace=7"),
+    "list_searched": ("list", ("sessions", "list", "--search", "S/"), "/sessions?search=S/"),
+    "watch_sessions": ("list", ("sessions", "watch"), "/unhealthy"),
+    "list_alerts": ("list", ("alerts", "list"), "/alerts"),
     "show_session": ("show", ("sessions", "show", "s/1"), "/sessions/s%2F1"),
+    "list_audit": ("list", ("audit", "--limit", "3"), "/audit?limit=3"),
 }
 CHANGES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     "dry_run": (("dead", "replay", "--all", "--dry-run"), "/dead/replay", {"all": True, "dry_run": True}),
@@ -83,12 +93,52 @@ OF_QUEUES: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
     ),
 }
 OF_SESSIONS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "create_session": (
+        ("create", "s3", "--workspace", "7", "--dry-run"),
+        "/created/s3",
+        {"workspace": "7", "dry_run": True},
+    ),
+    "log_out_session": (("logout", "s/1", "--dry-run"), "/logouts/s%2F1", {"dry_run": True}),
+    "delete_planned": (("delete", "s/1", "--dry-run"), "/deleted/s%2F1", {"dry_run": True}),
+    "delete_session": (("delete", "s2", "--yes"), "/deleted/s2", {"confirm": True}),
     "forget_session": (("forget", "s2", "--yes"), "/forgotten/s2", {"confirm": True}),
     "forget_planned": (("forget", "s2", "--dry-run"), "/forgotten/s2", {"dry_run": True}),
     "move_session": (("move", "s2", "--to", "w1"), "/moves/s2", {"to": "w1"}),
     "clean_sessions": (("clean", "--dry-run"), "/cleaning", {"dry_run": True}),
+    "clean_duplicates": (("clean", "--duplicates", "--dry-run"), "/cleaning/duplicates", {"dry_run": True}),
+    "clean_accounts": (
+        ("import", "FOLDER/accounts.csv", "--clean", "--dry-run"),
+        "/cleaning/accounts",
+        {"accounts": [{"session": one, "workspace": "7"} for one in ("s/1", "s9", "ended")], "dry_run": True},
+    ),
+    "rebalance_sessions": (("rebalance", "--dry-run"), "/rebalancing", {"dry_run": True}),
+    "restart_planned": (("restart", "s/1", "--dry-run"), "/restarts/s%2F1", {"dry_run": True}),
+    "restart_session": (("restart", "s/1"), "/restarts/s%2F1", {}),
     "restore_session": (("restore", "ended"), "/restored/ended", {}),
     "release_session": (("release", "s/1", "--force"), "/releases/s%2F1", {"force": True}),
+}
+OF_ALERTS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "test_alerts": (("test", "chat"), "/alerts/test", {"receiver": "chat"}),
+    "silence_alerts": (
+        ("silence", "circuit_open", "--subject", "lar*", "--for", "2h", "--why", "moving"),
+        "/alerts/silence",
+        {"kind": "circuit_open", "subject": "lar*", "seconds": 7200, "why": "moving"},
+    ),
+    "unsilence_alerts": (("unsilence", "dead_letters"), "/alerts/unsilence", {"kind": "dead_letters"}),
+}
+OF_TEXTS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "explain_request": (
+        ("explain", "--method", "post", "--path", "/hook?a=1", "--header", "X-A: 1", "--body", "{}"),
+        "/explain",
+        {"method": "post", "path": "/hook?a=1", "headers": ["X-A: 1"], "body": "{}"},
+    ),
+    "try_policies": (("policies", "try", "FILE"), "/policies/try", {"text": "version: 1\n"}),
+    "try_wrong_policies": (("policies", "try", "FILE"), "/policies/try", {"text": "version: 1\nlimit: \x1b[2J\n"}),
+}
+OF_WORKERS: dict[str, tuple[tuple[str, ...], str, dict[str, Any]]] = {
+    "drain_worker": (("drain", "w1"), "/drains/w1", {}),
+    "drain_planned": (("drain", "w1", "--dry-run"), "/drains/w1", {"dry_run": True}),
+    "take_back": (("take-back", "w1"), "/drains/w1", {"drain": False}),
 }
 OF_VAULTS: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None]] = {
     "list_profiles": (("list",), "/vault/sessions", None),
@@ -113,6 +163,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
         {"old": "gnoe", "new": "laravel", "dry_run": True},
         404,
     ),
+    "no such limit that is near": (("limits", "nearest", "--limit", "x"), "/limits/nearest?limit=x", None, 404),
+    "no such listener": (("explain", "--path", "/", "--on", "x"), "/explain", {"path": "/", "on": "x"}, 404),
     "no such limit": (("limits", "show", "--limit", "x"), "/limits?limit=x", None, 404),
     "nobody's limits": (("limits", "reset"), "/limits/reset", {}, 400),
     "events that are not said": (("event", "find"), "/events", None, 400),
@@ -125,11 +177,45 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
         404,
     ),
     "no such session": (("sessions", "show", "s9"), "/sessions/s9", None, 404),
+    "no session whose code could be shown": (("sessions", "qr", "s9"), "/qr/s9", None, 404),
+    "no session that could be paired": (
+        ("sessions", "pair", "s2", "--phone", "4917012345"),
+        "/pairing/s2",
+        {"phone": "4917012345"},
+        409,
+    ),
+    "a phone that is none": (
+        ("sessions", "pair", "s2", "--phone", "\x1b[2J"),
+        "/pairing/s2",
+        {"phone": "\x1b[2J"},
+        400,
+    ),
+    "no worker that would create it": (
+        ("sessions", "create", "s9", "--workspace", "7"),
+        "/created/s9",
+        {"workspace": "7"},
+        409,
+    ),
+    "nobody who would log it out": (("sessions", "logout", "s2", "--yes"), "/logouts/s2", {"dry_run": True}, 409),
     "no such session to forget": (
         ("sessions", "forget", "s9", "--yes"),
         "/forgotten/s9",
         {"confirm": True},
         404,
+    ),
+    "no such worker to drain": (("workers", "drain", "w9"), "/drains/w9", {}, 404),
+    "no such endpoint to try": (("event", "try", "larvel"), "/tries/larvel", {}, 404),
+    "a path that is none": (
+        ("event", "try", "laravel", "--path", "hooks"),
+        "/tries/laravel",
+        {"path": "hooks"},
+        400,
+    ),
+    "an event type that is none": (
+        ("event", "try", "laravel", "--type", "\x1b[2J"),
+        "/tries/laravel",
+        {"event": "\x1b[2J"},
+        400,
     ),
     "no such worker": (("sessions", "move", "s2", "--to", "w9"), "/moves/s2", {"to": "w9"}, 404),
     "no such circuit": (("circuit", "hold", "larvel", "open"), "/circuits/larvel", {"hold": "open"}, 404),
@@ -146,6 +232,25 @@ REFUSED: dict[str, tuple[tuple[str, ...], str, dict[str, Any] | None, int]] = {
         "/dead/replay",
         {"ids": [*map(str, range(1001))]},
         400,
+    ),
+    "no such receiver": (("alerts", "test", "chta"), "/alerts/test", {"receiver": "chta"}, 404),
+    "no such kind of alert": (
+        ("alerts", "silence", "circuit_opened", "--for", "2h"),
+        "/alerts/silence",
+        {"kind": "circuit_opened", "seconds": 7200},
+        400,
+    ),
+    "a silence of no time": (
+        ("alerts", "silence", "*", "--for", "1s"),
+        "/alerts/silence",
+        {"kind": "*", "seconds": 1},
+        400,
+    ),
+    "what is not silenced": (
+        ("alerts", "unsilence", "circuit_open", "--subject", "\x1b[2J"),
+        "/alerts/unsilence",
+        {"kind": "circuit_open", "subject": "\x1b[2J"},
+        404,
     ),
     "a limit out of bounds": (("dead", "list", "--limit", "0"), "/dead?limit=0", None, 400),
     "a reason that is too long": (
@@ -221,6 +326,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         'console: {token: "file:token"}\n'
         "relay: {endpoints: {laravel: {url: http://127.0.0.1:1}, audit: {url: http://127.0.0.1:2}}, "
         "retention: {bodies: 1d}}\n"
+        "alerts: {receivers: {chat: {command: [/bin/echo, taken]}}, rules: [{when: circuit_open, to: chat}]}\n"
         "limits: [{id: message, per: [session], rate: 1/hour, burst: 2, over: queue}]\n"
     )
     policies, store = load(file), Store(store_url, timeout=5.0)
@@ -233,7 +339,7 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         told = capsys.readouterr()
         return told.out, told.err
 
-    async with httpx2.AsyncClient(base_url=url, trust_env=False, headers=bearer) as http:
+    async with httpx2.AsyncClient(base_url=url, trust_env=False, headers=bearer, timeout=120) as http:
         remote = ("--gateway", url, "--token-file", str(tmp_path / "token"))
         it = Place(store, resources, http, ("--policies", str(file)), remote, read)
         await it.fill()
@@ -245,8 +351,12 @@ async def place(store_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_every_operation_is_compared() -> None:
     compared = READS.keys() | CHANGES.keys() | HOLDS.keys() | OF_QUEUES.keys() | OF_SUBJECTS.keys() | OF_EVENTS.keys()
-    compared |= OF_SESSIONS.keys() | OF_VAULTS.keys()
-    assert {operation.id for operation in OPERATIONS} <= compared | {"show_status", "probe_circuit"}
+    compared |= OF_TEXTS.keys() | OF_SESSIONS.keys() | OF_VAULTS.keys() | OF_ALERTS.keys()
+    compared |= OF_WORKERS.keys() | {"try_endpoint"}
+    assert {operation.id for operation in OPERATIONS} <= compared | {
+        *("show_status", "show_history", "probe_circuit"),
+        *("show_qr", "pair_session"),  # by tests/sluice/cli/test_session_pairing.py, as they need a worker
+    }
 
 
 @pytest.mark.parametrize("name", READS)
@@ -260,6 +370,19 @@ async def test_what_is_read_is_the_same(place: Place, name: str) -> None:
     local, remote = await place.answers(arguments)
     assert local == remote
     assert "\x1b" not in local[1]
+
+
+async def test_history_is_the_same_but_for_the_moment(place: Place) -> None:
+    values = [Value("sum", Series("deliveries", "laravel", what), 7) for what in ("delivered", "failed")]
+    await place.store.run_all([note("a", 1, 0.0, values)])
+    answer = (await place.api("/history?range=14d")).json()
+    assert [line["values"][-1] for line in answer["deliveries"]] == [7, 7]
+    for code, out, err in await place.answers(("history", "--range", "14d", "--json")):
+        assert (code, err) == (0, "")
+        assert orjson.loads(out) | {"last_s": answer["last_s"]} == answer
+    local, remote = await place.answers(("history", "--range", "14d"))
+    assert local == remote
+    assert "attempts delivered" in local[1]
 
 
 async def test_status_is_the_same(place: Place) -> None:
@@ -308,12 +431,17 @@ async def test_what_becomes_of_what_waits_is_the_same(place: Place, name: str) -
 
 
 @pytest.mark.parametrize("name", OF_SESSIONS)
-async def test_what_becomes_of_a_session_is_the_same(place: Place, name: str) -> None:
+async def test_what_becomes_of_a_session_is_the_same(place: Place, name: str, tmp_path: Path) -> None:
     arguments, path, body = OF_SESSIONS[name]
+    arguments = tuple(argument.replace("FOLDER", str(tmp_path)) for argument in arguments)
+    rows = "".join(f"{one},7,failed,2020-01-01\n" for one in ("s/1", "s9", "ended"))
+    (tmp_path / "accounts.csv").write_text(f"session_id,workspace_id,status,updated_at\n{rows}")
 
     async def fill() -> None:
         await place.fill()
         await place.resources.registry.register(Worker("w1", "1", "http://w1:3000", 5))
+        if name.startswith(("restart", "log_out", "delete_planned")):
+            await place.resources.registry.place_orphans()
 
     await fill()
     answer = await place.api(path, body)
@@ -327,6 +455,45 @@ async def test_what_becomes_of_a_session_is_the_same(place: Place, name: str) ->
         await fill()
         texts.append(await place.command("sessions", *arguments, *way))
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", OF_WORKERS)
+async def test_what_becomes_of_a_worker_is_the_same(place: Place, name: str) -> None:
+    arguments, path, body = OF_WORKERS[name]
+
+    async def fill() -> None:
+        await place.fill()
+        await place.resources.registry.register(Worker("w1", "1", "http://w1:3000", 5))
+
+    await fill()
+    answer = await place.api(path, body)
+    assert answer.status_code == 200
+    texts = []
+    for way in (place.local, place.remote):
+        await fill()
+        code, out, err = await place.command("workers", *arguments, "--json", *way)
+        assert (code, err) == (0, "")
+        assert orjson.dumps(orjson.loads(out)) == answer.content
+        await fill()
+        texts.append(await place.command("workers", *arguments, *way))
+    assert texts[0] == texts[1]
+
+
+async def test_a_test_event_is_the_same_but_for_its_id(place: Place) -> None:
+    body = {"path": "/hooks", "session": "s7"}
+    answer = (await place.api("/tries/audit", body)).json()
+    arguments = ("event", "try", "audit", "--path", "/hooks", "--session", "s7")
+    for way in (place.local, place.remote):
+        await place.fill()
+        code, out, err = await place.command(*arguments, "--json", *way)
+        assert (code, err) == (0, "")
+        assert orjson.loads(out) | {"id": answer["id"]} == answer
+    planned = await place.api("/tries/audit", {**body, "dry_run": True})
+    for way in (place.local, place.remote):
+        code, out, err = await place.command(*arguments, "--dry-run", "--json", *way)
+        assert (code, err, orjson.dumps(orjson.loads(out))) == (0, "", planned.content)
+    local, remote = await place.answers((*arguments, "--dry-run"))
+    assert local == remote
 
 
 @pytest.mark.parametrize("name", OF_EVENTS)
@@ -393,6 +560,49 @@ async def test_what_is_refused_is_refused_in_the_same_words(place: Place, name: 
     assert "\x1b" not in said
     for code, out, err in await place.answers(arguments):
         assert (code, out, err) == (2, "", f"sluice: {said}\n")
+
+
+@pytest.mark.parametrize("name", OF_ALERTS)
+async def test_what_becomes_of_alerts_is_the_same(place: Place, name: str) -> None:
+    arguments, path, body = OF_ALERTS[name]
+
+    async def fill() -> None:
+        await place.fill()
+        await silence(place.store, "dead_letters", "*", Silence("dead_letters", "*", 4e9))
+
+    await fill()
+    answer = await place.api(path, body)
+    assert answer.status_code == 200
+    expected = answer.json()
+    for way in (place.local, place.remote):
+        await fill()
+        code, out, err = await place.command("alerts", *arguments, "--json", *way)
+        assert (code, err) == (0, "")
+        found = orjson.loads(out)
+        if found.get("until"):  # it ends so long after it was made
+            assert found["until"] >= expected["until"]
+            found["until"] = expected["until"]
+        assert found == expected
+        await fill()
+        code, out, err = await place.command("alerts", *arguments, *way)
+        assert (code, err) == (0, "")
+        assert out.startswith(("chat: took it: ended with 0: taken\n", "circuit_open of lar*: ", "dead_letters: it is"))
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
+async def test_what_is_tried_is_the_same(place: Place, name: str, tmp_path: Path) -> None:
+    arguments, path, body = OF_TEXTS[name]
+    file = tmp_path / "new.yaml"
+    file.write_text(body.get("text", ""))
+    arguments = tuple(argument.replace("FILE", str(file)) for argument in arguments)
+    answer = await place.api(path, body)
+    assert answer.status_code == 200
+    for _, out, err in await place.answers((*arguments, "--json")):
+        assert err == ""
+        assert orjson.loads(out) == answer.json()
+    local, remote = await place.answers(arguments)
+    assert local == remote
+    assert "\x1b" not in local[1]
 
 
 @pytest.mark.parametrize("name", OF_VAULTS)

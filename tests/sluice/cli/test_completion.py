@@ -49,7 +49,7 @@ def completed(script: str, line: str) -> list[str]:
         ("sluice dead re", ["replay"]),
         ("sluice dead replay --ra", ["--rate"]),
         ("sluice dead replay --rate 5/second --dr", ["--dry-run"]),
-        ("sluice worker --driver ", ["demo"]),
+        ("sluice worker --driver ", ["demo", "browser"]),
         ("sluice circuit hold laravel op", ["open"]),
         ("sluice check --no", ["--no-secrets"]),
         ("sluice sessions migrate /srv --on", ["--only"]),

@@ -7,9 +7,10 @@ are no UTF-8; then every command of the table, and the page in a real browser.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from playwright.async_api import expect
 from starlette.applications import Starlette
 
 from gateway.policies import Policies, edits, load
@@ -30,8 +32,9 @@ from sessions.profiles.manifest import Origin
 from sessions.profiles.opening import contents_of, open_vault
 from sessions.profiles.vault import Saved
 from sessions.registry import ObservedSession, Registry, Worker
-from sluice.cli.main import COMMANDS
+from sluice.cli.main import COMMANDS, main
 from sluice.console import http as api
+from sluice.console.page import libraries
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 from sluice.store.client import Store
@@ -39,6 +42,7 @@ from tests.relay.making import accept
 from tests.relay.receiver import Got, receiver
 from tests.sessions.profiles.making import profile
 from tests.sluice.cli.command import SECRETS, command, environment
+from tests.sluice.console.page.looking import chromium, looked
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -90,7 +94,7 @@ async def deployment(
 
         await until(attempted)
         await open_circuit(store, policies.relay.endpoints["laravel"]).hold("closed", HOSTILE)
-        parts = Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies))
+        parts = Resources(policies, store, Registry(store, 600.0), {"laravel": queue}, edits.live(policies))
         bound = listening("127.0.0.1", port)
         serving = asyncio.create_task(serve(Starlette(routes=api.routes(parts)), bound, stop))
         yield Deployment(file, port)
@@ -102,7 +106,7 @@ async def _fill(store: Store, queue: Queue) -> None:
     for name, body in (("dead", b"{}"), ("waits", b"fails"), ("kept", b"well")):
         kind, session = f"message{HOSTILE}", f"{name}{HOSTILE}".replace("\0", "")
         await accept(queue, Event(f"evt_{name}", kind, session, b"/hook", (), body, lane="normal"))
-    registry = Registry(store, 15.0)
+    registry = Registry(store, 600.0)
     await registry.register(Worker("w", "1", f"http://w/{HOSTILE}", 1))
     seen = {f"s{HOSTILE}": ObservedSession(f"state{HOSTILE}", f"phone{HOSTILE}", {"about": HOSTILE})}
     await registry.observe(Worker("x", "1", "http://x", 1), seen)
@@ -126,21 +130,35 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
     wrong = folder / "wrong.yaml"
     wrong.write_bytes(b'version: 1\n"a\xc2\x9b31m\xe2\x80\xae": 1\n')
     row = {"at": "2026-01-31T12:00:00Z", "msg": "request", "method": "GET", "path": "/", "client": HOSTILE}
-    log = folder / "access.jsonl"
+    log = folder / "data" / "logs" / "gateway.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(orjson.dumps({**row, "session": HOSTILE, "status": 200}) + b"\n")
     disk = profile(folder / "userDataDir" / HOSTILE, size=10).parent
     here: list[object] = ["--policies", policies]
+    audit = folder / "data" / "logs" / "audit.jsonl"
+    who = dict.fromkeys(("who", "from", "through", "action"), HOSTILE)
+    audit.write_bytes(orjson.dumps({"at": row["at"], **who, "request": {HOSTILE: HOSTILE}, "error": HOSTILE}) + b"\n")
     return {
         "check": [["check", wrong], ["check", wrong, "--json"], ["check", f"no{HOSTILE}"]],
         "status": [["status", *here], ["status", "--json", *here]],
         "explain": [["explain", "--path", f"/{HOSTILE}", *here], ["explain", "--path", f"{HOSTILE}", *here]],
+        "audit": [["audit", *here], ["audit", "--json", *here]],
+        "history": [["history", *here], ["history", "--json", *here]],
         "diff": [["diff", wrong, policies], ["diff", policies, policies, "--json"]],
+        "policies": [
+            ["policies", "show", *here],
+            ["policies", "try", wrong, *here],
+            ["policies", "try", policies, "--no-secrets", *here],
+            ["policies", "try", f"no{HOSTILE}", *here],
+        ],
         "replay": [["replay", log, *here], ["replay", log, "--json", *here]],
         "event": [
             ["event", "find", "--type", "*", *here],
             ["event", "resend", "--all", *here],
             ["event", "resend", "--all", "--json", *here],
             ["event", "resend", HOSTILE, *here],
+            ["event", "try", HOSTILE, *here],
+            ["event", "try", "laravel", "--session", HOSTILE, "--type", HOSTILE, *here],
             *(
                 ["event", which, *here, *more]
                 for which in ("evt_dead", "evt_waits", "evt_kept", HOSTILE)
@@ -163,7 +181,20 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
             ["queue", "move", HOSTILE, "laravel", *here],
             ["queue", "move", "crm", HOSTILE, *here],
         ],
-        "limits": [["limits", "show", "--session", HOSTILE, *here], ["limits", "show", "--limit", HOSTILE, *here]],
+        "alerts": [
+            ["alerts", "list", *here],
+            ["alerts", "list", "--json", *here],
+            ["alerts", "test", HOSTILE, *here],
+            ["alerts", "silence", HOSTILE, "--for", "2h", *here],
+            ["alerts", "silence", "circuit_open", "--subject", HOSTILE, "--for", "2h", "--why", HOSTILE, *here],
+            ["alerts", "list", *here],
+            ["alerts", "unsilence", HOSTILE, *here],
+        ],
+        "limits": [
+            ["limits", "show", "--session", HOSTILE, *here],
+            ["limits", "show", "--limit", HOSTILE, *here],
+            ["limits", "nearest", *here],
+        ],
         "schema": [["schema"]],
         "completion": [["completion", "bash"], ["completion", HOSTILE]],
         "init": [["init", f"no/{HOSTILE}".replace("\0", ""), "--yes", "--laravel", HOSTILE]],
@@ -176,10 +207,22 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
             ["sessions", "list", *here],
             ["sessions", "list", "--json", *here],
             ["sessions", "show", f"s{HOSTILE}", *here],
+            ["sessions", "watch", *here],
+            ["sessions", "watch", "--json", *here],
+            ["sessions", "restart", HOSTILE, "--dry-run", *here],
+            ["sessions", "rebalance", "--dry-run", *here],
+            ["sessions", "clean", "--duplicates", "--dry-run", *here],
+            ["sessions", "create", HOSTILE, "--workspace", HOSTILE, *here],
+            ["sessions", "qr", f"s{HOSTILE}", *here],
+            ["sessions", "qr", f"s{HOSTILE}", "--json", *here],
+            ["sessions", "pair", f"s{HOSTILE}", "--phone", "4917012345", *here],
+            ["sessions", "logout", f"s{HOSTILE}", "--dry-run", *here],
+            ["sessions", "delete", f"s{HOSTILE}", "--dry-run", *here],
             ["sessions", "migrate", disk, *here],
             ["sessions", "migrate", disk, "--json", *here],
             ["sessions", "export", f"s{HOSTILE}", "--as", "local-auth", disk, *here],
         ],
+        "workers": [["workers", "drain", HOSTILE, *here], ["workers", "take-back", HOSTILE, *here]],
         "vault": [
             ["vault", "list", *here],
             ["vault", "list", "--json", *here],
@@ -201,17 +244,41 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
     }
 
 
-async def test_no_command_passes_a_control_character_on(deployment: Deployment, tmp_path: Path) -> None:
+async def test_no_command_passes_a_control_character_on(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = commands_on(tmp_path, deployment.policies)
     assert set(runs) | RUN_ON == {name for name, _, _ in COMMANDS}
+    for name, value in {**KEYS, "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
     for arguments in [one for several in runs.values() for one in several]:
-        code, out = await run(*arguments)
+        code, out = await run_here(*arguments)
         assert STEERING.findall(out) == [], arguments
         assert code in (0, 1, 2), (arguments, out)
         assert "Traceback" not in out, (arguments, out)
-    said = [await run(*runs[name][0]) for name in ("status", "event", "dead", "circuit", "sessions", "vault")]
-    assert [r"\x1b[2J" in out for _, out in said] == [True] * 6
-    assert r"\u202e" in said[1][1]
+    for name in ("status", "event", "dead", "circuit", "sessions", "vault", "audit"):
+        _, out = await run_here(*runs[name][0])
+        assert r"\x1b[2J" in out, name
+
+
+async def test_nor_does_one_that_runs_as_a_process(deployment: Deployment, tmp_path: Path) -> None:
+    code, out = await run(*commands_on(tmp_path, deployment.policies)["event"][0])
+    assert (code, STEERING.findall(out)) == (0, []), out
+    assert r"\x1b[2J" in out
+    assert r"\u202e" in out
+
+
+async def run_here(*arguments: object) -> tuple[int, str]:
+    """In a thread of this process, as a command is: its exit code, and both streams as bytes would have left it."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="utf-8", write_through=True)
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        try:
+            code = await asyncio.to_thread(main, [str(argument) for argument in arguments])
+        except SystemExit as done:  # of argparse
+            code = done.code if isinstance(done.code, int) else 1
+        stream.flush()
+    return code, raw.getvalue().decode()
 
 
 async def run(*arguments: object) -> tuple[int, str]:
@@ -227,23 +294,12 @@ async def run(*arguments: object) -> tuple[int, str]:
     return process.returncode or 0, out.decode()
 
 
-async def test_the_page_shows_it_as_text(deployment: Deployment, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert browser, "install a Chromium: the page is looked at in a real browser"
-    page = f"http://127.0.0.1:{deployment.port}/_sluice/#token={SECRETS['SLUICE_CONSOLE_TOKEN']}"
-    options = ("--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}")
-    process = await asyncio.create_subprocess_exec(
-        browser,
-        *options,
-        "--virtual-time-budget=5000",
-        "--dump-dom",
-        page,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    out, _ = await process.communicate()
-    shown = out.decode()
+async def test_the_page_shows_it_as_text(deployment: Deployment) -> None:
+    await asyncio.to_thread(libraries.install)
+    url, token = f"http://127.0.0.1:{deployment.port}", SECRETS["SLUICE_CONSOLE_TOKEN"]
+    async with chromium() as browser, looked(browser, url, token=token) as it:
+        await expect(it.page.locator("#messages")).to_contain_text(r"\u202eevil")
+        shown = await it.page.locator("body").text_content() or ""
     assert r"\u001b[2J\u001b]0;owned" in shown
-    assert r"\u202eevil" in shown
-    assert "&lt;b&gt;" in shown
+    assert "<b>" in shown
     assert STEERING.findall(shown) == []

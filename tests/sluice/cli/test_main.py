@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import sluice as package
 from sluice import __version__
 from sluice.cli.main import COMMANDS as TABLE, main
 from tests.sluice.cli.command import command, environment, sluice
@@ -71,7 +72,15 @@ def test_without_a_command_it_says_that_one_is_needed(ask: Ask, arguments: tuple
             ("worker", "--driver", "demo", "--name", "w", "--listen", "3101"),
             '--listen: "3101" is not an address to listen on; write 127.0.0.1:8080 or [::1]:8080',
         ),
-        (("up", "--workers", "-1"), '--workers: "-1" is not a number; write 0, 1, 2 or more'),
+        (("up", "--workers", "-1"), '--workers: "-1" is not a number of workers; write 2, or 2..8'),
+        (("up", "--workers", "a..b"), '--workers: "a..b" is not a number of workers; write 2, or 2..8'),
+        (("up", "--workers", "2.."), '--workers: "2.." is not a number of workers; write 2, or 2..8'),
+        (("up", "--workers", "8..2"), '--workers: "8..2" is the wrong way round; write 2..8'),
+        (("up", "--workers", "0..3"), '--workers: "0..3" begins with none; write 1..3'),
+        (
+            ("up", "--workers", "2..65"),
+            '--workers: "2..65" is more than one machine is to run; 64 are the most',
+        ),
         (("up", "--sessions", "many"), '--sessions: "many" is not a number; write 0, 1, 2 or more'),
     ],
 )
@@ -124,7 +133,11 @@ def test_a_gateway_and_a_relay_without_a_store_say_how_to_start_one(policies: Pa
     for process in running:
         _, error = process.communicate(timeout=30)
         assert process.returncode == 2
-        assert error == b"sluice: the store does not answer after 3s; start it with: sluice up\n"
+        assert re.fullmatch(
+            rb"sluice: the store was not usable within 3s: no connection to \S+store\.sock: "
+            rb"\[Errno 2\] No such file or directory; start it with: sluice up\n",
+            error,
+        )
 
 
 def test_the_port_of_the_gateway_is_taken(policies: Path) -> None:
@@ -196,7 +209,8 @@ def test_a_data_folder_whose_lock_cannot_be_opened(ask: Ask, policies: Path) -> 
 
 
 def test_the_version_is_told(ask: Ask) -> None:
-    assert ask("--version") == (0, f"sluice {__version__}\n", "")
+    how = "compiled" if list(Path(package.__file__).parent.glob("*.so")) else "plain Python"
+    assert ask("--version") == (0, f"sluice {__version__}, {how}\n", "")
 
 
 @pytest.mark.parametrize("name", [name for name, _, _ in TABLE])

@@ -314,7 +314,7 @@ def test_explain_says_at_which_listener(capsys: pytest.CaptureFixture[str], tmp_
         ["on         workers", "route      /health (line 5): passed on to upstream laravel"],
     ]
     assert main(["explain", "--path", "/", "--on", "workrs", "--policies", str(file)]) == 2
-    assert capsys.readouterr().err == 'sluice: --on: no listener is called "workrs"; there are: public, workers\n'
+    assert capsys.readouterr().err == 'sluice: on: no listener is called "workrs"; there are: public, workers\n'
 
 
 def test_replay_goes_by_the_listener_and_leaves_the_reserved_paths_out(

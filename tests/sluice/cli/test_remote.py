@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -12,10 +13,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from sessions.lifecycle import at_worker, closing, restarting
 from sluice.cli import remote
 from sluice.cli.main import main
 from sluice.cli.remote import goes_unencrypted
 from sluice.console import http as api
+from sluice.console.actions import trying
+from sluice.console.operations import (
+    CLEAN_DUPLICATES,
+    CREATE_SESSION,
+    DELETE_SESSION,
+    LIST_CIRCUITS,
+    RESTART_SESSION,
+    TRY_POLICIES,
+    Operation,
+)
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 from sluice.store.client import Store
@@ -146,7 +158,7 @@ async def test_something_else_listens_there(run: Run, at: Serve, token: Path, re
 async def test_a_gateway_that_hangs_is_not_waited_for(
     run: Run, at: Serve, token: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(remote, "_MARGIN", 0.2 - LIST_CIRCUITS.takes)
     finish = asyncio.Event()
 
     async def answer(_: Request) -> Response:
@@ -162,6 +174,35 @@ async def test_a_gateway_that_hangs_is_not_waited_for(
         )
     finally:
         finish.set()
+
+
+async def test_what_may_take_longer_is_waited_for_longer(
+    run: Run, at: Serve, token: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_MARGIN", 0.1 - LIST_CIRCUITS.takes)
+
+    async def answer(_: Request) -> Response:
+        await asyncio.sleep(1.0)
+        return JSONResponse({"restarted": True, "worker": "w1", "existing": True})
+
+    url = at([Route("/_sluice/api/restarts/s1", answer, methods=["POST"])])
+    code, out, err = await run("sessions", "restart", "s1", "--gateway", url, "--token-file", token)
+    assert (code, err) == (0, ""), out
+
+
+@pytest.mark.parametrize(
+    ("operation", "seconds"),
+    [
+        (TRY_POLICIES, trying.WITHIN),
+        (RESTART_SESSION, restarting.WITHIN),
+        (CREATE_SESSION, at_worker.CREATED_WITHIN),
+        (DELETE_SESSION, closing.WITHIN),
+        (CLEAN_DUPLICATES, closing.WITHIN),
+    ],
+    ids=lambda it: getattr(it, "id", ""),
+)
+def test_an_operation_says_for_how_long_it_may_go_on(operation: Operation[Any, Any, Any], seconds: float) -> None:
+    assert operation.takes >= seconds
 
 
 URL = "http://127.0.0.1:1"

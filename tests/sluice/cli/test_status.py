@@ -26,7 +26,7 @@ from sluice.cli.status import fetch, render
 from sluice.config.model import Secret
 from sluice.console import http as api
 from sluice.console.actions.status import show
-from sluice.console.status import ShowStatus, Status
+from sluice.console.status import MovedSessionStatus, ScalingStatus, ShowStatus, Status
 from sluice.http.server.serving import listening, serve
 from sluice.process.loops import Stop
 from sluice.store.client import Store
@@ -64,7 +64,7 @@ def answering(answer: Callable[[Request], Awaitable[Response]]) -> Starlette:
 
 def parts_of(store: Store, policies: Policies) -> Resources:
     queue = open_queue(store, policies.relay.endpoints["laravel"], policies)
-    return Resources(policies, store, Registry(store, 15.0), {"laravel": queue}, edits.live(policies))
+    return Resources(policies, store, Registry(store, 600.0), {"laravel": queue}, edits.live(policies))
 
 
 def text_of(seen: Status) -> str:
@@ -223,3 +223,15 @@ async def test_a_gateway_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatc
             )
         finally:
             let_go.set()
+
+
+async def test_how_many_workers_are_wanted_and_what_moves_stands_on_the_screen(store: Store, tmp_path: Path) -> None:
+    policies = policies_in(tmp_path, 8080)
+    seen = await show(parts_of(store, policies), ShowStatus())
+    assert seen.scaling is None
+    assert "wanted" not in text_of(seen)
+    last = MovedSessionStatus("s1", "w1", "w2", "rebalancing", 12.0)
+    scaling = ScalingStatus(5, 3, 41, 0, 0, 10.0, full=False, gives="w1", last=last)
+    shown = " ".join(text_of(replace(seen, scaling=scaling)).split())
+    assert "workers 3 live, 5 wanted 41 sessions, 10 for each at most w1 gives sessions to others" in shown
+    assert "s1 left w1 for w2 12s ago" in shown

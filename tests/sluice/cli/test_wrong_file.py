@@ -19,6 +19,8 @@ GIVEN = {
     "worker": ("--driver", "demo", "--name", "w"),
     "explain": ("--path", "/"),
     "replay": ("LOG",),
+    "policies try": ("FILE",),
+    "alerts silence": ("circuit_open", "--for", "2h"),
 }
 """Arguments that are not any word."""
 OF_THE_FILE = {"check", "diff"}

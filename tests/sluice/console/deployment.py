@@ -33,5 +33,6 @@ def policies_in(folder: Path, more: str = CONSOLE) -> Policies:
 
 
 def parts_on(store: Store, policies: Policies) -> Resources:
+    """A worker that is registered once stays for as long as a test may take."""
     queues = {name: open_queue(store, endpoint, policies) for name, endpoint in policies.relay.endpoints.items()}
-    return Resources(policies, store, Registry(store, policies.sessions.lease), queues, edits.live(policies))
+    return Resources(policies, store, Registry(store, 600.0), queues, edits.live(policies))

@@ -6,8 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from relay.circuit import State
+from sluice.console.actions.circuits import CircuitOfEndpoint
 from sluice.console.messages import messages
 from sluice.console.status import (
+    Backlog,
+    EndpointStatus,
     PoliciesStatus,
     RequestCounts,
     SessionCounts,
@@ -34,5 +38,16 @@ WELL = Status(
 )
 
 
+def circuit(state: State = "closed", retry_after: float = 0.0, why: str | None = None, *, held: bool = False) -> Any:
+    return CircuitOfEndpoint("laravel", state, held, retry_after, why)
+
+
+CALM = EndpointStatus(circuit(), *(0, 0, 0, 0, 0.0), *(0, 0, 0, 0, 0), *(None, None, None), Backlog(1000, 1000))
+
+
+def endpoint(**more: Any) -> EndpointStatus:
+    return replace(CALM, **more)
+
+
 def said(**changed: Any) -> list[str]:
-    return messages(replace(WELL, **changed))
+    return [sentence for _, sentence in messages(replace(WELL, **changed))]

@@ -178,3 +178,27 @@ async def test_a_full_log_begins_anew_and_the_one_before_it_is_kept(store: Store
     kept += [one["request"]["why"] for one in lines(parts)]
     assert kept == [str(number) for number in range(8)][-len(kept) :]
     assert all(one.stat().st_size <= 1000 for one in path.parent.glob("audit.jsonl*"))
+
+
+async def test_it_is_read_from_the_newest_line_back_a_page_at_a_time(
+    http: httpx2.AsyncClient, parts: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        await post(http, "/circuits/laravel", {"hold": "open", "why": f"reason {number} " + "x" * 100})
+    with path_of(parts.policies).open("ab") as log:
+        log.write(b'no line\n{"at": 3}\n[]\n')
+    code, page = await get(http, "/audit?limit=1")
+    (line,) = page["lines"]
+    assert (code, line["who"], line["place"], line["through"]) == (200, "console.token", "127.0.0.1", "api")
+    assert (line["action"], line["request"]["endpoint"], line["error"]) == ("hold_circuit", "laravel", None)
+    seen = [line["request"]["why"][:8]]
+    while page["next"] is not None:
+        _, page = await get(http, f"/audit?limit=1&after={page['next']}")
+        seen += [one["request"]["why"][:8] for one in page["lines"]]
+    assert seen == ["reason 3", "reason 2", "reason 1", "reason 0"]
+    assert (await get(http, "/audit?action=drop_waiting"))[1]["lines"] == []
+    code, refused = await get(http, "/audit?after=x")
+    assert (code, refused["detail"]) == (
+        400,
+        'after is "x", which is not the next of a page; leave it out to begin anew',
+    )

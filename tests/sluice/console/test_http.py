@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,7 +31,7 @@ async def served(parts: Resources) -> AsyncIterator[httpx2.AsyncClient]:
     base = f"http://127.0.0.1:{bound.getsockname()[1]}"
     serving = asyncio.create_task(serve(Starlette(routes=api.routes(parts)), bound, stop))
     try:
-        async with httpx2.AsyncClient(base_url=base, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=base, trust_env=False, timeout=120) as client:
             yield client
     finally:
         stop.request()
@@ -121,43 +120,3 @@ async def test_sessions_cannot_be_told_while_the_store_is_away(policies: Policie
 async def test_the_page_lies_one_slash_further(http: httpx2.AsyncClient) -> None:
     response = await http.get("/_sluice")
     assert (response.status_code, response.headers["location"]) == (307, "/_sluice/")
-
-
-@pytest.mark.parametrize(
-    ("path", "media_type"),
-    [
-        ("/_sluice/", "text/html; charset=utf-8"),
-        ("/_sluice/console.js", "text/javascript; charset=utf-8"),
-        ("/_sluice/console.css", "text/css; charset=utf-8"),
-    ],
-)
-async def test_the_page_needs_no_token_and_holds_none(http: httpx2.AsyncClient, path: str, media_type: str) -> None:
-    response = await http.get(path)
-    assert (response.status_code, response.headers["content-type"]) == (200, media_type)
-    assert TOKEN not in response.text
-    assert response.headers["x-content-type-options"] == "nosniff"
-    assert response.headers["referrer-policy"] == "no-referrer"
-    assert response.headers["cache-control"] == "no-store"
-    allowed = dict(part.split(" ", 1) for part in response.headers["content-security-policy"].split("; "))
-    assert allowed["default-src"] == "'none'"
-    assert {allowed["script-src"], allowed["style-src"], allowed["connect-src"]} == {"'self'"}
-    assert allowed["frame-ancestors"] == "'none'"
-
-
-async def test_the_page_loads_only_what_the_console_serves(http: httpx2.AsyncClient) -> None:
-    page = (await http.get("/_sluice/")).text
-    links = re.findall(r'(?:src|href)="([^"]*)"', page)
-    assert sorted(links) == ["console.css", "console.js", "data:,"]
-    assert not re.search(r"<style|<script(?! type=\"module\" src)|\son[a-z]+=|\sstyle=", page)
-
-
-async def test_the_page_has_every_place_that_its_script_fills(http: httpx2.AsyncClient) -> None:
-    page, script = (await http.get("/_sluice/")).text, (await http.get("/_sluice/console.js")).text
-    places = set(re.findall(r'\$\("([^"]+)"\)', script))
-    assert {"file", "file-wrong", "problems"} <= places
-    assert places <= set(re.findall(r'id="([^"]+)"', page))
-
-
-async def test_the_page_never_makes_markup_of_data(http: httpx2.AsyncClient) -> None:
-    script = (await http.get("/_sluice/console.js")).text
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", script)

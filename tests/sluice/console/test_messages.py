@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from relay.circuit import State
 from sluice.console.actions.circuits import AnswersOfEndpoint, CircuitOfEndpoint
 from sluice.console.messages import age, messages
 from sluice.console.status import (
-    Backlog,
     ClockJump,
     EndpointStatus,
     Lately,
@@ -25,17 +23,7 @@ from sluice.console.status import (
     Traffic,
     WorkerStatus,
 )
-
-
-def circuit(state: State = "closed", retry_after: float = 0.0, why: str | None = None, *, held: bool = False) -> Any:
-    return CircuitOfEndpoint("laravel", state, held, retry_after, why)
-
-
-CALM = EndpointStatus(circuit(), *(0, 0, 0, 0, 0.0), *(0, 0, 0, 0, 0), *(None, None, None), Backlog(1000, 1000))
-
-
-def endpoint(**more: Any) -> EndpointStatus:
-    return replace(CALM, **more)
+from tests.sluice.console.saying import circuit, endpoint
 
 
 def worker(name: str = "w1", **more: Any) -> WorkerStatus:
@@ -56,7 +44,7 @@ def said(
     **endpoints: EndpointStatus,
 ) -> list[str]:
     now = datetime.now(UTC)
-    return messages(
+    said = messages(
         Status(
             at=now,
             revision="5e1f00d5e1f0",
@@ -72,6 +60,7 @@ def said(
             sessions=SessionCounts(50, 50, {}, unowned),
         )
     )
+    return [sentence for _, sentence in said]
 
 
 def test_all_well_says_nothing() -> None:

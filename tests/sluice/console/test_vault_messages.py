@@ -67,7 +67,7 @@ def test_a_key_that_is_missing() -> None:
         (
             replace(SAVE, kind="fell_back", times=1, reason="chunk ab is missing"),
             "the login of session s1 was restored from an older generation (1 time, the last 2m ago), as the newest "
-            "could not be read: chunk ab is missing; see that the session runs, and the disk of the vault",
+            "could not be used: chunk ab is missing; see that the session runs, and the disk of the vault",
         ),
         (
             SAVE,

@@ -106,6 +106,13 @@ def test_a_worker_that_is_full_by_its_own_report() -> None:
     ]
 
 
+def test_events_that_a_worker_could_not_pass_on() -> None:
+    assert said(workers=(worker(dropped_events=3),)) == [
+        "worker w1 could not pass on 3 events of its sessions within the last hour: its log says of which, and why; "
+        "sluice sessions restart SESSION looks in that one's chats for what Laravel was not told"
+    ]
+
+
 def test_a_session_that_two_workers_claim() -> None:
     disputed = tuple(DisputedSession(f"s{i};", "w0", "w1") for i in range(7))
     sentences = said(existing=(existing(disputed=disputed),))

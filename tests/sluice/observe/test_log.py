@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,6 @@ from sluice.observe.log_outputs import LogFile
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level, out = list(root.handlers), root.level, log._out
-    yield
-    log._out.flush()
-    log._out = out
-    root.handlers = handlers
-    root.setLevel(level)
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

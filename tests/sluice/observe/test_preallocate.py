@@ -20,7 +20,7 @@ from sluice.observe.tallies import flush
 {fill}
 for i in range(500):
     metrics.decided(f"limit-{{i}}", "allowed")
-    relay_metrics.attempted(f"endpoint-{{i % 50}}", "delivered", 0.1, 0.2)
+    relay_metrics.attempted(f"endpoint-{{i % 50}}", "delivered", 0.1, 0.2, 1)
 flush()
 metrics.held(3)
 print("counted", "PROMETHEUS_MULTIPROC_DIR" in os.environ)

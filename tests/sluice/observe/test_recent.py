@@ -10,7 +10,7 @@ def window() -> tuple[Counts, Gauge, Recent]:
     """On names of its own, in no registry."""
     counts = Counts(Counter("test_recent_total", "", ["what"], registry=None))
     gauge = Gauge("test_recent_last_minute", "", ["what"], registry=None)
-    return counts, gauge, Recent(counts, gauge)
+    return counts, gauge, Recent(lambda: counts.totals, gauge)
 
 
 def shown(gauge: Gauge) -> dict[str, float]:

@@ -108,6 +108,29 @@ async def test_they_stop_in_reverse_order_each_after_the_one_before_has_ended(st
     assert not any(map(runs, stage.pids))
 
 
+async def test_programs_are_added_and_removed_while_others_run(stage: Stage) -> None:
+    running = stage.supervisor(stage.program("a", STAYS))
+    await running.start()
+    running.add(stage.program("b", STAYS))
+    running.add(stage.program("c", STAYS))
+    await until(lambda: {"b is ready", "c is ready"} <= {*stage.notes()})
+    await running.remove("b")
+    assert stage.notes()[3:] == ["b told to stop", "b ends"]
+    await running.stop()
+    assert stage.notes()[5:] == ["c told to stop", "c ends", "a told to stop", "a ends"]
+    assert not any(map(runs, stage.pids))
+    assert stage.said == []
+
+
+async def test_a_program_that_was_added_and_dies_is_started_again(stage: Stage) -> None:
+    running = stage.supervisor()
+    running.add(stage.program("a", STAYS))
+    await until(lambda: stage.notes() == ["a is ready"])
+    os.kill(int(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()[-1]), signal.SIGKILL)
+    await until(lambda: stage.notes() == ["a is ready"] * 2)
+    running.kill()
+
+
 async def test_a_program_that_dies_is_started_again_after_a_growing_wait_and_its_last_lines_are_shown(
     stage: Stage,
 ) -> None:

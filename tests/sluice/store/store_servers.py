@@ -27,6 +27,7 @@ class Server:
         password: str = "",
         settings: Path | None = None,
         clock: SteppingClock | None = None,
+        program: str = "",
     ) -> None:
         self.port = port
         self._password = password
@@ -36,7 +37,7 @@ class Server:
         options += ("--requirepass", password, "--masterauth", password) if password else ()
         self._command = [
             *(
-                embedded.find_server(),
+                program or embedded.find_server(),
                 *file,
                 "--port",
                 str(port),

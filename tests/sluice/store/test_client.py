@@ -62,7 +62,6 @@ def test_a_missing_script_is_found_out_at_import() -> None:
         ("ERR max number of clients reached", StoreAway),
         ("OOM command not allowed when used memory > 'maxmemory'.", StoreRefused),
         ("READONLY You can't write against a read only replica.", StoreRefused),
-        ("NOPERM this user has no permissions", StoreRefused),
         ("ERR max number of anything else", StoreRefused),
     ],
 )

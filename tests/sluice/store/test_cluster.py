@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
 
-from sluice.store.client import Call, Store, StoreAway, StoreRefused, clock_key
+from sluice.store.client import Arg, Call, Store, StoreAway, StoreRefused, by_text, clock_key
+from sluice.store.durability import broken
+from sluice.store.health import health_of
 from sluice.store.protocol.errors import ErrorReply
 from sluice.store.protocol.slots import owners, redirection, slot_of
 from sluice.store.scan import scan
+from tests.sluice.store.store_deployments import cluster, formed, valkey
 from tests.sluice.store.store_servers import Server
 from tests.sluice.store.test_client import script
 from tests.waiting import until
@@ -28,32 +30,8 @@ KEYS = [f"{{{i}}}:n" for i in range(30)]
 @pytest.fixture
 def servers(short_folder: Path, free_port: Callable[[], int]) -> Iterator[list[Server]]:
     """Three masters, a third of the slots each, and a replica of the first."""
-    started = []
-    try:
-        for _ in range(4):
-            folder = short_folder / str(len(started))
-            folder.mkdir()
-            bus, port = free_port(), free_port()
-            server = Server(
-                *(folder, port, "--cluster-enabled", "yes", "--cluster-port", str(bus)),
-                *("--cluster-node-timeout", "5000", "--repl-diskless-sync-delay", "0"),
-            )
-            started.append((server, bus))
-            server.start()
-        first, *others = started
-        for i, (server, bus) in enumerate(started):
-            if i < 3:
-                server.tell("CLUSTER", "ADDSLOTSRANGE", 16384 * i // 3, 16384 * (i + 1) // 3 - 1)
-            first[0].tell("CLUSTER", "MEET", "127.0.0.1", server.port, bus)
-        replica = others[-1][0]
-        _until(lambda: all(b"known_nodes:4" in server.tell("CLUSTER", "INFO") for server, _ in started))
-        replica.tell("CLUSTER", "REPLICATE", first[0].tell("CLUSTER", "MYID"))
-        _until(lambda: all(b"cluster_state:ok" in server.tell("CLUSTER", "INFO") for server, _ in started))
-        _until(lambda: replica.tell("INFO", "replication")["master_link_status"] == "up")
-        yield [server for server, _ in started]
-    finally:
-        for server, _ in started:
-            server.kill()
+    with cluster(short_folder, free_port, valkey(), replicas=1) as started:
+        yield started.all
 
 
 @pytest.fixture
@@ -61,13 +39,6 @@ async def store(servers: list[Server]) -> AsyncIterator[Store]:
     store = Store(f"redis+cluster://127.0.0.1:{servers[0].port},127.0.0.1:{servers[1].port}", timeout=2.0)
     yield store
     await store.close()
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline, "the cluster did not form"
-        time.sleep(0.02)
 
 
 def _of(server: int) -> str:
@@ -125,7 +96,7 @@ async def test_a_replica_that_takes_over_is_found(store: Store, servers: list[Se
     for server in servers:
         server.tell("CONFIG", "SET", "cluster-node-timeout", 1000)
     await store.run(ADD, [key], [1])
-    _until(lambda: servers[0].tell("WAIT", 1, 100) == 1)
+    formed(lambda: servers[0].tell("WAIT", 1, 100) == 1)
     servers[0].kill()
 
     async def answers() -> bool:
@@ -142,6 +113,46 @@ async def test_a_replica_that_takes_over_is_found(store: Store, servers: list[Se
 async def test_keys_of_several_slots_in_one_call_are_refused(store: Store) -> None:
     with pytest.raises(StoreRefused, match="CROSSSLOT"):
         await store.run(ADD, [_of(0), _of(1)], [1])
+
+
+@pytest.mark.anyio
+async def test_what_replicas_confirm_is_told_of_the_server_with_the_fewest(store: Store, servers: list[Server]) -> None:
+    """Of those that scripts went to: of what is only read nothing has to be copied."""
+
+    def add(key: str) -> tuple[Arg, ...]:
+        return tuple(by_text(ADD, [key], [1]))
+
+    wait, with_replica, without = ("WAIT", 1, 200), add(_of(0)), add(_of(1))
+    patient = ("WAIT", 1, 1500)
+    await store.commands(("SET", clock_key(_of(0)), 1))  # without it the server says TRYAGAIN while the slot moves
+    assert (await store.run_all((), [with_replica, ("GET", _of(1)), patient]))[-1] == 1
+    assert (await store.run_all((), [with_replica, without, wait]))[-1] == 0
+    servers[3].freeze()
+    assert (await store.run_all((), [with_replica, wait]))[-1] == 0
+    servers[3].thaw()
+    assert (await store.run_all((), [with_replica, patient]))[-1] == 1
+    slot, target = key_slot(_of(0).encode()), servers[1].tell("CLUSTER", "MYID")
+    source = servers[0].tell("CLUSTER", "MYID")
+    servers[1].tell("CLUSTER", "SETSLOT", slot, "IMPORTING", source)
+    servers[0].tell("CLUSTER", "SETSLOT", slot, "MIGRATING", target)
+    servers[0].tell("MIGRATE", "127.0.0.1", servers[1].port, "", 0, 5000, "KEYS", _of(0), clock_key(_of(0)))
+    assert (await store.run_all((), [with_replica, wait])) == [5, 0], "it was written where no replica is"
+    for server in (servers[1], servers[0]):
+        server.tell("CLUSTER", "SETSLOT", slot, "NODE", target)
+    assert (await store.run_all((), [with_replica, wait])) == [6, 0]  # MOVED
+
+
+@pytest.mark.anyio
+async def test_the_promise_and_the_health_of_each_server_count(store: Store, servers: list[Server]) -> None:
+    assert await broken(store, "second") == ["appendonly is no, it must be yes"]
+    for server in servers[:3]:
+        server.tell("CONFIG", "SET", "appendonly", "yes")
+    assert await broken(store, "second") == []
+    servers[1].tell("CONFIG", "SET", "maxmemory", 50_000_000)
+    assert (await health_of(store)).max_memory == 50_000_000, "it is the fullest"
+    servers[2].tell("CONFIG", "SET", "appendonly", "no")
+    assert await broken(store, "second") == ["appendonly is no, it must be yes"]
+    assert not (await health_of(store)).appends
 
 
 @pytest.mark.anyio
@@ -181,7 +192,7 @@ def test_a_command_goes_by_its_first_key() -> None:
     assert slot_of(("EVALSHA", "sha", 2, "{a}:1", "{a}:2", "arg")) == slot_of(("GET", b"{a}:9")) == key_slot(b"a")
     assert slot_of(("EVALSHA", "sha", 0, "arg")) is None
     assert slot_of(("PUBLISH", "channel", "x")) is None
-    with pytest.raises(ValueError, match="WAIT speaks of one server's replicas"):
+    with pytest.raises(ValueError, match="WAIT speaks of the commands before it"):
         slot_of(("WAIT", 1, 50))
 
 

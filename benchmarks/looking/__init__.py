@@ -1,0 +1,1 @@
+"""What the console costs, and how fast it opens: see benchmarks/console.py."""

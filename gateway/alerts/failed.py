@@ -1,0 +1,7 @@
+"""Why a receiver was not told."""
+
+from __future__ import annotations
+
+
+class SendFailed(Exception):
+    """The message says why, without a secret."""

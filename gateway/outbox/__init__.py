@@ -1,0 +1,1 @@
+"""The outbox: sends that meet a limit with `over: queue` are stored, and given to workers at the session's pace."""

@@ -1,0 +1,53 @@
+"""What the scoreboard says of what it has found; finding it takes minutes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import scoreboard
+
+FINE = {"sent": 600, "arrived": 600, "duplicate_rows": 0, "duplicate_phones": 0, "conflicts": 0, "held": 50}
+ASKED = {"requests": 2000, "well": 1999, "others": {"page: 502": 1}, "faults": {"gateway": 2, "relay": 1}}
+FOUND = {
+    "before": {**FINE, "arrived": 240, "conflicts": 300, "per_minute": 99.6},
+    "after": FINE,
+    "after_kills": FINE,
+    "stages": {"1": (50, 50), "10": (50, 50), "50": (50, 50)},
+    "per_minute": 1000.0,
+    "restarts": ASKED,
+    "kills": {**ASKED, "well": 1},
+}
+
+
+def missed(**changed: Any) -> list[str]:
+    return [one.what for one in scoreboard._figures({**FOUND, **changed}) if one.met is False]
+
+
+def test_a_board_on_which_all_bars_are_kept() -> None:
+    assert missed() == []
+    lines = [one.line() for one in scoreboard._figures(FOUND)]
+    assert lines[0] == "before: webhooks of messages that arrived: 40% of 600"
+    assert "planned restarts: requests answered as if nothing were wrong: 99.95% of 2,000 (at least 99.9%)" in lines
+    assert "kill -9: requests answered otherwise: page: 502 1" in lines
+
+
+def test_each_bar_that_is_missed_is_named() -> None:
+    worse = {**FINE, "arrived": 599, "duplicate_rows": 1, "duplicate_phones": 1, "conflicts": 1, "held": 49}
+    assert missed(after=worse) == [
+        "planned restarts: webhooks that arrived",
+        "planned restarts: session conflicts",
+        "planned restarts: duplicate phones",
+        "planned restarts: duplicate rows",
+        "planned restarts: sessions held",
+    ]
+    assert missed(stages={"1": (0, 0), "10": (49, 50)}) == [
+        "with 1 of 50 sessions behind Sluice: webhooks that arrived",
+        "with 10 of 50 sessions behind Sluice: webhooks that arrived",
+    ]
+    assert missed(per_minute=999.9) == ["messages a minute"]
+    assert missed(restarts={**ASKED, "well": 1997}) == ["planned restarts: requests answered as if nothing were wrong"]
+
+
+def test_a_share_is_never_rounded_up_to_all_of_it() -> None:
+    assert scoreboard._percent(99_999, 100_000) == "99.99% of 100,000"
+    assert scoreboard._percent(0, 0) == "none was sent"
