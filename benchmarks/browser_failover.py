@@ -8,9 +8,6 @@ Exits with 1 if a session asked for a code, if a fence fell, if a message was lo
 session, or if two browsers of one login were connected at a time. With `--machines` what came in right before a kill
 may be lost with that machine, as WhatsApp had been told that it was received (docs/browser-workers.md); it is listed.
 
-`--moves 10` instead: one session is given up properly (SIGTERM) so many times by workers with disks of their own; how
-long after its release its browser opens at the other one, and is connected.
-
 50 kills take about 10 minutes on a quiet machine.
 """
 
@@ -29,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from measured import Figure, tell
 
 from tests.failover.kills import kills
-from tests.failover.moves import moves
 from tests.ports import free_ports
 
 
@@ -39,11 +35,8 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=500)
     parser.add_argument("--sessions", type=int, default=2)
     parser.add_argument("--machines", action="store_true")
-    parser.add_argument("--moves", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
-    if chosen.moves:
-        return _move(chosen.moves)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sluice-", dir="/tmp") as folder, free_ports() as free_port:
         about = {"kills": chosen.kills, "messages": chosen.messages, "sessions": chosen.sessions}
@@ -67,15 +60,6 @@ def main() -> int:
     for sentence in outcome.wrong:
         print(f"wrong: {sentence}")
     return int(bool(outcome.wrong))
-
-
-def _move(count: int) -> int:
-    with tempfile.TemporaryDirectory(prefix="sluice-", dir="/tmp") as folder, free_ports() as free_port:
-        found = asyncio.run(moves(Path(folder), free_port, count=count))
-    for what in ("stopping", "granted", "opened", "connected"):
-        took = sorted(getattr(one, what) for one in found)
-        print(f"{what}: median {statistics.median(took):.2f} s, longest {took[-1]:.2f} s")
-    return 0
 
 
 if __name__ == "__main__":

@@ -92,8 +92,7 @@ def main() -> int:
     sys.stdout.write(report.table(found, Way(plan.rounds, plan.paced_rounds, plan.seconds, _WARMUP, load)))
     if wishes.json:
         wishes.json.write_text(json.dumps(report.raw(found), indent=1) + "\n")
-    tell(report.figures(found))
-    return 0
+    return tell(report.figures(found))
 
 
 def _parser() -> argparse.ArgumentParser:
