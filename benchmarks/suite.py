@@ -4,10 +4,11 @@
     .venv/bin/python benchmarks/suite.py console relay    these
     .venv/bin/python benchmarks/suite.py --list           what there is, and how it is run
     .venv/bin/python benchmarks/suite.py --table          writes the table of README.md anew
+    .venv/bin/python benchmarks/suite.py browsers -- --sessions 50    one with these options, for as long as it takes
 
 What each has measured is kept in results/NAME.json: with machine, versions, commit, load and command; and README.md has
 all of it as a table. A run that failed or took too long leaves the result before it. Peers run beside Sluice within the
-same run; one that is not installed is skipped by its name. Longer forms have their own options: benchmarks/NAME.py -h.
+same run; one that is not installed is skipped by its name. Each has options of its own: benchmarks/NAME.py -h.
 
 Exits with 1 if a bar was missed or a benchmark did not come to its end.
 """
@@ -39,7 +40,7 @@ RESULTS = _HERE / "results"
 README = _HERE / "README.md"
 BEGIN, END = "<!-- results, written by benchmarks/suite.py -->", "<!-- end of the results -->"
 LONGEST = 300.0
-"""Seconds for one of them."""
+"""Seconds for one of them, unless it is run with options of one's own."""
 _GRACE = 20.0
 SHORT: dict[str, tuple[str, ...]] = {
     "browser_failover": ("--kills", "12", "--messages", "120"),
@@ -72,19 +73,31 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
     parser.add_argument("--table", action="store_true", help="write the table anew, and run nothing")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="for `cost`: the checkout to compare with")
-    chosen = parser.parse_args()
+    mine, options = _parted(sys.argv[1:])
+    chosen = parser.parse_args(mine)
     known = names()
     unknown = [name for name in chosen.names if name not in known]
     if unknown:
         sys.stderr.write(f"no benchmark is called {unknown[0]!r}; there are: {', '.join(known)}\n")
         return 2
+    if options is not None and len(chosen.names) != 1:
+        sys.stderr.write("what comes after -- are options of one benchmark; name that one before it\n")
+        return 2
     if chosen.list:
         for name in known:
             sys.stdout.write(f"{command(name)}\n    {method(name)}\n")
         return 0
-    code = 0 if chosen.table else _run(chosen.names or known, chosen.against)
+    code = 0 if chosen.table else _run(chosen.names or known, chosen.against, options)
     README.write_text(with_table(README.read_text(), stored()))
     return code
+
+
+def _parted(arguments: list[str]) -> tuple[list[str], tuple[str, ...] | None]:
+    """Ours, and those of the benchmark behind `--`; None: none are given, and it runs in its short form."""
+    if "--" not in arguments:
+        return arguments, None
+    at = arguments.index("--")
+    return arguments[:at], tuple(arguments[at + 1 :])
 
 
 def names() -> list[str]:
@@ -92,8 +105,8 @@ def names() -> list[str]:
     return sorted(file.stem for file in _HERE.glob("*.py") if file.stem not in _HELPERS)
 
 
-def command(name: str) -> str:
-    return " ".join((f"benchmarks/{name}.py", *SHORT.get(name, ())))
+def command(name: str, options: Sequence[str] | None = None) -> str:
+    return " ".join((f"benchmarks/{name}.py", *(SHORT.get(name, ()) if options is None else options)))
 
 
 def method(name: str) -> str:
@@ -130,7 +143,7 @@ def _ways(results: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"| {one['benchmark']} | {one['method']} | `{one['command']}` | {one['commit']}, {one['at']} | {where} |"
 
 
-def _run(chosen: Sequence[str], against: Path | None) -> int:
+def _run(chosen: Sequence[str], against: Path | None, options: Sequence[str] | None = None) -> int:
     missed = []
     for name in chosen:
         if name == _OF_TWO_CHECKOUTS and against is None:
@@ -138,10 +151,10 @@ def _run(chosen: Sequence[str], against: Path | None) -> int:
             continue
         about, load = report.about(), os.getloadavg()[0]
         more = (str(against.resolve()),) if against and name == _OF_TWO_CHECKOUTS else ()
-        sys.stderr.write(f"{command(name)}\n")
-        done = _done(name, more)
+        sys.stderr.write(f"{command(name, options)}\n")
+        done = _done(name, (*(SHORT.get(name, ()) if options is None else options), *more), options is None)
         if done.code == 0 or (done.code == 1 and done.figures):  # 1 without any: it broke off
-            _keep(name, done, about, f"load {load:.1f} before it")
+            _keep(name, command(name, options), done, about, f"load {load:.1f} before it")
         if done.code is None:
             sys.stderr.write(f"{name}: not done within {LONGEST:g} s, and ended\n")
         if done.code != 0:
@@ -151,17 +164,17 @@ def _run(chosen: Sequence[str], against: Path | None) -> int:
     return int(bool(missed))
 
 
-def _done(name: str, more: Sequence[str]) -> Done:
+def _done(name: str, options: Sequence[str], bounded: bool) -> Done:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sluice-benchmark-") as folder:
         file = Path(folder) / "figures.json"
         process = subprocess.Popen(
-            [sys.executable, str(_HERE / f"{name}.py"), *SHORT.get(name, ()), *more],
+            [sys.executable, str(_HERE / f"{name}.py"), *options],
             env={**os.environ, FILE: str(file)},
             start_new_session=True,
         )
         try:
-            code: int | None = process.wait(LONGEST)
+            code: int | None = process.wait(LONGEST if bounded else None)
         except subprocess.TimeoutExpired:
             code = None
             _end(process)
@@ -182,12 +195,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _keep(name: str, done: Done, about: dict[str, object], load: str) -> None:
+def _keep(name: str, ran: str, done: Done, about: dict[str, object], load: str) -> None:
     versions = about["versions"]
     assert isinstance(versions, dict)
     result = {
         "benchmark": name,
-        "command": command(name),
+        "command": ran,
         "method": method(name),
         "commit": about["commit"],
         "at": about["at"],

@@ -82,14 +82,14 @@ In two paragraphs.
 import sys
 sys.path.append({folder!r})
 from measured import Figure, tell
-assert sys.argv[1:] == ["--few"]
+assert sys.argv[1:] == [{option!r}]
 tell([Figure("peers", 2), Figure.at_most("took", 12.345, 10, "s"), Figure.none_of("lost", 0)])
 sys.exit({code})
 '''
 
 
 def test_what_was_measured_is_kept_with_where_and_how(programs: Path) -> None:
-    (programs / "telling.py").write_text(TELLING.format(folder=str(BENCHMARKS), code=1))
+    (programs / "telling.py").write_text(TELLING.format(folder=str(BENCHMARKS), option="--few", code=1))
     assert suite._run(["telling"], None) == 1, "a bar was missed"
     (kept,) = suite.stored()
     assert (kept["benchmark"], kept["command"], kept["method"]) == (
@@ -106,13 +106,28 @@ def test_what_was_measured_is_kept_with_where_and_how(programs: Path) -> None:
     assert "| telling | took | 12.35 s | at most 10 s | **missed** |\n| telling | lost | 0 | 0 | met |" in table
 
 
+def test_one_with_options_of_its_own_takes_as_long_as_it_takes(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (programs / "telling.py").write_text(TELLING.format(folder=str(BENCHMARKS), option="--many", code=0))
+    monkeypatch.setattr(suite, "LONGEST", 0.0)
+    assert suite._run(["telling"], None, ("--many",)) == 0
+    (kept,) = suite.stored()
+    assert kept["command"] == "benchmarks/telling.py --many"
+
+
+@pytest.mark.parametrize("named", [(), ("structure", "story")])
+def test_options_are_for_one_benchmark(named: tuple[str, ...]) -> None:
+    code, out, err = said(*named, "--", "--seconds", "1")
+    assert (code, out) == (2, "")
+    assert err == "what comes after -- are options of one benchmark; name that one before it\n"
+
+
 def test_a_run_that_fails_or_takes_too_long_leaves_the_result_before_it(
     programs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (programs / "telling.py").write_text(TELLING.format(folder=str(BENCHMARKS), code=0))
+    (programs / "telling.py").write_text(TELLING.format(folder=str(BENCHMARKS), option="--few", code=0))
     assert suite._run(["telling"], None) == 0
     kept = (programs / "results" / "telling.json").read_text()
-    (programs / "telling.py").write_text(TELLING.format(folder=str(BENCHMARKS), code=2))
+    (programs / "telling.py").write_text(TELLING.format(folder=str(BENCHMARKS), option="--few", code=2))
     assert suite._run(["telling"], None) == 1
     (programs / "telling.py").write_text('"""Never."""\nimport time\ntime.sleep(600)\n')
     monkeypatch.setattr(suite, "LONGEST", 1.0)
@@ -121,12 +136,14 @@ def test_a_run_that_fails_or_takes_too_long_leaves_the_result_before_it(
     assert "telling: not done within 1 s, and ended\nmissed or failed: telling\n" in capfd.readouterr().err
 
 
-def test_figures_are_told_only_where_somebody_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_are_told_where_somebody_reads_them_and_a_missed_bar_is_an_exit_code_of_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(FILE, raising=False)
-    tell([Figure("nobody", 1)])
+    assert tell([Figure("nobody", 1), Figure.none_of("lost", 1)]) == 1
     assert os.listdir(tmp_path) == []
     monkeypatch.setenv(FILE, str(tmp_path / "figures"))
-    tell([Figure("somebody", "8 of 8")])
+    assert tell([Figure("somebody", "8 of 8")]) == 0
     assert json.loads((tmp_path / "figures").read_text()) == [
         {"what": "somebody", "value": "8 of 8", "unit": "", "wanted": "", "met": None}
     ]
