@@ -117,6 +117,7 @@ class Deployment:
             self.data[name], self._files[name] = data, str(file)
         self.gateway = self._process("gateway", "sluice", "gateway", "--policies", self._files["gateway"])
         self.relay = self._process("relay", "sluice", "relay", "--policies", self._files["gateway"])
+        self._first = frozenset(workers)
         self.workers = {name: self._worker(name, name) for name in workers}
         self.client = httpx2.AsyncClient(base_url=self.gateway_url, trust_env=False, timeout=WITHIN)
 
@@ -146,6 +147,30 @@ class Deployment:
         await until(
             lambda: self._beats(name), timeout=WITHIN, what=lambda: f"{name}; it said:\n{self.workers[name].said()}"
         )
+
+    async def clear(self) -> None:
+        """As it was started: with these workers, and without a session or one who scans."""
+        self.store.thaw()
+        for name in self.workers.keys() - self._first:
+            await self.workers[name].terminate()
+            del self.workers[name]
+        for name, worker in self.workers.items():
+            worker.thaw()
+            if not worker.alive:
+                await self.start_worker(name)
+        for session in [*self.phones]:
+            await self.end(session)
+        self.whatsapp.nobody_scans()
+        self.whatsapp.connections.clear()
+
+    async def end(self, session: str) -> None:
+        """As a person does it."""
+
+        async def ended() -> bool:
+            return (await self.client.request("DELETE", f"/api/sessions/{session}", json={})).is_success
+
+        await until(ended, timeout=WITHIN, what=lambda: f"{session} to end; {self._said()}")
+        del self.phones[session]
 
     async def stop(self) -> None:
         processes = (*self.workers.values(), self.relay, self.gateway)
@@ -204,12 +229,13 @@ class Deployment:
             began = self.whatsapp.connected_since(self.phones[session])
             return began is not None and began > since and (await self.owner(session))[::2] == (worker, "connected")
 
-        await until(
-            there, timeout=WITHIN, what=lambda: f"{session} at {worker}; it said:\n{self.workers[worker].said()}"
-        )
+        await until(there, timeout=WITHIN, what=lambda: f"{session} at {worker}; {self._said()}")
         fence = (await self.owner(session))[1]
         assert fence is not None
         return fence
+
+    def _said(self) -> str:
+        return "\n".join(f"{name} said:\n{worker.said()}" for name, worker in self.workers.items())
 
     async def _beats(self, name: str) -> bool:
         return any(row["worker"] == name and not row["lost"] for row in (await self.status())["workers"])

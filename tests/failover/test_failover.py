@@ -26,11 +26,17 @@ LEASE = 6.0
 
 
 @pytest.fixture(scope="module")
-async def made() -> AsyncIterator[Deployment]:
-    """Its tests have sessions of their own, and leave both workers running."""
+async def lasting() -> AsyncIterator[Deployment]:
     with TemporaryDirectory(prefix="sluice-", dir="/tmp") as folder, free_ports() as free_port:
         async with deployment(Path(folder), free_port, lease=LEASE) as made:
             yield made
+
+
+@pytest.fixture
+async def made(lasting: Deployment) -> AsyncIterator[Deployment]:
+    """With both workers and no session, whatever became of the test before."""
+    yield lasting
+    await lasting.clear()
 
 
 async def test_a_login_that_is_300_ms_old_goes_to_another_machine_and_then_through_kills(made: Deployment) -> None:
@@ -63,8 +69,6 @@ async def test_a_login_that_is_300_ms_old_goes_to_another_machine_and_then_throu
     assert outcome.wrong == []
     assert (outcome.kills, outcome.adopted) == (2, 2)
     assert (outcome.sends, outcome.incoming) == (20, 20)
-    await made.workers["w3"].terminate()
-    await made.start_worker(owner)
 
 
 async def test_a_worker_that_is_frozen_has_no_browser_when_its_lease_ends(made: Deployment) -> None:

@@ -109,6 +109,10 @@ class WhatsApp:
         """The page that shows this code is scanned; None: the next one that shows any."""
         await self._scan(code.split(",")[1] if code is not None else None, phone)
 
+    def nobody_scans(self) -> None:
+        """Takes back scans of pages that have not come."""
+        self._scans.clear()
+
     async def type_in(self, pairing_code: str) -> None:
         key, phone = self._pairing.pop(pairing_code)
         await self._scan(key, phone)
