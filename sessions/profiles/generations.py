@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sessions.profiles.manifest import UNPROVEN
 from sluice.store.client import Arg, Script, Store, load_script
 
 KEYS = ("sl:{vault}:profiles", "sl:{vault}:fence", "sl:{vault}:forgotten")
@@ -57,6 +58,11 @@ class Generation:
     """The same where nothing has changed."""
     under: int
     """The number under which its manifest lies: its own one, until it is sealed anew."""
+
+    @property
+    def unproven(self) -> bool:
+        """Nobody knows whether it has a login."""
+        return self.browser.endswith(UNPROVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +152,10 @@ class Generations:
         values = (generation.number, generation.under, under, key, stored)
         return bool(await self._run(_RESEALED, session, *values, *_place_of(on)))
 
-    async def delete(self, session: str, fence: int | None) -> bool | Literal["stale"]:
-        """False: nothing is known of it. `fence` None: by a person."""
-        answer = await self._run(_DELETE, session, "" if fence is None else fence)
+    async def delete(self, session: str, fence: int | None, *, goes_on: bool = False) -> bool | Literal["stale"]:
+        """False: nothing is known of it. `fence` None: by a person. `goes_on`: whoever has this fence waits for the
+        next login, and saves it under the same one."""
+        answer = await self._run(_DELETE, session, "" if fence is None else fence, int(goes_on))
         return "stale" if answer == b"stale" else bool(answer)
 
     async def undelete(self, session: str) -> bool:

@@ -4,7 +4,7 @@ or of another generation are found by it."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -22,12 +22,25 @@ class Origin:
 
     browser: str = ""
     """Product and version, as `Chromium 156.0.8078.79`, or `156.0.8078.79` where nothing says which product; empty:
-    nobody knows."""
+    nobody knows. After it `UNPROVEN`, which every version of Sluice takes for a part of the name."""
     backend: str = ""
     """How it keeps its IndexedDB: `leveldb` or `sqlite`."""
     host: str = ""
     by: str = ""
     """What wrote it: `sluice 1.0`, or `whatsapp-web.js 1.34.7`."""
+
+
+UNPROVEN = "(perhaps without a login)"
+"""Of a profile whose page had not said whether anybody has logged in. It may be that of a login that is seconds old, so
+it is kept; but it says nothing of whether there ever was one."""
+
+
+def unproven(origin: Origin) -> Origin:
+    return replace(origin, browser=f"{origin.browser} {UNPROVEN}".strip())
+
+
+def is_unproven(origin: Origin) -> bool:
+    return origin.browser.endswith(UNPROVEN)
 
 
 @dataclass(frozen=True, slots=True)

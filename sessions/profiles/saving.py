@@ -14,7 +14,7 @@ from typing import Literal
 from sessions.profiles.errors import Broken, ContentsAway, WrongKey
 from sessions.profiles.generations import Generation, Generations, Refused, Written
 from sessions.profiles.kept import Kept, NotReadBack
-from sessions.profiles.manifest import Manifest, Origin
+from sessions.profiles.manifest import Manifest, Origin, is_unproven
 from sessions.profiles.packing import PackedChunk, Packing
 from sessions.profiles.portable import ProfileFile
 from sessions.profiles.threads import in_thread
@@ -63,11 +63,15 @@ async def save_once(
     keep: int,
     shares: bool,
 ) -> Saved | Refused | Literal["moved"]:
-    """`moved`: the generation whose chunks it shares is not kept any more; without sharing it is never said."""
+    """`moved`: the generation whose chunks it shares is not kept any more; without sharing it is never said.
+
+    One that is unproven is kept beyond `keep`, until any later one takes its place: it pushes none out.
+    """
     session = kept.session
     number = await generations.begin(session, fence)
     if isinstance(number, str):
         return number
+    before = await _unproven(generations, session)
     base = await _base(generations, kept) if shares else None
     packing = Packing(profile, files, kept.seals, number, base.chunks if base else {})
     new: list[tuple[str, int]] = []
@@ -85,11 +89,13 @@ async def save_once(
             return "stale"
         raise
     written = _written(number, made, stored, kept.seals.current)
-    committed = await generations.commit(session, fence, written, keep=keep, on=base.generation if base else None)
+    beyond = len(before) + is_unproven(origin)
+    on = base.generation if base else None
+    committed = await generations.commit(session, fence, written, keep=keep + beyond, on=on)
     if isinstance(committed, str):
         await _take_back(kept, number, new)
         return committed
-    last_good = await _sweep(generations, kept)
+    last_good = await _sweep(generations, kept, before)
     return Saved(number, made.size, stored, len(made.chunks), len(new), last_good)
 
 
@@ -136,9 +142,17 @@ async def _take_back(kept: Kept, number: int, new: Sequence[tuple[str, int]]) ->
         LOG.warning("profile.not_swept", session=kept.session, reason=str(error) or "no answer in time")
 
 
-async def _sweep(generations: Generations, kept: Kept) -> Generation | None:
-    """After a commit: what goes wrong here takes nothing from it. The last good generation, if that is not like it."""
+async def _unproven(generations: Generations, session: str) -> list[int]:
+    profile = await generations.of(session)
+    return [one.number for one in profile.generations if one.unproven] if profile else []
+
+
+async def _sweep(generations: Generations, kept: Kept, before: Sequence[int]) -> Generation | None:
+    """After a commit, in whose place those `before` were: what goes wrong here takes nothing from it. The last good
+    generation, if that is not like it."""
     try:
+        if before:
+            await generations.drop(kept.session, before)
         profile = await generations.of(kept.session)
         await kept.sweep(profile)
     except (StoreAway, StoreRefused, ContentsAway) as error:

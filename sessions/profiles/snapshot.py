@@ -27,7 +27,7 @@ from sessions.profiles.errors import ProfileError
 from sessions.profiles.generations import Refused
 from sessions.profiles.in_use import InUse, use_of
 from sessions.profiles.leveldb import check_databases, trim_logs
-from sessions.profiles.manifest import Origin
+from sessions.profiles.manifest import Origin, unproven
 from sessions.profiles.packing import ChangedMeanwhile
 from sessions.profiles.pausing import LIMIT, TooSlow, paused
 from sessions.profiles.portable import ProfileFile, backend_of, portable_files
@@ -103,10 +103,14 @@ async def save(
     *,
     logged_in: float | None = None,
     product: str = "",
+    proven: bool = True,
     limit: float = LIMIT,
 ) -> Saved | Refused:
-    """A snapshot of the profile, as the newest generation. Raises as `snapshot` and `Vault.save` do, and Unfit for a
-    profile whose IndexedDB a browser has replaced by an empty one."""
+    """A snapshot of the profile, as the newest generation. Not `proven`: nobody knows whether it has a login.
+
+    Raises as `snapshot` and `Vault.save` do, and Unfit for a profile whose IndexedDB a browser has replaced by an empty
+    one.
+    """
     taking = snapshot(profile, logged_in=logged_in, product=product, limit=limit)
     try:
         taken = await in_thread(taking.__enter__)
@@ -114,7 +118,8 @@ async def save(
         newest = known.newest if known is not None and known.deleted is None else None
         if newest is not None and logged_in is None:
             _check_backend(newest.backend, taken.origin.backend)
-        return await vault.save(session, fence, taken.folder, taken.origin)
+        origin = taken.origin if proven else unproven(taken.origin)
+        return await vault.save(session, fence, taken.folder, origin)
     finally:
         await in_thread(taking.__exit__, None, None, None)
 

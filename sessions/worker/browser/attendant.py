@@ -61,7 +61,12 @@ class Attended(Protocol):
     session: str
 
     @property
-    def worth_keeping(self) -> bool: ...
+    def is_logged_in(self) -> bool: ...
+
+    @property
+    def is_empty(self) -> bool:
+        """It is known that nobody has logged in."""
+        ...
 
     def tell(self, event: str, data: Mapping[str, Any]) -> None:
         """What its page tells by itself."""
@@ -75,6 +80,10 @@ class Attended(Protocol):
 
     def forgotten(self) -> None:
         """It has no login any more."""
+        ...
+
+    def opened(self) -> None:
+        """It has a page from now on."""
         ...
 
     def closed(self) -> None:
@@ -168,7 +177,7 @@ class Attendant:
             self._check_lease()
             if self._anew:
                 self._anew = False
-                await self._keeping.forget()
+                await self._keeping.forget(goes_on=True)
                 self._attended.forgotten()
             await self._keeping.prepare(self._check_lease)
             playwright = await parts.playwrights.get()
@@ -177,6 +186,7 @@ class Attendant:
     async def _use(self, browser: Chromium) -> None:
         self._browser = browser
         self._equipment.guard.opened(browser.pid)
+        self._attended.opened()
         try:
             page = self.page = WebPage(browser, self._attended.tell)
             self._check_lease()
@@ -193,8 +203,10 @@ class Attendant:
             await browser.close()
             self._equipment.guard.closed(browser.pid)
             self._browser = None
-            if self._attended.worth_keeping:
+            if self._attended.is_logged_in:
                 await self._keeping.save(closed=True)
+            elif not self._attended.is_empty:
+                await self._keeping.save(closed=True, proven=False)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

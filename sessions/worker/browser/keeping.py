@@ -3,7 +3,7 @@
 start      fence in the vault ─▶ is the folder what the newest generation became? ─▶ else it is replaced by that
 doubt      its page shows a code ─▶ the newest generation once more ─▶ the one before ─▶ it is given up
 running    a snapshot once all of a new login is on the disk, then every `every`
-stop       the browser is closed, which writes all it has ─▶ one more
+stop       the browser is closed, which writes all it has ─▶ one more, unproven where its page has said nothing
 log out    the vault forgets the login, for everybody who had it before
 """
 
@@ -18,19 +18,19 @@ from pathlib import Path
 
 from sessions.profiles import snapshot, space
 from sessions.profiles.browsers import Browser
-from sessions.profiles.errors import ContentsAway, ProfileError
+from sessions.profiles.errors import ContentsAway, NoProfile, ProfileError
 from sessions.profiles.generations import Generation
 from sessions.profiles.in_use import unlock, use_of
 from sessions.profiles.restoring import restore
 from sessions.profiles.saving import Saved
 from sessions.profiles.vault import NothingKept, Vault
 from sessions.worker.browser.errors import BrowserError, NotNow
+from sessions.worker.browser.noted import begin_anew, note, noted
 from sessions.worker.browser.passed_on import PassedOn
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("sessions.browser")
-_GENERATION = ".sluice-generation"
 _GROWS = 64 * 2**20
 """Bytes by which a profile grows, without its history."""
 _CACHES = ("Cache", "Code Cache", "GPUCache", "DawnGraphiteCache", "DawnWebGPUCache", "Service Worker/CacheStorage")
@@ -68,6 +68,8 @@ class Keeping:
         """When somebody scanned its code, in seconds since 1970; None: it was restored, or nobody has."""
         self.passed_on_until: float | None = None
         """Until when all that happened was passed on, in seconds since 1970; None: nobody ran it before."""
+        self.had_login = False
+        """Whether it is known that somebody has logged in, here or elsewhere, and not that this login is over."""
         self._known: tuple[Generation, ...] = ()
         """Newest first, as of the last start."""
         self._is: int | None = None
@@ -85,13 +87,15 @@ class Keeping:
         try:
             if self._vault is not None:
                 await self._begin(self._vault)
-            self.passed_on_until = await self._marks.until()
+            marked = self.passed_on_until = await self._marks.until()
             check_lease()
             await asyncio.to_thread(self._unlock)
             with suppress(OSError):
                 await asyncio.to_thread(self._trim)
             if self._vault is not None:
                 await self._restore(self._vault)
+            proven = any(not one.unproven for one in self._known)
+            self.had_login = self.had_login or marked is not None or proven
         except _AWAY as error:
             raise NotNow(f"its login cannot be restored now: {error}") from None
         except ProfileError as error:
@@ -106,18 +110,20 @@ class Keeping:
         """What of the vault is newer than what lies here."""
         known = await vault.generations.of(self._session)
         self._known = known.generations if known is not None and known.deleted is None else ()
-        if self._known and not self._doubts and self._note() == str(self._known[0].number):
+        if self._known and not self._doubts and noted(self._profile) == str(self._known[0].number):
             self._is = None
+            if self.passed_on_until is None:
+                self.passed_on_until = self._known[0].made
             return
         restored = await restore(vault, self._session, self._profile, self._browser, without=self._useless)
         if isinstance(restored, NothingKept):
             if restored.deleted:
-                await asyncio.to_thread(shutil.rmtree, self._profile, ignore_errors=True)
+                await asyncio.to_thread(begin_anew, self._profile, self._session, f"after {known and known.deleted}")
             return
         self._is = restored.generation.number
         if self.passed_on_until is None:
             self.passed_on_until = restored.generation.made
-        await asyncio.to_thread(self._write_note, restored.generation.number)
+        await asyncio.to_thread(note, self._profile, self._session, str(restored.generation.number))
         LOG.info("profile.restored", session=self._session, generation=restored.generation.number)
 
     def doubt(self) -> bool:
@@ -129,15 +135,20 @@ class Keeping:
         if not left or self._doubts == _DOUBTS:
             return False
         self._doubts += 1
-        LOG.error("profile.doubted", session=self._session, generation=self._is or self._note(), next=left[0])
+        LOG.error("profile.doubted", session=self._session, generation=self._is or noted(self._profile), next=left[0])
         return True
 
     def passed_on(self) -> None:
         """All that was told of it so far."""
         self.passed_on_until = self._marks.note()
 
+    def is_new(self) -> None:
+        """Its page shows a code, and nobody had logged in: what was kept of it is no login."""
+        self.passed_on_until = None
+
     def connected(self, *, fresh: bool) -> None:
         """It has a login. `fresh`: somebody scanned its code just now."""
+        self.had_login = True
         if fresh:
             self.logged_in = time.time()
         if self._due == float("inf") or self._useless:
@@ -151,8 +162,9 @@ class Keeping:
             self._due = time.monotonic() + self._every
             await self.save()
 
-    async def save(self, *, closed: bool = False) -> bool:
-        """Whether it is kept now. `closed`: no browser runs there any more, so all of it is on the disk."""
+    async def save(self, *, closed: bool = False, proven: bool = True) -> bool:
+        """Whether it is kept now. `closed`: no browser runs there any more, so all of it is on the disk. Not `proven`:
+        its page has not said whether anybody has logged in."""
         if self._vault is None:
             return False
         async with self._saving:
@@ -161,7 +173,12 @@ class Keeping:
                     *(self._vault, self._session, self._fence, self._profile),
                     logged_in=None if closed else self.logged_in,
                     product=self._browser.product,
+                    proven=proven,
                 )
+            except NoProfile as error:
+                if proven:
+                    LOG.error("profile.not_saved", session=self._session, reason=str(error))
+                return False
             except snapshot.TooYoung as error:
                 self._due = time.monotonic() + max(error.wait, 1.0)
                 return False
@@ -171,19 +188,21 @@ class Keeping:
         if not isinstance(saved, Saved):
             LOG.warning("profile.not_saved", session=self._session, reason=saved)
             return False
-        await asyncio.to_thread(self._write_note, saved.generation)
+        await asyncio.to_thread(note, self._profile, self._session, str(saved.generation))
         return True
 
-    async def forget(self) -> None:
-        """Its phone has ended it, or a person: nobody logs in with it any more."""
+    async def forget(self, *, goes_on: bool = False) -> None:
+        """Its phone has ended it, or a person: nobody logs in with it any more. `goes_on`: somebody may scan its next
+        code."""
         self._due = float("inf")
         self.logged_in = self.passed_on_until = None
+        self.had_login = False
         self._doubts = 0
         self._useless.clear()
         try:
             await self._marks.forget()
             if self._vault is not None:
-                await self._vault.generations.delete(self._session, self._fence)
+                await self._vault.generations.delete(self._session, self._fence, goes_on=goes_on)
         except _AWAY as error:
             LOG.error("profile.not_deleted", session=self._session, reason=str(error))
         await asyncio.to_thread(shutil.rmtree, self._profile, ignore_errors=True)
@@ -210,16 +229,3 @@ class Keeping:
             raise BrowserError(f"{self._profile}: {use.detail}")
         if use.state != "free":
             unlock(self._profile)
-
-    def _note(self) -> str:
-        """Which generation the folder is, or became."""
-        try:
-            return (self._profile / _GENERATION).read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            return ""
-
-    def _write_note(self, number: int) -> None:
-        try:
-            (self._profile / _GENERATION).write_text(f"{number}\n", encoding="ascii")
-        except OSError as error:
-            LOG.warning("profile.not_noted", session=self._session, reason=str(error))

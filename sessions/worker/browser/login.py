@@ -10,7 +10,7 @@ from typing import Any
 
 from sessions.worker import events
 from sessions.worker.browser.attendant import Attendant, Equipment
-from sessions.worker.browser.errors import BrowserError, BrowserGone, PageRefused
+from sessions.worker.browser.errors import BrowserError
 from sessions.worker.browser.facts import (
     DOUBTED,
     NO_LOGIN_LEFT,
@@ -25,15 +25,17 @@ from sessions.worker.browser.incoming import TELLS, Incoming
 from sessions.worker.browser.keeping import Keeping
 from sessions.worker.browser.newer_page import NewerPage
 from sessions.worker.browser.page import WebPage
+from sessions.worker.browser.pairing import pairing_code
 from sessions.worker.browser.sends import Sends
 from sessions.worker.codes import data_url
-from sessions.worker.login import Media, NotConnected, NotOurs, NotYet, SendRefused, Sent, not_connected
+from sessions.worker.login import Media, NotOurs, NotYet, Sent, not_connected
 from sluice.observe.log import Log
 
 LOG = Log("sessions.browser")
 Emit = Callable[[str, Mapping[str, Any]], None]
 _LOGS_OUT_WITHIN = 10.0
-_LOOKS_WITHIN = 10.0
+_LOOKS_WITHIN = 3.0
+"""Seconds: a worker that ends has little time for each of its sessions."""
 _CODES = 60
 """So many codes in a row are told of, each good for 20 s; then somebody has to ask for one (`regenerate-qr`)."""
 
@@ -51,8 +53,7 @@ class BrowserLogin:
         emit: Emit,
         may_act: Callable[[], bool],
     ) -> None:
-        self.session = session
-        self.fence = fence
+        self.session, self.fence = session, fence
         self.state = "starting"
         self.phone: str | None = None
         self.reason: str | None = None
@@ -66,7 +67,7 @@ class BrowserLogin:
         self._emit, self.may_act = emit, may_act
         self._codes, self._newer_page = 0, NewerPage(lambda: self.restart(anew=False))
         self._scanned = self._ending = False
-        self._was_connected = self._doubted = False
+        self._was_connected = self._doubted = self._shows_code = False
         """Since its browser was opened."""
         self._caught_up, self._shows_chats = True, False
         self._sends = Sends(session, equipment.ids, may_act)
@@ -74,9 +75,14 @@ class BrowserLogin:
         self._attendant = Attendant(self, profile, equipment, keeping)
 
     @property
-    def worth_keeping(self) -> bool:
+    def is_logged_in(self) -> bool:
         """Somebody has logged in, be it a moment ago."""
         return self.has_login or self.state == "authenticated"
+
+    @property
+    def is_empty(self) -> bool:
+        """Its page has said that nobody has logged in. One that does not answer, or has not begun to, says nothing."""
+        return self._shows_code or self.state == "logged_out"
 
     @property
     def pid(self) -> int:
@@ -99,14 +105,7 @@ class BrowserLogin:
         return await self._sends.send(self._page, chat, content, message_id)
 
     async def pairing_code(self, phone: str) -> str:
-        if self._page is None or self.state != "qr_scanning":
-            raise NotConnected(f"the session is {self.state}: a phone is paired while it shows a code")
-        try:
-            return str(await self._page.ask("pairing", phone))
-        except PageRefused as refused:
-            raise SendRefused(str(refused)) from None
-        except BrowserGone as gone:
-            raise NotConnected(str(gone)) from None
+        return await pairing_code(self._page, self.state, phone)
 
     def was_accepted(self) -> None:
         if self.has_login and self._incoming.idle and self.may_act():
@@ -119,12 +118,10 @@ class BrowserLogin:
     async def end(self, *, log_out: bool = False) -> None:
         self._ending = True
         if log_out and self._page is not None and self.has_login:
-            try:
-                await self._page.ask("logout", within=_LOGS_OUT_WITHIN)
-            except BrowserError as error:
-                LOG.warning("session.not_logged_out", session=self.session, reason=str(error))
-        if self._page is not None and self.state == "qr_scanning":
-            with suppress(BrowserError):  # it may have been scanned a moment ago, and its page not told it yet
+            await _log_out(self._page, self.session)
+        if self._page is not None and not self.is_logged_in and self.state != "logged_out":
+            self._shows_code = False  # it may have been scanned a moment ago, and its page not told it yet
+            with suppress(BrowserError):
                 self.see(await self._page.ask("facts", within=_LOOKS_WITHIN))
         await self._attendant.end()
         self._incoming.end()
@@ -140,7 +137,7 @@ class BrowserLogin:
         elif event == "loaded":  # also anew, by itself: nobody has listened meanwhile
             self._newer_page.loaded()
             self._incoming.hold()
-            self._caught_up = self._shows_chats = False
+            self._caught_up = self._shows_chats = self._shows_code = False
         elif event == "changed":
             self.see(data)
         elif event == "code":
@@ -154,6 +151,7 @@ class BrowserLogin:
         facts = facts_of(data)
         status = status_of(facts)
         self._shows_chats = status is not None and status.state == "connected"
+        self._shows_code = status is not None and status.state == "qr_scanning"
         if status is None or (is_outdated(facts) and self._newer_page.comes()):
             return
         if status.state == "qr_scanning" and self._lost_login():
@@ -175,6 +173,9 @@ class BrowserLogin:
     def forgotten(self) -> None:
         self.has_login = False
 
+    def opened(self) -> None:
+        self._shows_code = False
+
     def closed(self) -> None:
         self.code, self._was_connected, self._doubted = None, False, False
         self._incoming.hold()
@@ -190,7 +191,8 @@ class BrowserLogin:
     def _lost_login(self) -> bool:
         """Its page shows a code: whether it had a login. From one that was connected its phone has taken it; one that
         was opened just now may be damaged, and is restored once more before anybody is told."""
-        if not self.has_login and self._keeping.passed_on_until is None:
+        if not self.has_login and not self._keeping.had_login:
+            self._keeping.is_new()
             return False
         if self._was_connected:
             self._logged_out(ended_by("unknown_companion"))
@@ -238,3 +240,10 @@ class BrowserLogin:
     def _say(self, event: str, data: Mapping[str, Any]) -> None:
         if self.may_act():
             self._emit(event, data)
+
+
+async def _log_out(page: WebPage, session: str) -> None:
+    try:
+        await page.ask("logout", within=_LOGS_OUT_WITHIN)
+    except BrowserError as error:
+        LOG.warning("session.not_logged_out", session=session, reason=str(error))

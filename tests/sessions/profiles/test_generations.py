@@ -105,6 +105,25 @@ async def test_after_a_logout_nothing_is_saved_until_the_next_start(kept: Genera
     assert await numbers(kept, "s1") == [1], "for a while"
 
 
+async def test_after_a_logout_of_a_start_that_goes_on_only_what_is_begun_from_then_on_is_saved(
+    kept: Generations,
+) -> None:
+    older, fence = (await kept.claim("s1")).fence, (await kept.claim("s1")).fence
+    await save(kept, "s1", fence)
+    begun = await kept.begin("s1", fence)
+    assert not isinstance(begun, str)
+    assert await kept.delete("s1", older, goes_on=True) == "stale"
+    for _ in range(2):
+        assert await kept.delete("s1", fence, goes_on=True) is True
+    assert await kept.commit("s1", fence, written(begun), keep=3) == "stale"
+    assert await numbers(kept, "s1") == [1], "for a while"
+    assert await save(kept, "s1", older) == "stale"
+    assert await save(kept, "s1", fence) == [1]
+    profile = await kept.of("s1")
+    assert profile is not None
+    assert profile.deleted is None
+
+
 async def test_the_first_save_of_a_new_login_ends_the_deletion_and_what_was_before_it(kept: Generations) -> None:
     fence = (await kept.claim("s1")).fence
     await save(kept, "s1", fence)

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
+from sessions.profiles import browsers
 from sessions.profiles.contents import Contents, ContentsAway, Manifests
 from sessions.profiles.errors import Broken, WrongKey
 from sessions.profiles.folder import InFolder
-from sessions.profiles.manifest import Origin
+from sessions.profiles.manifest import Origin, unproven
 from sessions.profiles.packing import ChangedMeanwhile
 from sessions.profiles.portable import portable_files
 from sessions.profiles.vault import NoneReadable, NothingKept, Restored, Saved, Vault
 from sluice.store.client import Store
 from tests.heard import Heard
 from tests.sessions.profiles.making import LEVELDB, OLD, SECRET, contents, profile
-from tests.sessions.profiles.saving import ORIGIN, login, make, restored, save, used
+from tests.sessions.profiles.saving import ORIGIN, known, login, make, restored, save, used
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +81,24 @@ async def test_a_newest_generation_that_is_broken_falls_back_to_the_one_before(
     assert found.generation.number == 1
     assert found.skipped == (f"generation 2: {new.name} is cut, or was not written by Sluice",)
     assert contents(tmp_path / "target") == before
+
+
+async def test_an_unproven_generation_pushes_none_out_and_goes_with_the_next_save(
+    vault: Vault, store: Store, place: Contents, tmp_path: Path
+) -> None:
+    source = profile(tmp_path / "source")
+    fence = (await vault.generations.claim("s1")).fence
+    proven = [ORIGIN] * vault.keep
+    expected = ([1], [1, 2], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 5], [2, 3, 6], [3, 6, 7])
+    for number, origin in enumerate((*proven, unproven(ORIGIN), unproven(ORIGIN), *proven[:2])):
+        (source / "Default/Cookies").write_bytes(b"cookies %d" % number)
+        assert isinstance(await vault.save("s1", fence, source, origin), Saved)
+        kept = (await known(vault)).generations
+        assert [one.number for one in reversed(kept)] == expected[number]
+        assert [one.number for one in kept if one.unproven] == [one for one in expected[number] if one in (4, 5)]
+        assert browsers.named(kept[0].browser) == browsers.named(ORIGIN.browser), "which any version can read"
+        assert set(await place.lying("s1")) == await used(vault)
+    assert sorted(await Manifests(store).lying("s1")) == [3, 6, 7]
 
 
 async def test_no_login_is_said_only_where_there_is_none(vault: Vault, place: Contents, tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from typing import cast
 import pytest
 
 from sessions.profiles import troubles
-from sessions.profiles.generations import Generations, Refused
+from sessions.profiles.generations import Generation, Generations, Refused
 from sessions.profiles.opening import open_vault
 from sessions.profiles.policies import VaultPolicy
-from sessions.worker.browser import attendant, incoming, passed_on
+from sessions.worker.browser import attendant, incoming, passed_on, wa_js
 from sessions.worker.browser.facts import NO_LOGIN_LEFT
 from sessions.worker.browser.passed_on import PassedOn
 from sessions.worker.outgoing import SessionEvents
@@ -81,6 +81,92 @@ async def test_a_login_that_is_300_ms_old_when_its_worker_stops_is_not_lost(vaul
     await vaulted.stands(session, "connected")
     assert vaulted.laravel.of(session, "qr_code_generated", after=seen) == []
     await vaulted.forget(session)
+
+
+async def test_a_login_of_which_its_page_said_nothing_before_it_hung_is_not_lost(
+    vaulted: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, phone = "mute", "62844406"
+    await vaulted.start(session)
+    code = await vaulted.code(session)
+    await vaulted.stands(session, "qr_scanning")
+    monkeypatch.setattr(attendant, "_LOOK_EVERY", WITHIN)
+    await asyncio.sleep(1)  # the last look is over
+    await vaulted.evaluate(session, "() => { window.sluiceTells = () => {}; }")
+    await vaulted.whatsapp.scan(phone, code)
+    await until(lambda: vaulted.whatsapp.connected_since(phone), timeout=WITHIN)
+    await vaulted.evaluate(session, HANGS)
+    assert vaulted.login(session).state == "qr_scanning"
+    seen = len(vaulted.laravel.events)
+    await move(vaulted, session)
+    await vaulted.stands(session, "connected")
+    assert vaulted.laravel.of(session, "qr_code_generated", "session_disconnected", after=seen) == []
+    await vaulted.forget(session)
+
+
+async def test_a_login_whose_page_was_still_being_opened_when_its_worker_stopped_is_not_lost(vaulted: Bench) -> None:
+    """A code can be scanned before the page can be asked anything."""
+    session, phone = "opening", "62844407"
+    await vaulted.end()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wa_js, "load", lambda: "")
+        await vaulted.begin()
+        await vaulted.start(session)
+        await vaulted.whatsapp.scan(phone)
+        await until(lambda: vaulted.whatsapp.connected_since(phone), timeout=WITHIN)
+        assert vaulted.login(session).state == "starting"
+        await vaulted.end()
+    await asyncio.to_thread(shutil.rmtree, vaulted.profile(session))
+    await begin(vaulted, session)
+    await vaulted.stands(session, "connected")
+    assert vaulted.laravel.of(session, "qr_code_generated", "session_disconnected") == []
+    await vaulted.forget(session)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+async def test_a_page_that_hangs_and_has_no_login_shows_a_code_afterwards_and_nobody_is_told_of_a_loss(
+    vaulted: Bench, elsewhere: bool
+) -> None:
+    session, phone = f"empty-{elsewhere}", f"6284440{8 + elsewhere}"
+    await vaulted.start(session)
+    await vaulted.code(session)
+    await vaulted.evaluate(session, HANGS)
+    await vaulted.end()
+    (kept,) = await generations(vaulted, session)
+    assert kept.unproven
+    if elsewhere:
+        await asyncio.to_thread(shutil.rmtree, vaulted.profile(session))
+    await begin(vaulted, session)
+    await vaulted.stands(session, "qr_scanning")
+    assert vaulted.laravel.of(session, "session_disconnected") == []
+
+    await vaulted.whatsapp.scan(phone, await vaulted.code(session))
+    await vaulted.stands(session, "connected")
+    await vaulted.end()
+    (proven,) = await generations(vaulted, session)
+    assert not proven.unproven
+    await begin(vaulted, session)
+    await vaulted.stands(session, "connected")
+    await vaulted.forget(session)
+
+
+async def test_a_session_whose_page_shows_a_code_when_its_worker_stops_is_not_kept(vaulted: Bench) -> None:
+    session = "unscanned"
+    await vaulted.start(session)
+    await vaulted.code(session)
+    await vaulted.end()
+    assert await generations(vaulted, session) == ()
+    await begin(vaulted, session)
+    await vaulted.forget(session)
+
+
+HANGS = "() => { setTimeout(() => { for (;;); }); }"
+
+
+async def generations(bench: Bench, session: str) -> tuple[Generation, ...]:
+    """Newest first."""
+    known = await open_vault(cast(VaultPolicy, bench.policy.vault), bench.store).generations.of(session)
+    return known.generations if known is not None else ()
 
 
 # --- who may take a lock away
@@ -163,6 +249,53 @@ async def test_a_login_whose_folder_is_damaged_is_restored_once_more_and_nobody_
     await begin(vaulted, session)
     await vaulted.stands(session, "connected")
     await vaulted.laravel.event(session, "session_ready", after=seen)
+    assert vaulted.laravel.of(session, "qr_code_generated", "session_disconnected", after=seen) == []
+    await vaulted.forget(session)
+
+
+async def test_a_login_whose_mark_is_gone_is_known_by_its_copies(vaulted: Bench) -> None:
+    session, phone = "unmarked", "62844410"
+    await vaulted.pair(session, phone)
+    await noted(vaulted, session)
+    await vaulted.end()  # which saves it
+    await PassedOn(vaulted.store, session).forget()
+    await asyncio.to_thread(shutil.rmtree, vaulted.profile(session) / "Default" / "IndexedDB")
+    seen = len(vaulted.laravel.events)
+    await begin(vaulted, session)
+    await vaulted.stands(session, "connected")
+    assert vaulted.laravel.of(session, "qr_code_generated", "session_disconnected", after=seen) == []
+    await vaulted.forget(session)
+
+
+async def test_a_login_after_a_logout_moves_as_well(vaulted: Bench) -> None:
+    session, phone = "again", "62844411"
+    await vaulted.pair(session, phone)
+    await noted(vaulted, session)
+    await vaulted.restart()  # which saves it
+    await vaulted.stands(session, "connected")
+    await vaulted.online(phone)
+    vaulted.whatsapp.tell(phone, "logout")
+    await vaulted.laravel.event(session, "session_disconnected")
+    seen = len(vaulted.laravel.events)
+    await vaulted.laravel.event(session, "qr_code_generated", after=seen)
+    (vaulted.profile(session) / "since").touch()
+    await vaulted.restart()
+    await vaulted.whatsapp.scan(phone, await vaulted.code(session))
+    assert (vaulted.profile(session) / "since").exists(), "what was made after the logout"
+    await vaulted.stands(session, "connected")
+    await vaulted.end()
+    await begin(vaulted, session)
+    await vaulted.stands(session, "connected")
+
+    await vaulted.online(phone)
+    seen = len(vaulted.laravel.events)
+    vaulted.whatsapp.tell(phone, "logout")
+    await vaulted.laravel.event(session, "qr_code_generated", after=seen)
+    await vaulted.whatsapp.scan(phone, await vaulted.code(session))
+    await vaulted.stands(session, "connected")
+    seen = len(vaulted.laravel.events)
+    await move(vaulted, session)
+    await vaulted.stands(session, "connected")
     assert vaulted.laravel.of(session, "qr_code_generated", "session_disconnected", after=seen) == []
     await vaulted.forget(session)
 
