@@ -1,11 +1,12 @@
 """Which existing worker starts which session when all of them ask Laravel for all accounts. Pure.
 
     who has it already                                                   its owner
+    else, one that is being created elsewhere                            nobody
     else, whose it was last                                              the login lies on that disk
     else, a session that the registry does not know                      as Laravel divides: the logins lie there
     the same with `shared_profiles`                                      the worker with the fewest sessions
 
-The third is decided once: the registry keeps what was decided first, whoever asks next.
+The fourth is decided once: the registry keeps what was decided first, whoever asks next.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def first_homes(
 
 
 def home_of(found: Owner | Unowned | Unknown, workers: Sequence[ExistingWorker]) -> str | None:
-    """The existing worker that has a session, or had it last; None: none of these.
+    """The existing worker that has a session, or had it last; None: none of these, or it is being created elsewhere.
 
     One that was renamed since is known by its address: the logins are where they were.
     """
@@ -56,6 +57,8 @@ def home_of(found: Owner | Unowned | Unknown, workers: Sequence[ExistingWorker])
         return None
     last = found if isinstance(found, Owner) else found.last
     if last is None or not last.existing:
+        return None
+    if isinstance(found, Unowned) and found.held_at not in (None, last.worker):
         return None
     if any(worker.name == last.worker for worker in workers):
         return last.worker

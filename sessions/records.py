@@ -109,6 +109,8 @@ class Unowned:
     state: str = "created"
     lost_since: float | None = None
     """Unix seconds."""
+    held_at: str | None = None
+    """The live worker where it is just being created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,8 @@ class Reserved:
     existing: bool
     joined: bool = False
     """Another request holds it already, and asks the worker."""
+    returns: bool = False
+    """It was there last, so that worker may run it unseen or start it by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,15 +392,15 @@ def owner(answer: Sequence[Any]) -> Owner:
 
 def unowned(answer: Sequence[Any]) -> Unowned:
     """Of owner.lua."""
-    _, last, url, existing, left, state, since = answer
+    _, last, url, existing, left, state, since, held_at = answer
     whom = LastOwner(last.decode(), url.decode(), bool(existing), left > 0) if last else None
-    return Unowned(whom, state.decode(), moment(since))
+    return Unowned(whom, state.decode(), moment(since), held_at.decode() or None)
 
 
 def reserved(answer: Sequence[Any]) -> Reserved:
     """Of reserve.lua."""
-    _, worker, url, fence, existing, joined = answer
-    return Reserved(worker.decode(), url.decode(), int(fence), bool(existing), bool(joined))
+    _, worker, url, fence, existing, joined, returns = answer
+    return Reserved(worker.decode(), url.decode(), int(fence), bool(existing), bool(joined), bool(returns))
 
 
 def candidates(flat: Sequence[Any]) -> list[Candidate]:

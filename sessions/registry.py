@@ -67,6 +67,7 @@ from sessions.records import (
 )
 from sessions.scripts import GATEWAY as GATEWAY, KEYS, load
 from sessions.shifting import Shifting
+from sessions.starting import Starting
 from sessions.states import MOVES_FOR_SCRIPTS, state_of
 from sessions.upkeep import Upkeep
 from sessions.watched import Watched
@@ -84,11 +85,11 @@ _PLACING_ATTEMPTS = 4
 
 _OWNER, _RESERVE, _CONFIRM, _CANCEL = load("owner"), load("reserve", adds=True), load("confirm"), load("cancel")
 _FORGET, _MOVE, _WANT, _OBSERVE = load("forget"), load("move"), load("want", adds=True), load("observe")
-_HEAR, _ASK_FOR, _READY = load("hear"), load("ask_for"), load("ready")
+_HEAR, _READY = load("hear"), load("ready")
 _REGISTER, _BEAT, _DEREGISTER = load("register"), load("beat"), load("deregister")
 
 
-class Registry(Overview, Upkeep, Ending, Shifting, Watched):
+class Registry(Overview, Starting, Upkeep, Ending, Shifting, Watched):
     """All of it is one object in the store; every method is one round trip where its text says nothing else.
 
     Methods raise StoreAway or StoreRefused. `keep`: who stays of several sessions of a workspace with one phone.
@@ -108,8 +109,8 @@ class Registry(Overview, Upkeep, Ending, Shifting, Watched):
 
         After this, ask that worker, and `confirm` what it accepted or `cancel` what it refused. When its answer never
         came, do neither: its next list or beat tells. Two who ask at once get the same place. A session whose login
-        lies on an existing worker gets a place there only. `about` is kept and shown (`workspace_id` as the
-        workspace): put no secrets in it.
+        lies on an existing worker gets a place there only; with `shared_profiles` so while that worker is live, or was
+        just told what to start. `about` is kept and shown (`workspace_id` as the workspace): put no secrets in it.
         """
         head = (session, orjson.dumps(about), records.workspace_in(about))
         tail = (round(RESERVED_FOR * 1000), int(shared_profiles), by)
@@ -153,10 +154,6 @@ class Registry(Overview, Upkeep, Ending, Shifting, Watched):
         Only of sessions that nobody knows yet; a known one keeps its own. How many are new.
         """
         return await self._want(sessions, by)
-
-    async def ask_for(self, sessions: Sequence[str]) -> None:
-        """Laravel has them still: of those that nobody has it is noted, so that they are no orphans to the cleaner."""
-        await self._run(_ASK_FOR, *sessions)
 
     async def _want(self, sessions: Mapping[str, tuple[str, Mapping[str, Any]]], by: str) -> int:
         parts = [

@@ -10,7 +10,7 @@ _NAMES = (
     *("records", "fleet", "live", "places", "waiting", "orphans", "room", "room_existing", "loads", "numbers"),
     *("reserved", "forgotten", "history", "fence", "changes", "lost"),
     *("phones", "ended", "rivals", "notices", "idle_phones", "phones_due"),
-    *("activity", "faults", "untold", "dropped"),
+    *("activity", "faults", "untold", "dropped", "starting"),
 )
 KEYS = tuple(f"sl:{{sessions}}:{name}" for name in _NAMES)
 _EARLIER = ("wanted", "states", "owners", "leases", "observed", "workers", "beats", "held", "counts")

@@ -212,6 +212,7 @@ async def use_sessions(use: Use) -> None:
     registry = Registry(use.store, 60.0)
     await registry.register(Worker("a", "1", "http://a:3000", 10))
     await registry.assign({"waits": ("b", {})})
+    await registry.starts("b")
     await registry.want({"s": {}})
     await use.look()
     await registry.place_orphans()

@@ -130,6 +130,7 @@ class Division:
         """The sessions of this worker, or why that cannot be said yet. Raises StoreAway or StoreRefused."""
         accounts, registry = listed.accounts, self._registry
         names = [account.session for account in accounts]
+        await registry.starts(worker)  # before it is read who has what: a create in between must see it
         found = dict(zip(names, await registry.owners_of(names), strict=True))
         new = [account for account in accounts if isinstance(found[account.session], Unknown)]
         if new:

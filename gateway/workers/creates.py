@@ -17,25 +17,20 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import orjson
-
 from gateway.problems import ClientGone, Refusal, answer_json
+from gateway.proxy.upstream import UpstreamRequest
+from gateway.workers.at_existing import AtExisting
 from gateway.workers.connections import Answer, NoAnswer, WorkerConnections
 from gateway.workers.holding import Holding
-from gateway.workers.last_known import MAX_BODY
 from gateway.workers.owners import Owners, target_at
 from gateway.workers.reach import HOLD_AT_MOST, HOLD_FOR_NOBODY
-from gateway.workers.request import WorkerRequest, as_reconnect, own_get, status_path
-from gateway.workers.restarts import held_back
+from gateway.workers.request import WorkerRequest
 from gateway.workers.target import Target
 from sessions.registry import NoCapacity, Owner, OwnerAway, Purging, Registry, Reserved
-from sluice.http import client as http1
 from sluice.observe.log import Log
 from sluice.store.client import StoreAway, StoreRefused
 
 LOG = Log("gateway")
-_STATUS_WITHIN = 5.0
-_RUNS = frozenset(("qr_scanning", "authenticated", "connected"))
 _KEPT = ("workspace_id", "account_id", "priority")
 _MAX_KEPT = 200  # characters of each
 
@@ -58,6 +53,7 @@ class Creates:
         self._connections = connections
         self._holding = holding
         self._hold = hold
+        self._at_existing = AtExisting(registry, connections)
         self._going_on: dict[str, asyncio.Future[None]] = {}
 
     async def answer(self, request: WorkerRequest) -> int:
@@ -141,8 +137,18 @@ class Creates:
         if request.exchange.disconnected:
             await self._cancel(session, fence)
             raise ClientGone
+        target, outgoing = Target(place.worker, place.url, fence, place.existing), request.outgoing
+        if place.returns and place.existing and self.shield:
+            asking = await self._at_existing.ask(target, request)
+            if isinstance(asking, Refusal):
+                await self._cancel(session, fence)
+                return asking
+            if isinstance(asking, str):
+                await self._confirm(session, fence)
+                return await _runs(request, asking)
+            outgoing = asking
         try:
-            answer = await self._ask(request, Target(place.worker, place.url, fence, place.existing))
+            answer = await self._ask(request, target, outgoing)
         except NoAnswer as refusal:
             if not refusal.sent:
                 await self._cancel(session, fence)
@@ -163,19 +169,12 @@ class Creates:
         """Own workers know what to do with a session that they run."""
         target, outgoing = target_at(owner), request.outgoing
         if owner.existing and self.shield:
-            status = await self._status_at(target, request)
-            if status in _RUNS:
-                fields = {"success": True, "session_id": request.session, "status": status}
-                await answer_json(request.exchange.send, 200, fields)
-                return 200
-            refusal = await held_back(self._registry, request.session)
-            if refusal is not None:
-                return refusal
-            if status is not None:
-                outgoing = as_reconnect(request)
-            elif await self._restores(target, request):
-                detail = f"worker {owner.worker} is being started, and has not come to session {request.session} yet"
-                return Refusal(503, detail, retry_after=b"5")
+            asking = await self._at_existing.ask(target, request)
+            if isinstance(asking, Refusal):
+                return asking
+            if isinstance(asking, str):
+                return await _runs(request, asking)
+            outgoing = asking
         answer = await self._ask(request, target, outgoing)
         if answer is None:
             self._owners.doubt(request.session)
@@ -185,41 +184,9 @@ class Creates:
         finally:
             answer.close()
 
-    async def _ask(self, request: WorkerRequest, target: Target, outgoing: Any = None) -> Answer | None:
+    async def _ask(self, request: WorkerRequest, target: Target, outgoing: UpstreamRequest) -> Answer | None:
         """A client that hangs up does not stop the worker, and what comes of it is to be known."""
-        outgoing = outgoing or request.outgoing
         return await self._connections.ask(target, outgoing, request.exchange, request.timeout, cut=False)
-
-    async def _status_at(self, target: Target, request: WorkerRequest) -> str | None:
-        """What its owner calls the state of the session; None: it does not run it, or does not say."""
-        body = await self._get(target, request, status_path(request.session))
-        try:
-            status = orjson.loads(body or b"{}").get("status")
-        except (orjson.JSONDecodeError, AttributeError):
-            return None
-        return status if isinstance(status, str) else None
-
-    async def _restores(self, target: Target, request: WorkerRequest) -> bool:
-        """Whether it has still to start sessions that Laravel has listed: until then its cleanup answers 503."""
-        return await self._get(target, request, "/cleanup/stats", status=503) is not None
-
-    async def _get(self, target: Target, request: WorkerRequest, path: str, *, status: int = 200) -> bytes | None:
-        """The body of an answer with this status; None: there is none."""
-        asking = own_get(request, path)
-        try:
-            answer = await self._connections.ask(target, asking, request.exchange, _STATUS_WITHIN, cut=False)
-        except NoAnswer:
-            return None
-        if answer is None:
-            return None
-        try:
-            if answer.response.status != status:
-                return None
-            return await answer.response.read(MAX_BODY, _STATUS_WITHIN)
-        except http1.UpstreamError:
-            return None
-        finally:
-            answer.close()
 
     async def _more_workers_come(self) -> bool:
         """`sluice up --workers 2..8` starts them when they are wanted."""
@@ -240,6 +207,11 @@ class Creates:
         with contextlib.suppress(StoreAway, StoreRefused):
             await self._registry.cancel(session, fence)
         self._owners.forget(session)
+
+
+async def _runs(request: WorkerRequest, status: str) -> int:
+    await answer_json(request.exchange.send, 200, {"success": True, "session_id": request.session, "status": status})
+    return 200
 
 
 def _about(fields: Mapping[str, Any]) -> dict[str, str | int]:

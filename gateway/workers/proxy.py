@@ -101,6 +101,8 @@ class WorkerProxy:
             refusal = await held_back(self._registry, session)
             if refusal is not None:
                 raise refusal
+            if self._waits:
+                await self._until_restored.begun(request)
         return await self._pass_on(request)
 
     async def instead(

@@ -8,9 +8,11 @@ session is being restored is asked of its worker, as a 404 may be about somethin
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Literal
 
 from gateway.problems import Refusal
+from gateway.request import json_if_any
 from gateway.workers.connections import Answer, NoAnswer
 from gateway.workers.holding import Holding
 from gateway.workers.reach import Reach
@@ -27,6 +29,8 @@ _STOPS_WITHIN = 5.5
 and is gone; PM2 kills it after 5 s."""
 _GONE_FOR = 10.0
 """Seconds for which a session is known to have been closed by a worker that goes on."""
+_NOT_SEEN = frozenset((401, 403, 404))
+"""Of what is not begun, or asked for with a key that stands where we did not look."""
 _MAX_BYTES = 2**20
 
 
@@ -65,6 +69,20 @@ class UntilRestored:
                 return reached
         return await self._later(request)
 
+    async def begun(self, request: WorkerRequest) -> None:
+        """Returns once its worker has begun with the session, or does not restore it: what opens a browser on its login
+        before would open one beside that of the worker itself. Raises Refusal 503 after a bounded time, and ClientGone.
+        """
+        if request.json is None:  # the key is there
+            request = replace(request, json=json_if_any(request.outgoing.body or b""))
+        if not await self._is_to_come(request):
+            return
+        with self._holding.waiting(request.session, request.size, self._reach.hold, request.exchange) as waiting:
+            while await waiting.again():
+                if not await self._is_to_come(request):
+                    return
+        raise _not_restored(request)
+
     async def is_restoring(self, request: WorkerRequest) -> bool:
         """Whether its worker restores the session right now. Raises ClientGone."""
         return await self._state(request) == "restoring"
@@ -88,8 +106,15 @@ class UntilRestored:
                 reached = await self._reach.attempt(request)
                 if isinstance(reached, Answer):
                     return reached
-        detail = f"the worker of session {request.session} was started again, and has not restored it yet"
-        raise Refusal(503, detail, retry_after=b"5")
+        raise _not_restored(request)
+
+    async def _is_to_come(self, request: WorkerRequest) -> bool:
+        """In this order: once the worker has begun with all, what it says of one is the last word. Raises Refusal where
+        nobody is there to be asked, in a while."""
+        if (await self._get(request, "/cleanup/stats", hold=True))[0] != 503:
+            return False
+        status, worker, _ = await self._get(request, status_path(request.session))
+        return status in _NOT_SEEN and await self._restoring.missing(request.session, worker) is not None
 
     async def _state(self, request: WorkerRequest, *, hold: bool = False) -> _State:
         """As its worker says; "gone" where that does not answer, too. `hold`: until there is one that does, as
@@ -153,6 +178,11 @@ class UntilRestored:
             return 0, "", b""
         finally:
             reached.close()
+
+
+def _not_restored(request: WorkerRequest) -> Refusal:
+    detail = f"the worker of session {request.session} was started again, and has not restored it yet"
+    return Refusal(503, detail, retry_after=b"5")
 
 
 def _may_be_restored(request: WorkerRequest, answer: Answer) -> bool:

@@ -28,6 +28,7 @@ CREATED_WITHIN = 25.0
 _WITHIN = 10.0
 _GONE = 421
 _NOT_THERE = 404
+_RESTORES = 503
 _PICTURE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/]{1,400000}={0,2}")
 _CODE = re.compile(r"[A-Za-z0-9-]{4,32}")
 
@@ -89,6 +90,13 @@ class AtWorker:
             return Failed("sessions.workers does not name it any more")
         asking = Asking(worker, CREATED_WITHIN, None if place.existing else place.fence)
         try:
+            seen = await _seen(asking, session) if place.returns and place.existing else None
+            if isinstance(seen, Failed):
+                await self._registry.cancel(session, place.fence, by)
+                return seen
+            if seen:
+                await self._registry.confirm(session, place.fence, by)
+                return Created(place.worker, place.existing, seen)
             answer = await asking.call("POST", SESSIONS, {"session_id": session, **about})
         except NotReached as error:
             await self._registry.cancel(session, place.fence, by)
@@ -160,6 +168,16 @@ class AtWorker:
     def _known(self, name: str, url: str, *, existing: bool) -> ExistingWorker | None:
         """How it is asked; None: its key is not known."""
         return self._workers.get(name) if existing else ExistingWorker(url=url, name=name)
+
+
+async def _seen(asking: Asking, session: str) -> str | Failed | None:
+    """The state in which an existing worker runs it, unseen until now; Failed: it is about to start it by itself, and
+    would open a second browser; None: neither. In this order, as in `gateway.workers.at_existing`. Raises NoAnswer."""
+    restores = (await asking.call("GET", "/cleanup/stats")).status == _RESTORES
+    found = await asking.call("GET", f"{SESSIONS}/{quote(session, safe='')}/status")
+    if found.is_success:
+        return _state_in(found.fields) or "starting"
+    return Failed("it is being started, and has not come to this session yet") if restores else None
 
 
 def _state_in(fields: Mapping[str, Any]) -> str:

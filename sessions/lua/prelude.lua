@@ -27,6 +27,8 @@
 -- KEYS[24] faults           HASH    session that is not well though somebody runs it -> why: FAULT_FIELDS below
 -- KEYS[25] untold           LIST    what Laravel is still to be told of faults, a JSON object each (fault.lua)
 -- KEYS[26] dropped          HASH    worker -> events that it could not pass on lately; none: not in it
+-- KEYS[27] starting         ZSET    existing worker that was started and asked for its sessions -> until when it counts as about to
+--                                   start them, though nobody has seen it live yet
 --
 -- Moments are milliseconds of the scripts' time (sluice/store/lua/clock.lua). The lease belongs to the worker: a session
 -- has an owner while its record names a worker that is live, and is not only reserved there. `save` and `drop` derive every
@@ -36,7 +38,7 @@ local room, room_existing, loads, numbers, reserved = KEYS[7], KEYS[8], KEYS[9],
 local forgotten, history, last_fence, changes, lost = KEYS[12], KEYS[13], KEYS[14], KEYS[15], KEYS[16]
 local phones, ended, rivals, notices = KEYS[17], KEYS[18], KEYS[19], KEYS[20]
 local idle_phones, phones_due = KEYS[21], KEYS[22]
-local activity, faults, untold, dropped = KEYS[23], KEYS[24], KEYS[25], KEYS[26]
+local activity, faults, untold, dropped, starting = KEYS[23], KEYS[24], KEYS[25], KEYS[26], KEYS[27]
 
 -- Fields at the end of a record that are as in EMPTY are left away. Those that a later release has added are not read; version
 -- 0.1.0 fails at them, so none may be added before layout 2.
@@ -81,7 +83,7 @@ end
 -- Nobody could renew a lease while nobody looked at the time, whether that was a pause or only the clock that was set. So
 -- what was left of a lease, or of a place that is held, is left after a leap.
 if leapt > 0 then
-  for _, ends in ipairs({live, reserved}) do
+  for _, ends in ipairs({live, reserved, starting}) do
     local found = call('ZRANGE', ends, 0, -1, 'WITHSCORES')
     for i = 1, #found, 2 do call('ZADD', ends, digits(found[i + 1] + leapt), found[i]) end
   end

@@ -60,6 +60,7 @@ STAYS = {
     "sl:{sessions}:live": _PROCESSES,
     "sl:{sessions}:room": _PROCESSES,
     "sl:{sessions}:dropped": _PROCESSES,
+    "sl:{sessions}:starting": _PROCESSES,
     "sl:{sessions}:forgotten": _BY_ENTRY,
     "sl:{sessions}:active": _BY_ENTRY,
     "sl:{sessions}:fence": _ONE,

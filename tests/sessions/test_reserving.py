@@ -56,7 +56,7 @@ async def test_a_place_becomes_ownership_when_the_worker_has_accepted(registry: 
 async def test_a_place_that_is_only_held_is_no_load_and_nobodys_session(registry: Registry) -> None:
     await register(registry, "a")
     await reserved(registry, "s")
-    assert await registry.owner_of("s") == Unowned(None, "created", None)
+    assert await registry.owner_of("s") == Unowned(None, "created", None, "a")
     assert await registry.sessions() == []
     seen = await registry.summary()
     assert (seen.total, seen.unowned, seen.states) == (0, 0, {})
@@ -359,3 +359,48 @@ async def test_a_new_process_is_told_the_last_fence_of_what_was_sent_to_the_one_
     again = await reserved(registry, "s")
     assert again.fence > held.fence
     assert not await registry.confirm("s", held.fence)
+
+
+async def test_where_profiles_are_shared_a_session_goes_where_it_was_last_while_that_worker_is_live(
+    registry: Registry,
+) -> None:
+    await registry.observe(OTHER, {})
+    await registry.assign({"s": ("node:3001", {})})
+    await registry.observe(NODE, listed([str(number) for number in range(9)]))
+    held = await registry.reserve("s", {}, shared_profiles=True)
+    assert isinstance(held, Reserved)
+    assert (held.worker, held.returns) == ("node:3001", True)
+
+
+async def test_where_profiles_are_shared_a_create_waits_for_a_worker_that_was_just_told_what_to_start(
+    registry: Registry,
+) -> None:
+    await registry.assign({"s": ("node:3001", {})})
+    await registry.starts("node:3001")
+    await registry.observe(OTHER, {})
+    assert await registry.reserve("s", {}, shared_profiles=True) == OwnerAway("node:3001")
+
+
+async def test_it_waits_for_two_leases_and_who_starts_then_is_not_told_of_the_session(hasty: Registry) -> None:
+    await hasty.assign({"s": ("node:3001", {})})
+    await hasty.starts("node:3001")
+
+    async def not_seen_for_two_leases() -> bool:
+        await hasty.observe(OTHER, {})
+        return isinstance(await hasty.reserve("s", {}, shared_profiles=True), Reserved)
+
+    await until(not_seen_for_two_leases)
+    found = await hasty.owner_of("s")
+    assert isinstance(found, Unowned)
+    assert found.held_at == "node:3002"
+
+
+async def test_a_place_at_a_worker_that_is_away_keeps_nobody_from_the_session(hasty: Registry) -> None:
+    await hasty.observe(NODE, {})
+    await reserved(hasty, "s")
+
+    async def away() -> bool:
+        found = await hasty.owner_of("s")
+        return isinstance(found, Unowned) and found.held_at is None
+
+    await until(away)
