@@ -20,6 +20,7 @@ from relay.policies import Retry
 from relay.queue.codec import Delivery
 from relay.queue.newest import Newest
 from relay.queue.queue import Settlement
+from relay.queue.suspects import SUSPECT, Suspects
 from sluice.http.trace import id_in
 from sluice.observe.log import Log
 from sluice.process.boottime import boottime
@@ -38,6 +39,7 @@ _KINDS: dict[type[Outcome], str] = {
 
 
 _AGAIN = ("retry", "unspent", "rejected", "return")
+_NOT_NOTED = NotSent("two processes have ended while they delivered it, and the store does not note a third", wait=0.2)
 _UNKNOWN = NotSent("the store does not say whether it was superseded", wait=0.2)
 _OLDER_FIRST = NotSent("an older event that it supersedes is being sent", wait=0.2)
 
@@ -61,6 +63,7 @@ class Attempts:
         sender: Sends,
         retry: Retry,
         newest: Newest,
+        suspects: Suspects,
         wake: asyncio.Event,
         *,
         permits: Permits,
@@ -78,6 +81,7 @@ class Attempts:
         self._leases = leases
         self._prefetch = prefetch
         self._newest = newest
+        self._suspects = suspects
         self._in_batches = in_batches
 
     def begin(self, deliveries: list[Delivery]) -> None:
@@ -101,6 +105,8 @@ class Attempts:
         try:
             if boottime() > begin_by:
                 outcomes: list[Outcome] = [LEASE_OVER] * len(deliveries)
+            elif deliveries[0].crash_count >= SUSPECT and (unsent := await self._not_begun(deliveries[0])):
+                outcomes = [unsent]
             elif self._in_batches:
                 outcomes = await self._post_batch(deliveries, begin_by)
             elif deliveries[0].superseding is None:
@@ -124,6 +130,13 @@ class Attempts:
         if self._prefetch.is_poll_due or not went_well:  # after a failure the circuit is asked first, and at once
             self._wake.set()
         return following
+
+    async def _not_begun(self, suspect: Delivery) -> NotSent | None:
+        """Why it is not sent now, which is alone in its POST; None: it is, and this process may end in the midst."""
+        try:
+            return None if await self._suspects.begun(suspect) else LEASE_OVER
+        except (StoreAway, StoreRefused):
+            return _NOT_NOTED
 
     async def _post_batch(self, deliveries: list[Delivery], begin_by: float) -> list[Outcome]:
         """Without those that were superseded."""

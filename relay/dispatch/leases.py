@@ -10,9 +10,9 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from relay.dispatch.slots import SUSPECT
 from relay.queue.codec import Delivery
 from relay.queue.queue import Queue, Settlement
+from relay.queue.suspects import SUSPECT
 from sluice.observe.log import Log
 from sluice.process.boottime import boottime
 from sluice.store.client import StoreAway, StoreRefused

@@ -75,7 +75,7 @@ class Dispatcher:
         self._leases = Leases(queue)
         self._woken = asyncio.Event()
         self._attempts = Attempts(
-            *(queue.endpoint, sender, retry, queue.newest, self._woken),
+            *(queue.endpoint, sender, retry, queue.newest, queue.suspects, self._woken),
             permits=self._permits,
             slots=self._slots,
             leases=self._leases,

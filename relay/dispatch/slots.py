@@ -7,9 +7,7 @@ import asyncio
 from relay.dispatch.batching import Posts
 from relay.dispatch.permits import Permits
 from relay.queue.codec import Delivery
-
-SUSPECT = 2
-"""The crash count from which on a delivery is suspected of crashing its holders; one more makes it a dead letter."""
+from relay.queue.suspects import SUSPECT
 
 
 class Slots:

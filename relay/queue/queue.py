@@ -25,13 +25,13 @@ from relay.queue.inbox import Destination
 from relay.queue.lanes import quotas
 from relay.queue.layout import MAX_HISTORY, PARTITIONS, any_key, keys, own_key, wake_channel
 from relay.queue.newest import Newest
+from relay.queue.suspects import MAX_CRASHES, Suspects
 from sluice.store import clock
 from sluice.store.client import Arg, Call, Store, load_script
 
 _POLL = load_script("relay.queue", "events", "partition", "poll", drains=True)
 _EXTEND = load_script("relay.queue", "events", "partition", "extend", drains=True)
 _ADVANCE = load_script("relay.queue", "events", "partition", "advance", drains=True)
-_MAX_CRASHES = 3
 _NEVER_TRIED = (0, 0, b"")
 _COUNTED = (
     *("bytes", "dead_bytes", "kept_bytes", "accepted", "delivered", "retried", "replaced", "expired"),
@@ -152,6 +152,7 @@ class Queue:
         self.lease = lease
         self.newest = Newest(store, endpoint, remember, attempt)
         self.destination = Destination(endpoint, max_bytes, max_events, in_order, keep_history, required, self.newest)
+        self.suspects = Suspects(store, endpoint)
         self._store = store
         self._keys = [keys(endpoint, partition) for partition in range(PARTITIONS)]
         self._max_per_stream = max_per_stream
@@ -243,7 +244,7 @@ class Queue:
     def _poll_call(self, partition: int, settled: list[Settlement], want: int) -> Call:
         args: list[Arg] = [
             *(int(self.lease * 1000), *self._quotas(want), want),
-            *(_MAX_CRASHES, self._max_per_stream, self._max_history, self._keep_bodies),
+            *(MAX_CRASHES, self._max_per_stream, self._max_history, self._keep_bodies),
         ]
         for result in settled:
             args += _settling(result)

@@ -4,7 +4,8 @@
 --            what it leaves out is given up and comes again.
 -- KEYS       see events.lua and partition.lua
 -- ARGV       1 lease (ms)  2..4 at least so many of urgent, normal, bulk  5 at most in all (0: only settle)
---            6 holders that may crash on one event before it becomes a dead letter  7 at most so many of one stream in
+--            6 holders that may crash on one event before it becomes a dead letter; the last of them counts only where its
+--            POST had begun (begun.lua)  7 at most so many of one stream in
 --            one lease  8 how many events that have left stay in the history (0: none)
 --            9 1: the records of delivered events are kept | 0
 --            then for each result: token, entry id, disposition, argument, summary of the attempt (one line for people;
@@ -124,7 +125,8 @@ local function settle(entry_id, stream, disposition, argument, summary, head)
   -- Should the record of one that is due again at once be gone, the next lease sees it.
   if (disposition == DEAD or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return rare().lose(entry_id) end
   if disposition == DEAD then return rare().bury(entry_id, head, argument, summary) end
-  if disposition ~= 'return' or summary ~= '' then rare().note_attempt(entry_id, disposition, summary) end
+  if disposition ~= 'return' or summary ~= '' then rare().note_attempt(entry_id, disposition, summary)
+  elseif any_attempts then rare().forget_begun(entry_id) end
   wait_until[stream] = math.max(wait_until[stream] or 0, now + argument)
 end
 
@@ -344,6 +346,13 @@ local function define_rare_steps()
     if tonumber(call('HGET', ATTEMPTS, crashes) or 0) > 0 then call('HINCRBY', ATTEMPTS, crashes, -1) end
   end
 
+  -- The POST of a suspect had begun, and nothing was sent.
+  local function forget_begun(entry_id)
+    local crashes = entry_id .. CRASHES
+    if tonumber(call('HGET', ATTEMPTS, crashes) or 0) < max_crashes then return end
+    call('HSET', ATTEMPTS, crashes, string.format('%d', max_crashes - 1))
+  end
+
   local function note_failure(entry_id, disposition)
     local before = call('HGET', ATTEMPTS, entry_id .. FAILURES) or '0 0 0 0'
     local unspent, at, failing_for = match(before, '^(%d+) (%d+) (%d+)')
@@ -385,7 +394,9 @@ local function define_rare_steps()
         if not_before > now then return schedule(stream, not_before) end
         local crash_count = 0
         if entry_id == abandoned then
-          crash_count = call('HINCRBY', ATTEMPTS, entry_id .. CRASHES, 1)
+          crash_count = tonumber(call('HGET', ATTEMPTS, entry_id .. CRASHES) or 0)
+          -- A suspect may have been leased beside the one that ended its holder: that it was sent has been noted.
+          if crash_count < max_crashes - 1 then crash_count = call('HINCRBY', ATTEMPTS, entry_id .. CRASHES, 1) end
           any_attempts = true
         end
         if expires > 0 and is_stale(entry_id, expires) then
@@ -458,6 +469,7 @@ local function define_rare_steps()
 
   return {
     take_attempts = take_attempts, lose = lose, bury = bury, take_back_crash = take_back_crash,
+    forget_begun = forget_begun,
     note_attempt = note_attempt, lease_stream = lease_stream, keep_body = keep_body,
     held_back = held_back, look_again = look_again,
   }

@@ -198,31 +198,69 @@ async def test_in_a_crash_loop_only_the_event_that_crashes_its_holders_becomes_a
     last, sender = Stop(), Lethal()
     running = asyncio.create_task(dispatcher_of(store, sender, 0.3).run(last))
 
-    async def over() -> bool:
-        counts = await queue.counts()
-        return counts.dead == 1 and counts.delivered == 7
-
-    await until(over)
+    await until(lambda: ended(queue), timeout=60.0)
     last.request()
     await running
+    assert (await queue.counts()).delivered == 7
     (buried,) = [letter async for letter in DeadLetters(store, "laravel").all()]
     assert (buried.event.id, buried.reason) == (poison.id, "3 relay processes ended while they delivered it")
+
+
+async def test_what_was_leased_beside_a_suspect_that_ends_its_holder_at_once_is_not_buried_with_it(
+    store: Store,
+) -> None:
+    """Before anything of the poll that leased them all was settled."""
+    queue = queue_of(store, 0.1)
+    for given in (event("s0", b"poison"), *(event(f"s{i}", b"x") for i in range(1, 8))):
+        await accept(queue, given)
+    for _ in range(2):
+        leased: list[Delivery] = []
+
+        async def all_of_them(leased: list[Delivery] = leased) -> bool:
+            leased += await lease(queue)
+            return len(leased) == 8
+
+        await until(all_of_them)
+
+    sender = Lethal(at_once=True)
+    sender.process = asyncio.create_task(dispatcher_of(store, sender, 0.1).run(Stop()))
+    await asyncio.gather(sender.process, return_exceptions=True)
+    assert sender.died
+
+    stop = Stop()
+    running = asyncio.create_task(dispatcher_of(store, Lethal(), 0.3).run(stop))
+    await until(lambda: ended(queue), timeout=60.0)
+    stop.request()
+    await running
+    counts = await queue.counts()
+    assert (counts.dead, counts.delivered) == (1, 7)
+
+
+async def ended(queue: Queue) -> bool:
+    """Nothing is left of eight."""
+    counts = await queue.counts()
+    return counts.dead + counts.delivered == 8
 
 
 class Lethal:
     """A receiver of which one event is the process's end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
         self.died = False
+        self.process: asyncio.Task[None] | None = None
+        """The relay, which ends with it."""
         self.suspects = self.max_suspects = 0
+        self._takes = 0.0 if at_once else 0.01
 
     async def post(self, delivery: Delivery, begin_by: float) -> Outcome:
         suspect = delivery.crash_count >= 2
         self.suspects += suspect
         self.max_suspects = max(self.max_suspects, self.suspects)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self._takes)
         if delivery.body == b"poison":
             self.died = True
+            if self.process is not None:
+                self.process.cancel()
             await asyncio.Event().wait()
         self.suspects -= suspect
         return Delivered(200)

@@ -8,9 +8,10 @@ import pytest
 from relay.circuit import Circuit
 from relay.deliver.outcome import Delivered, Failed, NotSent, Outcome, Paused, Refused, Rejected
 from relay.dispatch.permits import Permits
-from relay.dispatch.slots import SUSPECT, Slots
+from relay.dispatch.slots import Slots
 from relay.policies import CircuitPolicy
 from relay.queue.codec import Delivery
+from relay.queue.suspects import SUSPECT
 from sluice.store.client import Store
 from tests.waiting import until
 

@@ -9,6 +9,7 @@ from relay.queue.codec import Delivery, new_id
 from relay.queue.dead_letters import DeadLetters
 from relay.queue.errors import BacklogFull
 from relay.queue.queue import Queue, Settlement
+from relay.queue.suspects import SUSPECT
 from sluice.store.client import Store
 from tests.relay.making import accept, event
 from tests.waiting import until
@@ -126,7 +127,8 @@ async def test_an_event_that_crashes_its_holders_becomes_a_dead_letter(store: St
     await accept(queue, event())
 
     async def buried() -> bool:
-        await lease(queue)
+        for one in await lease(queue):
+            assert one.crash_count < SUSPECT or await queue.suspects.begun(one)
         return (await queue.counts()).dead == 1
 
     await until(buried)
@@ -304,6 +306,46 @@ async def test_large_events_go_in_several_calls_and_stay_in_order(store: Store) 
         leased.append(heads[0].body)
         settled = [Settlement(heads[0], "delivered")]
     assert leased == bodies
+
+
+async def test_a_suspect_whose_post_was_not_begun_is_no_dead_letter_however_many_holders_end(store: Store) -> None:
+    queue = Queue(store, "laravel", lease=0.01, max_bytes=10**6, max_events=100)
+    await accept(queue, event())
+    counts: list[int] = []
+
+    async def many_times() -> bool:
+        counts.extend(one.crash_count for one in await lease(queue))
+        return len(counts) == 8
+
+    await until(many_times)
+    assert counts == [0, 1, *[SUSPECT] * 6]
+    assert (await queue.counts()).dead == 0
+
+
+async def test_a_suspect_whose_post_was_begun_and_that_comes_back_unsent_is_as_suspect_as_before(store: Store) -> None:
+    queue = Queue(store, "laravel", lease=0.05, max_bytes=10**6, max_events=100)
+    await accept(queue, event())
+    held: list[Delivery] = []
+
+    async def is_suspect() -> bool:
+        held[:] = await lease(queue) or held
+        return held[0].crash_count == SUSPECT
+
+    await until(is_suspect)
+    for _ in range(2):
+        assert await queue.suspects.begun(held[0])
+    held = await lease(queue, settled=[Settlement(held[0], "return")])
+    assert held[0].crash_count == SUSPECT
+    late = held[0]
+
+    async def again() -> bool:
+        held[:] = await lease(queue)
+        return bool(held)
+
+    await until(again)
+    assert held[0].crash_count == SUSPECT
+    assert not await queue.suspects.begun(late), "somebody else holds its lease"
+    assert (await queue.counts()).dead == 0
 
 
 async def test_what_is_put_back_unsent_still_knows_how_many_holders_died_on_it(store: Store) -> None:
