@@ -15,7 +15,7 @@ LAYERS = (
     ("sessions",),
     ("gateway",),
     ("sluice/console",),
-    ("sluice/demo",),
+    ("sluice/demo", "sluice/backup"),
     ("sluice/cli",),
 )
 """Each may import only itself and what stands before it."""

@@ -14,6 +14,7 @@ _MIGRATED_AT_ONCE = 50
 _FORGOTTEN_FOR = 600.0  # seconds, over the lease: no list is older than that
 _LAPSE, _ORPHANS, _GRANT = load("lapse"), load("orphans"), load("grant")
 _MIGRATE = load("migrate")
+_BEGIN_ANEW = load("begin_anew")
 
 
 class Upkeep(Scripted):
@@ -29,6 +30,11 @@ class Upkeep(Scripted):
         """Takes over some of what an earlier version left in the store. True while there may be more."""
         args = (_MIGRATED_AT_ONCE, MOVES_FOR_SCRIPTS)
         return bool(await self._store.run(_MIGRATE, KEYS_OF_EARLIER, args))
+
+    async def begin_anew(self, step: float) -> int:
+        """After a backup was restored: nobody has a session, and fences go on `step` seconds after now. Returns the one
+        that counts as the last."""
+        return int(await self._run(_BEGIN_ANEW, round(step * 1_000_000)))
 
     async def place_orphans(self, by: str = "keeper") -> int:
         """Grants those that have waited longest to workers of ours with room, one round. How many. Two round trips."""

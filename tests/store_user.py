@@ -1,4 +1,4 @@
-"""The user that docs/store.md describes."""
+"""The users that docs/store.md describes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ def rights(*where: str) -> list[str]:
     return [word for word in words if word not in ("reset", "on", ">PASSWORD")]
 
 
+def backup_rights() -> list[str]:
+    """Of the user who only makes backups."""
+    lines = re.findall(r"^ACL SETUSER backup (.+)$", PAGE, re.MULTILINE)
+    return [word for line in lines for word in line.split() if word not in ("reset", "on", ">PASSWORD")]
+
+
 CLUSTER, MASTER, REPLICA = "a cluster", "a master that sentinels name", "`promise: replica`"
 DATABASE, NAME, SENTINELS = (
     "a URL that names a database other than 0",
     "a URL with `client_name=`",
     "the sentinels (`sentinel_username`)",
 )
+BACKUP, RESTORE = "`sluice backup` as the same user", "`sluice restore`"

@@ -42,7 +42,7 @@ from sessions.worker.browser.passed_on import PassedOn
 from sessions.worker.ids import SentIds
 from sluice.history.charted import Series
 from sluice.history.rings import Value, note
-from sluice.store import clock, layout
+from sluice.store import clock, layout, restoring
 from sluice.store.client import Store
 from tests.gateway.making import HOURLY, a_client, a_limit
 from tests.relay.making import accept, event
@@ -130,6 +130,12 @@ async def use_queues(use: Use) -> None:
     letters = DeadLetters(use.store, "laravel")
     await letters.replay([letter async for letter in letters.all()])
     await poll(*await poll())
+
+
+async def use_restoring(use: Use) -> None:
+    assert await restoring.begin(use.store)
+    await use.look()
+    await restoring.end(use.store)
 
 
 async def use_endpoints(use: Use) -> None:
@@ -257,7 +263,7 @@ async def seen(store: Store, store_url: str) -> set[str]:
     use = Use(store, set())
     await layout.check(store_url)
     parts = (use_queues, use_endpoints, use_circuit, use_limits, use_sends, use_alerts, use_sessions, use_vault)
-    for part in (*parts, use_history, use_worker):
+    for part in (*parts, use_history, use_worker, use_restoring):
         await part(use)
     return use.seen
 

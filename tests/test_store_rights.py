@@ -25,7 +25,7 @@ from tests.authority import Authority
 from tests.ports import free_ports
 from tests.relay.making import event
 from tests.sluice.store.store_deployments import Program, Servers, cluster, redis, single, valkey, watched
-from tests.store_user import CLUSTER, DATABASE, MASTER, NAME, REPLICA, SENTINELS, rights
+from tests.store_user import BACKUP, CLUSTER, DATABASE, MASTER, NAME, REPLICA, RESTORE, SENTINELS, rights
 from tests.test_store_keys import (
     ROOT,
     Use,
@@ -151,7 +151,7 @@ async def test_no_right_is_missing_and_none_is_needless(store_url: str) -> None:
     known = {name.decode() for name in listed}
     called = _quoted(r"'([A-Z]+)'", "*.lua") | _quoted(r'\(\s*"([A-Z]+)"\s*,', "*.py")
     used = ({name.lower() for name in called} & known) - OF_HTTP_TOO - {"auth", "sentinel", *PARENTS} | PARENTS_USED
-    granted = rights() + rights(CLUSTER, MASTER, REPLICA, DATABASE, NAME)
+    granted = rights() + rights(CLUSTER, MASTER, REPLICA, DATABASE, NAME, BACKUP, RESTORE)
     assert sorted(right[1:] for right in granted if right[0] == "+") == sorted(used | {"subscribe"})
 
 

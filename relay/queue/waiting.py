@@ -15,11 +15,12 @@ from sluice.store.client import Arg, Store, load_script
 
 _REMOVE = load_script("relay.queue", "events", "partition", "waiting", "remove", drains=True)
 _EXPIRE_PAGE = 500
-Removal = Literal["skip", "drop", "expire"]
+Removal = Literal["skip", "drop", "expire", "restored"]
 _REASONS: dict[Removal, str] = {
     "skip": "skipped by a person",
     "drop": "dropped by a person while it waited",
     "expire": "",
+    "restored": "it waited when the backup was made that was restored, and may have gone out since",
 }
 
 
@@ -119,7 +120,7 @@ class Waiting:
         return found
 
     async def remove(self, places: Sequence[Place], how: Removal) -> Removed:
-        """Skipped: each becomes a dead letter, and its session goes on. Dropped: it is gone, with its history."""
+        """Skipped, restored: each becomes a dead letter, and its session goes on. Dropped: gone, with its history."""
         taken = leased = 0
         by_partition: dict[int, list[bytes]] = {}
         for place in places:

@@ -37,6 +37,7 @@ _BEGIN = _load("begin", adds=True)
 _CLAIM, _COMMIT, _RENEW, _RESEALED = _load("claim"), _load("commit"), _load("renew"), _load("resealed")
 _DELETE, _UNDELETE, _DROP, _TRIM = _load("delete"), _load("undelete"), _load("drop"), _load("trim")
 _SETTLE, _FORGET, _KNOWN = _load("settle"), _load("forget"), _load("known")
+_BEGIN_ANEW = _load("begin_anew")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,10 @@ class Generations:
     async def claim(self, session: str) -> Profile:
         """For the start of a session, under a new fence: whoever had it before saves nothing more."""
         return _profile(await self._run(_CLAIM, session))
+
+    async def begin_anew(self, step: float) -> int:
+        """After a backup was restored: fences go on `step` seconds after now. Returns what counts as the last one."""
+        return int(await self._run(_BEGIN_ANEW, round(step * 1_000_000)))
 
     async def begin(self, session: str, fence: int | None) -> int | Refused:
         """The number of a generation that may be written. `fence` None: of one that is sealed anew, which disturbs

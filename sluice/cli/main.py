@@ -50,6 +50,8 @@ COMMANDS = (
         "alerts:add_options",
     ),
     ("vault", "logins that are kept: listed, verified, pruned, sealed anew", "vault:add_options"),
+    ("backup", "all that Sluice keeps in its store into one file, while everything runs", "backup:add_options"),
+    ("restore", "a backup into an empty store", "restore:add_options"),
     ("audit", "who has changed what, and from where", "audit:add_options"),
     ("completion", "completion of commands and options for a shell", "completion:add_options"),
 )

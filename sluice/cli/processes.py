@@ -34,7 +34,7 @@ from sluice.observe import log as logs, processes
 from sluice.process import service
 from sluice.process.addresses import EMBEDDED, reached, store_url
 from sluice.process.loops import Stop
-from sluice.store import durability, embedded, layout
+from sluice.store import durability, embedded, layout, restoring
 from sluice.store.client import StoreAway
 
 _STORE_TIMEOUT = 30.0
@@ -270,10 +270,11 @@ async def store_answers(policies: Policies, stop: Stop) -> bool:
 
 
 async def is_readable(policies: Policies) -> None:
-    """Raises CommandError where another version's keys are in the store; StoreAway or StoreRefused."""
+    """Raises CommandError where another version's keys are in the store, or a backup is being restored into it;
+    StoreAway or StoreRefused."""
     try:
         await layout.check(store_url(policies))
-    except layout.AnotherLayout as error:
+    except (layout.AnotherLayout, restoring.BeingRestored) as error:
         raise CommandError(str(error)) from None
 
 

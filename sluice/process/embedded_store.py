@@ -14,7 +14,7 @@ from pathlib import Path
 from sluice.config import Promise
 from sluice.observe.log import Log
 from sluice.process.loops import Stop
-from sluice.process.supervisor import Program, Supervisor
+from sluice.process.supervisor import Program, Say, Supervisor
 from sluice.store import embedded
 
 LOG = Log("store")
@@ -42,6 +42,23 @@ async def running(data: Path, promise: Promise) -> AsyncIterator[None]:
         answering.cancel()
         stop.request()
         await asyncio.gather(keeping, return_exceptions=True)
+
+
+@asynccontextmanager
+async def alone(data: Path, promise: Promise, say: Say) -> AsyncIterator[None]:
+    """The store of this folder, for one command while nothing else uses it; stopped in the end.
+
+    Raises FolderInUse where another process does, EmbeddedStoreError or StoreAway where it cannot be had.
+    """
+    with embedded.locked(data):
+        await asyncio.to_thread(embedded.stop_orphan, data)
+        supervisor = Supervisor([Program("store", embedded.command(data, promise))], say)
+        try:
+            await supervisor.start()
+            await embedded.answering(embedded.url(data), _ANSWERS_WITHIN)
+            yield
+        finally:
+            await supervisor.stop()
 
 
 async def _keep(data: Path, promise: Promise, stop: Stop) -> None:

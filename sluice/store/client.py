@@ -31,6 +31,7 @@ class Script:
 
 
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
+_READS = "#!lua flags=no-writes\n"
 _CLOCK = files("sluice.store") / "lua" / "clock.lua"
 
 
@@ -42,7 +43,16 @@ def load_script(package: str, *names: str, drains: bool = False) -> Script:
     folder = files(package) / "lua"
     texts = [_CLOCK.read_text(), *((folder / f"{name}.lua").read_text() for name in names)]
     text = (_ALLOW_OOM if drains else "") + "\n".join(texts)
-    return Script(f"{package}/{names[-1]}", text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return _script(package, names[-1], text)
+
+
+def load_reading_script(package: str, name: str) -> Script:
+    """`<package>/lua/<name>.lua` alone, as it needs no time. It writes nothing; a store that is full runs it too."""
+    return _script(package, name, _READS + (files(package) / "lua" / f"{name}.lua").read_text())
+
+
+def _script(package: str, name: str, text: str) -> Script:
+    return Script(f"{package}/{name}", text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ as an upgrade, or the way back, takes (docs/upgrade.md). Owns the key `sl:{layou
 
 from __future__ import annotations
 
+from sluice.store import restoring
 from sluice.store.client import Store, load_script
 
 LAYOUT = 1
 """Of this version. It grows with a release that writes what the release before the last cannot read."""
-_KEY = "sl:{layout}"
-KEY_PATTERNS = (_KEY,)
+KEY = "sl:{layout}"
+KEY_PATTERNS = (KEY,)
 _TIMEOUT = 5.0
 _NOTE = load_script("sluice.store", "layout", drains=True)
 
@@ -23,11 +24,12 @@ class AnotherLayout(Exception):
 async def check(url: str, layout: int = LAYOUT) -> None:
     """Before a process reads or writes anything else. Notes `layout` where it is a new one.
 
-    Raises AnotherLayout, StoreAway or StoreRefused.
+    Raises AnotherLayout, restoring.BeingRestored, StoreAway or StoreRefused.
     """
     store = Store(url, timeout=_TIMEOUT)
     try:
-        found = int(await store.run(_NOTE, (_KEY,), (layout,)))
+        await restoring.refuse(store)
+        found = int(await store.run(_NOTE, (KEY,), (layout,)))
     finally:
         await store.close()
     if found < layout - 1:

@@ -1,8 +1,9 @@
--- Purpose    Takes waiting events out of the queue of an endpoint: a person skips or drops them, or they have expired.
+-- Purpose    Takes waiting events out of the queue of an endpoint: a person skips or drops them, they have expired, or a
+--            backup brought them back and nobody may send them again.
 -- Guarantee  What is leased is left alone, and a lease that is over is ended, so that its holder settles nothing any more.
---            A skipped event becomes a dead letter, as it was. The next event of its stream may be leased at once.
+--            A skipped or restored event becomes a dead letter, as it was. The next event of its stream may be leased at once.
 -- KEYS       see events.lua and partition.lua
--- ARGV       1 how many events that have left stay in the history (0: none)  2 'skip' | 'drop' | 'expire'
+-- ARGV       1 how many events that have left stay in the history (0: none)  2 'skip' | 'drop' | 'expire' | 'restored'
 --            3 the reason, for people  then entry ids
 -- Return     { how many were taken out, how many are leased }
 -- Twice      what no longer waits is left alone.
@@ -59,7 +60,7 @@ local function remove(entry_id)
   if not record then
     forget_attempts(entry_id)
     count('lost')
-  elseif how == 'skip' then bury(entry_id, record)
+  elseif how == 'skip' or how == 'restored' then bury(entry_id, record)
   else leave(entry_id, id, record, how == 'drop' and 'dropped' or 'expired') end
 end
 

@@ -52,6 +52,8 @@ def completed(script: str, line: str) -> list[str]:
         ("sluice worker --driver ", ["demo", "browser"]),
         ("sluice circuit hold laravel op", ["open"]),
         ("sluice check --no", ["--no-secrets"]),
+        ("sluice rest", ["restore"]),
+        ("sluice backup /srv/b --re", ["--replace"]),
         ("sluice sessions migrate /srv --on", ["--only"]),
         ("sluice sessions export s1 --as ", ["local-auth", "remote-auth"]),
         ("sluice completion f", ["fish"]),

@@ -134,6 +134,7 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(orjson.dumps({**row, "session": HOSTILE, "status": 200}) + b"\n")
     disk = profile(folder / "userDataDir" / HOSTILE, size=10).parent
+    backup = folder / f"{HOSTILE}.backup"
     here: list[object] = ["--policies", policies]
     audit = folder / "data" / "logs" / "audit.jsonl"
     who = dict.fromkeys(("who", "from", "through", "action"), HOSTILE)
@@ -194,6 +195,16 @@ def commands_on(folder: Path, policies: Path) -> dict[str, list[list[object]]]:
             ["limits", "show", "--session", HOSTILE, *here],
             ["limits", "show", "--limit", HOSTILE, *here],
             ["limits", "nearest", *here],
+        ],
+        "backup": [
+            ["backup", backup, *here],
+            ["backup", backup, "--replace", "--json", *here],
+            ["backup", backup, *here],
+        ],
+        "restore": [
+            ["restore", backup, "--dry-run", *here],
+            ["restore", backup, *here],
+            ["restore", f"no{HOSTILE}", *here],
         ],
         "schema": [["schema"]],
         "completion": [["completion", "bash"], ["completion", HOSTILE]],

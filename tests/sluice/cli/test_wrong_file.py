@@ -19,6 +19,8 @@ GIVEN = {
     "worker": ("--driver", "demo", "--name", "w"),
     "explain": ("--path", "/"),
     "replay": ("LOG",),
+    "backup": ("FILE",),
+    "restore": ("FILE",),
     "policies try": ("FILE",),
     "alerts silence": ("circuit_open", "--for", "2h"),
 }

@@ -1,0 +1,127 @@
+"""On one server, a cluster and behind a sentinel, with the rights that docs/store.md describes and nothing more."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from sluice.backup import writing
+from sluice.backup.groups import LEFT_OUT
+from sluice.store import layout
+from sluice.store.client import Store
+from tests.ports import free_ports
+from tests.sluice.backup.backing_up import back_up, lying, restore
+from tests.sluice.backup.test_backup import USES, is_changed
+from tests.sluice.store.store_deployments import PASSWORD, Servers, cluster, redis, single, valkey, watched
+from tests.sluice.store.store_servers import Server
+from tests.store_user import CLUSTER, MASTER, REPLICA, RESTORE, SENTINELS, backup_rights, rights
+from tests.test_store_rights import Seen
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+DEPLOYMENTS = {
+    "one valkey": (single, lambda _: valkey(), ()),
+    "cluster of valkey": (cluster, lambda _: valkey(), (CLUSTER,)),
+    "sentinel and redis over TLS": (watched, redis, (MASTER,)),
+}
+
+
+@pytest.fixture(params=DEPLOYMENTS)
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    make, program, of_kind = DEPLOYMENTS[request.param]
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="sluice-", dir="/tmp"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        port = stack.enter_context(free_ports())
+        servers = stack.enter_context(make(folder, port, program(folder), "--appendonly", "yes"))
+        servers.allow(rights() + rights(*of_kind, REPLICA, RESTORE), rights(SENTINELS))
+        of_backup = backup_rights() + (rights(*of_kind) if of_kind else [])
+        for server in servers.all:
+            server.tell("ACL", "SETUSER", "backup", "reset", "on", f">{PASSWORD}", *of_backup)
+        if servers.sentinel is not None:
+            of_sentinel = rights(SENTINELS)
+            servers.sentinel.tell("ACL", "SETUSER", "backup", "reset", "on", f">{PASSWORD}", *of_sentinel)
+        yield servers
+
+
+@pytest.fixture
+async def store(servers: Servers) -> AsyncIterator[Store]:
+    store = Store(servers.url, timeout=20.0)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def looking(servers: Servers) -> AsyncIterator[Store]:
+    """As a user who may do all."""
+    store = Store(servers.url.replace("sluice:p%40ss%20word@", "", 1), timeout=20.0)
+    yield store
+    await store.close()
+
+
+async def emptied(servers: Servers, store: Store) -> None:
+    for server in servers.all:
+        if server.tell("INFO", "replication")["role"] == "master":
+            server.tell("FLUSHALL")
+    assert await names(store) == set()
+
+
+async def names(store: Store) -> set[str]:
+    return set(await lying(store))
+
+
+async def test_it_is_read_and_brought_back_with_the_rights_of_the_documentation(
+    servers: Servers, store: Store, looking: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_SETTLED", 0.1)
+    await layout.check(servers.url)
+    for use in USES:
+        await use(Seen(store, set()))
+    reader = Store(servers.url.replace("sluice:", "backup:", 1), timeout=20.0)
+    _, trailer = await back_up(reader, tmp_path / "backup")
+    await reader.close()
+    before = {name async for name in _kept(looking)}
+    await emptied(servers, looking)
+    restored = await restore(store, tmp_path / "backup")
+    assert restored.keys == sum(trailer.keys.values())
+    after = await names(looking)
+    assert {name for name in before - after if not is_changed(name)} == set()
+    assert servers.denied() == []
+
+
+async def _kept(store: Store) -> AsyncIterator[str]:
+    """What has no end, or one that is far away."""
+    (times,) = await store.commands(("TIME",))
+    for name, found in (await lying(store)).items():
+        if name not in LEFT_OUT and (found.expires < 0 or found.expires > (int(times[0]) + 300) * 1000):
+            yield name
+
+
+async def test_what_was_read_from_a_cluster_is_brought_into_one_server(
+    tmp_path: Path, short_folder: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_SETTLED", 0.1)
+    (short_folder / "cluster").mkdir()
+    (short_folder / "one").mkdir()
+    with cluster(short_folder / "cluster", free_port, valkey(), replicas=0) as servers:
+        servers.allow(["~*", "&*", "+@all"], ())
+        store = Store(servers.url, timeout=20.0)
+        for use in USES:
+            await use(Seen(store, set()))
+        await back_up(store, tmp_path / "backup")
+        before = {name async for name in _kept(store)}
+        await store.close()
+    one = Server(short_folder / "one", free_port())
+    one.start()
+    try:
+        store = Store(one.url, timeout=20.0)
+        await restore(store, tmp_path / "backup")
+        assert {name for name in before - await names(store) if not is_changed(name)} == set()
+        await store.close()
+    finally:
+        one.kill()
