@@ -16,9 +16,12 @@ it had lost by the moment it is of. Header and trailer are JSON.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import os
 import struct
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +36,7 @@ HEADER, KEY, FIELDS, GONE, TRAILER = b"H", b"K", b"F", b"G", b"T"
 _HEAD = struct.Struct(">cQ")
 _DIGEST = 32
 _LENGTH = struct.Struct(">I")
+_PARTIAL = ".partial"
 
 
 class BackupError(Exception):
@@ -87,7 +91,6 @@ class Writer:
     def __init__(self, path: Path, *, replace: bool) -> None:
         self._path = path
         self._replace = replace
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
         self._digest = hashlib.sha256(MAGIC).digest()
         self.bytes = 0
 
@@ -96,11 +99,12 @@ class Writer:
             raise BackupError(f"{self._path} is a folder; name a file")
         self._refuse_existing()
         try:
-            self._file: BinaryIO = os.fdopen(
-                os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-            )
+            _sweep(self._path)
+            number, name = tempfile.mkstemp(_PARTIAL, f".{self._path.name}.", self._path.parent)  # with mode 0600
+            fcntl.flock(number, fcntl.LOCK_EX)
         except OSError as error:
             raise _unwritten(self._path, error) from None
+        self._temporary, self._file = Path(name), os.fdopen(number, "wb")
         self._write(MAGIC + b"\n")
         return self
 
@@ -156,6 +160,14 @@ class Writer:
         except OSError as error:
             raise _unwritten(self._path, error) from None
         self.bytes += len(data)
+
+
+def _sweep(path: Path) -> None:
+    """What one that was killed has left beside it; another one that is at work has locked its own."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def _unwritten(path: Path, error: OSError) -> BackupError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import getpass
 import os
 import socket
@@ -23,7 +24,8 @@ from sluice.console.audit import Actor, perform
 from sluice.console.operations import Operation, Q, R
 from sluice.http.decode import Undecodable, decode, encode
 from sluice.process.addresses import EMBEDDED, store_url
-from sluice.store.client import Store, StoreAway
+from sluice.store import restoring
+from sluice.store.client import Store, StoreAway, StoreRefused
 
 if TYPE_CHECKING:
     from sluice.cli.remote import Gateway
@@ -91,9 +93,13 @@ async def _locally(policies: Policies, work: Callable[[Ask], Awaitable[T]]) -> T
         return outcome
 
     try:
+        with contextlib.suppress(StoreAway, StoreRefused):  # the work says it, or does without
+            await restoring.refuse(store)
         return await work(ask)
     except StoreAway as error:
         raise without_store(policies, error) from None
+    except restoring.BeingRestored as error:
+        raise CommandError(str(error)) from None
     finally:
         await store.close()
 

@@ -18,7 +18,7 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.queue import Queue, Settlement
 from sessions.profiles.contents import InStore, Manifests
 from sessions.profiles.generations import Generations, Written
-from sessions.registry import Owner, Registry, UnknownWorker, Unowned, Worker
+from sessions.registry import ObservedSession, Owner, Registry, UnknownWorker, Unowned, Worker
 from sluice.backup import reading, writing
 from sluice.backup.file import BackupError, Header, Trailer, Writer
 from sluice.backup.groups import LEFT_OUT, Groups
@@ -223,6 +223,23 @@ async def test_sessions_come_back_unowned_and_every_fence_is_later_than_any_befo
     assert (again.worker, again.fence > restored.fence - 10**9) == ("w2", True)
     assert again.fence > max(owner.fence, profile.fence, *given) + 500 * 10**6
     assert (await Generations(empty).claim("s")).fence > max(given) + 500 * 10**6
+
+
+async def test_a_session_of_an_existing_worker_waits_for_it_and_is_its_own_again_when_it_lists_it(
+    store: Store, empty: Store, tmp_path: Path
+) -> None:
+    worker, listed = Worker("w1", "1", "http://w1:3001", 10), {"s": ObservedSession("connected", "4917", {})}
+    await Registry(store, 600.0).observe(worker, listed)
+    await back_up(store, tmp_path / "backup")
+    await restore(empty, tmp_path / "backup")
+    registry = Registry(empty, 600.0)
+    await registry.lapse()
+    found = await registry.owner_of("s")
+    assert isinstance(found, Unowned)
+    assert found.last is not None
+    assert found.last.worker == "w1"
+    await registry.observe(worker, listed)
+    assert isinstance(await registry.owner_of("s"), Owner)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,19 @@ def test_one_that_is_broken_off_leaves_nothing_and_replaces_nothing(tmp_path: Pa
     assert (os.listdir(tmp_path), path.read_bytes()) == (["backup"], before)
 
 
+def test_what_a_killed_one_has_left_goes_with_the_next_and_what_another_one_writes_stays(tmp_path: Path) -> None:
+    left = tmp_path / ".backup.killed.partial"
+    left.write_bytes(b"half of it")
+    with Writer(tmp_path / "backup", replace=True) as out:
+        (own,) = os.listdir(tmp_path)
+        out.header(HEADER)
+        write(tmp_path / "backup")
+        assert sorted(os.listdir(tmp_path)) == sorted([own, "backup"])
+        assert (tmp_path / own).stat().st_mode & 0o777 == 0o600
+        out.end(TRAILER)
+    assert os.listdir(tmp_path) == ["backup"]
+
+
 def why_unwritten(path: Path) -> str:
     with pytest.raises(BackupError) as refused:
         write(path)
@@ -91,8 +105,9 @@ def test_where_it_cannot_be_written_it_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_disk_that_is_full_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, opened = tmp_path / "backup", os.open
-    monkeypatch.setattr(os, "open", lambda name, flags, mode=0: opened("/dev/full", os.O_WRONLY))
+    path = tmp_path / "backup"
+    full = lambda *_: (os.open("/dev/full", os.O_WRONLY), str(tmp_path / "partial"))  # noqa: E731
+    monkeypatch.setattr(tempfile, "mkstemp", full)
     assert why_unwritten(path) == (
         f"{path} cannot be written (no space left on device); name a file where this user may write and there is room"
     )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sluice.cli.backup import Progress
 from sluice.store import layout, restoring
 from sluice.store.client import Store
 from tests.relay.making import accept, event
 from tests.sluice.backup.test_backup import queue
 from tests.sluice.cli.command import command, environment, sluice
+from tests.sluice.store.store_deployments import single, valkey
 from tests.sluice.store.store_servers import Server
+from tests.store_user import rights
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -142,7 +147,7 @@ async def test_an_embedded_store_that_keeps_nothing_is_refused(file: Path, short
     )
 
 
-async def test_a_gateway_and_a_relay_do_not_start_meanwhile_and_say_why(
+async def test_nothing_starts_or_works_on_the_store_meanwhile_and_it_says_why(
     server: Server, tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
     here = policies(tmp_path, server.url, port=free_port())
@@ -150,8 +155,8 @@ async def test_a_gateway_and_a_relay_do_not_start_meanwhile_and_say_why(
     store = Store(server.url, timeout=10.0)
     assert await restoring.begin(store)
     await store.close()
-    for process in ("gateway", "relay", "up"):
-        ran = sluice(process, "--policies", here)
+    for process in (("gateway",), ("relay",), ("up",), ("dead", "replay", "--all")):
+        ran = sluice(*process, "--policies", here)
         assert ran.code == 2
         assert (
             "sluice: a backup is being restored into this store, so nothing else may work on it: wait until `sluice "
@@ -175,3 +180,39 @@ async def test_one_that_is_killed_begins_anew(file: Path, server: Server, tmp_pa
     ran = sluice("restore", file, "--policies", here)
     assert (ran.code, ran.err) == (0, "")
     assert server.tell("EXISTS", restoring.KEY, "sl:{l}:left") == 0
+
+
+@pytest.mark.parametrize(("without", "what"), [("-dump", "backup"), ("-restore", "restore")])
+async def test_a_user_without_the_rights_is_told_where_they_stand(
+    without: str, what: str, file: Path, short_folder: Path, free_port: Callable[[], int]
+) -> None:
+    with single(short_folder, free_port, valkey()) as servers:
+        servers.allow([*rights(), "+dump", "+pexpiretime", "+restore", without], ())
+        store = Store(servers.url, timeout=10.0)
+        if what == "backup":
+            await accept(queue(store), event("a"))
+        await store.close()
+        path = file if what == "restore" else file.parent / "another"
+        ran = sluice(what, path, "--policies", policies(file.parent, servers.url, name="other.yaml"))
+    assert ran.code == 2
+    cure = "give its user the rights that docs/store.md lists (ACL LOG there says which one it lacks)"
+    assert cure in ran.err
+    if what == "backup":
+        assert ran.err.startswith("sluice: the store refused: ")
+        assert not path.exists()
+    else:
+        assert ran.err.startswith("sluice: the store refused it: NOPERM ")
+        assert ran.err.endswith(f"{cure}; put that right, then run the same command again: it begins anew\n")
+
+
+def test_a_terminal_is_shown_how_far_it_is_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for stream, shown in ((Terminal(), "\r\033[K12 keys\r\033[K"), (io.StringIO(), "")):
+        monkeypatch.setattr(sys, "stderr", stream)
+        with Progress() as progress:
+            progress("12 keys")
+            progress("13 keys, at once")
+        assert stream.getvalue() == shown
