@@ -133,7 +133,7 @@ async def use_queues(use: Use) -> None:
 
 
 async def use_restoring(use: Use) -> None:
-    assert await restoring.begin(use.store)
+    assert await restoring.begin(use.store) == "first"
     await use.look()
     await restoring.end(use.store)
 

@@ -76,10 +76,7 @@ async def refuse_store(store: Store, found: Known) -> None:
     """Raises BackupError where nothing may be restored into it; StoreAway or StoreRefused."""
     since = await restoring.since_renewed(store)
     if since is not None and since < restoring.BROKEN_OFF_AFTER:
-        raise BackupError(
-            f"another `sluice restore` works on this store, or was broken off {max(0.0, since):.0f}s ago: wait for it; "
-            f"{restoring.BROKEN_OFF_AFTER:.0f}s after one was broken off the same command begins anew"
-        )
+        raise _another()
     if since is None and (key := await _foreign(store)) is not None:
         raise BackupError(
             f"the store is not empty, it has {on_one_line(key)}: what is there would be mixed with the backup; restore "
@@ -92,6 +89,14 @@ async def refuse_store(store: Store, found: Known) -> None:
             f"the store's clock is {behind:.0f}s behind the time at which the backup was made: set it first (NTP), as "
             "leases and fences go by it"
         )
+
+
+def _another() -> BackupError:
+    seconds = restoring.BROKEN_OFF_AFTER
+    return BackupError(
+        f"another `sluice restore` works on this store, or was broken off less than {seconds:.0f}s ago: wait for it; "
+        f"{seconds:.0f}s after one was broken off the same command begins anew"
+    )
 
 
 async def _foreign(store: Store) -> str | None:
@@ -135,16 +140,17 @@ class Restoring:
         return restored
 
     async def _begin(self) -> None:
-        if not await restoring.begin(self._store):
-            await restoring.renew(self._store)  # what it has left
-        await self._empty()
+        begun = await restoring.begin(self._store)
+        if begun == "another":
+            raise _another()
+        if begun == "anew":
+            await self._empty()
         (times,) = await self._store.commands(("TIME",))
         self._now = int(times[0]) * 1000
         self._say("looking whether anybody works on the store")
         await asyncio.sleep(_SETTLED)
         if (key := await _foreign(self._store)) is not None:
-            await self._empty()
-            await restoring.end(self._store)
+            await restoring.end(self._store)  # what has come is not ours
             raise BackupError(
                 f"something works on this store, as {on_one_line(key)} has come into it: stop every gateway, relay and "
                 "worker first"

@@ -7,6 +7,8 @@ renews is what a restore that was broken off has left, and only such a store is 
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sluice.store.client import Store
 
 KEY = "sl:restoring"
@@ -15,6 +17,9 @@ KEY_PATTERNS = (KEY,)
 RENEWED_EVERY = 2.0
 BROKEN_OFF_AFTER = 15.0
 """Seconds without being renewed."""
+
+Begun = Literal["first", "anew", "another"]
+"""Nobody had marked it; one that was broken off had; another one is at work."""
 
 
 class BeingRestored(Exception):
@@ -36,10 +41,13 @@ async def since_renewed(store: Store) -> float | None:
     return None if mark is None else (await _now(store) - int(mark)) / 1000
 
 
-async def begin(store: Store) -> bool:
-    """False: there is a mark already. Raises StoreAway or StoreRefused."""
-    (marked,) = await store.commands(("SET", KEY, await _now(store), "NX"))
-    return marked is not None
+async def begin(store: Store) -> Begun:
+    """Marks it. Of several who do so at once one is not told that it is another's. Raises StoreAway or StoreRefused."""
+    now = await _now(store)
+    (before,) = await store.commands(("SET", KEY, now, "GET"))
+    if before is None:
+        return "first"
+    return "anew" if now - int(before) >= BROKEN_OFF_AFTER * 1000 else "another"
 
 
 async def renew(store: Store) -> None:

@@ -153,7 +153,7 @@ async def test_nothing_starts_or_works_on_the_store_meanwhile_and_it_says_why(
     here = policies(tmp_path, server.url, port=free_port())
     server.tell("CONFIG", "SET", "appendonly", "yes")
     store = Store(server.url, timeout=10.0)
-    assert await restoring.begin(store)
+    assert await restoring.begin(store) == "first"
     await store.close()
     for process in (("gateway",), ("relay",), ("up",), ("dead", "replay", "--all")):
         ran = sluice(*process, "--policies", here)
