@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sluice.backup import writing
+from sluice.backup.file import BackupError
 from sluice.backup.groups import LEFT_OUT
 from sluice.store import layout
 from sluice.store.client import Store
@@ -125,3 +127,38 @@ async def test_what_was_read_from_a_cluster_is_brought_into_one_server(
         await store.close()
     finally:
         one.kill()
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["redis to valkey", "valkey to redis"])
+async def test_another_product_reads_it_or_says_that_it_cannot(
+    back: bool, tmp_path: Path, short_folder: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_SETTLED", 0.1)
+    programs = [redis(), valkey()]
+    version = subprocess.run([programs[0].path, "--version"], capture_output=True, text=True, check=True).stdout
+    if back and " v=7.0." not in version:
+        pytest.skip(f"it may read what valkey writes: {version}")
+    with ExitStack() as stack:
+        folders = [short_folder / "from", short_folder / "to"]
+        stores = list[Store]()
+        for folder, program in zip(folders, reversed(programs) if back else programs, strict=True):
+            folder.mkdir()
+            servers = stack.enter_context(single(folder, free_port, program))
+            servers.allow(["~*", "&*", "+@all"], ())
+            stores.append(Store(servers.url, timeout=20.0))
+        for use in USES:
+            await use(Seen(stores[0], set()))
+        await back_up(stores[0], tmp_path / "backup")
+        if back:
+            with pytest.raises(BackupError) as refused:
+                await restore(stores[1], tmp_path / "backup")
+            begin, end = "the store is redis 7.0.", "then run the same command again: it begins anew"
+            assert str(refused.value).startswith(begin)
+            assert str(refused.value).endswith(end)
+            assert ", which cannot read what valkey " in str(refused.value)
+        else:
+            before = {name async for name in _kept(stores[0])}
+            await restore(stores[1], tmp_path / "backup")
+            assert {name for name in before - await names(stores[1]) if not is_changed(name)} == set()
+        for store in stores:
+            await store.close()
