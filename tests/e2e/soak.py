@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from gateway.policies import load
 from sluice.process.addresses import store_url
+from sluice.process.loops import Stop
 from tests.e2e.account import Account
 from tests.e2e.bad_receiver import bad_receiver, sessions
 from tests.e2e.chaos import producing
@@ -123,13 +124,12 @@ async def soak(folder: Path, ports: tuple[int, int], *, seconds: float, load_of:
     async with bad_receiver(ports[1], soaked.account, random.Random(seed + 1)) as calm, deployment(folder, ports) as it:
         await _start(it)
         async with producing(it, sessions(load_of, _BAD), soaked.account):
-            beside = [asyncio.create_task(_trouble(it, chance, soaked)), asyncio.create_task(_sample(it, soaked))]
-            await asyncio.sleep(seconds)
-            for one in beside:
-                one.cancel()
-            for result in await asyncio.gather(*beside, return_exceptions=True):
-                if isinstance(result, Exception):
-                    raise result
+            stop = Stop()
+            async with asyncio.TaskGroup() as beside:
+                beside.create_task(_trouble(it, chance, soaked, stop))
+                beside.create_task(_sample(it, soaked, stop))
+                await asyncio.sleep(seconds)
+                stop.request()
         calm.set()
         await until(it.drained, timeout=_DRAINED_WITHIN, what=lambda: f"everything to be delivered: {soaked.account}")
         await _look_at_what_is_left(it, soaked)
@@ -148,16 +148,15 @@ async def _start(it: Deployment) -> None:
     await it.start_up("--workers", "2")
 
 
-async def _trouble(it: Deployment, chance: random.Random, soaked: Soaked) -> None:
-    """One fault after the other, until it is cancelled."""
+async def _trouble(it: Deployment, chance: random.Random, soaked: Soaked, stop: Stop) -> None:
+    """One fault after the other, each to its end."""
     faults: dict[str, Callable[[], object]] = {
         "worker killed": lambda: it.kill_child(f"demo-{chance.randint(1, 2)}"),
         "store stopped": lambda: _stop_for_a_while(_pid_of(it, "store")),
         "client broke off": lambda: _break_off(it),
         "session came and went": lambda: _come_and_go(it, f"guest-{chance.randrange(10**6)}"),
     }
-    while True:
-        await asyncio.sleep(chance.uniform(*_FAULT_EVERY))
+    while await stop.sleep(chance.uniform(*_FAULT_EVERY)):
         name = chance.choice(list(faults))
         done = faults[name]()
         if asyncio.iscoroutine(done):
@@ -196,12 +195,11 @@ async def _come_and_go(it: Deployment, session: str) -> None:
             await client.delete(f"/api/sessions/{session}")
 
 
-async def _sample(it: Deployment, soaked: Soaked) -> None:
+async def _sample(it: Deployment, soaked: Soaked, stop: Stop) -> None:
     began, waiting = time.monotonic(), 0
     pids = {name: _pid_of(it, name) for name in WATCHED}
     async with Redis.from_url(store_url(it.policies)) as redis:
-        while True:
-            await asyncio.sleep(_SAMPLE_EVERY)
+        while await stop.sleep(_SAMPLE_EVERY):
             memory = {name: _rss(pid) for name, pid in pids.items()}
             with contextlib.suppress(RedisError, OSError):
                 memory["store"] = int((await redis.info("memory"))["used_memory"])
