@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 async def until(
     holds: Callable[[], object] | Callable[[], Awaitable[object]],
     *,
-    timeout: float = 10.0,
+    timeout: float = 60.0,
     what: str | Callable[[], str] = "",
 ) -> None:
-    """Returns the moment `holds()` is true; fails with what was waited for after `timeout` seconds. `what` is called
-    then, where it is a function: so it can tell what a process has said meanwhile."""
+    """Returns the moment `holds()` is true; fails with what was waited for after `timeout` seconds, as many as may be
+    needed beside other tests. `what` is called then, where it is a function: so it can tell what a process has said
+    meanwhile."""
     deadline = time.monotonic() + timeout
     while True:
         value = holds()

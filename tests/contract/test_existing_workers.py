@@ -41,7 +41,7 @@ async def test_a_worker_that_refuses_our_key_is_told_with_its_cure(two: Fleet) -
         messages = (await two.status())["messages"]
         return any("w0" in one and "sessions.workers" in one and "key" in one for one in messages)
 
-    await until(told, timeout=20)
+    await until(told)
 
 
 async def test_a_worker_that_never_answered_is_told(build: Build) -> None:
@@ -51,7 +51,7 @@ async def test_a_worker_that_never_answered_is_told(build: Build) -> None:
         async def told() -> bool:
             return any("w1" in one for one in (await made.status())["messages"])
 
-        await until(told, timeout=20)
+        await until(told)
 
 
 async def test_no_log_line_has_the_key(two: Fleet, heard: Heard) -> None:
@@ -128,12 +128,12 @@ async def test_in_a_dispute_the_connected_one_gets_the_requests_and_status_says_
     async def told() -> bool:
         return any("s1" in one and "w0" in one for one in (await two.status())["messages"])
 
-    await until(told, timeout=20)
+    await until(told)
 
     async def answered_by_the_connected_one() -> bool:
         return bool((await two.ask("GET", "/api/sessions/s1/status")).json()["status"] == "connected")
 
-    await until(answered_by_the_connected_one, timeout=20)
+    await until(answered_by_the_connected_one)
     for _ in range(5):
         assert (await two.ask("GET", "/api/sessions/s1/status")).json()["status"] == "connected"
         await asyncio.sleep(0.3)
@@ -200,7 +200,7 @@ async def test_the_other_gateway_follows_a_move_between_workers_at_once(two: Fle
             rows = (await two.ask("GET", "/api/sessions")).json()["sessions"]
             return any(row["session_id"] == "s0" for row in rows)
 
-        await until(listed, timeout=20)
+        await until(listed)
         await asyncio.sleep(0.1)
         for _ in range(20):
             assert (await other.ask("GET", "/api/sessions/s0/status")).status_code == 200
@@ -228,7 +228,7 @@ async def test_one_odd_item_of_a_list_is_one_warning(two: Fleet) -> None:
     async def told() -> bool:
         return any("w0" in one for one in (await two.status())["messages"])
 
-    await until(told, timeout=20)
+    await until(told)
 
 
 # --- while it restores
@@ -312,7 +312,7 @@ async def test_status_stays_connected_while_a_worker_that_was_away_for_long_rest
             said.append((await made.ask("GET", "/api/sessions/s0/status")).json()["status"])
             return await one.status("s0") == "connected"
 
-        await until(restored, timeout=20)
+        await until(restored)
         assert len(said) > 5
         assert set(said) == {"connected"}
 
@@ -326,11 +326,11 @@ async def test_a_question_for_a_session_that_its_worker_has_closed_to_end_waits_
     async with _slow(build, scale=0.02) as made:
         path, gone = "/api/messages/s0/validate", (404, {"error": "Session not found"})
         closed = {path: gone, "/api/sessions/s0/status": gone}
-        await until(lambda: _is_listed(made, "s0"), timeout=20)
+        await until(lambda: _is_listed(made, "s0"))
         if not lists:
             closed["/api/sessions"] = (200, {"success": True, "sessions": []})
             await made.workers[0].set(says=closed)
-            await until(lambda: _is_missing(made), timeout=20)
+            await until(lambda: _is_missing(made))
         await made.workers[0].set(says=closed)
         asking = asyncio.create_task(made.ask("GET", path))
         await asyncio.sleep(0.3)
@@ -359,7 +359,7 @@ async def test_only_the_first_waits_to_see_whether_the_worker_of_a_session_that_
 ) -> None:
     async with _slow(build, scale=0.02, lease="30s") as made:  # so that it is not listed anew meanwhile
         path, about = "/api/messages/s0/validate", {"session_id": "s0", "workspace_id": 0, "account_id": 1}
-        await until(lambda: _is_listed(made, "s0"), timeout=20)
+        await until(lambda: _is_listed(made, "s0"))
         await made.workers[0].ask("DELETE", "/api/sessions/s0", json={"api_key": KEY})
         first, late = asyncio.create_task(made.ask("GET", path)), []
         await asyncio.sleep(1.0)
@@ -372,7 +372,7 @@ async def test_only_the_first_waits_to_see_whether_the_worker_of_a_session_that_
         assert min(late[1:]) < 4.0, late
 
         assert (await made.ask("POST", "/api/sessions", **about)).status_code == 200
-        await until(lambda: _is_listed(made, "s0"), timeout=20)
+        await until(lambda: _is_listed(made, "s0"))
         gone = (404, {"error": "Session not found"})
         await made.workers[0].set(says={path: gone, "/api/sessions/s0/status": gone})
         asking = asyncio.create_task(made.ask("GET", path))

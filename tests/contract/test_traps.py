@@ -238,7 +238,7 @@ async def test_9_the_go_ahead_for_a_large_body_comes_before_it(two: Fleet) -> No
         b"POST /api/messages/send HTTP/1.1\r\nHost: gate\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % len(body)
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
         writer.write(body)
         assert b" 200 " in await reader.readuntil(b"\r\n")

@@ -150,7 +150,7 @@ async def test_a_second_device_of_a_profile_throws_the_older_one_out(
     await connect(both, "s1", "4911")
     shared = ("--profiles", str(tmp_path / f"profiles-{one.port}"), "--api-key", "k")
     async with worker(free_port(), app.url, tmp_path, phones, *shared) as other:
-        await until(lambda: phones.double_logins, timeout=20)
+        await until(lambda: phones.double_logins)
         await until(lambda: _is(one, "s1", "disconnected"))
         await until(lambda: _is(other, "s1", "connected"))
         assert [twice.older for twice in phones.double_logins] == [f"127.0.0.1:{one.port}"]

@@ -112,7 +112,7 @@ async def test_requests_reach_the_existing_worker_that_has_the_session_and_new_o
             listed = (await client.get("/api/sessions")).json()
             return {row["session_id"] for row in listed["sessions"]} == {"s1", "s2"}
 
-        await until(both_known, timeout=10)
+        await until(both_known)
         for name, node in (("s1", first), ("s2", second)):
             answer = await client.get(f"/api/sessions/{name}/status", params={"api_key": "k", "workspace_id": "1"})
             assert answer.json()["by"] == node.port
@@ -126,7 +126,7 @@ async def test_requests_reach_the_existing_worker_that_has_the_session_and_new_o
             codes = [(await client.get(f"/api/sessions/{name}/status")).status_code for name in ("s3", "s4")]
             return codes == [200, 200]
 
-        await until(answers_for_all, timeout=10)
+        await until(answers_for_all)
         del first.sessions["s1"]
         restoring = await client.get("/api/sessions/s1/status")
         assert (restoring.status_code, restoring.json()["status"]) == (200, "connected"), "it may be restored yet"
@@ -140,5 +140,5 @@ async def test_its_webhooks_wait_for_a_laravel_that_is_down_and_arrive_in_order(
     deployed, first, _, laravel_port = placed
     assert [await first.says(deployed, n) for n in range(5)] == [202] * 5
     async with receiving(laravel_port) as laravel:
-        await until(lambda: len(laravel.taken()) == 5, timeout=20)
+        await until(lambda: len(laravel.taken()) == 5)
         assert [one.sequence for one in laravel.taken()] == list(range(5))

@@ -59,7 +59,6 @@ def keep_history(sluice: Deployment, process: str, message: str) -> int:
 async def both_started(sluice: Deployment, times: int = 1) -> None:
     await until(
         lambda: all(keep_history(sluice, name, "gateway.started") >= times for name in NAMES),
-        timeout=20,
         what=f"both gateways; it said:\n{sluice.said()}",
     )
 
@@ -152,7 +151,7 @@ async def test_one_that_is_killed_comes_back_while_the_other_answers_and_all_dra
     await until(refused, what="nobody to take new connections")
     assert not any(one.done() for one in slow), "both stop at once, not one after the other"
     assert [(await one).status_code for one in slow] == [200] * 16
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await sluice.up.wait() == 0
     assert [keep_history(sluice, name, "gateway.stopped") for name in NAMES] == [1, 1]
     assert sluice.said().splitlines()[-1].endswith("  stopped")

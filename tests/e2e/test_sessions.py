@@ -94,7 +94,7 @@ async def test_a_worker_that_is_stopped_hands_over_at_once(deployed: Deployment)
             answer = await client.get(f"/api/sessions/{SESSIONS[0]}/status")
             return answer.status_code == 200 and answer.headers.get("x-demo-worker") == "w2"
 
-        await until(answered_by_w2, timeout=20)
+        await until(answered_by_w2)
         assert time.monotonic() - stopped < LEASE
 
 
@@ -114,4 +114,4 @@ async def test_a_session_that_is_deleted_is_gone(deployed: Deployment) -> None:
         async def forgotten() -> bool:
             return (await client.get(f"/api/sessions/{SESSIONS[0]}/status")).status_code == 404
 
-        await until(forgotten, timeout=20)
+        await until(forgotten)

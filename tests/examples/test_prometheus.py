@@ -33,7 +33,7 @@ def promtool(*arguments: str, given: bytes = b"", folder: Path = EXAMPLES / "pro
     """What it said, after it was content."""
     tool = shutil.which("promtool")
     assert tool, "install promtool: apt-get install prometheus"
-    done = subprocess.run([tool, *arguments], input=given, cwd=folder, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([tool, *arguments], input=given, cwd=folder, capture_output=True, timeout=300, check=False)
     said = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, said
     return said

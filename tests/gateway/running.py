@@ -161,16 +161,16 @@ class Raw:
         self._writer.close()
 
     async def head(self) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self._reader.readuntil(b"\r\n\r\n")
 
     async def exactly(self, size: int) -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self._reader.readexactly(size)
 
     async def rest(self) -> bytes:
         """Until the gateway closes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self._reader.read()
 
     async def close(self) -> None:

@@ -106,7 +106,7 @@ async def chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 async def client(gate: Gate) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             yield reader, writer
     finally:
         writer.close()
@@ -116,7 +116,7 @@ async def client(gate: Gate) -> AsyncIterator[tuple[asyncio.StreamReader, asynci
 
 async def ask(gate: Gate, connection: socket.socket, times: int = 1) -> None:
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for _ in range(times):
             await loop.sock_sendall(connection, GET)
             assert ANSWER.fullmatch(await loop.sock_recv(connection, 4096))

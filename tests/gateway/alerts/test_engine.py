@@ -112,7 +112,7 @@ async def test_of_several_gateways_one_tells_and_another_goes_on_when_it_is_kill
     assert await world.look(first) == [FIRING]
     assert await world.look(second) == [FIRING]
     assert not second._leads
-    await until(lambda: _leads(second), timeout=5)  # the first was killed: it looks no more
+    await until(lambda: _leads(second))  # the first was killed: it looks no more
     assert await world.look(second) == [FIRING]
     world.seen = WELL
     assert await world.look(second) == [FIRING, OVER]

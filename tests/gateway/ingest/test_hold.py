@@ -142,7 +142,7 @@ async def test_a_full_backlog_holds_webhooks_until_there_is_room_in_their_order(
             bodies.extend(await drain(queue))
             return len(bodies) == accepted + 4
 
-        await until(all_delivered, timeout=10)
+        await until(all_delivered)
         assert [(await task).status_code for task in (posted, *more)] == [202] * 4
         assert [orjson.loads(body)["data"]["n"] for body in bodies] == list(range(accepted + 4))
 

@@ -178,7 +178,7 @@ async def own_store() -> AsyncIterator[tuple[str, Callable[[], None]]]:
         begin()
         try:
             url = embedded.url(folder)
-            await until(lambda: pongs(url), timeout=20)
+            await until(lambda: pongs(url))
             yield url, begin
         finally:
             running[-1].kill()

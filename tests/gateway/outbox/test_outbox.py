@@ -334,7 +334,7 @@ async def test_a_person_has_an_unknown_send_made_again(place: Place, store: Stor
     there = Deployed(gate.policies, store, Registry(store, 3.0))
     done = await dead_letters.replay(there, dead_letters.ReplayDeadLetters(endpoint="outbox", ids=tuple(ids)))
     assert isinstance(done, dead_letters.Replayed)
-    await until(place.sent, timeout=20.0)
+    await until(place.sent)
 
 
 @dataclass(frozen=True)

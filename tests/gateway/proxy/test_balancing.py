@@ -206,7 +206,7 @@ async def test_a_member_that_is_back_gets_requests_within_a_second_or_so(
         async def answers_again() -> bool:
             return (await answers(gate, 2))["a"] > 0
 
-        await until(answers_again, timeout=5)
+        await until(answers_again)
         assert await answers(gate, 10) == {"a": 5, "b": 5}
 
 
@@ -237,7 +237,7 @@ async def test_while_all_members_fail_they_are_asked_all_the_same(
         async def both_answer() -> bool:
             return await answers(gate, 4) == {"a": 2, "b": 2}
 
-        await until(both_answer, timeout=5)
+        await until(both_answer)
 
 
 async def test_the_maintenance_page_of_all_members_is_passed_on(
@@ -257,7 +257,7 @@ async def test_a_check_leaves_a_member_out_before_a_request_meets_it_and_brings_
     a, b = pair
     a.play = a.in_maintenance
     async with gate_to(tmp_path, store_url, urls(*pair, more=", health: {path: /up, every: 1s}")) as gate:
-        await until(lambda: b.heads and len(a.heads) >= 2, timeout=5)
+        await until(lambda: b.heads and len(a.heads) >= 2)
         assert await answers(gate, 10) == {"b": 10}
         assert {head.split(b" ")[1] for head in a.heads} == {b"/up"}
         a.play = a.answer
@@ -265,7 +265,7 @@ async def test_a_check_leaves_a_member_out_before_a_request_meets_it_and_brings_
         async def answers_again() -> bool:
             return (await answers(gate, 2))["a"] > 0
 
-        await until(answers_again, timeout=10)
+        await until(answers_again)
 
 
 async def test_a_check_that_fails_everywhere_stops_nobody(
@@ -283,9 +283,9 @@ async def test_a_check_that_fails_everywhere_stops_nobody(
     for member in pair:
         member.play = without_the_path(member)
     async with gate_to(tmp_path, store_url, urls(*pair, more=", health: {path: /wrong, every: 1s}")) as gate:
-        await until(lambda: all(member.heads for member in pair), timeout=5)
+        await until(lambda: all(member.heads for member in pair))
 
-        await until(lambda: all(members_of(gate).values()), timeout=5)
+        await until(lambda: all(members_of(gate).values()))
         assert await answers(gate, 10) == {"a": 5, "b": 5}
 
 
@@ -294,7 +294,7 @@ async def test_an_upstream_with_one_address_can_be_checked_too(
 ) -> None:
     a, _ = pair
     async with gate_to(tmp_path, store_url, f"{{url: {a.url}, health: {{path: /up, every: 1s}}}}") as gate:
-        await until(lambda: a.heads, timeout=5)
+        await until(lambda: a.heads)
         assert await answers(gate, 3) == {"a": 3}
 
 
@@ -314,7 +314,7 @@ async def test_status_says_which_member_is_left_out_and_which_is_back(
             await answers(gate, 1)
             return not members_of(gate)[a.url]
 
-        await until(is_back, timeout=5)
+        await until(is_back)
 
 
 async def test_members_of_an_edit_take_over_at_once(
@@ -332,7 +332,7 @@ async def test_members_of_an_edit_take_over_at_once(
         async def only_b() -> bool:
             return await answers(gate, 4) == {"b": 4}
 
-        await until(only_b, timeout=10)
+        await until(only_b)
 
 
 # --- one address

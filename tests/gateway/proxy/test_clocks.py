@@ -138,7 +138,7 @@ async def test_a_client_that_reads_nothing_is_cut_and_that_is_not_the_upstreams_
 ) -> None:
     laravel.response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 2**30 + b"x" * 32 * 2**20
     async with hasty.raw(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"):
-        await until(lambda: "request" in heard.messages(), timeout=20)
+        await until(lambda: "request" in heard.messages())
     (line,) = [fields for message, fields in heard.lines if message == "request"]
     assert line["why"] == "the client took nothing of its answer for 1 seconds (clients.send)"
     assert "upstream.broke_off" not in heard.messages()

@@ -104,7 +104,7 @@ async def test_an_upload_that_is_reset_while_its_upstream_takes_no_more_is_499(
         await begun.wait()
         await asyncio.sleep(1)
         client.reset()
-        await until(lambda: told(heard) == [LEFT], timeout=5)
+        await until(lambda: told(heard) == [LEFT])
     go_on.set()
     async with asyncio.timeout(5):
         await cut.wait()

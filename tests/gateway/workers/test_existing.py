@@ -302,7 +302,7 @@ async def test_a_session_that_is_not_restored_in_time_is_the_workers_404(
         async def gone() -> bool:
             return (await one.status("s1")).status_code == 404
 
-        await until(gone, timeout=20)
+        await until(gone)
 
 
 async def test_status_is_not_refused_by_a_limit_of_ours(

@@ -99,7 +99,7 @@ async def test_status_of_a_session_that_may_be_restored_is_no_404_while_nobody_c
         answer = await one.status("s2")
         return answer.status_code == 200 and answer.json()["status"] != "unknown"
 
-    await until(known, timeout=20)
+    await until(known)
 
 
 async def test_status_that_waited_for_a_worker_is_no_404_either_when_that_has_just_been_started(
@@ -130,7 +130,7 @@ async def test_a_deletion_that_cannot_be_recorded_is_no_success_and_is_recorded_
     async def forgotten() -> bool:
         return await one.registry.owner_of("s1") == Unknown()
 
-    await until(forgotten, timeout=20)
+    await until(forgotten)
 
 
 async def test_a_create_is_held_and_then_refused(one: Fleet, link: Link) -> None:

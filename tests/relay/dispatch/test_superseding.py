@@ -167,7 +167,7 @@ async def test_a_newer_one_is_not_sent_beside_an_older_one_of_another_session(
         await asyncio.sleep(0.3)
         assert b"new" not in app.bodies
         app.gate.set()
-        await until(delivered(relay, 3), timeout=5.0)
+        await until(delivered(relay, 3))
     assert app.bodies == [b"old", b"of its session", b"new"]
     assert (await relay.queue.counts()).retried == 0
 
@@ -186,7 +186,7 @@ async def test_a_relay_that_dies_while_it_sends_an_older_one_holds_the_newer_one
         new = await accept(another, ready(NEW, b"new"))
         await until(delivered(another))
         assert time.monotonic() - began > 0.4
-        await until(superseded(store, old, new), timeout=20.0)
+        await until(superseded(store, old, new))
     assert app.bodies == [b"new"]
 
 

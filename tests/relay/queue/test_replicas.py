@@ -55,7 +55,7 @@ async def pair(free_port: Callable[[], int]) -> AsyncIterator[Pair]:
             except StoreAway:
                 return False
 
-        await until(replicated, timeout=20)
+        await until(replicated)
         await store.close()
         yield pair
         for process in (primary, replica):

@@ -58,7 +58,7 @@ async def test_a_gateway_that_stops_ends_it(parts: Resources) -> None:
     async with served(parts) as http, stream(http) as statuses:
         await anext(statuses)
         parts.stop.request()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert [status async for status in statuses] == []
 
 
@@ -66,14 +66,14 @@ async def test_other_policies_end_it_so_that_another_token_does(parts: Resources
     async with served(parts) as http, stream(http) as statuses:
         await anext(statuses)
         parts.live.current = replace(parts.policies, revision="another")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert len([status async for status in statuses]) <= 1
 
 
 async def test_it_ends_after_its_time(parts: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "LONGEST", 0.5)
     async with served(parts) as http, stream(http) as statuses:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert [status["store"]["ok"] async for status in statuses] == [True]
 
 
@@ -85,7 +85,7 @@ async def test_only_so_many_may_look(parts: Resources, monkeypatch: pytest.Monke
             answer = await http.get("/_sluice/live", headers=BEARER)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             assert answer.json()["detail"] == "1 pages look at this gateway already; close some"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await http.get("/_sluice/api/status", headers=BEARER)).status_code != 200:
                 await asyncio.sleep(0.05)
             await asyncio.sleep(1.5)

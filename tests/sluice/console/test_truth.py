@@ -160,7 +160,7 @@ async def test_a_relay_that_is_alive_and_takes_nothing(parts: Resources, monkeyp
             "its log"
         ]
 
-    await until(said, timeout=5)
+    await until(said)
 
 
 def _without_pace(parts: Resources) -> Policies:

@@ -251,7 +251,7 @@ async def test_a_stop_while_one_is_not_ready_yet_starts_nothing_more(stage: Stag
 async def test_a_stop_while_one_waits_to_be_started_again_does_not_wait(stage: Stage) -> None:
     running = stage.supervisor(stage.program("a", 'note("x")\nsys.exit(1)\n', at_once))
     await running.start()
-    await until(lambda: len(stage.said) == 3, what="three deaths", timeout=20)
+    await until(lambda: len(stage.said) == 3, what="three deaths")
     asked = time.monotonic()
     await running.stop()
     assert time.monotonic() - asked < 0.5

@@ -72,7 +72,7 @@ def to(gate: Gate, path: str = "/app/key", **more: Any) -> connect:
 
 async def closed(client: ClientConnection | ServerConnection) -> tuple[int | None, str | None]:
     """What a side was closed with."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await client.wait_closed()
     return client.close_code, client.close_reason
 

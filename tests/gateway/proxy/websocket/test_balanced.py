@@ -110,7 +110,7 @@ async def test_a_member_that_cannot_be_connected_to_is_passed_over_and_found_aga
             async with opening(gate) as socket:
                 return await socket.recv() == "a"
 
-        await until(goes_to_a, timeout=5)
+        await until(goes_to_a)
 
 
 async def test_where_no_member_can_be_connected_to_it_is_502(
