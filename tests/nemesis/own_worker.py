@@ -14,24 +14,20 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import httpx2
 import orjson
-import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.policies import load
 from sessions.worker.joining import join
 from sluice.config import Signature
 from sluice.demo.worker import DemoWorker
-from sluice.http.server import serving
 from sluice.http.signatures import sign
-from sluice.observe import log as logs
 from sluice.process.loops import Stop
 from tests.e2e.deployment import WEBHOOKS
 from tests.nemesis.history import History
+from tests.nemesis.member import Member, main
 
 _EVERY = 0.4  # seconds between two acts of a session
 _TIMEOUT = 5.0
@@ -168,47 +164,20 @@ def late(app: ASGIApp) -> ASGIApp:
     return answer
 
 
-async def _run(options: argparse.Namespace) -> None:
-    stop, history = Stop(), History(options.history)
-    stop.on_signals()
-    policies = load(options.policies)
-    bound = serving.listening("127.0.0.1", options.port)
-    url = f"http://127.0.0.1:{options.port}"
-    signature = policies.signatures["workers"]
-    worker = NotingWorker(history, options.name, options.gateways[0], signature, url, traffic=False)
-    membership = join(worker, options.gateways[0], signature, url, policies.sessions.most)
-    if options.sends:
+async def _run(member: Member) -> None:
+    signature, gateways, sends = member.signature, member.gateways, member.options.sends
+    worker = NotingWorker(member.history, member.name, gateways[0], signature, member.url, traffic=False)
+    membership = join(worker, gateways[0], signature, member.url, member.policies.sessions.most)
+    if sends:
         worker.on_sent = worker.note_sent
-    left = Stop()
-
-    async def belong() -> None:
-        try:
-            await membership.run(stop)
-        finally:
-            left.request()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(serving.serve(late(worker.app()), bound, left))
-        if not options.sends:
-            group.create_task(Actor(worker, history, options.gateways, signature).run(stop))
-        group.create_task(belong())
+    acting = () if sends else (Actor(worker, member.history, gateways, signature).run(member.stop),)
+    await member.serve(late(worker.app()), membership, *acting)
     await worker.close()
-    history.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--history", type=Path, required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--policies", type=Path, required=True)
-    parser.add_argument("--gateways", nargs="+", required=True, help="their base URLs; it is a member at the first")
+def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sends", action="store_true", help="takes ids, notes messages, and does not act")
-    options = parser.parse_args()
-    logs.start(options.name)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(options))
 
 
 if __name__ == "__main__":
-    main()
+    main(_run, __doc__, _add)
