@@ -109,6 +109,8 @@ class Attendant:
         self._keeping = keeping
         self._browser: Chromium | None = None
         self._anew = self._ending = self._opening = self._starting = False
+        self._unproven = False
+        """Nobody knows whether the browser that ran last has left a login behind: what runs next here may tell."""
         self._wake, self._look = asyncio.Event(), asyncio.Event()
         self._living = asyncio.create_task(self._live())
 
@@ -135,6 +137,8 @@ class Attendant:
         if self._opening:  # which may take minutes
             self._living.cancel()
         await asyncio.wait([self._living])
+        if self._unproven:
+            await self._keeping.save(closed=True, proven=False)
 
     async def _live(self) -> None:
         pause, fails = _FIRST_PAUSE, 0
@@ -203,10 +207,9 @@ class Attendant:
             await browser.close()
             self._equipment.guard.closed(browser.pid)
             self._browser = None
+            self._unproven = not self._attended.is_logged_in and not self._attended.is_empty
             if self._attended.is_logged_in:
                 await self._keeping.save(closed=True)
-            elif not self._attended.is_empty:
-                await self._keeping.save(closed=True, proven=False)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
