@@ -6,10 +6,19 @@ from typing import Any
 
 import scoreboard
 
-FINE = {"sent": 600, "arrived": 600, "duplicate_rows": 0, "duplicate_phones": 0, "conflicts": 0, "held": 50}
-ASKED = {"requests": 2000, "well": 1999, "others": {"page: 502": 1}, "faults": {"gateway": 2, "relay": 1}}
+FINE = {
+    "sent": 600,
+    "taken": 600,
+    "arrived": 600,
+    "duplicate_rows": 0,
+    "duplicate_phones": 0,
+    "conflicts": 0,
+    "held": 50,
+}
+FAULTS = {"gateway": 2, "relay": 1, "a worker": 1, "store": 1}
+ASKED = {"requests": 2000, "well": 1999, "others": {"page: 502": 1}, "faults": FAULTS}
 FOUND = {
-    "before": {**FINE, "arrived": 240, "conflicts": 300, "per_minute": 99.6},
+    "before": {**FINE, "taken": 240, "arrived": 90, "conflicts": 300, "per_minute": 99.6},
     "after": FINE,
     "after_kills": FINE,
     "stages": {"1": (50, 50), "10": (50, 50), "50": (50, 50)},
@@ -26,7 +35,8 @@ def missed(**changed: Any) -> list[str]:
 def test_a_board_on_which_all_bars_are_kept() -> None:
     assert missed() == []
     lines = [one.line() for one in scoreboard._figures(FOUND)]
-    assert lines[0] == "before: webhooks of messages that arrived: 40% of 600"
+    assert lines[0] == "before: webhooks of messages that Laravel took: 40% of 600"
+    assert lines[1] == "before: messages that it kept, too: 15% of 600"
     assert "planned restarts: requests answered as if nothing were wrong: 99.95% of 2,000 (at least 99.9%)" in lines
     assert "kill -9: requests answered otherwise: page: 502 1" in lines
 
@@ -44,7 +54,8 @@ def test_each_bar_that_is_missed_is_named() -> None:
         "with 1 of 50 sessions behind Sluice: webhooks that arrived",
         "with 10 of 50 sessions behind Sluice: webhooks that arrived",
     ]
-    assert missed(per_minute=999.9) == ["messages a minute"]
+    assert missed(per_minute=999.9) == ["messages a minute, of 1,500 that come"]
+    assert missed(restarts={**ASKED, "faults": {"gateway": 5}}) == ["planned restarts: of what"]
     assert missed(restarts={**ASKED, "well": 1997}) == ["planned restarts: requests answered as if nothing were wrong"]
 
 
