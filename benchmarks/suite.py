@@ -7,8 +7,9 @@
     .venv/bin/python benchmarks/suite.py browsers -- --sessions 50    one with these options, for as long as it takes
 
 What each has measured is kept in results/NAME.json: with machine, versions, commit, load and command; and README.md has
-all of it as a table. A run that failed or took too long leaves the result before it. Peers run beside Sluice within the
-same run; one that is not installed is skipped by its name. Each has options of its own: benchmarks/NAME.py -h.
+all of it as a table, that of the whole repository what the scoreboard has measured. A run that failed or took too long
+leaves the result before it. Peers run beside Sluice within the same run; one that is not installed is skipped by its
+name. Each has options of its own: benchmarks/NAME.py -h.
 
 Exits with 1 if a bar was missed or a benchmark did not come to its end.
 """
@@ -39,6 +40,9 @@ from proxy import report  # noqa: E402
 RESULTS = _HERE / "results"
 README = _HERE / "README.md"
 BEGIN, END = "<!-- results, written by benchmarks/suite.py -->", "<!-- end of the results -->"
+FRONT = _HERE.parent / "README.md"
+_BOARD = "scoreboard"
+_BOARD_BEGIN, _BOARD_END = "<!-- scoreboard, written by benchmarks/suite.py -->", "<!-- end of the scoreboard -->"
 LONGEST = 300.0
 """Seconds for one of them, unless it is run with options of one's own."""
 _GRACE = 20.0
@@ -89,6 +93,7 @@ def main() -> int:
         return 0
     code = 0 if chosen.table else _run(chosen.names or known, chosen.against, options)
     README.write_text(with_table(README.read_text(), stored()))
+    FRONT.write_text(with_board(FRONT.read_text(), stored()))
     return code
 
 
@@ -120,18 +125,41 @@ def stored() -> list[dict[str, Any]]:
 
 
 def with_table(readme: str, results: Sequence[dict[str, Any]]) -> str:
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return before + "\n".join((BEGIN, "", *_figures(results), "", *_ways(results), "", END)) + after
+    return _between(readme, BEGIN, [*_figures(results), "", *_ways(results)], END)
+
+
+def with_board(readme: str, results: Sequence[dict[str, Any]]) -> str:
+    """That of the whole repository: what the scoreboard has measured."""
+    board = next((one for one in results if one["benchmark"] == _BOARD), None)
+    if board is None:
+        return readme
+    rows = [f"| {figure.what} | {figure.shown()} | {figure.wanted} | {_met(figure)} |" for figure in _of(board)]
+    how = f"`{board['command']}` at {board['commit']}, {board['at']}, on {board['machine']}; {board['load']}."
+    return _between(
+        readme, _BOARD_BEGIN, ["| what | result | wanted | |", "|---|---:|---|---|", *rows, "", how], _BOARD_END
+    )
+
+
+def _between(text: str, begin: str, lines: Sequence[str], end: str) -> str:
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return before + "\n".join((begin, "", *lines, "", end)) + after
+
+
+def _of(result: dict[str, Any]) -> list[Figure]:
+    return [Figure(**row) for row in result["figures"]]
+
+
+def _met(figure: Figure) -> str:
+    return "" if figure.met is None else "met" if figure.met else "**missed**"
 
 
 def _figures(results: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "| benchmark | what | result | wanted | |"
     yield "|---|---|---:|---|---|"
     for one in results:
-        for figure in (Figure(**row) for row in one["figures"]):
-            met = "" if figure.met is None else "met" if figure.met else "**missed**"
-            yield f"| {one['benchmark']} | {figure.what} | {figure.shown()} | {figure.wanted} | {met} |"
+        for figure in _of(one):
+            yield f"| {one['benchmark']} | {figure.what} | {figure.shown()} | {figure.wanted} | {_met(figure)} |"
 
 
 def _ways(results: Sequence[dict[str, Any]]) -> Iterator[str]:

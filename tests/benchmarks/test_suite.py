@@ -27,6 +27,12 @@ def test_the_table_of_the_readme_is_what_the_stored_results_give() -> None:
     assert suite.with_table(readme, suite.stored()) == readme, "run benchmarks/suite.py --table"
 
 
+def test_the_front_page_has_what_the_scoreboard_has_measured() -> None:
+    readme = suite.FRONT.read_text()
+    assert suite.with_board(readme, suite.stored()) == readme, "run benchmarks/suite.py --table"
+    assert "| messages a minute" in readme
+
+
 def test_each_stored_result_says_of_what_where_when_and_how() -> None:
     results = suite.stored()
     assert len(results) > 10
