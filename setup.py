@@ -25,7 +25,7 @@ COMPILED = tuple(
         "relay": "circuit metrics",
         "relay/deliver": "outcome retry sender",
         "relay/dispatch": "attempts batching leases loop permits prefetch slots",
-        "relay/queue": "codec history_codec inbox lanes layout queue usage",
+        "relay/queue": "codec history_codec inbox lanes layout queue replicated usage",
         "sluice/http": "bodies date fields request_id signatures via",
         "sluice/http/client": "chunks connection deadlines exchange framing pool response response_body response_head",
         "sluice/http/server": (

@@ -55,6 +55,7 @@ from relay.policies import OF_SENDS, OUTBOX
 from relay.process import open_queue, settings_of
 from relay.progress import Progress
 from relay.queue.inbox import Inbox
+from relay.queue.replicated import Replicated
 from sessions import registry
 from sessions.changes import Changes
 from sessions.existing import ExistingWorkers, WatchedWorker
@@ -200,7 +201,8 @@ class _Parts:
         self.wakeups = Wakeups(self.changes)
         self.limiter = Limiter(self.limits_store)
         self.delays = delays.Delays(self.store)
-        inbox = Inbox(self.inbox_store, replicas=1 if policies.store.promise == "replica" else 0)
+        replicas = 1 if policies.store.promise == "replica" else 0
+        inbox = Inbox(self.inbox_store, replicas=replicas)
         self.inflows: defaultdict[str, Inflow] = defaultdict(Inflow)
         self.progress = Progress()
         self.began = time.monotonic()
@@ -216,7 +218,7 @@ class _Parts:
         self.hold = Hold(inbox, self.bodies)
         self.held = HeldRequests(self.limiter, self.limits_store, self.bodies)
         self.vault = GatewayVault(store_url, policies.data)
-        self.results = Results(self.store, name)
+        self.results = Results(self.store, name, Replicated(self.inbox_store, replicas=replicas))
         self.results.receipts = self.message_ids = MessageIds(self.store)
         self.outbox = Outbox(self.store, self.hold, self.results, policies)
         self.hand_over = HandOver(self.results, self.limiter, self.store, self.workers.ways, policies)

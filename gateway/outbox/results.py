@@ -28,8 +28,9 @@ from typing import Protocol
 
 from gateway.workers.send_records import Outcome, packed
 from gateway.workers.target import Target
+from relay.queue.replicated import Replicated
 from sluice.http.fields import Field
-from sluice.store.client import Arg, Store, StoreAway, StoreRefused, load_script
+from sluice.store.client import Arg, Call, Store, StoreAway, StoreRefused, load_script
 
 KEY_PATTERNS = ("sl:{out:<nn>}:<id>",)
 _SLOTS = 16
@@ -118,12 +119,14 @@ class Ended:
 
 
 class Results:
-    """Of one process. `gateway`: its name, as others know it. All methods raise StoreAway and StoreRefused."""
+    """Of one process. `gateway`: its name, as others know it. `noting`: where it is noted that a send is given to a
+    worker, if that is to survive the loss of a master. All methods raise StoreAway and StoreRefused."""
 
-    def __init__(self, store: Store, gateway: str) -> None:
+    def __init__(self, store: Store, gateway: str, noting: Replicated | None = None) -> None:
         self.gateway = gateway
         self.receipts: Receipts = NoReceipts()
         self._store = store
+        self._noting = noting or Replicated(store)
         self._waiting: dict[str, list[asyncio.Event]] = {}
         """By send, of whoever waits for it here."""
         self._stopped = False
@@ -136,15 +139,16 @@ class Results:
         await self.receipts.begun(send, session, target)
         run = self.receipts.run_of(target)
         arguments: list[Arg] = [self.gateway, target.worker, run, attempt, "1" if anyway else "0", _ms(KEPT_FOR)]
-        what, *more = await self._store.run(_HAND_OVER, [_key(send)], arguments) or (None,)
+        answer, *_ = await self._noting.run_all([Call(_HAND_OVER, [_key(send)], arguments)])
+        what, *more = answer or (None,)
         if what is None:
             return None
         if what == b"handed":
             gateway, worker, ago = more
             return Handed(gateway.decode(), worker.decode(), ago / 1000)
-        promised, dead, worker, answer = more
+        promised, dead, worker, outcome = more
         ended = Ended(promised == b"1", dead.decode())
-        await self._tell(send, session, worker.decode(), ended, answer)
+        await self._tell(send, session, worker.decode(), ended, outcome)
         return ended
 
     async def look(self, send: str, session: str) -> Ended | Handed | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.queue.codec import LANE_LETTERS, Event, Superseding, microseconds, pack
-from relay.queue.errors import BacklogFull, FenceBeyond, NotReplicated, OtherContent, StaleFence
+from relay.queue.errors import BacklogFull, FenceBeyond, OtherContent, StaleFence
 from relay.queue.layout import (
     MAX_HISTORY,
     PARTITIONS,
@@ -24,8 +24,9 @@ from relay.queue.layout import (
     wake_channel,
 )
 from relay.queue.newest import Newest
+from relay.queue.replicated import Replicated
 from relay.queue.usage import Look, Usage, commands_of, read_all
-from sluice.store.client import Arg, Call, Store, StoreAway, StoreRefused, by_text, load_script
+from sluice.store.client import Arg, Call, Store, StoreAway, StoreRefused, load_script
 from sluice.store.protocol.errors import Full
 from sluice.store.shared_calls import SharedCalls
 
@@ -81,15 +82,13 @@ _REFUSALS: dict[int, type[Exception]] = {4: OtherContent, 5: StaleFence, 6: Fenc
 class Inbox:
     """One for all endpoints: what comes in at the same time is stored in one round trip.
 
-    `replicas`: so many replicas of the store must have an event before it is accepted (WAIT), within `replicas_within`
-    seconds. Then `store` must be a connection that nobody else uses, as whatever is behind a WAIT waits, too. Not for a
-    cluster, where WAIT covers one server of many.
+    `replicas`: so many replicas of the store must have an event before it is accepted, within `replicas_within`
+    seconds, and what is said of `store` in `Replicated` holds.
     """
 
     def __init__(self, store: Store, *, replicas: int = 0, replicas_within: float = 0.5) -> None:
         self._store = store
-        self._replicas = replicas
-        self._wait = ("WAIT", replicas, int(replicas_within * 1000))
+        self._replicated = Replicated(store, replicas=replicas, within=replicas_within)
         self._usage: dict[str, Usage] = {}
         """By endpoint."""
         self._accepts: SharedCalls[_Pending, _Answer] = SharedCalls(
@@ -115,7 +114,7 @@ class Inbox:
             raise _REFUSALS[answer](event.id)
         if event.superseding is not None and answer != _REPEAT:
             await self._note(event, event.superseding, [to for to in destinations if to.endpoint not in left_out], at)
-        return Accepted(event.id, repeat=answer == _REPEAT, replicas=self._replicas, left_out=left_out)
+        return Accepted(event.id, repeat=answer == _REPEAT, replicas=self._replicated.replicas, left_out=left_out)
 
     async def _note(self, event: Event, superseding: Superseding, destinations: Sequence[Destination], at: int) -> None:
         """That older ones are superseded from now on. Should it fail, the relay notes it before it sends the event."""
@@ -168,7 +167,8 @@ class Inbox:
         first_look = len(batches) + len(commands)
         if looks:
             commands += commands_of(looks)
-        results = await self._stored([batch.call(self._usage, now, is_final) for batch in batches], commands)
+        calls = [batch.call(self._usage, now, is_final) for batch in batches]
+        results = await self._replicated.run_all(calls, commands)
         if looks:
             read_all(looks, results[first_look:], now)
         answers: list[_Answer] = [(_ASK_AGAIN, (), 0)] * len(pending)
@@ -191,19 +191,8 @@ class Inbox:
         """At all partitions, in a round trip of its own."""
         now, usages = time.monotonic(), {name: self._usage.get(name) or Usage(name) for name in endpoints}
         looks = [Look(usage) for usage in usages.values()]
-        read_all(looks, await self._stored([], commands_of(looks)), now)
+        read_all(looks, await self._store.run_all((), commands_of(looks)), now)
         self._usage.update(usages)
-
-    async def _stored(self, calls: list[Call], also: Sequence[Sequence[Arg]]) -> list[Any]:
-        if self._replicas and calls:
-            # EVAL and not EVALSHA: the store would send a script that the server has forgotten again, behind the WAIT.
-            whole = [by_text(call.script, call.keys, call.args) for call in calls]
-            results = await self._store.run_all((), [*whole, *also, self._wait])
-            if results[-1] < self._replicas:
-                raise NotReplicated(f"{results[-1]} of {self._replicas} replicas had it in time")
-        else:
-            results = await self._store.run_all(calls, also)
-        return results
 
 
 class _Batch:

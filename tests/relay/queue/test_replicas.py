@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -20,47 +16,17 @@ from relay.queue.inbox import Inbox
 from relay.queue.queue import Queue
 from sluice.http.bodies import BodyBudget
 from sluice.store.client import Store, StoreAway
-from sluice.store.embedded import find_server
 from tests.relay.making import event
+from tests.store_pair import Pair, store_pair
 from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
-@dataclass
-class Pair:
-    primary: subprocess.Popen[bytes]
-    replica: subprocess.Popen[bytes]
-    primary_url: str
-    replica_url: str
-
-
-def start(port: int, folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    known = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *more]
-    return subprocess.Popen([find_server(), *known], stdout=subprocess.DEVNULL)
-
-
 @pytest.fixture
 async def pair(free_port: Callable[[], int]) -> AsyncIterator[Pair]:
-    first, second = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
-        primary = start(first, Path(folder), "--repl-diskless-sync-delay", "0")
-        replica = start(second, Path(folder), "--replicaof", "127.0.0.1", str(first))
-        pair = Pair(primary, replica, f"redis://127.0.0.1:{first}", f"redis://127.0.0.1:{second}")
-        store = Store(pair.primary_url, timeout=2.0)
-
-        async def replicated() -> bool:
-            try:
-                return bool((await store.commands(("SET", "x", "1"), ("WAIT", "1", "100")))[1])
-            except StoreAway:
-                return False
-
-        await until(replicated)
-        await store.close()
-        yield pair
-        for process in (primary, replica):
-            process.kill()
-            process.wait()
+    async with store_pair(free_port) as made:
+        yield made
 
 
 @pytest.fixture
