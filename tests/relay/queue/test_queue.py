@@ -194,7 +194,7 @@ async def test_what_went_stale_is_not_sent_and_counted(queue: Queue) -> None:
 
 
 async def test_a_delayed_event_waits_and_holds_what_comes_after_it(queue: Queue) -> None:
-    await accept(queue, event(body=b"delayed", delay=0.1))
+    await accept(queue, event(body=b"delayed", delay=1.0))
     await accept(queue, event(body=b"after"))
     assert await lease(queue) == []
     leased: list[Delivery] = []
