@@ -21,7 +21,9 @@ from sluice.observe.processes import RESTARTS
 from sluice.process.loops import Stop
 
 _FIRST_WAIT, _MAX_WAIT = 0.25, 10.0
-_LONG_ENOUGH = 30.0  # seconds up after which a death is no longer a quick one
+_LONG_ENOUGH = 5.0
+"""Seconds up after which a death is no longer a quick one. A process that ends each few seconds, as one that has too
+little memory may, is better started again at once than missing for longer than senders repeat what they send (14 s)."""
 _LAST_LINES = 12
 _STOPPED_WITHIN = 40.0
 

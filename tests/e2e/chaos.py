@@ -32,6 +32,7 @@ THROTTLED = ("throttled-phases",)
 HEALTHY = 16
 _EVERY = 0.15  # seconds between the events of a session
 _PAUSE = (1.0, 2.5)  # seconds between two kills
+_SETTLED = 6.0  # seconds that one has run before it is killed again
 _STEP = 600.0  # seconds by which the clock is set, at most so far from the true time in each direction
 _STEP_PAUSE = (2.0, 5.0)
 _DRAINED_WITHIN = 120.0
@@ -52,7 +53,7 @@ async def chaos(
             stepping = asyncio.create_task(step(clock, random.Random(seed + 2), account))
             for _ in range(kills):
                 await asyncio.sleep(chance.uniform(*_PAUSE))
-                victim = chance.choice(VICTIMS)
+                victim = await _victim(deployed, chance)
                 await deployed.kill_child(victim)
                 account.kills[victim] += 1
             stepping.cancel()
@@ -84,6 +85,19 @@ async def start(deployed: Deployment) -> None:
     deployed.file.write_text(text)
     deployed.policies = load(deployed.file, environment=SECRETS)
     await deployed.start_up()
+
+
+async def _victim(deployed: Deployment, chance: random.Random) -> str:
+    """One that has run for long enough to be started again at once: what is away for longer than senders repeat is
+    another matter than a crash."""
+    found: list[str] = []
+
+    def there() -> bool:
+        found[:] = [name for name in VICTIMS if deployed.runs_for(name) > _SETTLED]
+        return bool(found)
+
+    await until(there, what="one that has run for long enough")
+    return chance.choice(found)
 
 
 async def step(clock: SteppingClock, chance: random.Random, account: Account) -> None:

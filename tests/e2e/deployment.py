@@ -24,6 +24,8 @@ from sluice.demo import traffic
 from sluice.http import client as http1
 from sluice.http.decode import encode
 from sluice.http.signatures import sign
+from sluice.process.boottime import boottime
+from tests.started import started
 from tests.waiting import until
 
 SECRETS = {"WHATSAPP_HMAC_SECRET": "the-hmac-secret-of-tests", "SLUICE_CONSOLE_TOKEN": "the-console-token"}
@@ -193,6 +195,13 @@ class Deployment:
         await until(there, what=f"a process of {name}")
         os.kill(found[0], signal.SIGKILL)
         return found[0]
+
+    def runs_for(self, name: str) -> float:
+        """Seconds since a child of `sluice up` was started; 0: it is not there."""
+        with contextlib.suppress(OSError):
+            found = [pid for pid in self._children() if name in _command_line(pid)]
+            return max((boottime() - started(pid) for pid in found), default=0.0)
+        return 0.0
 
     def family(self) -> list[int]:
         """The process ids of `sluice up` and of all it has started."""

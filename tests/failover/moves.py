@@ -9,7 +9,6 @@ released ─▶ granted ─▶ opened ─▶ connected
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ from sluice.process.boottime import boottime
 from sluice.process.loops import Stop
 from sluice.store.client import Store
 from tests.failover.deployment import WITHIN, Deployment, deployment
+from tests.started import started
 
 _READY = 10.0
 """Seconds after its start in which a worker has started what drives its browsers."""
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ async def moved(made: Deployment, session: str) -> Move:
         await store.close()
     released = next(at for at, change in heard if not change.worker)
     granted = next(at for at, change in heard if change.worker == other)
-    opened = _started(use_of(made.profile(session, other)).pid)
+    opened = started(use_of(made.profile(session, other)).pid)
     connected = (made.whatsapp.connected_since(made.phones[session]) or 0.0) + boottime() - time.monotonic()
     return Move(released - signalled, granted - released, opened - released, connected - released)
 
@@ -85,8 +84,3 @@ async def moves(folder: Path, free_port: Callable[[], int], *, count: int) -> li
         assert made.whatsapp.overlaps() == []
         assert made.heard("s1", "session_disconnected") == []
         return found
-
-
-def _started(pid: int) -> float:
-    """When a process was, by `boottime`, to a hundredth of a second."""
-    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[19]) / _TICKS
