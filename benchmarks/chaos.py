@@ -62,7 +62,7 @@ class Part:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=40, help="of the first two parts")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of hostile clients")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of hostile clients, who all come at once at first")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this one; may be repeated")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument("--keep", type=Path, help="folder for logs and histories, which must not exist")
