@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relay.queue.layout import PARTITIONS, keys, own_key, wake_channel
+from relay.queue.suspects import SUSPECT
 from sluice.observe.log import Log
 from sluice.store.client import Store, load_script
 
@@ -51,9 +52,8 @@ async def _bring(store: Store, endpoint: str, partitions: Sequence[int], wanted:
     for partition in partitions:
         state, after, leased, arrivals = b"more", b"", 0, b""
         while state == b"more":
-            state, after, some, leased, arrivals = await store.run(
-                _SORT, keys(endpoint, partition), [wanted, after, _PAGE, _MAX_READ, leased, arrivals]
-            )
+            args = (wanted, after, _PAGE, _MAX_READ, leased, arrivals, SUSPECT)
+            state, after, some, leased, arrivals = await store.run(_SORT, keys(endpoint, partition), args)
             moved += some
     if moved:
         LOG.info("order.sorted", endpoint=endpoint, events=moved)

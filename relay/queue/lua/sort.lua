@@ -5,12 +5,13 @@
 -- KEYS       see events.lua and partition.lua
 -- ARGV       1 'session' | 'none'  2 after which entry id to go on ('': from the start)  3 entries  4 bytes of records
 --            that are looked at in one call  5 how many were leased in the calls before  6 `arrivals` at the start ('')
+--            7 the crash count from which on an event is a suspect: only a POST that had begun counts then (begun.lua)
 -- Return     { 'done' | 'more' | 'again': from the start, a little later; after which entry id to go on, how many were
 --            moved, how many are leased so far, arrivals at the start }
 -- Twice      what was moved is left alone.
 
 local wanted, after, max_entries, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local leased, moved, bytes = tonumber(ARGV[5]), 0, 0
+local leased, suspect, moved, bytes = tonumber(ARGV[5]), tonumber(ARGV[7]), 0, 0
 local order = call('HGET', COUNTS, 'order')
 if wanted == 'none' or order == wanted then
   if order ~= wanted then call('HSET', COUNTS, 'order', wanted) end
@@ -20,13 +21,14 @@ if order ~= SORTING then call('HSET', COUNTS, 'order', SORTING) end
 local arrivals = call('HGET', COUNTS, 'arrivals') or '0'
 local arrivals_then = ARGV[6] == '' and arrivals or ARGV[6]
 
--- A lease that is over is ended, and its holder has crashed on the event.
+-- A lease that is over is ended, and its holder counts as one that crashed on the event.
 local function is_leased(stream, entry_id)
   local lease = call('HGET', LEASES, stream)
   if not lease then return false end
   if tonumber(call('ZSCORE', lane(stream), stream) or 0) > now then return true end
   call('HDEL', LEASES, stream)
-  call('HINCRBY', ATTEMPTS, entry_id .. CRASHES, 1)
+  local crashes = entry_id .. CRASHES
+  if tonumber(call('HGET', ATTEMPTS, crashes) or 0) < suspect then call('HINCRBY', ATTEMPTS, crashes, 1) end
   return false
 end
 

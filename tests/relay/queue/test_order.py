@@ -12,6 +12,7 @@ from relay.queue.dead_letters import DeadLetters
 from relay.queue.inbox import Inbox
 from relay.queue.moving import Mover
 from relay.queue.queue import Queue, Settlement
+from relay.queue.suspects import SUSPECT
 from sluice.store.client import Store
 from tests.relay.making import event
 from tests.waiting import until
@@ -111,6 +112,26 @@ async def test_one_whose_holder_died_is_sorted_when_its_lease_is_over(store: Sto
     await until(sorted_out)
     (again,) = await lease(queue)
     assert (again.body, again.crash_count) == (b"0", 1)
+
+
+async def test_a_suspect_whose_post_was_not_begun_is_no_more_than_a_suspect_afterwards(
+    store: Store, inbox: Inbox
+) -> None:
+    queue = queue_of(store, lease=0.05)
+    await order.keep(store, "laravel", in_order=False)
+    await accept(inbox, queue, b"0")
+    counts: list[int] = []
+
+    async def leased_again(times: int) -> bool:
+        await order.go_on(store, "laravel")
+        counts.extend(one.crash_count for one in await lease(queue))
+        return len(counts) >= times
+
+    await until(lambda: leased_again(SUSPECT + 1))
+    await order.keep(store, "laravel", in_order=True)
+    await until(lambda: leased_again(SUSPECT + 4))
+    assert counts == [*range(SUSPECT), *[SUSPECT] * 4]
+    assert (await queue.counts()).dead == 0
 
 
 async def test_a_backoff_and_failed_attempts_go_along(store: Store, inbox: Inbox, queue: Queue) -> None:
