@@ -97,8 +97,16 @@ class RealLaravel:
         await self._http.aclose()
 
     def said(self) -> str:
-        files = [self.storage.parent / "laravel.log", self.storage / "logs" / "laravel.log"]
-        return "\n".join(file.read_text(errors="replace")[-4000:] for file in files if file.exists())
+        return "\n".join(file.read_text(errors="replace")[-4000:] for file in self._logs() if file.exists())
+
+    def log(self) -> str:
+        """All that the application has logged."""
+        file = self._logs()[1]
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def _logs(self) -> tuple[Path, Path]:
+        """Of the server, and of the application."""
+        return self.storage.parent / "laravel.log", self.storage / "logs" / "laravel.log"
 
     async def ask(self, method: str, path: str, **how: Any) -> httpx2.Response:
         return await self._http.request(method, path, **how)

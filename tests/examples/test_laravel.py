@@ -8,6 +8,8 @@ import hashlib
 import hmac
 import json
 import re
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -181,6 +183,27 @@ async def test_a_repeat_of_an_event_changes_nothing_and_one_that_failed_is_taken
     assert await post(app, path, read, **{"Webhook-Id": "evt_2"}) == (200, {"status": "queued"})
     assert await post(app, path, read, **{"Webhook-Id": "evt_2"}) == (200, {"status": "repeated"})
     assert app.messages("message_sent")[0]["status"] == "read"
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_message_about_which_no_worker_can_be_asked_is_answered_200_and_not_saved_but_logged(
+    app: RealLaravel, there: bool
+) -> None:
+    """As the application was before Sluice; `there`: somebody takes the question, and is killed then."""
+
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        at_once = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+        writer.close()
+
+    async with await asyncio.start_server(reset, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" if there else None
+        app.add("s2", 2, status="connected", assigned_instance_url=url)
+        data = {"workspace_id": 2, "session_id": "s2", "message": {"id": "m1", "body": "hello"}}
+        answer = await post(app, WEBHOOKS, {"event": "message_received", "data": data})
+        assert answer == (200, {"status": "processed_inline"})
+        assert app.messages() == []
+        assert '"message":"m1"' in app.log()
 
 
 async def test_a_batch_stops_at_what_fails_in_its_session_alone(app: RealLaravel) -> None:

@@ -3,6 +3,7 @@
 namespace App\WhatsApp;
 
 use Illuminate\Support\Facades\DB;
+use Illuminate\Support\Facades\Log;
 
 /** What becomes of a webhook, wherever it is handled. */
 class Webhooks
@@ -39,6 +40,9 @@ class Webhooks
     {
         if ($this->workers->anyConnected((int) $data['workspace_id'])) {
             $this->save($data, 'message_received');
+        } else {
+            $message = ['message' => $data['message']['id']];
+            Log::warning('A message is not saved: no worker says that an account of its workspace is connected', $message);
         }
     }
 

@@ -6,6 +6,7 @@ use App\Jobs\HandleWebhook;
 use App\WhatsApp\Webhooks;
 use Illuminate\Http\JsonResponse;
 use Illuminate\Http\Request;
+use Illuminate\Support\Facades\Log;
 use Illuminate\Support\Facades\Queue;
 use Throwable;
 
@@ -32,7 +33,8 @@ class WebhookController
             try {
                 $webhooks->handle($event, $data, $instance);
             } catch (Throwable $failed) {
-                report($failed); // and it is answered 200 all the same
+                // It is answered 200 all the same.
+                Log::error($failed->getMessage(), ['message' => $data['message']['id'] ?? null, 'exception' => $failed]);
             }
 
             return response()->json(['status' => 'processed_inline']);
