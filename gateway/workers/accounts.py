@@ -20,6 +20,7 @@ from gateway.proxy.upstream import Downstream, UpstreamClient, UpstreamRequest, 
 from gateway.request import Head
 from gateway.routing import segments_of
 from gateway.workers.active_accounts import ActiveAccounts, Unreadable, read
+from gateway.workers.begun import begun_at
 from sessions import divided
 from sessions.division import first_homes, home_of
 from sessions.existing import WatchedWorker
@@ -145,8 +146,13 @@ class Division:
                 )
             found.update(zip(homes, await registry.owners_of(list(homes)), strict=True))
         await self._ask_for([session for session in names if isinstance(found[session], Unowned)])
+        own = frozenset(session for session in names if home_of(found[session], self._workers) == worker)
         await divided.note(self._store, worker, time.time())
-        return frozenset(session for session in names if home_of(found[session], self._workers) == worker)
+        return own - await self._begun_at(worker) if own else own
+
+    async def _begun_at(self, worker: str) -> frozenset[str]:
+        """Asked after it was read who has what: what a list of it has made its own since is in the next one, too."""
+        return await begun_at(next(one for one in self._workers if one.name == worker))
 
     async def _ask_for(self, unowned: Sequence[str]) -> None:
         """So that the cleaner does not take them for orphans."""

@@ -110,6 +110,20 @@ async def test_a_session_that_is_in_a_workers_first_list_is_not_created_on_anoth
             await made.connected(session)
 
 
+async def test_a_worker_is_not_told_to_start_what_was_created_on_it_before_it_had_its_list(
+    build: Build, tmp_path: Path
+) -> None:
+    async with _sharing(build, tmp_path, ["s0", "s1"], start=False) as made:
+        await made.app.set(slow_active=4.0)
+        await made.workers[0].start()
+        await until(lambda: _answers(made, "w0"), timeout=20, what="w0 to be seen")
+        assert (await _create(made, "s0")).status_code == 200
+        await made.restored(0)
+        assert made.phones.ran_twice() == []
+        for session in ("s0", "s1"):
+            await made.connected(session)
+
+
 @asynccontextmanager
 async def _sharing(
     build: Build, folder: Path, sessions: Sequence[str], *, start: bool = True, shared_profiles: bool = True
