@@ -27,7 +27,7 @@ class ClientClock:
     next request. Beside that, and whenever bytes are left that the kernel does not take: that the client takes some."""
 
     def __init__(self, connection: ServerProtocol, bounds: ClientBounds) -> None:
-        self._connection: ServerProtocol = connection
+        self._connection: ServerProtocol | None = connection  # until it is lost
         self._bounds = bounds
         self._lingering = False
         self._deadline = Deadline(connection.loop, self._late)
@@ -35,7 +35,7 @@ class ClientClock:
 
     def await_request(self, *, within: float = 0.0) -> None:
         """The next one, or the first. `within`: so many seconds, in place of what the policies say."""
-        if not self._lingering:
+        if not self._lingering and self._connection is not None:
             first = self._connection.cycle is None
             self._deadline.set(within or (self._bounds.first_byte if first else self._bounds.keep_alive))
 
@@ -60,14 +60,19 @@ class ClientClock:
 
     def blocked(self) -> None:
         """The kernel takes no more."""
+        connection = self._connection
+        if connection is None:
+            return
         if self._sending is None:
-            connection = self._connection
             self._sending = SendClock(connection.loop, connection.transport, self._bounds.send, self._cut)
         self._sending.start()
 
     def watch_written(self) -> None:
         """Some of an answer is written, and perhaps not taken yet."""
-        if self._connection.transport.get_write_buffer_size() and not (self._sending and self._sending.running):
+        connection = self._connection
+        if connection is None or not connection.transport.get_write_buffer_size():
+            return
+        if self._sending is None or not self._sending.running:
             self.blocked()
 
     def unblocked(self) -> None:
@@ -75,7 +80,8 @@ class ClientClock:
             self._sending.stop()
 
     def close(self) -> None:
-        """The connection is lost, or another protocol's."""
+        """The connection is lost, or another protocol's, and is let go of."""
+        self._connection = None
         self._deadline.close()
         if self._sending is not None:
             self._sending.close()
@@ -83,25 +89,25 @@ class ClientClock:
     def _late(self) -> None:
         """What the client was to do next it has not done in time."""
         connection = self._connection
-        cycle = connection.cycle
-        if connection.transport.is_closing():
+        if connection is None or connection.transport.is_closing():
             return
+        cycle = connection.cycle
         if self._lingering:
             connection.transport.close()
         elif cycle is not None and not cycle.response_complete:
-            self._look(cycle)
+            self._look(connection, cycle)
         elif connection.stopping:
             connection.transport.close()
         elif connection.in_head:
-            self._refuse("head", f"the head took longer than {self._bounds.head:g} seconds (clients.head)")
+            _refuse(connection, "head", f"the head took longer than {self._bounds.head:g} seconds (clients.head)")
         else:
             if cycle is None:
-                self._tell("first_byte", f"no request came in {self._bounds.first_byte:g} seconds (clients.first_byte)")
+                why = f"no request came in {self._bounds.first_byte:g} seconds (clients.first_byte)"
+                _tell(connection, "first_byte", why)
             connection.transport.close()
 
-    def _look(self, cycle: Cycle) -> None:
+    def _look(self, connection: ServerProtocol, cycle: Cycle) -> None:
         """Only what somebody is there to take can be late."""
-        connection = self._connection
         left = connection.flow.reading_since + self._bounds.body - connection.loop.time()
         if connection.flow.read_paused:
             if cycle.has_hung_up():
@@ -115,17 +121,15 @@ class ClientClock:
         elif left > 0:
             self._deadline.set(left)
         else:
-            self._refuse("body", f"no more of the body came for {self._bounds.body:g} seconds (clients.body)")
-
-    def _refuse(self, key: str, why: str) -> None:
-        self._tell(key, why)
-        self._connection.refuse(408, why)
+            _refuse(connection, "body", f"no more of the body came for {self._bounds.body:g} seconds (clients.body)")
 
     def _cut(self) -> None:
         """The client takes nothing of what was written for it. Reset, as our kernel would keep it for minutes."""
-        why = f"the client took nothing of its answer for {self._bounds.send:g} seconds (clients.send)"
-        self._tell("send", why)
         connection = self._connection
+        if connection is None:
+            return
+        why = f"the client took nothing of its answer for {self._bounds.send:g} seconds (clients.send)"
+        _tell(connection, "send", why)
         cycle = connection.cycle
         if cycle is not None:
             if cycle.response_complete:
@@ -135,7 +139,13 @@ class ClientClock:
         reset_when_closed(connection.transport, True)
         connection.transport.abort()
 
-    def _tell(self, key: str, why: str) -> None:
-        metrics.cut(key)
-        client = self._connection.client
-        LOG.info("client.cut", why=why, client=client[0] if client else None)
+
+def _refuse(connection: ServerProtocol, key: str, why: str) -> None:
+    _tell(connection, key, why)
+    connection.refuse(408, why)
+
+
+def _tell(connection: ServerProtocol, key: str, why: str) -> None:
+    metrics.cut(key)
+    client = connection.client
+    LOG.info("client.cut", why=why, client=client[0] if client else None)

@@ -58,9 +58,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits()
-        self.conn = _Handshake(
-            extensions=self.conn.available_extensions, max_size=self._limits.message, logger=self.logger
-        )
+        _let_go(self.conn)
+        extensions = self.conn.available_extensions
+        self.conn = WebSocketHandshake(extensions=extensions, max_size=self._limits.message, logger=self.logger)
         self.close_timeout = _CLOSED_WITHIN
         self.on_lost: Callable[[], object] | None = None
         """Called when the connection is gone."""
@@ -68,6 +68,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._queued = self._queued_size = 0
         self._pong = b""
         self._taken = False
+        self._answered = False  # the application has ended, or was not asked
         self._gone: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -94,13 +95,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         self._intake.frames.inflates = bool(self.conn.extensions)
-        status = self.response.status_code
-        if status != 101:
+        if self.response.status_code != 101:
+            self._answered = True
             self._intake.end()
-            metrics.request("-", status, 0.0)
-            client = self.client[0] if self.client else None
-            request_id = self.response.headers.get("X-Request-Id")
-            LOG.info("request.refused", status=status, why=_why(self.conn), client=client, request_id=request_id)
+            _note_refused(self.conn, self.response, self.client[0] if self.client else None)
 
     def handle_text(self, event: Frame) -> None:
         self._begin("text", event)
@@ -128,16 +126,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:
             self._intake.passed_on()
             return
-        message: Any = {"type": "websocket.receive"}
-        if self.curr_msg_data_type == "text":
-            try:
-                message["text"] = str(data, "utf-8")
-            except UnicodeDecodeError:
-                self.conn.send_close(1007)
-                self.handle_parser_exception()
-                return
-        else:
-            message["bytes"] = bytes(data)
+        try:
+            message = _received(self.curr_msg_data_type, data)
+        except UnicodeDecodeError:
+            self.conn.send_close(1007)
+            self.handle_parser_exception()
+            return
         self._queued += 1
         self._queued_size += len(data)
         self.queue.put_nowait(message)
@@ -228,23 +222,30 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._gone is not None:
             self._gone.cancel()
-        if self.on_lost is not None:
-            self.on_lost()
+        on_lost, self.on_lost = self.on_lost, None
+        if on_lost is not None:
+            on_lost()
         self.stop_keepalive()
         self.disconnected = True
         self.writable.set()
         if not self.handshake_complete or self.close_sent:
             self._intake.end()
         self._intake.lost(partial(super().connection_lost, exc))
+        if self._answered:
+            self._intake.close()
+            _let_go(self.conn)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
+        self._answered = True
         self._intake.close()
-        if not self.disconnected:
+        if self.disconnected:
+            _let_go(self.conn)
+        else:
             self._gone = self.loop.call_later(_GONE_WITHIN, self.transport.abort)
 
 
-class _Handshake(ServerProtocol):
+class WebSocketHandshake(ServerProtocol):
     """Refuses as we refuse all else, and says which version is spoken here (RFC 6455 section 4.4)."""
 
     def accept(self, request: Request) -> Response:
@@ -263,6 +264,33 @@ class _Handshake(ServerProtocol):
             headers["Upgrade"] = "websocket"  # RFC 9110 section 15.5.22
         headers["Connection"] = "close, Upgrade" if status == 426 else "close"
         return Response(status, HTTPStatus(status).phrase, headers, body)
+
+
+def _note_refused(handshake: ServerProtocol, response: Response, client: str | None) -> None:
+    status, request_id = response.status_code, response.headers.get("X-Request-Id")
+    metrics.request("-", status, 0.0)
+    LOG.info("request.refused", status=status, why=_why(handshake), client=client, request_id=request_id)
+
+
+def _received(kind: str, data: Any) -> Any:
+    """ASGI. Raises UnicodeDecodeError."""
+    if kind == "text":
+        return {"type": "websocket.receive", "text": str(data, "utf-8")}
+    return {"type": "websocket.receive", "bytes": bytes(data)}
+
+
+def _let_go(conn: ServerProtocol) -> None:
+    """Of what holds on to it, for the same reason as in `protocol`."""
+    conn.parser.close()
+    _forget_frames(conn.handshake_exc)
+    _forget_frames(conn.parser_exc)
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Those that an exception, and what led to it, were raised in."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _why(handshake: ServerProtocol) -> str:

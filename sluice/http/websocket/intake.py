@@ -11,6 +11,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from typing import Never
 
 from sluice.http.websocket.frames import Frames
 from sluice.http.websocket.limits import Allowance, WebSocketLimits
@@ -85,9 +86,10 @@ class Intake:
         self._held.give_back(self._sizes.popleft())
 
     def close(self) -> None:
-        """Nothing of it is kept any more."""
+        """Nothing of it is kept any more, and nobody is called: else this and its connection hold on to each other."""
         self.end()
         self._held.close()
+        self._feed = self._ready = self._cut = _nobody
 
     def go_on(self) -> None:
         """`ready` may say something else now."""
@@ -200,6 +202,10 @@ class RoundRobin:
             intake.is_queued = more
         if more:
             self._waiting.append(intake)
+
+
+def _nobody(*_: object) -> Never:
+    raise AssertionError("nothing comes after the end")
 
 
 _round_robins: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, RoundRobin] = weakref.WeakKeyDictionary()

@@ -86,7 +86,9 @@ class Held:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self.give_back(self._size)
+        self.go_on = self._cut = _nothing
 
     def _look(self) -> None:
         self._timer = None
@@ -97,6 +99,10 @@ class Held:
             return
         self._got_further = False
         self._timer = self._loop.call_later(FURTHER_WITHIN, self._look)
+
+
+def _nothing() -> None:
+    """Is called in place of who is gone."""
 
 
 _memories: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Memory] = weakref.WeakKeyDictionary()
