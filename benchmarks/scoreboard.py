@@ -351,9 +351,9 @@ async def board(folder: Path, free_port: Callable[[], int], chosen: argparse.Nam
     found: dict[str, Any] = {"before": await before(folder / "before", free_port, chosen.before, chosen.seed)}
     _progress(found["before"])
     async with after(folder / "after", free_port, chosen.seed) as made:
-        found["stages"] = await made.stages(chosen.seconds / 8)
+        found["stages"] = await made.stages(min(chosen.seconds / 8, 30.0))
         _progress(found["stages"], *made.side.phones.ran_twice())
-        found["per_minute"] = await made.throughput(chosen.seconds / 2 if chosen.short else 120.0)
+        found["per_minute"] = await made.throughput(min(chosen.seconds / 2, 60.0))
         _progress(found["per_minute"])
         found["restarts"] = await made.under(made.restart, chosen.seconds)
         _progress(found["restarts"])
