@@ -22,7 +22,7 @@ from gateway.proxy.websocket.end import INTERNAL_ERROR, End
 from gateway.proxy.websocket.tasks import ending
 from gateway.request import Pairs
 from sluice.http.server import metrics
-from sluice.http.websocket import Intake, WebSocketLimits, is_pong
+from sluice.http.websocket import Intake, WebSocketLimits, is_pong, let_go
 
 _QUEUED, _QUEUED_BYTES = 16, 64 * 1024
 """Frames and their bytes that wait to be taken, beyond which no further one is looked at."""
@@ -168,7 +168,11 @@ class Connection(ClientConnection):
             super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._intake.lost(partial(super().connection_lost, exc))
+        self._intake.lost(partial(self._lost, exc))
+
+    def _lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        let_go(self.protocol)
 
     async def close_with(self, code: int | None, reason: str) -> None:
         """The closing handshake, also without a code. Returns when the connection is closed, in 5 seconds at most."""

@@ -27,7 +27,7 @@ from sluice.http.fields import pair_of
 from sluice.http.problem import Refusal
 from sluice.http.request_id import id_of, new_line
 from sluice.http.server import metrics
-from sluice.http.websocket import Intake, WebSocketLimits
+from sluice.http.websocket import Intake, WebSocketLimits, let_go
 from sluice.observe.log import Log
 
 VERSION = "13"
@@ -58,7 +58,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = limits()
-        _let_go(self.conn)
+        let_go(self.conn)
         extensions = self.conn.available_extensions
         self.conn = WebSocketHandshake(extensions=extensions, max_size=self._limits.message, logger=self.logger)
         self.close_timeout = _CLOSED_WITHIN
@@ -233,14 +233,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._intake.lost(partial(super().connection_lost, exc))
         if self._answered:
             self._intake.close()
-            _let_go(self.conn)
+            let_go(self.conn)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         super().on_task_complete(task)
         self._answered = True
         self._intake.close()
         if self.disconnected:
-            _let_go(self.conn)
+            let_go(self.conn)
         else:
             self._gone = self.loop.call_later(_GONE_WITHIN, self.transport.abort)
 
@@ -277,20 +277,6 @@ def _received(kind: str, data: Any) -> Any:
     if kind == "text":
         return {"type": "websocket.receive", "text": str(data, "utf-8")}
     return {"type": "websocket.receive", "bytes": bytes(data)}
-
-
-def _let_go(conn: ServerProtocol) -> None:
-    """Of what holds on to it, for the same reason as in `protocol`."""
-    conn.parser.close()
-    _forget_frames(conn.handshake_exc)
-    _forget_frames(conn.parser_exc)
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Those that an exception, and what led to it, were raised in."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
 
 
 def _why(handshake: ServerProtocol) -> str:
