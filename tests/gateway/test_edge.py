@@ -35,7 +35,7 @@ from tests.gateway.running import (
     values,
     without_names,
 )
-from tests.gateway.websocket_link import link_to
+from tests.gateway.store_link import link_to
 from tests.relay.making import event
 from tests.sluice.http.client.upstream import Call, saying
 from tests.waiting import until

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.running import Gate, Receiver, gateway, lines
-from tests.gateway.websocket_link import Link, link_to
+from tests.gateway.store_link import Link, link_to
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_server]
 

@@ -25,7 +25,7 @@ from gateway.proxy.websocket import WebSocketUpstream
 from sluice.http.server import serving
 from sluice.process.loops import Stop
 from tests.gateway.running import SECRET, Gate, Receiver, gateway, read_policies, receiver
-from tests.gateway.websocket_link import link_to
+from tests.gateway.store_link import link_to
 from tests.heard import Heard
 from tests.sluice.http.client.upstream import OK, Call
 from tests.waiting import until

@@ -22,7 +22,7 @@ from gateway.policies import Limit
 from sluice.config import Rate, units
 from sluice.store.client import Store, clock_key, load_script
 from tests.gateway.making import HOURLY, a_limit
-from tests.gateway.websocket_link import Link, link_to
+from tests.gateway.store_link import Link, link_to
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio

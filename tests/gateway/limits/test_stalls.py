@@ -20,7 +20,7 @@ from sluice.config import Rate
 from sluice.store.client import Store, StoreAway
 from tests.gateway.limits.test_limiter import bucket, verdicts
 from tests.gateway.making import HOURLY, a_limit
-from tests.gateway.websocket_link import Link, link_to
+from tests.gateway.store_link import Link, link_to
 from tests.heard import Heard
 from tests.waiting import until
 

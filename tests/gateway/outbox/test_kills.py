@@ -24,7 +24,7 @@ from sluice.store import embedded
 from sluice.store.client import Store
 from tests.gateway.outbox.test_outbox import counts, dead, has_sent, messages, queue, reasons
 from tests.gateway.running import Gate, problem, receiver
-from tests.gateway.websocket_link import link_to
+from tests.gateway.store_link import link_to
 from tests.gateway.workers.sending import SEND, Place, a_send, at_work
 from tests.sessions.making import place as place_session
 from tests.waiting import until

@@ -12,7 +12,7 @@ import pytest
 from gateway.workers import reach
 from sessions.registry import Unknown
 from tests.gateway.running import Receiver, problem
-from tests.gateway.websocket_link import Link, link_to
+from tests.gateway.store_link import Link, link_to
 from tests.gateway.workers.fleet import QUERY, Fleet, accounts, fleet
 from tests.waiting import until
 

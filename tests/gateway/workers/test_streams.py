@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from sessions.registry import Owner, Registry, Worker
 from sluice.store.client import Store
 from tests.gateway.running import Gate, Receiver, gateway, receiver
-from tests.gateway.websocket_link import link_to
+from tests.gateway.store_link import link_to
 from tests.sessions.making import place
 from tests.sluice.http.client.upstream import Call
 
