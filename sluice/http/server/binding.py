@@ -28,6 +28,9 @@ LOG = Log("gateway")
 INHERITED = "SLUICE_LISTENING"
 """The variable that names inherited sockets: by their address, the number of the open file."""
 BACKLOG = 2048
+_MAX_UNSENT = 128 * 1024
+"""Bytes of an answer that the kernel keeps beyond what the client's machine has room for. Its own limit is 4 MiB: a few
+hundred clients who read slowly would take more memory than all else, and of a container's share."""
 _unserved: list[str] = []
 _LOCKED_WITHIN, _LOCK_STEP = 2.0, 0.02
 _PROBED_WITHIN = 1.0
@@ -122,6 +125,8 @@ def listening(host: str, port: int, *, shared: bool = False, only_ipv6: bool = F
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # connections inherit it
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _MAX_UNSENT)
     if only_ipv6 and family == socket.AF_INET6:
         bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     try:

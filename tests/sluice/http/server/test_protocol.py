@@ -423,6 +423,29 @@ async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it() -> None:
     assert (taken, done) == (LARGE, ["answered"])
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the kernel cannot be told")
+async def test_the_kernel_keeps_little_of_an_answer_that_its_client_does_not_take() -> None:
+    """By itself it would keep 4 MiB of each."""
+    written = 0
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        nonlocal written
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while written < 2**24:
+            await send({"type": "http.response.body", "body": bytes(2**14), "more_body": True})
+            written += 2**14
+
+    async with served(app) as server, server.client() as client:
+        client.writer.transport.pause_reading()
+        client.send(GET)
+        before = -1
+        while written != before or not written:
+            before = written
+            await asyncio.sleep(0.3)
+        assert written < 2**20
+        client.writer.transport.abort()
+
+
 async def test_the_end_of_an_answer_that_nobody_takes_keeps_no_connection() -> None:
     """What was answered whole, and what ends a connection, is cut too: closing alone would wait for it to be read."""
     size = 8 * 2**20
