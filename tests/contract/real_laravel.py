@@ -132,6 +132,14 @@ class RealLaravel:
         with self._database() as database:
             database.execute(f"INSERT INTO whatsapp_accounts ({names}) VALUES ({marks})", tuple(row.values()))
 
+    def change(self, session: str, **fields: Any) -> None:
+        """Of the row of an account."""
+        changes = ", ".join(f"{name} = ?" for name in fields)
+        with self._database() as database:
+            database.execute(
+                f"UPDATE whatsapp_accounts SET {changes} WHERE session_id = ?", (*fields.values(), session)
+            )
+
     def accounts(self) -> dict[str, dict[str, Any]]:
         """Every row, soft-deleted ones too, by session."""
         return {row["session_id"]: row for row in self.rows("SELECT * FROM whatsapp_accounts")}

@@ -185,11 +185,9 @@ async def test_a_repeat_of_an_event_changes_nothing_and_one_that_failed_is_taken
     assert app.messages("message_sent")[0]["status"] == "read"
 
 
-@pytest.mark.parametrize("there", [False, True])
-async def test_a_message_about_which_no_worker_can_be_asked_is_answered_200_and_not_saved_but_logged(
-    app: RealLaravel, there: bool
-) -> None:
-    """As the application was before Sluice; `there`: somebody takes the question, and is killed then."""
+@pytest.fixture
+async def dies() -> AsyncIterator[str]:
+    """The address of somebody who takes a question, and is killed then."""
 
     async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         at_once = struct.pack("ii", 1, 0)
@@ -197,13 +195,39 @@ async def test_a_message_about_which_no_worker_can_be_asked_is_answered_200_and_
         writer.close()
 
     async with await asyncio.start_server(reset, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" if there else None
-        app.add("s2", 2, status="connected", assigned_instance_url=url)
-        data = {"workspace_id": 2, "session_id": "s2", "message": {"id": "m1", "body": "hello"}}
-        answer = await post(app, WEBHOOKS, {"event": "message_received", "data": data})
-        assert answer == (200, {"status": "processed_inline"})
-        assert app.messages() == []
-        assert '"message":"m1"' in app.log()
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+RECEIVED = {
+    "event": "message_received",
+    "data": {"workspace_id": 2, "session_id": "s2", "message": {"id": "m1", "body": "hello"}},
+}
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_message_about_which_no_worker_can_be_asked_is_answered_200_and_not_saved_but_logged(
+    app: RealLaravel, dies: str, there: bool
+) -> None:
+    """As the application was before Sluice."""
+    app.add("s2", 2, status="connected", assigned_instance_url=dies if there else None)
+    assert await post(app, WEBHOOKS, RECEIVED) == (200, {"status": "processed_inline"})
+    assert app.messages() == []
+    assert '"message":"m1"' in app.log()
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_where_it_asks_again_such_a_message_is_503_until_it_is_saved(
+    tmp_path: Path, store_url: str, free_port: Callable[[], int], dies: str, there: bool
+) -> None:
+    async with stage(tmp_path, store_url, free_port, settings={"WHATSAPP_ASK_AGAIN": "true"}) as made:
+        known = made.app.accounts()["s2"]["assigned_instance_url"]
+        made.app.change("s2", assigned_instance_url=dies if there else "http://127.0.0.1:9")
+        for _ in range(2):
+            assert (await post(made.app, f"{ONCE}{WEBHOOKS}", RECEIVED, **{"Webhook-Id": "evt_1"}))[0] == 503
+        assert made.app.messages() == []
+        made.app.change("s2", assigned_instance_url=known)
+        assert (await post(made.app, f"{ONCE}{WEBHOOKS}", RECEIVED, **{"Webhook-Id": "evt_1"}))[0] == 200
+        assert [row["message_id"] for row in made.app.messages()] == ["m1"]
 
 
 async def test_a_batch_stops_at_what_fails_in_its_session_alone(app: RealLaravel) -> None:

@@ -2,10 +2,13 @@
 
 namespace App\WhatsApp;
 
+use GuzzleHttp\Exception\TransferException;
 use Illuminate\Http\Client\ConnectionException;
 use Illuminate\Http\Client\Response;
 use Illuminate\Support\Facades\DB;
 use Illuminate\Support\Facades\Http;
+use Symfony\Component\HttpKernel\Exception\ServiceUnavailableHttpException;
+use Throwable;
 
 /** The calls to the workers, as they were before Sluice: only where they go is set otherwise. */
 class Workers
@@ -40,16 +43,36 @@ class Workers
     private function isConnected(object $account): bool
     {
         try {
-            $health = Http::timeout(5)->get($this->url($account).'/health');
+            $health = $this->answered(Http::timeout(5)->get($this->url($account).'/health'));
             if (! $health->successful() || ! $health->json('sessions.connected')) {
                 return false;
             }
-            $status = $this->status($account, 3);
+            $status = $this->answered($this->status($account, 3));
 
             return ! $status->successful() || $status->json('status') === 'connected';
-        } catch (ConnectionException) {
-            return false;
+        } catch (ConnectionException $failed) {
+            return config('whatsapp.ask_again') ? $this->askAgain($failed) : false;
+        } catch (TransferException $failed) {
+            throw_unless(config('whatsapp.ask_again'), $failed);
+
+            return $this->askAgain($failed);
         }
+    }
+
+    /** By a worker, and not by who found none. */
+    private function answered(Response $response): Response
+    {
+        if (config('whatsapp.ask_again') && in_array($response->status(), [502, 503, 504], true)) {
+            $this->askAgain();
+        }
+
+        return $response;
+    }
+
+    /** @return never */
+    private function askAgain(?Throwable $failed = null): bool
+    {
+        throw new ServiceUnavailableHttpException(1, 'The worker could not be asked', $failed);
     }
 
     private function status(object $account, int $seconds): Response

@@ -8,6 +8,7 @@ use Illuminate\Http\JsonResponse;
 use Illuminate\Http\Request;
 use Illuminate\Support\Facades\Log;
 use Illuminate\Support\Facades\Queue;
+use Symfony\Component\HttpKernel\Exception\ServiceUnavailableHttpException;
 use Throwable;
 
 /** As such an application has it before Sluice: messages are handled while the sender waits, the rest is queued. */
@@ -32,6 +33,8 @@ class WebhookController
         if (in_array($event, self::INLINE, true)) {
             try {
                 $webhooks->handle($event, $data, $instance);
+            } catch (ServiceUnavailableHttpException $later) {
+                throw $later; // with WHATSAPP_ASK_AGAIN alone
             } catch (Throwable $failed) {
                 // It is answered 200 all the same.
                 Log::error($failed->getMessage(), ['message' => $data['message']['id'] ?? null, 'exception' => $failed]);
