@@ -195,7 +195,8 @@ class EventPolicy:
     first: float | None = setting(parsers.duration, None)
     """Seconds for which what is not urgent of its session waits for it at most; None: not at all."""
     after: tuple[str, ...] = setting(each(of(parsers.event_type)), ())
-    """Event types that announce it: from them on the others wait for it to come."""
+    """Event types that announce it: from them on the others wait for it to come. Those that come up to two seconds
+    after it are late, and not sent."""
     announces: float = 0.0
     """Seconds for which they wait for the one that this announces, as that one says; 0: it announces none."""
 

@@ -19,7 +19,7 @@
 --            as it is tried again), content, '' or "<digest of what must be the same in a repeat ('': nothing must)>\1
 --            <fence of the lease under which its session sent it, us ('': it came without)>\1<'' | 'first': other lanes
 --            of its session wait until it was delivered | 'after': they wait until such a one has come> <ms at most>"
--- Return     for each event 1 stored | 2 stored, and for some endpoint in place of an older one | 0 a repeat
+-- Return     for each event 1 stored, or superseded at once | 2 stored, and for some endpoint in place of an older one | 0 a repeat
 --            | 4 refused: its id was accepted with another digest, and would still be recognised
 --            | 5 refused: something came under a higher fence | 6 refused: no lease can have this fence yet
 --            | -n refused: endpoint n is full | 3 ask again: what the other partitions hold has to be looked at first
@@ -204,8 +204,10 @@ local function accept(at)
   local with = endpoints_of(ARGV[at + 7])
   if is_repeat(at, id) then return rare().repeat_it(at, coalesce_key, with) end
   local has_more = ARGV[at + 9] ~= ''
-  local late = has_more and rare().refuse_by_fence(at)
-  if late then return late end
+  local stale = has_more and rare().refuse_by_fence(at)
+  if stale then return stale end
+  if has_more then with = rare().supersede_late(with, at) end
+  if #with == 0 then return rare().forgo(at) end
   local size, endpoint_count, without = #coalesce_key + #ARGV[at + 8], #with, nil
   for i = 1, endpoint_count do
     if not is_roomy(endpoints[with[i]], lane, size) then
@@ -401,21 +403,59 @@ local function define_rare_steps()
     end
   end
 
-  -- What announces a login may come late, when the login itself has come already. Later than that it is another one: the
-  -- session was started anew.
-  local function note_what_goes_first(e, at, entry_id)
+  -- Which of 'first' and 'after' it is, and for how long others wait (ms).
+  local function role_of(at)
     local _, _, role = more_of(at)
-    if role == '' or not e.in_order then return end
-    local which, ms = match(role, '^(%a+) (%d+)$')
-    forget_awaited(e)
-    local session, until_then = ARGV[at + 1], string.format('%d', now + ms)
-    if which == 'first' then
-      call('HSET', e.awaits, session, until_then .. ' ' .. entry_id)
-    else
-      local has_come_until = match(call('HGET', e.awaits, session) or '', '^(%d+) ')
-      local is_late = has_come_until and now < tonumber(has_come_until) - ms + LATE
-      if not is_late then call('HSET', e.awaits, session, until_then) end
+    return match(role, '^(%a+) (%d+)$')
+  end
+
+  -- The entry id of the login that this announces, where that came a moment ago. Later than that it is another one: the
+  -- session was started anew.
+  local function has_come(e, at)
+    local which, ms = role_of(at)
+    if which ~= 'after' or not e.in_order then return nil end
+    local until_then, entry_id = match(call('HGET', e.awaits, ARGV[at + 1]) or '', '^(%d+) (.+)$')
+    return until_then and now < until_then - ms + LATE and entry_id
+  end
+
+  local function supersede(e, at, newer)
+    local stream = ARGV[at] .. ARGV[at + 1]
+    local entry_id = string.format('%s\0%014d\0%s', stream, next_seq(at), ARGV[at + 2])
+    add_to_page(e.page, entry_id, now_text, 'superseded', '0', select(3, split(newer)), '')
+    count(e, 'accepted')
+    count(e, 'superseded')
+  end
+
+  -- What announces a login that has come already is not sent: its receiver would take the older news for the newer.
+  -- Returns the endpoints that get it.
+  local function supersede_late(to, at)
+    local with
+    for n, i in ipairs(to) do
+      local login = has_come(endpoints[i], at)
+      if login then
+        with = with or {unpack(to, 1, n - 1)}
+        supersede(endpoints[i], at, login)
+      elseif with then
+        with[#with + 1] = i
+      end
     end
+    return with or to
+  end
+
+  -- No endpoint gets it; its repeats are recognised.
+  local function forgo(at)
+    call('ZADD', DEDUPE, now + tonumber(ARGV[at + 3]), ARGV[at + 2])
+    note_more(at)
+    is_known[ARGV[at + 2]] = true
+    return STORED
+  end
+
+  local function note_what_goes_first(e, at, entry_id)
+    local which, ms = role_of(at)
+    if not which or not e.in_order then return end
+    forget_awaited(e)
+    local until_then = string.format('%d', now + ms)
+    call('HSET', e.awaits, ARGV[at + 1], which == 'first' and until_then .. ' ' .. entry_id or until_then)
   end
 
   local function is_other(at)
@@ -442,7 +482,7 @@ local function define_rare_steps()
   return {
     read_budget = read_budget, find_room = find_room, leave_out = leave_out, note_delay = note_delay,
     repeat_it = repeat_it, refuse_by_fence = refuse_by_fence, note_more = note_more,
-    note_what_goes_first = note_what_goes_first,
+    note_what_goes_first = note_what_goes_first, supersede_late = supersede_late, forgo = forgo,
   }
 end
 

@@ -145,13 +145,33 @@ async def test_they_go_on_when_a_person_drops_it(store: Store) -> None:
     await until(goes_on)
 
 
-async def test_a_late_announcement_of_what_has_come_already_holds_nothing_back(store: Store) -> None:
+async def test_a_late_announcement_of_what_has_come_already_is_superseded_and_holds_nothing_back(store: Store) -> None:
+    """Its receiver would take it for news: Laravel loses what comes for a session that is only authenticated."""
     session = Session(store)
-    await session.accept("ready")
+    ready = await session.accept("ready")
     assert await session.sent() == ["ready"]
-    await session.accept("announced")
+    late = await session.accept("announced")
+    assert await session.accept("announced", id=late.id) == late, "a repeat"
     await session.message()
-    assert await session.sent() == ["announced", "message"]
+    assert await session.sent() == ["message"]
+    counts = await session.queue.counts()
+    assert (counts.superseded, counts.waiting, counts.bytes) == (1, 0, 0)
+    history = await history_of(store, ["laravel"], late.id)
+    assert history is not None
+    assert [(one.state, one.reason) for one in history.endpoints] == [("superseded", ready.id)]
+
+
+async def test_what_is_late_for_one_endpoint_is_sent_to_another_that_has_not_heard_of_the_login(store: Store) -> None:
+    session, other = Session(store), Queue(store, "crm", lease=30.0, max_bytes=10**6, max_events=1000)
+    await session.accept("ready")
+    given = event("s1", b"announced", "urgent", type="announced", goes_first=GoesFirst("after", 30.0))
+    await Inbox(store).accept(given, [session.queue.destination, other.destination])
+    assert await session.sent() == ["ready"]
+    other.look_everywhere()
+    (leased,) = (await other.poll([], 10)).leased
+    assert leased.type == "announced"
+    await other.poll([Settlement(leased, "delivered")], 0)
+    assert (await other.counts()).bytes == 0
 
 
 async def test_a_session_that_is_announced_anew_waits_again(store: Store) -> None:
