@@ -10,6 +10,7 @@ FINE = {
     "sent": 600,
     "taken": 600,
     "arrived": 600,
+    "let_go": 0,
     "duplicate_rows": 0,
     "duplicate_phones": 0,
     "conflicts": 0,
@@ -57,6 +58,15 @@ def test_each_bar_that_is_missed_is_named() -> None:
     assert missed(per_minute=999.9) == ["messages a minute, of 1,500 that come"]
     assert missed(restarts={**ASKED, "faults": {"gateway": 5}}) == ["planned restarts: of what"]
     assert missed(restarts={**ASKED, "well": 1997}) == ["planned restarts: requests answered as if nothing were wrong"]
+
+
+def test_what_laravel_lets_go_has_arrived_and_is_a_miss_only_where_nothing_was_killed() -> None:
+    let_go = {**FINE, "arrived": 598, "let_go": 2}
+    what = "of these not saved by Laravel, whose own question to the worker failed"
+    assert missed(after=let_go) == [f"planned restarts: {what}"]
+    assert missed(after_kills=let_go) == []
+    found = {**FOUND, "after_kills": let_go}
+    assert f"kill -9: {what}: 2" in [one.line() for one in scoreboard._figures(found)]
 
 
 def test_a_share_is_never_rounded_up_to_all_of_it() -> None:
