@@ -19,8 +19,8 @@
 --            as it is tried again), content, '' or "<digest of what must be the same in a repeat ('': nothing must)>\1
 --            <fence of the lease under which its session sent it, us ('': it came without)>\1<'' | 'first': other lanes
 --            of its session wait until it was delivered | 'after': they wait until such a one has come> <ms at most>"
--- Return     for each event 1 stored, or superseded at once | 2 stored, and for some endpoint in place of an older one | 0 a repeat
---            | 4 refused: its id was accepted with another digest, and would still be recognised
+-- Return     for each event 1 stored, or superseded at once | 2 stored, and for some endpoint in place of an older one
+--            | 0 a repeat | 4 refused: its id was accepted with another digest, and would still be recognised
 --            | 5 refused: something came under a higher fence | 6 refused: no lease can have this fence yet
 --            | -n refused: endpoint n is full | 3 ask again: what the other partitions hold has to be looked at first
 --            | { 0, 1 or 2, n, ... }: but not for these endpoints, which are full. Then, for each endpoint, how many
@@ -206,8 +206,9 @@ local function accept(at)
   local has_more = ARGV[at + 9] ~= ''
   local stale = has_more and rare().refuse_by_fence(at)
   if stale then return stale end
-  if has_more then with = rare().supersede_late(with, at) end
-  if #with == 0 then return rare().forgo(at) end
+  local late
+  if has_more then with, late = rare().split_late(with, at) end
+  if #with == 0 then return rare().forgo(at, late) end
   local size, endpoint_count, without = #coalesce_key + #ARGV[at + 8], #with, nil
   for i = 1, endpoint_count do
     if not is_roomy(endpoints[with[i]], lane, size) then
@@ -234,6 +235,7 @@ local function accept(at)
     if has_more then rare().note_what_goes_first(e, at, entry_id) end
     if by then rare().note_delay(e, at, delay, by) end
   end
+  if late then rare().supersede(late, at) end
   return without and rare().leave_out(at, without, answer) or answer
 end
 
@@ -418,32 +420,31 @@ local function define_rare_steps()
     return until_then and now < until_then - ms + LATE and entry_id
   end
 
-  local function supersede(e, at, newer)
-    local stream = ARGV[at] .. ARGV[at + 1]
-    local entry_id = string.format('%s\0%014d\0%s', stream, next_seq(at), ARGV[at + 2])
-    add_to_page(e.page, entry_id, now_text, 'superseded', '0', select(3, split(newer)), '')
-    count(e, 'accepted')
-    count(e, 'superseded')
+  -- What announces a login that has come already is not sent: its receiver would take the older news for the newer.
+  -- Returns the endpoints that get it, and for those that do not each with its login, if there are any.
+  local function split_late(to, at)
+    local with, late = {}, {}
+    for _, i in ipairs(to) do
+      local login = has_come(endpoints[i], at)
+      if login then late[#late + 1] = {endpoints[i], login} else with[#with + 1] = i end
+    end
+    if #late == 0 then return to end
+    return with, late
   end
 
-  -- What announces a login that has come already is not sent: its receiver would take the older news for the newer.
-  -- Returns the endpoints that get it.
-  local function supersede_late(to, at)
-    local with
-    for n, i in ipairs(to) do
-      local login = has_come(endpoints[i], at)
-      if login then
-        with = with or {unpack(to, 1, n - 1)}
-        supersede(endpoints[i], at, login)
-      elseif with then
-        with[#with + 1] = i
-      end
+  local function supersede(late, at)
+    for _, one in ipairs(late) do
+      local e, login = unpack(one)
+      local entry_id = string.format('%s\0%014d\0%s', ARGV[at] .. ARGV[at + 1], next_seq(at), ARGV[at + 2])
+      add_to_page(e.page, entry_id, now_text, 'superseded', '0', select(3, split(login)), '')
+      count(e, 'accepted')
+      count(e, 'superseded')
     end
-    return with or to
   end
 
   -- No endpoint gets it; its repeats are recognised.
-  local function forgo(at)
+  local function forgo(at, late)
+    supersede(late, at)
     call('ZADD', DEDUPE, now + tonumber(ARGV[at + 3]), ARGV[at + 2])
     note_more(at)
     is_known[ARGV[at + 2]] = true
@@ -482,7 +483,7 @@ local function define_rare_steps()
   return {
     read_budget = read_budget, find_room = find_room, leave_out = leave_out, note_delay = note_delay,
     repeat_it = repeat_it, refuse_by_fence = refuse_by_fence, note_more = note_more,
-    note_what_goes_first = note_what_goes_first, supersede_late = supersede_late, forgo = forgo,
+    note_what_goes_first = note_what_goes_first, split_late = split_late, supersede = supersede, forgo = forgo,
   }
 end
 

@@ -9,6 +9,7 @@ import pytest
 
 from relay.circuit import CircuitStatus
 from relay.queue.codec import Delivery, Event, GoesFirst, Lane
+from relay.queue.errors import BacklogFull
 from relay.queue.history import history_of
 from relay.queue.inbox import Inbox
 from relay.queue.layout import PARTITIONS, own_key
@@ -172,6 +173,22 @@ async def test_what_is_late_for_one_endpoint_is_sent_to_another_that_has_not_hea
     assert leased.type == "announced"
     await other.poll([Settlement(leased, "delivered")], 0)
     assert (await other.counts()).bytes == 0
+
+
+async def test_what_is_late_and_refused_for_want_of_room_elsewhere_is_superseded_once(store: Store) -> None:
+    session, full = Session(store), Queue(store, "crm", lease=30.0, max_bytes=10**6, max_events=1)
+    await Inbox(store).accept(event("s1", b"before"), [full.destination])
+    await session.accept("ready")
+    given = event("s1", b"announced", "urgent", type="announced", goes_first=GoesFirst("after", 30.0))
+    for _ in range(2):
+        with pytest.raises(BacklogFull):
+            await Inbox(store).accept(given, [session.queue.destination, full.destination])
+    full.look_everywhere()
+    (before,) = (await full.poll([], 10)).leased
+    await full.poll([Settlement(before, "delivered")], 0)
+    await Inbox(store).accept(given, [session.queue.destination, full.destination])
+    counts = await session.queue.counts()
+    assert (counts.accepted, counts.superseded, (await full.counts()).waiting) == (2, 1, 1)
 
 
 async def test_a_session_that_is_announced_anew_waits_again(store: Store) -> None:
