@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 async def test_of_a_websocket_nothing_is_left_to_be_collected(gate: Gate, reverb: Reverb, how: str) -> None:
     gc.collect()
     gc.disable()
+    before = _kept()
     try:
         for _ in range(3):
             async with to(gate, close_timeout=0.1) as client:
@@ -30,7 +31,9 @@ async def test_of_a_websocket_nothing_is_left_to_be_collected(gate: Gate, reverb
                     client.transport.abort()
                 elif how == "wrong":
                     client.transport.write(b"\xff\xff\xff\xff")
-        await until(lambda: not _kept(), timeout=20, what=lambda: f"nothing to be left; there is {_kept()}")
+        await until(
+            lambda: not _kept() - before, timeout=20, what=lambda: f"nothing to be left; there is {_kept() - before}"
+        )
     finally:
         gc.enable()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -39,11 +39,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def without_collector() -> Iterator[None]:
+def kept() -> Iterator[Callable[[], Counter[str]]]:
+    """Without the garbage collector: what there is of connections, beyond what other tests have left."""
     gc.collect()
     gc.disable()
+    before = of_connections()
     try:
-        yield
+        yield lambda: of_connections() - before
     finally:
         gc.enable()
 
@@ -98,7 +100,7 @@ WAYS = [silent, answered, answered_after_chunks, gone_in_a_head, gone_in_a_body,
 
 
 @pytest.mark.parametrize("does", WAYS, ids=lambda it: it.__name__)
-async def test_of_a_connection_nothing_is_left_to_be_collected(does: Any, without_collector: None) -> None:
+async def test_of_a_connection_nothing_is_left_to_be_collected(does: Any, kept: Callable[[], Counter[str]]) -> None:
     async with served(app) as server:
         for _ in range(3):
             async with server.client() as client:
@@ -109,7 +111,7 @@ async def test_of_a_connection_nothing_is_left_to_be_collected(does: Any, withou
 
 
 @pytest.mark.parametrize("how", ["closed", "aborted", "wrong"])
-async def test_of_a_websocket_nothing_is_left_to_be_collected(how: str, without_collector: None) -> None:
+async def test_of_a_websocket_nothing_is_left_to_be_collected(how: str, kept: Callable[[], Counter[str]]) -> None:
     async with served(app) as server:
         for _ in range(3):
             async with _websocket(server) as client:
@@ -129,6 +131,5 @@ async def _websocket(server: Server) -> AsyncIterator[Any]:
         yield client
 
 
-def kept() -> Counter[str]:
-    """What is there of connections of our server."""
+def of_connections() -> Counter[str]:
     return Counter(type(one).__name__ for one in gc.get_objects() if type(one) in OF_CONNECTIONS)
