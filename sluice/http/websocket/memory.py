@@ -65,8 +65,8 @@ class Held:
             self._timer = self._loop.call_later(FURTHER_WITHIN, self._look)
 
     def give_back(self, size: int) -> None:
-        """They have been passed on."""
-        memory = self._memory
+        """They have been passed on; after the end there is nothing of it left to give back."""
+        memory, size = self._memory, min(size, self._size)
         self._size -= size
         self._got_further = True
         memory.used -= size * _COPIES

@@ -80,3 +80,16 @@ async def test_nobody_is_cut_while_there_is_room(monkeypatch: pytest.MonkeyPatch
     await asyncio.sleep(0.1)
     assert not side.cut
     side.held.close()
+
+
+async def test_what_is_passed_on_after_the_end_is_not_given_back_twice() -> None:
+    gone, full = Side(2 * FREE), Side(LIMIT)
+    assert [side.held.may_go_on() for side in (full, gone)] == [True, False]
+    gone.held.close()
+    gone.held.give_back(2 * FREE)
+    full.held.close()
+    full.held.give_back(LIMIT)
+    one, other = Side(2 * FREE), Side(2 * FREE)
+    assert [side.held.may_go_on() for side in (one, other)] == [True, True], "there is room for both, just"
+    third = Side(FREE + 1)
+    assert [side.held.may_go_on() for side in (one, third)] == [True, False]
