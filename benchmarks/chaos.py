@@ -118,14 +118,17 @@ def _failovers(folder: Path, free_port: Callable[[], int], chosen: argparse.Name
 def _of(account: Account) -> Part:
     wrong = {"was lost": account.lost(), "came after a later one": account.out_of_order()}
     wrong |= {"came again under another id": account.unexplained()}
+    sentences = [f"{session} {number} {what}" for what, sent in wrong.items() for session, number in sent]
+    sentences += [f"{sent[0]} {sent[1]} is a dead letter: {account.dead[sent]}" for sent in account.wrongly_dead()]
     figures = [
         Figure("kills", account.kills.total()),
         Figure("steps of the clock", account.steps),
         Figure("events", len(account.emitted)),
         Figure("in the hands of killed gateways", len(account.cut_off())),
         Figure("sent again with their id", account.repeated()),
+        Figure("dead letters, in whose POST three relays were killed", len(account.dead) - len(account.wrongly_dead())),
     ]
-    return Part(figures, [f"{session} {number} {what}" for what, sent in wrong.items() for session, number in sent])
+    return Part(figures, sentences)
 
 
 def _write_down(account: Account, file: Path) -> None:
@@ -135,6 +138,11 @@ def _write_down(account: Account, file: Path) -> None:
         history.note("emitted", at=at, session=session, number=number, end=end)
     for (session, number), identity, at in account.taken:
         history.note("taken", at=at, session=session, number=number, id=identity)
+    for (session, number), moments in account.posted.items():
+        for at in moments:
+            history.note("posted", at=at, session=session, number=number)
+    for at in account.relay_kills:
+        history.note("relay killed", at=at)
     history.close()
 
 

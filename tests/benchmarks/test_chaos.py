@@ -10,7 +10,7 @@ import chaos
 import pytest
 from measured import Figure
 
-from tests.e2e.account import Account
+from tests.e2e.account import OF_CRASHES, Account
 from tests.nemesis import history
 
 
@@ -38,6 +38,22 @@ def test_what_is_wrong_is_said_in_sentences() -> None:
         "a 2 came again under another id",
     ]
     assert Figure("kills", 2) in part.figures
+
+
+def test_a_dead_letter_is_wrong_unless_three_relays_were_killed_in_its_post() -> None:
+    found = account()
+    found.dead = {("b", 0): OF_CRASHES}
+    found.posted["b", 0] = [10.0, 20.0, 30.0, 40.0]
+    found.relay_kills = [10.5, 20.9, 35.0, 40.2]
+    part = chaos._of(found)
+    assert [sentence for sentence in part.wrong if sentence.startswith("b")] == []
+    assert Figure("dead letters, in whose POST three relays were killed", 1) in part.figures
+
+    found.relay_kills.pop()
+    sentence = "b 0 is a dead letter: 3 relay processes ended while they delivered it"
+    assert sentence in chaos._of(found).wrong
+    found.dead["b", 0] = "the receiver answered 422"
+    assert "b 0 is a dead letter: the receiver answered 422" in chaos._of(found).wrong
 
 
 def test_one_thing_that_is_wrong_in_one_part_is_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:

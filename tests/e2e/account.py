@@ -6,8 +6,13 @@ import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from relay.queue.suspects import MAX_CRASHES
+
 Sent = tuple[str, int]
 """A session, and the event's place in it."""
+OF_CRASHES = f"{MAX_CRASHES} relay processes ended while they delivered it"
+LONGEST_POST = 1.5
+"""Seconds: the timeout of these deployments, and something for the machine."""
 
 
 @dataclass(slots=True)
@@ -20,19 +25,36 @@ class Account:
     """Why the sender, by its contract, did not send it again."""
     taken: list[tuple[Sent, str, float]] = field(default_factory=list)
     """What the receiver answered with 200: the event, its id, and when."""
+    posted: defaultdict[Sent, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """When the receiver got which event, whatever it answered."""
+    dead: dict[Sent, str] = field(default_factory=dict)
+    """What is a dead letter in the end, and of what it died."""
     sent: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Of each message that a worker has sent, by its text: the ids under which it went out."""
     answers: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
+    relay_kills: list[float] = field(default_factory=list)
+    """When each was."""
     steps: int = 0
     """Of the store's clock."""
     messages: tuple[str, ...] = ()
     """What `status` says in the end."""
 
     def lost(self) -> list[Sent]:
-        """What never arrived, but for what a killed gateway took along: its sender sees a reset, and gives up."""
+        """What never arrived and is no dead letter, but for what a killed gateway took along: its sender sees a reset,
+        and gives up."""
         cut = {sent for sent, why in self.given_up.items() if why == "reset" and self.kills["gateway"]}
-        return sorted(self.emitted.keys() - cut - self._arrived())
+        return sorted(self.emitted.keys() - cut - self._arrived() - self.dead.keys())
+
+    def wrongly_dead(self) -> list[Sent]:
+        """Dead letters, but for those in whose POST so many relays were killed as make an event a dead letter."""
+        return sorted(sent for sent in self.dead if not self._is_suspect(sent))
+
+    def _is_suspect(self, sent: Sent) -> bool:
+        killed_in = [
+            kill for kill in self.relay_kills if any(kill - LONGEST_POST <= at <= kill for at in self.posted[sent])
+        ]
+        return self.dead[sent] == OF_CRASHES and len(killed_in) >= MAX_CRASHES
 
     def cut_off(self) -> list[Sent]:
         """What a killed gateway took along."""
@@ -74,6 +96,7 @@ class Account:
         return (
             f"kills {dict(self.kills)}, steps of the clock {self.steps}, emitted {len(self.emitted)}, answered "
             f"{len(self.answered)}, given up {dict(Counter(self.given_up.values()))}, receiver {dict(self.answers)}, "
-            f"lost {len(self.lost())}, taken along by a killed gateway {len(self.cut_off())}, out of order "
-            f"{len(self.out_of_order())}, repeated {self.repeated()}, under another id {len(self.unexplained())}"
+            f"lost {len(self.lost())}, taken along by a killed gateway {len(self.cut_off())}, dead letters "
+            f"{self.dead}, out of order {len(self.out_of_order())}, repeated {self.repeated()}, under another id "
+            f"{len(self.unexplained())}"
         )

@@ -48,6 +48,9 @@ async def bad_receiver(
                 event = orjson.loads(got.body)
                 data = event["data"]
                 session = data["session_id"]
+                is_of_load = event["event"] != "message_sent" and "sequence" in data  # no other has one
+                if is_of_load:
+                    account.posted[session, data["sequence"]].append(time.monotonic())
                 status = 200 if calm.is_set() else _status(session, time.monotonic() - began, chance)
                 account.answers[str(status or "hung")] += 1
                 if status == HANGS:
@@ -55,7 +58,7 @@ async def bad_receiver(
                     return
                 if status == OK[0] and event["event"] == "message_sent":
                     account.sent[data["message"]["body"]].add(data["message"]["id"])
-                elif status == OK[0] and "sequence" in data:  # what else workers tell of their sessions has none
+                elif status == OK[0] and is_of_load:
                     sent = (session, data["sequence"])
                     account.taken.append((sent, got.all("webhook-id")[0].decode(), time.monotonic()))
                 writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)

@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 
 from gateway.policies import load
-from tests.e2e.account import Account
+from tests.e2e.account import Account, Sent
 from tests.e2e.bad_receiver import bad_receiver, sessions
 from tests.e2e.contract_sender import SOCKETS, ContractSender
 from tests.e2e.deployment import SECRETS, WEBHOOKS, Deployment, deployment
@@ -56,9 +56,12 @@ async def chaos(
                 victim = await _victim(deployed, chance)
                 await deployed.kill_child(victim)
                 account.kills[victim] += 1
+                if victim == "relay":
+                    account.relay_kills.append(time.monotonic())
             stepping.cancel()
         calm.set()
         await until(deployed.drained, timeout=_DRAINED_WITHIN, what=f"everything to be delivered: {account}")
+        account.dead = await dead_letters(deployed)
         account.messages = tuple((await deployed.status())["messages"])
     return account
 
@@ -73,6 +76,19 @@ async def unkilled(folder: Path, ports: tuple[int, int], *, seconds: float, bad:
         calm.set()
         await until(deployed.drained, timeout=_DRAINED_WITHIN, what=f"everything to be delivered: {account}")
     return account
+
+
+async def dead_letters(deployed: Deployment) -> dict[Sent, str]:
+    """All of them, with the reason of each."""
+    code, out, err = await deployed.run("dead", "list", "--endpoint", "laravel", "--limit", "1000", "--json")
+    assert code == 0, err
+    found = {}
+    for letter in orjson.loads(out)["letters"]:
+        code, out, err = await deployed.run("dead", "show", letter["id"])
+        assert code == 0, err
+        data = orjson.loads(orjson.loads(out)["body"])["data"]
+        found[data["session_id"], data["sequence"]] = letter["reason"]
+    return found
 
 
 async def start(deployed: Deployment) -> None:
