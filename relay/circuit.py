@@ -7,7 +7,6 @@ key `sl:{<endpoint>}:circuit`.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -69,8 +68,8 @@ class Report:
     min_pause: float = 0.0
     """Seconds that the endpoint asked to be paused."""
     why: str = ""
-    ok_began: float | None = None
-    """When the last POST that got a 2xx began (monotonic)."""
+    ok_at: float = 0.0
+    """When the last POST that got a 2xx began: unix seconds by the store's clock, as it was known then; 0: none."""
     keys: dict[str, None] = field(default_factory=dict)
     """Hashes of up to `MAX_KEYS` ordering keys that failed."""
     statuses: dict[int | None, int] = field(default_factory=dict)
@@ -84,17 +83,15 @@ class Report:
         self.paused |= other.paused
         self.min_pause = max(self.min_pause, other.min_pause)
         self.why = other.why or self.why
-        if other.ok_began is not None:
-            self.note_ok(other.ok_began)
+        self.note_ok(other.ok_at)
         for key in other.keys:
             self.note_key(key)
         for status, times in other.statuses.items():
             self.note_status(status, times)
 
-    def note_ok(self, began: float) -> None:
-        """A POST that began at this (monotonic) moment got a 2xx."""
-        if self.ok_began is None or began > self.ok_began:
-            self.ok_began = began
+    def note_ok(self, began_at: float) -> None:
+        """A POST that began at this moment got a 2xx."""
+        self.ok_at = max(self.ok_at, began_at)
 
     def note_key(self, key: str) -> None:
         """An ordering key, by its hash, failed."""
@@ -277,13 +274,13 @@ def pace_burst(rate: Rate | None) -> int:
 
 def _report_arguments(generation: int, r: Report) -> tuple[str | int | float, ...]:
     """As arguments of `lua/admit.lua`."""
-    ok_age = -1 if r.ok_began is None else max(0, round((time.monotonic() - r.ok_began) * 1000))
+    ok_at = round(r.ok_at * 1000)
     if not (r.failures or r.refusals):  # nearly all
-        return generation, r.successes, 0, 0, 0, 0, r.unused, ok_age, "", "", ""
+        return generation, r.successes, 0, 0, 0, 0, r.unused, ok_at, "", "", ""
     keys = "".join(f" {key}" for key in r.keys)
     statuses = "".join(f"{'-' if status is None else status}:{times} " for status, times in r.statuses.items())
     return (
-        *(generation, r.successes, r.failures, r.refusals, int(r.paused), _ms(r.min_pause), r.unused, ok_age),
+        *(generation, r.successes, r.failures, r.refusals, int(r.paused), _ms(r.min_pause), r.unused, ok_at),
         *(keys, statuses, r.why),
     )
 

@@ -13,7 +13,7 @@ from gateway.limits.applicable import Limits, Subject
 from gateway.limits.decide import Decision
 from gateway.limits.limiter import Limiter
 from relay.circuit import Circuit, Report
-from relay.policies import CircuitPolicy
+from relay.policies import CircuitPolicy, Retry
 from relay.queue.codec import Delivery
 from relay.queue.layout import PARTITIONS, any_key
 from relay.queue.queue import Queue, Settlement
@@ -24,7 +24,9 @@ from sluice.store import clock
 from sluice.store.client import Store
 from tests.gateway.making import a_client, a_limit
 from tests.heard import Heard
+from tests.relay.dispatch.running import Relay, running
 from tests.relay.making import accept, event
+from tests.relay.receiver import OK, receiver
 from tests.sluice.store.store_servers import Server
 from tests.stepping_clock import SteppingClock
 from tests.waiting import until
@@ -133,6 +135,32 @@ async def test_an_open_circuit_lets_a_probe_through_when_its_time_is_over(
         return (await circuit.admit(1)).permits == 1
 
     await until(a_probe, timeout=0.5 + GRACE)
+
+
+@pytest.mark.parametrize("status", [422, 500])
+async def test_who_got_through_before_an_outage_does_not_count_after_it_when_the_clock_is_set_forward(
+    store: Store, stepping: SteppingClock, status: int
+) -> None:
+    async with receiver() as laravel:
+        relay = Relay(store, laravel.url, retry=Retry(attempts=2, base=0.4, cap=0.4))
+        async with running(relay):
+            await relay.accept(b"before")
+            await until(lambda: relay.settled(1), what="the first to be delivered")
+            laravel.answer = lambda _: (status, b"not now")
+            await relay.accept(b"meanwhile")
+
+            async def has_failed() -> bool:
+                return len(laravel.got) == 2 and (await relay.queue.counts()).leased == 0
+
+            await until(has_failed, what="its first failure to be settled")
+            stepping.step(FORWARD)
+            await until(lambda: len(laravel.got) >= 5, what="attempts after the step")
+            assert (await relay.queue.counts()).dead == 0, "nobody got through since it failed first"
+            laravel.answer = lambda got: (status, b"no") if got.body == b"meanwhile" else OK
+            for number in range(20):
+                await relay.accept(b"after", f"s{number}")
+            await until(lambda: relay.settled(22), what="all to have their end")
+            assert (await relay.queue.counts()).dead == 1
 
 
 async def test_a_session_of_a_lost_worker_is_adopted_when_the_lease_ends(store: Store, stepping: SteppingClock) -> None:

@@ -31,7 +31,8 @@ RECENT = 30.0
 
 
 class Evidence:
-    """What was known of the endpoint when an attempt ended. Moments in unix seconds, by the store's clock.
+    """What was known of the endpoint when an attempt ended. Moments in unix seconds, by the store's clock, and as they
+    were known when they were: had it been set meanwhile, what was before would else seem to be after.
 
     `max_pause`: seconds after which an endpoint that takes nothing is tried again.
     """
@@ -82,7 +83,7 @@ def settle(
     elif spent:
         disposition = "retry"
     seconds = _wait(delivery, outcome, retry, evidence, spent, chance)
-    return Settlement(delivery, disposition, int(seconds * 1000), summary)
+    return Settlement(delivery, disposition, int(seconds * 1000), summary, evidence.now)
 
 
 def settle_batch(

@@ -101,6 +101,7 @@ class Attempts:
     async def _attempt(self, deliveries: list[Delivery], generation: int) -> list[Delivery] | None:
         """Returns what this task goes on with."""
         started = time.monotonic()
+        began_at = self._permits.store_now(started)
         begin_by = self._leases.begin_by(deliveries)
         try:
             if boottime() > begin_by:
@@ -117,7 +118,7 @@ class Attempts:
             LOG.error("delivery.crashed", exception=error, id=deliveries[0].id)
             outcomes = [Failed(f"an error in sluice: {type(error).__name__}")] * len(deliveries)
         now = time.monotonic()
-        went_well = self._permits.count(generation, deliveries, outcomes, started)
+        went_well = self._permits.count(generation, deliveries, outcomes, began_at)
         evidence = NO_EVIDENCE if went_well else self._permits.evidence(now)
         settled = settle_batch(deliveries, outcomes, self._retry, evidence, ms=(now - started) * 1000)
         self._leases.settle(deliveries, settled)

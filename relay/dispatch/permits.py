@@ -28,7 +28,7 @@ class Permits:
         self._circuit = circuit
         self._reports: dict[int, Report] = {}
         self._asked_at = 0.0
-        self._ok_began = 0.0
+        self._ok_at = 0.0
         self._slow_until = 0.0
         self._blocked_until = 0.0
 
@@ -83,30 +83,34 @@ class Permits:
         if permits and (self._circuit.interval or self.admission.state != "closed"):
             self._report(generation).unused += permits
 
-    def count(self, generation: int, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], began: float) -> bool:
-        """A POST counts once, by its worst outcome. `began`: when (monotonic). Returns whether all went well."""
+    def count(
+        self, generation: int, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], began_at: float
+    ) -> bool:
+        """A POST counts once, by its worst outcome. `began_at`: `store_now` of then. Returns whether all went well."""
         report = self._report(generation)
         if len(outcomes) == 1 and isinstance(outcomes[0], Delivered):  # nearly all
             report.successes += 1
-            self._note_ok(report, began)
+            self._note_ok(report, began_at)
             return True
         if took_any(outcomes):
-            self._note_ok(report, began)
+            self._note_ok(report, began_at)
         return _count_worst(report, deliveries, outcomes)
 
     def store_now(self, now: float) -> float:
-        """Unix seconds, by the time that the moments of an event are of. `now` in monotonic seconds."""
+        """Unix seconds, by the store's clock as the circuit told it last. `now` in monotonic seconds.
+
+        A moment that is to be compared later is taken down by this when it is, and not reckoned back to then: the
+        store's clock may have been set meanwhile.
+        """
         return self.admission.now + now - self._asked_at
 
     def evidence(self, now: float) -> Evidence:
         """What is known of the endpoint. `now` in monotonic seconds."""
-        answer, store_now = self.admission, self.store_now(now)
-        ok_at = max(answer.ok_at, store_now - (now - self._ok_began)) if self._ok_began else answer.ok_at
-        return Evidence(ok_at, store_now, self._circuit.max_pause)
+        return Evidence(max(self.admission.ok_at, self._ok_at), self.store_now(now), self._circuit.max_pause)
 
-    def _note_ok(self, report: Report, began: float) -> None:
-        report.note_ok(began)
-        self._ok_began = max(self._ok_began, began)
+    def _note_ok(self, report: Report, began_at: float) -> None:
+        report.note_ok(began_at)
+        self._ok_at = max(self._ok_at, began_at)
 
     def _note(self, admission: Admission, want: int) -> None:
         now = time.monotonic()

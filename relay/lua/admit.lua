@@ -5,8 +5,8 @@
 -- KEYS       see circuit.lua
 -- ARGV       as in circuit.lua, then 11 how many permits are wanted, and for each report:
 --            generation; POSTs that succeeded, that failed, that were refused or rejected; whether the endpoint said
---            "not now" (0|1), for at least (ms); permits not used; ms since the last POST that got a 2xx began (-1:
---            none did); hashes of ordering keys that failed, with a space before each; '<status | ->:<how often> ' of
+--            "not now" (0|1), for at least (ms); permits not used; when the last POST that got a 2xx began (ms, by
+--            what an earlier answer said of the time; 0: none did); hashes of ordering keys that failed, with a space before each; '<status | ->:<how often> ' of
 --            what was no 2xx; why (for people)
 -- Return     { state, generation, permits, ms to wait when there are none (-1: until something else has happened),
 --            ms left of the slow start, ok_at (ms), now (ms), held (0|1), why it has opened just now ('' | a cause) }.
@@ -19,14 +19,14 @@ local FIRST_REPORT, PER_REPORT = 12, 11
 
 local cause = ''  -- why it has opened in this call
 
--- Notes results in the window, and that POSTs got a 2xx of which the last one began `ok_age` ms ago (-1: none did).
-local function count_results(successes, failures, ok_age)
+-- Notes results in the window, and that POSTs got a 2xx of which the last one began then (0: none did).
+local function count_results(successes, failures, began_at)
   local slot = math.floor(now / math.max(1, WINDOW / 10))
   local last = last_slot or slot
   if slot - last >= 10 then forget_results()
   else for past = last + 1, slot do call('HDEL', K, 's' .. past % 10, 'f' .. past % 10) end end
   last_slot = slot
-  if ok_age >= 0 then ok_at = math.max(ok_at, now - ok_age) end
+  ok_at = math.max(ok_at, math.min(now, began_at))
   call('HSET', K, 'slot', string.format('%d', slot), 'ok_at', string.format('%d', ok_at))
   if successes > 0 then call('HINCRBY', K, 's' .. slot % 10, successes) end
   if failures > 0 then call('HINCRBY', K, 'f' .. slot % 10, failures) end
@@ -109,8 +109,8 @@ local function define_rare_steps()
     call('HSET', K, 'history', table.concat(runs, '\n') .. '\n')
   end
 
-  local function note_success(age)
-    ok_at = math.max(ok_at, now - age)
+  local function note_success(began_at)
+    ok_at = math.max(ok_at, math.min(now, began_at))
     call('HSET', K, 'ok_at', string.format('%d', ok_at))
     if trouble then call('HDEL', K, 'trouble') end
     trouble = nil
@@ -140,7 +140,7 @@ local function define_rare_steps()
   local function closed_result(r)
     if r.not_now then return trip('asked', r.min_pause, r.why) end
     if r.successes + r.failures > 0 then
-      count_results(r.successes, r.failures, r.ok_age)
+      count_results(r.successes, r.failures, r.ok_at)
       local total, failed = results()
       if r.failures > 0 and total >= MINIMUM and failed / total >= RATIO then return trip('failing', 0, r.why) end
     end
@@ -169,7 +169,7 @@ local function define_rare_steps()
   end
 
   return function(r)
-    if r.ok then note_success(r.ok_age) end
+    if r.ok then note_success(r.ok_at) end
     if r.failed then note_failures(r.keys, r.statuses) end
     if r.generation < 0 then return probe_result(r) end
     if held then return end
@@ -188,18 +188,18 @@ local take_in_rare
 -- Takes in the report whose arguments begin there.
 local function take_in(i)
   local of_generation, successes, failures = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local refusals, unused, ok_age = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
+  local refusals, unused, began_at = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
   level = math.min(BURST, level + unused)
   local failed = failures + refusals > 0
   if not failed and not trouble and state == CLOSED and not held and of_generation == generation then  -- nearly all
-    if successes > 0 then count_results(successes, 0, ok_age) end
+    if successes > 0 then count_results(successes, 0, began_at) end
     return
   end
   take_in_rare = take_in_rare or define_rare_steps()
   take_in_rare({
     generation = of_generation, successes = successes, failures = failures, refusals = refusals,
-    not_now = ARGV[i + 4] == '1', min_pause = tonumber(ARGV[i + 5]), unused = unused, ok_age = ok_age,
-    keys = ARGV[i + 8], statuses = ARGV[i + 9], why = ARGV[i + 10], ok = ok_age >= 0, failed = failed,
+    not_now = ARGV[i + 4] == '1', min_pause = tonumber(ARGV[i + 5]), unused = unused, ok_at = began_at,
+    keys = ARGV[i + 8], statuses = ARGV[i + 9], why = ARGV[i + 10], ok = began_at > 0, failed = failed,
   })
 end
 

@@ -103,7 +103,7 @@ class Failures:
         self.unspent = unspent
         """POSTs since the last one that counted as an attempt."""
         self.at = at
-        """Unix seconds, by the store's clock: when the last one was settled; 0: none has failed."""
+        """Unix seconds, by the clock of the endpoint's circuit: when the last one ended; 0: none has failed."""
         self.for_s = for_s
         """Seconds in which it kept failing while others were delivered."""
         self.was_rejected = was_rejected

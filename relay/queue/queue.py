@@ -47,7 +47,7 @@ class Settlement:
     """What is to become of a leased delivery. Never changed."""
 
     def __init__(
-        self, delivery: Delivery, disposition: Disposition, argument: int | str = 0, summary: str = ""
+        self, delivery: Delivery, disposition: Disposition, argument: int | str = 0, summary: str = "", at: float = 0.0
     ) -> None:
         self.delivery = delivery
         self.disposition = disposition
@@ -55,6 +55,8 @@ class Settlement:
         """Dead: the reason; where it stays in the queue: ms until it is due again."""
         self.summary = summary
         """The attempt in one line, for the history (`history_codec.summary_of`); empty: it was not sent."""
+        self.at = at
+        """When the attempt failed, in unix seconds by the clock that the next one is judged by; 0: it is settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +355,8 @@ def _settling(result: Settlement) -> tuple[Arg, ...]:
     one, disposition, summary = result.delivery, result.disposition, result.summary.replace("\n", " ")
     if disposition in ("delivered", "superseded"):
         return one.token, one.entry_id, disposition, one.size, summary, one.head
-    return one.token, one.entry_id, disposition, result.argument, summary, one.head if disposition == "dead" else b""
+    last: Arg = one.head if disposition == "dead" else round(result.at * 1000)
+    return one.token, one.entry_id, disposition, result.argument, summary, last
 
 
 def _deliveries(partition: int, token: bytes, rows: list[bytes], tried: list[Any]) -> list[Delivery]:

@@ -27,7 +27,7 @@ def failed(times: int = 1, *keys: str, why: str = "answered 500") -> Report:
 
 
 def went_well(times: int = 1) -> Report:
-    return Report(successes=times, ok_began=time.monotonic())
+    return Report(successes=times, ok_at=time.time())
 
 
 async def opened(circuit: Circuit) -> Admission:
@@ -150,7 +150,7 @@ async def test_probes_that_all_fail_again_after_one_that_succeeded_open_it(circu
 async def test_every_process_learns_when_somebody_got_through_last(store: Store, circuit: Circuit) -> None:
     assert (await circuit.admit(1)).ok_at == 0
     generation = (await circuit.admit(1)).generation
-    await circuit.admit(1, [(generation, Report(successes=1, ok_began=time.monotonic() - 2.0))])
+    await circuit.admit(1, [(generation, Report(successes=1, ok_at=time.time() - 2.0))])
     await circuit.hold("open", "")
     other = await Circuit(store, "laravel", POLICY, None, probe_lease=0.1).admit(1)
     assert 1.9 < other.now - other.ok_at < 2.5

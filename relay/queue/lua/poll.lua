@@ -9,7 +9,8 @@
 --            one lease  8 how many events that have left stay in the history (0: none)
 --            9 1: the records of delivered events are kept | 0
 --            then for each result: token, entry id, disposition, argument, summary of the attempt (one line for people;
---            '': nothing was sent), and for all but those that stay its record up to where the content begins
+--            '': nothing was sent), and its record up to where the content begins, or of those that stay when the
+--            attempt failed (ms, by the clock that the next one is judged by; 0: now)
 --              'delivered'  argument is the length of its record
 --              'retry'      the attempt failed; again after argument ms
 --              'unspent'    the same, but it is not counted, as nobody got through
@@ -115,7 +116,7 @@ end
 
 local wait_until = {}
 
-local function settle(entry_id, stream, disposition, argument, summary, head)
+local function settle(entry_id, stream, disposition, argument, summary, head)  -- or instead of a head when it failed
   local id = sub(entry_id, #stream + ID_AT)
   if disposition == DELIVERED then
     if keeps_bodies then rare().keep_body(id) end
@@ -125,7 +126,7 @@ local function settle(entry_id, stream, disposition, argument, summary, head)
   -- Should the record of one that is due again at once be gone, the next lease sees it.
   if (disposition == DEAD or argument ~= '0') and call('HEXISTS', EVENTS, id) == 0 then return rare().lose(entry_id) end
   if disposition == DEAD then return rare().bury(entry_id, head, argument, summary) end
-  if disposition ~= 'return' or summary ~= '' then rare().note_attempt(entry_id, disposition, summary)
+  if disposition ~= 'return' or summary ~= '' then rare().note_attempt(entry_id, disposition, summary, tonumber(head))
   elseif any_attempts then rare().forget_begun(entry_id) end
   wait_until[stream] = math.max(wait_until[stream] or 0, now + argument)
 end
@@ -353,22 +354,23 @@ local function define_rare_steps()
     call('HSET', ATTEMPTS, crashes, string.format('%d', max_crashes - 1))
   end
 
-  local function note_failure(entry_id, disposition)
+  local function note_failure(entry_id, disposition, failed_at)
+    if failed_at == 0 then failed_at = now end
     local before = call('HGET', ATTEMPTS, entry_id .. FAILURES) or '0 0 0 0'
     local unspent, at, failing_for = match(before, '^(%d+) (%d+) (%d+)')
     if disposition == RETRY then
       call('HINCRBY', ATTEMPTS, entry_id, 1)
-      if at ~= '0' then failing_for = failing_for + math.max(0, now - at) end
+      if at ~= '0' then failing_for = failing_for + math.max(0, failed_at - at) end
     end
     unspent = disposition == RETRY and 0 or unspent + 1
-    call('HSET', ATTEMPTS, entry_id .. FAILURES, string.format('%d %d %d %d', unspent, now, failing_for,
+    call('HSET', ATTEMPTS, entry_id .. FAILURES, string.format('%d %d %d %d', unspent, failed_at, failing_for,
       disposition == REJECTED and 1 or 0))
     any_attempts = true
   end
 
-  local function note_attempt(entry_id, disposition, summary)
+  local function note_attempt(entry_id, disposition, summary, failed_at)
     if disposition == RETRY or disposition == UNSPENT or disposition == REJECTED then
-      note_failure(entry_id, disposition)
+      note_failure(entry_id, disposition, failed_at)
       count('retried')
     end
     if any_attempts then call('HDEL', ATTEMPTS, entry_id .. CRASHES) end

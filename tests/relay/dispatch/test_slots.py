@@ -58,10 +58,10 @@ async def test_of_suspects_one_goes_and_the_next_when_it_has_ended(slots: Slots)
 
 async def test_after_an_outage_a_part_of_the_slots_is_free(permits: Permits, slots: Slots) -> None:
     await permits.ask(1)
-    permits.count(permits.admission.generation, [delivery("a")], [Paused("answered 429", 0.0, 429)], time.monotonic())
+    permits.count(permits.admission.generation, [delivery("a")], [Paused("answered 429", 0.0, 429)], time.time())
     assert await permits.ask(1) == 0
     await until(lambda: permits.ask(1), what="a probe")
-    permits.count(permits.admission.generation, [delivery("a")], [Delivered(200)], time.monotonic())
+    permits.count(permits.admission.generation, [delivery("a")], [Delivered(200)], time.time())
     await permits.ask(1)
     now = time.monotonic()
     assert permits.admission.state == "closed"
@@ -78,7 +78,7 @@ async def test_reports_that_the_circuit_did_not_get_are_kept_with_later_ones(per
     permits.count(7, [delivery("b"), delivery("c")], [Delivered(200), Delivered(200)], 11.0)
     permits.put_back(lost)
     (report,) = permits.take_reports().values()
-    assert (report.successes, report.failures, report.why, report.ok_began) == (1, 1, "answered 500", 11.0)
+    assert (report.successes, report.failures, report.why, report.ok_at) == (1, 1, "answered 500", 11.0)
     assert (len(report.keys), report.statuses) == (1, {500: 1})
 
 
@@ -99,7 +99,7 @@ async def test_a_post_counts_once_by_its_worst_outcome(
     permits.count(7, [delivery(str(i)) for i in range(len(outcomes))], outcomes, 10.0)
     (report,) = permits.take_reports().values()
     assert (report.successes, report.failures, report.refusals) == counted
-    assert (report.unused, report.ok_began is not None) == (unused, ok)
+    assert (report.unused, report.ok_at > 0) == (unused, ok)
 
 
 async def test_unused_permits_are_given_back_only_where_they_are_scarce(permits: Permits) -> None:
