@@ -111,7 +111,14 @@ def names() -> list[str]:
 
 
 def command(name: str, options: Sequence[str] | None = None) -> str:
-    return " ".join((f"benchmarks/{name}.py", *(SHORT.get(name, ()) if options is None else options)))
+    shown = map(_without_folder, SHORT.get(name, ()) if options is None else options)
+    return " ".join((f"benchmarks/{name}.py", *shown))
+
+
+def _without_folder(option: str) -> str:
+    """Where somebody keeps their files is nobody else's business, and results are committed."""
+    key, equals, value = option.rpartition("=")
+    return f"{key}{equals}{Path(value).name if value.startswith('/') else value}"
 
 
 def method(name: str) -> str:

@@ -161,3 +161,8 @@ def test_figures_are_told_where_somebody_reads_them_and_a_missed_bar_is_an_exit_
 )
 def test_a_number_is_written_with_as_many_digits_as_say_something(value: float | str, shown: str) -> None:
     assert Figure("it", value).shown() == shown
+
+
+def test_a_kept_command_tells_no_folder_of_its_machine() -> None:
+    options = ["--keep", "/somewhere/kept", "--json=/somewhere/all.json", "--faults", "300"]
+    assert suite.command("chaos", options) == "benchmarks/chaos.py --keep kept --json=all.json --faults 300"
