@@ -69,6 +69,7 @@ async def test_what_waits_goes_out_in_order_when_its_worker_has_restored_the_ses
     place: Place, store: Store
 ) -> None:
     gate = await place.gateway(limits=queue(more=", hold: 100ms"))
+    await until(lambda: Registry(store, 3.0).wanted("s1"), what="it to be noted that the worker has the session")
     await place.worker.kill()
     wanted = [str(number) for number in range(3)]
     for message in wanted:
