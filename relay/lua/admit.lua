@@ -6,7 +6,8 @@
 -- ARGV       as in circuit.lua, then 11 how many permits are wanted, and for each report:
 --            generation; POSTs that succeeded, that failed, that were refused or rejected; whether the endpoint said
 --            "not now" (0|1), for at least (ms); permits not used; when the last POST that got a 2xx began (ms, by
---            what an earlier answer said of the time; 0: none did); hashes of ordering keys that failed, with a space before each; '<status | ->:<how often> ' of
+--            what an earlier answer said of the time; 0: none did); hashes of ordering keys that failed, with a space
+--            before each; '<status | ->:<how often> ' of
 --            what was no 2xx; why (for people)
 -- Return     { state, generation, permits, ms to wait when there are none (-1: until something else has happened),
 --            ms left of the slow start, ok_at (ms), now (ms), held (0|1), why it has opened just now ('' | a cause) }.

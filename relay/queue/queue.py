@@ -56,7 +56,7 @@ class Settlement:
         self.summary = summary
         """The attempt in one line, for the history (`history_codec.summary_of`); empty: it was not sent."""
         self.at = at
-        """When the attempt failed, in unix seconds by the clock that the next one is judged by; 0: it is settled."""
+        """When the attempt failed, in unix seconds by the clock of the endpoint's circuit; 0: when it is settled."""
 
 
 @dataclass(frozen=True, slots=True)

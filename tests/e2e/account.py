@@ -48,9 +48,9 @@ class Account:
 
     def wrongly_dead(self) -> list[Sent]:
         """Dead letters, but for those in whose POST so many relays were killed as make an event a dead letter."""
-        return sorted(sent for sent in self.dead if not self._is_suspect(sent))
+        return sorted(sent for sent in self.dead if not self._died_of_kills(sent))
 
-    def _is_suspect(self, sent: Sent) -> bool:
+    def _died_of_kills(self, sent: Sent) -> bool:
         killed_in = [
             kill for kill in self.relay_kills if any(kill - LONGEST_POST <= at <= kill for at in self.posted[sent])
         ]

@@ -10,7 +10,7 @@
 --                              row whose lease ended while they had it;  entry id .. LOG -> its last attempts, a line
 --                              each: "<when, ms> <summary>";  entry id .. REPLAYED -> it no longer expires;  entry id
 --                              .. FAILURES -> "<failed POSTs since the last that counted as an attempt> <when the last
---                              one failed, ms> <how long it kept failing while others were delivered, ms> <the last
+--                              one failed, ms by the circuit's clock> <how long it kept failing while others were delivered, ms> <the last
 --                              answer rejected it: 1 | 0>"
 --   KEYS[11] latest    HASH    coalesce key -> the entry id that a newer event replaces
 --   KEYS[12] dead      ZSET    entry id -> when it died (ms)

@@ -10,7 +10,7 @@
 --            9 1: the records of delivered events are kept | 0
 --            then for each result: token, entry id, disposition, argument, summary of the attempt (one line for people;
 --            '': nothing was sent), and its record up to where the content begins, or of those that stay when the
---            attempt failed (ms, by the clock that the next one is judged by; 0: now)
+--            attempt failed (ms, by the clock of the endpoint's circuit; 0: now)
 --              'delivered'  argument is the length of its record
 --              'retry'      the attempt failed; again after argument ms
 --              'unspent'    the same, but it is not counted, as nobody got through
@@ -116,7 +116,8 @@ end
 
 local wait_until = {}
 
-local function settle(entry_id, stream, disposition, argument, summary, head)  -- or instead of a head when it failed
+-- `head`: of one that stays it is the moment when its attempt failed.
+local function settle(entry_id, stream, disposition, argument, summary, head)
   local id = sub(entry_id, #stream + ID_AT)
   if disposition == DELIVERED then
     if keeps_bodies then rare().keep_body(id) end
